@@ -1,0 +1,284 @@
+//! Calls of a workspace's REST API: a bearer token and JSON in, JSON or a [`Refusal`] out.
+//!
+//! Which calls there are is `lakebase.rs`'s business. A refusal keeps what the server said, in
+//! whichever of its shapes, because its callers must tell a dead bearer (worth one more try)
+//! from a missing permission (final).
+
+use serde_json::Value;
+
+use crate::error::{Error, Kind, Result, clean};
+use crate::http::{Answer, Client, Request};
+use crate::secret::Secret;
+use crate::time::Deadline;
+
+/// A workspace and a bearer token for it.
+pub struct Api<'a> {
+    /// Sends the requests.
+    pub client: &'a Client<'a>,
+    /// The workspace's URL.
+    pub url: &'a str,
+    /// Needed on hosts that serve several workspaces.
+    pub workspace_id: Option<&'a str>,
+    /// The bearer.
+    pub token: &'a Secret,
+    /// Whose it is, as far as it tells.
+    pub subject: Option<&'a str>,
+    /// When all must have ended.
+    pub deadline: Deadline,
+}
+
+/// The outcome of a call.
+pub type Outcome<T> = std::result::Result<T, Failure>;
+
+/// Why a call gave nothing.
+#[derive(Debug)]
+pub enum Failure {
+    /// The server answered, and said no.
+    Refused(Refusal),
+    /// Anything else.
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Other(error)
+    }
+}
+
+impl Failure {
+    /// The failure as its reader will see it.
+    pub fn into_error(self) -> Error {
+        match self {
+            Failure::Refused(refusal) => refusal.into_error(),
+            Failure::Other(error) => error,
+        }
+    }
+}
+
+/// A refusal in the server's words.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What was asked, in our words: "to mint a credential".
+    pub what: String,
+    /// Who refused.
+    pub host: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// The server's error code, if it gave one.
+    pub code: String,
+    /// The server's message.
+    pub message: String,
+}
+
+impl Refusal {
+    /// Reads a refusal, accepting each shape that Databricks is known to answer with
+    /// (databricks-sdk-go `apierr`): JSON of several API generations, `CODE: message`, HTML.
+    pub fn of(what: &str, answer: &Answer) -> Refusal {
+        let text = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            _ => String::new(),
+        };
+        let first = |body: &Value, names: &[&str]| {
+            let found = names.iter().map(|name| text(&body[*name]));
+            found.filter(|text| !text.is_empty()).map(|text| clean(&text)).next()
+        };
+        let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
+        let (code, message) = match &body {
+            Some(body) if body.is_object() => (
+                first(body, &["error_code", "errorCode", "error", "scimType"]),
+                first(body, &["message", "error_description", "errorSummary", "detail", "error"]),
+            ),
+            _ => {
+                let words = clean(&answer.words());
+                match words.split_once(": ") {
+                    Some((code, rest))
+                        if code.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') =>
+                    {
+                        (Some(code.to_owned()), Some(rest.to_owned()))
+                    }
+                    _ => (None, Some(words)),
+                }
+            }
+        };
+        Refusal {
+            what: what.to_owned(),
+            host: answer.host.clone(),
+            status: answer.status,
+            code: code.unwrap_or_default(),
+            message: message.unwrap_or_default(),
+        }
+    }
+
+    /// Whether the bearer token itself is what is wrong. Databricks says so with 401, and with
+    /// 403 for invalid, expired and nearly expired ones; `PERMISSION_DENIED` is about rights.
+    pub fn is_about_token(&self) -> bool {
+        let message = self.message.to_ascii_lowercase();
+        let token_words = [
+            "invalid access token",
+            "invalid token",
+            "token is expir",
+            "token expired",
+            "expired token",
+            "token has expired",
+            "access token is",
+            "token is invalid",
+            "credential was not sent",
+        ];
+        self.status == 401
+            || (self.status == 403
+                && self.code != "PERMISSION_DENIED"
+                && token_words.iter().any(|words| message.contains(words)))
+    }
+
+    /// The refusal as its reader will see it.
+    pub fn into_error(self) -> Error {
+        let Refusal { what, host, status, code, message } = &self;
+        let kind = if *status >= 500 || *status == 429 { Kind::Unavailable } else { Kind::Denied };
+        let verb = if kind == Kind::Unavailable { "failed" } else { "refused" };
+        let mut error = Error::new(kind, format!("{host} {verb} {what} (HTTP status {status})"));
+        let words = [code.as_str(), message.as_str()];
+        let words: Vec<&str> = words.into_iter().filter(|words| !words.is_empty()).collect();
+        if !words.is_empty() {
+            error = error.because(words.join(": "));
+        }
+        if message.contains("workspace-access") {
+            error.hint("an admin must grant this identity the entitlement \"Workspace access\"")
+        } else if *status == 403 && !self.is_about_token() {
+            error.hint("an admin must grant this identity CAN USE on the project or instance")
+        } else {
+            error
+        }
+    }
+}
+
+impl Api<'_> {
+    /// `GET path`; `what` completes "refused …".
+    pub fn get(&self, what: &str, path: &str) -> Outcome<Value> {
+        self.call(what, "GET", path, None)
+    }
+
+    /// `POST path` with a JSON body.
+    pub fn post(&self, what: &str, path: &str, body: &Value) -> Outcome<Value> {
+        self.call(what, "POST", path, Some(("application/json", body.to_string())))
+    }
+
+    fn call(
+        &self,
+        what: &str,
+        method: &'static str,
+        path: &str,
+        body: Option<(&'static str, String)>,
+    ) -> Outcome<Value> {
+        let mut headers = vec![("Authorization", format!("Bearer {}", self.token.expose()))];
+        if let Some(id) = self.workspace_id {
+            headers.push(("X-Databricks-Workspace-Id", id.to_owned()));
+        }
+        let url = format!("{}{path}", self.url);
+        let request = Request { method, url: &url, headers: &headers, body };
+        let answer = self.client.send(&request, self.deadline)?;
+        if answer.status != 200 {
+            return Err(Failure::Refused(Refusal::of(what, &answer)));
+        }
+        Ok(answer.json("request")?)
+    }
+}
+
+/// Follows `next_page_token` and collects the objects under `list`.
+pub fn every_page(api: &Api<'_>, what: &str, path: &str, list: &str) -> Outcome<Vec<Value>> {
+    /// More than any workspace has; a server that always names a next page must not hold us.
+    const MOST_PAGES: usize = 200;
+    let mut all = Vec::new();
+    let mut page = String::new();
+    for _ in 0..MOST_PAGES {
+        let mut answer = api.get(what, &format!("{path}?page_size=100{page}"))?;
+        if let Some(Value::Array(items)) = answer.get_mut(list).map(Value::take) {
+            all.extend(items);
+        }
+        match answer["next_page_token"].as_str() {
+            Some(token) if !token.is_empty() => {
+                page = format!("&page_token={}", crate::http::percent_encode(token));
+            }
+            _ => return Ok(all),
+        }
+    }
+    let error = Error::failed(format!("the workspace does not come to an end listing {list}"));
+    Err(Failure::Other(error))
+}
+
+/// A string field of an answer that must be there.
+pub fn require<'v>(answer: &'v Value, field: &str, what: &str) -> Result<&'v str> {
+    match &answer[field] {
+        Value::String(text) => Ok(text),
+        Value::Null => Err(Error::failed(format!("the workspace's {what} has no `{field}`"))),
+        other => Err(Error::failed(format!(
+            "the workspace's {what} has a `{field}` that is {}, not a text",
+            match other {
+                Value::Bool(_) => "a boolean",
+                Value::Number(_) => "a number",
+                Value::Array(_) => "a list",
+                _ => "an object",
+            }
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, body: &str) -> Refusal {
+        let content_type = if body.starts_with('<') { "text/html" } else { "" }.to_owned();
+        let answer =
+            Answer { status, content_type, body: body.as_bytes().to_vec(), host: "ws".to_owned() };
+        Refusal::of("to mint", &answer)
+    }
+
+    #[test]
+    fn each_shape_of_error_is_understood() {
+        for (body, code, message) in [
+            (r#"{"error_code":"NOT_FOUND","message":"no"}"#, "NOT_FOUND", "no"),
+            (r#"{"error_code":403,"message":"no"}"#, "403", "no"),
+            (r#"{"error":"invalid_client","error_description":"no"}"#, "invalid_client", "no"),
+            (r#"{"scimType":"x","detail":"no","status":"404"}"#, "x", "no"),
+            (r#"{"error":"plain"}"#, "plain", "plain"),
+            ("BAD_REQUEST: no", "BAD_REQUEST", "no"),
+            ("<html><pre>no</pre></html>", "", "no"),
+            ("nope\u{7}", "", "nope"),
+            ("[1]", "", "[1]"),
+            ("", "", ""),
+        ] {
+            let refusal = refusal(400, body);
+            assert_eq!(
+                (refusal.code.as_str(), refusal.message.as_str()),
+                (code, message),
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_dead_bearer_is_told_from_a_missing_right() {
+        for (status, body, expected) in [
+            (401, "", true),
+            (403, r#"{"error_code":"403","message":"Invalid access token."}"#, true),
+            (403, r#"{"error_code":"403","message":"Token is expiring within 30 seconds."}"#, true),
+            (403, "<html><pre>Invalid access token. [ReqId: 1]</pre>", true),
+            (
+                403,
+                r#"{"error_code":"PERMISSION_DENIED","message":"Invalid access token scope"}"#,
+                false,
+            ),
+            (403, r#"{"error_code":"403","message":"no CAN_USE"}"#, false),
+            (400, r#"{"message":"Invalid token"}"#, false),
+        ] {
+            assert_eq!(refusal(status, body).is_about_token(), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn server_trouble_is_passing_and_a_no_is_final() {
+        assert_eq!(refusal(500, "").into_error().kind, Kind::Unavailable);
+        assert_eq!(refusal(404, "").into_error().kind, Kind::Denied);
+    }
+}

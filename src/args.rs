@@ -1,0 +1,277 @@
+//! The command line, read without touching anything: verb, flags, and for `exec` a command.
+//!
+//! Flags are the rows of the settings table that have one; which of them a verb takes is the
+//! verb's row. Values are not looked at here, and never repeated in a message: somebody will put
+//! a secret there.
+
+use std::ffi::OsString;
+
+use lexopt::{Arg, Parser};
+
+use crate::error::{Error, Result};
+use crate::settings::{Id, Kind, SETTINGS, Setting};
+use crate::verb::{self, VERBS, Verb};
+
+/// A command line.
+pub struct Args {
+    /// What to do.
+    pub verb: &'static Verb,
+    /// Flags and their texts.
+    pub flags: Vec<(Id, String)>,
+    /// What follows `--`.
+    pub command: Vec<OsString>,
+    /// Help or version was asked for, so nothing else counts.
+    pub show: Option<Show>,
+}
+
+/// What to show instead of doing anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Show {
+    /// The help of the program, or of the verb.
+    Help {
+        /// A verb was named.
+        verb: bool,
+    },
+    /// The version.
+    Version,
+}
+
+/// Reads what comes behind the program's name.
+pub fn parse(argv: &[OsString]) -> Result<Args> {
+    let end = argv.iter().position(|arg| arg == "--").unwrap_or(argv.len());
+    let command = argv.get(end + 1..).unwrap_or_default().to_vec();
+    let mut parser = Parser::from_args(&argv[..end]);
+    let mut named: Option<&'static Verb> = None;
+    let mut flags: Vec<(Id, String)> = Vec::new();
+    let mut show = None;
+    while let Some(arg) = parser.next().map_err(bad)? {
+        let row = match arg {
+            Arg::Short('h') | Arg::Long("help") => {
+                show = Some(Show::Help { verb: false });
+                continue;
+            }
+            Arg::Short('V') | Arg::Long("version") => {
+                show = show.or(Some(Show::Version));
+                continue;
+            }
+            Arg::Value(word) => {
+                match named {
+                    None => named = Some(find_verb(&word.to_string_lossy())?),
+                    Some(verb) if verb.command => {
+                        return Err(Error::usage(format!(
+                            "{} wants `--` before the command",
+                            verb.name
+                        ))
+                        .hint(format!("lakebase-token {} -- COMMAND", verb.name)));
+                    }
+                    Some(verb) => {
+                        return Err(Error::usage(format!("{} takes no further words", verb.name))
+                            .hint(format!("lakebase-token {} --help", verb.name)));
+                    }
+                }
+                continue;
+            }
+            Arg::Short(short) => {
+                SETTINGS.iter().find(|row| row.short == Some(short)).ok_or_else(|| {
+                    Error::usage(format!("unknown flag -{short}")).hint("lakebase-token --help")
+                })?
+            }
+            Arg::Long(long) => find_flag(long)?,
+        };
+        let text = if row.kind == Kind::Switch {
+            String::new()
+        } else {
+            let value = parser.value().map_err(|_| {
+                Error::usage(format!("--{} wants a value: {}", row.flag, row.value))
+            })?;
+            value.into_string().map_err(|_| {
+                Error::usage(format!("the value of --{} is not valid UTF-8", row.flag))
+            })?
+        };
+        if flags.iter().any(|(id, _)| *id == row.id) {
+            return Err(Error::usage(format!("--{} is given twice", row.flag)));
+        }
+        flags.push((row.id, text));
+    }
+    let verb = named.unwrap_or(&VERBS[0]);
+    if let Some(Show::Help { verb }) = &mut show {
+        *verb = named.is_some();
+    }
+    let args = Args { verb, flags, command, show };
+    if args.show.is_none() {
+        check(&args)?;
+    }
+    Ok(args)
+}
+
+fn check(args: &Args) -> Result<()> {
+    let Args { verb, flags, command, .. } = args;
+    for (id, _) in flags {
+        if !verb.takes(*id) {
+            let flag = SETTINGS[*id as usize].flag;
+            return Err(Error::usage(format!("{} has no flag --{flag}", verb.name))
+                .hint(format!("lakebase-token {} --help", verb.name)));
+        }
+    }
+    match (verb.command, command.is_empty()) {
+        (true, true) => Err(Error::usage(format!("{} wants a command", verb.name))
+            .hint(format!("lakebase-token {} -- psql", verb.name))),
+        (false, false) => Err(Error::usage(format!("{} takes no command", verb.name))
+            .hint("lakebase-token exec -- COMMAND")),
+        _ => Ok(()),
+    }
+}
+
+fn bad(error: lexopt::Error) -> Error {
+    match error {
+        lexopt::Error::UnexpectedValue { option, .. } => {
+            Error::usage(format!("{option} takes no value"))
+        }
+        _ => Error::usage("the command line cannot be read").hint("lakebase-token --help"),
+    }
+}
+
+fn find_verb(word: &str) -> Result<&'static Verb> {
+    if let Some(verb) = VERBS.iter().find(|verb| verb.name == word) {
+        return Ok(verb);
+    }
+    // Only what looks like a word is repeated.
+    let plain = word.len() <= 20 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    let error = Error::usage(if plain {
+        format!("unknown verb {word}")
+    } else {
+        "the first word is no verb".to_owned()
+    });
+    Err(match nearest(word, VERBS.iter().map(|verb| verb.name)) {
+        Some(name) => error.hint(format!("lakebase-token {name}")),
+        None => error.hint("lakebase-token --help"),
+    })
+}
+
+fn find_flag(long: &str) -> Result<&'static Setting> {
+    if let Some(row) = SETTINGS.iter().find(|row| !row.flag.is_empty() && row.flag == long) {
+        return Ok(row);
+    }
+    let secret = |row: &&Setting| row.kind == Kind::Secret && row.name.replace('_', "-") == long;
+    if let Some(row) = SETTINGS.iter().find(secret) {
+        let file = SETTINGS.iter().find(|other| other.flag == format!("{long}-file"));
+        let variable = row.env.first().unwrap_or(&"the profile");
+        let error = Error::usage(format!("there is no --{long}: `ps` would show the secret"));
+        return Err(match file {
+            Some(file) => error.hint(format!("{variable}, or --{} PATH", file.flag)),
+            None => error.hint(variable),
+        });
+    }
+    let error = Error::usage(format!("unknown flag --{}", crate::error::clean(long)));
+    let flags = SETTINGS.iter().map(|row| row.flag).filter(|flag| !flag.is_empty());
+    Err(match nearest(long, flags.chain(["help", "version"])) {
+        Some(flag) => error.hint(format!("--{flag}")),
+        None => error.hint("lakebase-token --help"),
+    })
+}
+
+/// The name that differs least, unless it differs too much to be meant.
+pub fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let best = names.map(|name| (distance(word, name), name)).min()?;
+    (best.0 <= 1 + word.len() / 4).then_some(best.1)
+}
+
+/// Levenshtein's.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let change = corner + usize::from(x != y);
+            corner = row[j + 1];
+            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Whether a first word means a verb whose failures have a code of their own; for errors that
+/// come before the verb is known for sure.
+pub fn failure_code(argv: &[OsString]) -> Option<u8> {
+    argv.iter().take_while(|arg| *arg != "--").find_map(|arg| verb::find(arg.to_str()?)?.failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn argv(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    fn error(line: &str) -> Error {
+        match parse(&argv(line)) {
+            Err(error) => error,
+            Ok(_) => panic!("{line}"),
+        }
+    }
+
+    #[test]
+    fn flags_stand_anywhere_and_without_a_verb_it_is_get() {
+        for line in ["-p prod -fjson", "get --profile=prod --format json", "-p prod get -f json"] {
+            let args = parse(&argv(line)).ok().unwrap();
+            assert_eq!(args.verb.name, "get");
+            let expected = [(Id::Profile, "prod".to_owned()), (Id::Format, "json".to_owned())];
+            assert_eq!(args.flags, expected);
+        }
+        let args = parse(&argv("exec -v -- psql -c x --help")).ok().unwrap();
+        assert_eq!(args.command, argv("psql -c x --help"));
+        assert_eq!(args.show, None);
+    }
+
+    #[test]
+    fn help_and_version_win_over_everything() {
+        for (line, show) in [
+            ("--help", Show::Help { verb: false }),
+            ("exec -h", Show::Help { verb: true }),
+            ("status --version", Show::Version),
+            ("exec --clean --help -V", Show::Help { verb: true }),
+        ] {
+            assert_eq!(parse(&argv(line)).ok().unwrap().show, Some(show), "{line}");
+        }
+    }
+
+    #[test]
+    fn mistakes_name_what_was_probably_meant() {
+        for (line, message, hint) in [
+            ("stauts", "unknown verb stauts", "lakebase-token status"),
+            ("--formt raw", "unknown flag --formt", "--format"),
+            ("-x", "unknown flag -x", "lakebase-token --help"),
+            ("-p a -p b", "--profile is given twice", ""),
+            ("--profile", "--profile wants a value: NAME", ""),
+            ("exec psql", "exec wants `--` before the command", "lakebase-token exec -- COMMAND"),
+            ("exec", "exec wants a command", "lakebase-token exec -- psql"),
+            ("get -- psql", "get takes no command", "lakebase-token exec -- COMMAND"),
+            ("status --clean", "status has no flag --clean", "lakebase-token status --help"),
+            ("--refresh=yes", "--refresh takes no value", ""),
+            (
+                "--client-secret dose0123456789",
+                "there is no --client-secret: `ps` would show the secret",
+                "DATABRICKS_CLIENT_SECRET, or --client-secret-file PATH",
+            ),
+        ] {
+            let error = error(line);
+            assert_eq!(error.message, message);
+            assert_eq!(error.hints.first().map_or("", |hint| hint), hint, "{line}");
+        }
+    }
+
+    #[test]
+    fn no_message_repeats_a_value() {
+        for line in [
+            "dapi0123456789",
+            "--token=dapi0123456789",
+            "get dapi0123456789",
+            "-fdapi0123456789 -f x",
+        ] {
+            let error = error(line);
+            assert!(!format!("{error:?}").contains("dapi"), "{line}");
+        }
+    }
+}

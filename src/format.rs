@@ -1,0 +1,316 @@
+//! How a credential is printed: one pure function a format, one row each.
+//!
+//! A format asks for what it prints and nothing else. What it cannot carry is refused, not
+//! escaped cleverly: several readers of these notations unescape wrongly. Tokens are safe in all
+//! of them by their alphabet (`token.rs`); names and hosts are escaped where the notation's own
+//! reader is known to undo it, and a control character is refused everywhere.
+
+use serde_json::{Map, json};
+
+use crate::error::{Error, Result};
+use crate::http::percent_encode;
+use crate::time::Timestamp;
+use crate::token::{Credential, Purpose};
+
+/// A way to print a credential.
+pub struct Format {
+    /// Its name for `--format`.
+    pub name: &'static str,
+    /// One line for `--help`.
+    pub about: &'static str,
+    /// Whether it prints the role.
+    pub user: bool,
+    /// Whether it prints the host.
+    pub host: bool,
+    /// Whether it can print a workspace token.
+    pub workspace: bool,
+    /// Prints it; the text ends in a newline.
+    pub render: fn(&Credential) -> Result<String>,
+}
+
+const fn database(
+    name: &'static str,
+    about: &'static str,
+    render: fn(&Credential) -> Result<String>,
+) -> Format {
+    Format { name, about, user: true, host: true, workspace: false, render }
+}
+
+const fn bare(
+    name: &'static str,
+    about: &'static str,
+    render: fn(&Credential) -> Result<String>,
+) -> Format {
+    Format { name, about, user: false, host: false, workspace: true, render }
+}
+
+/// All formats, in the order of `--help`. The first is the default.
+#[rustfmt::skip]
+pub static FORMATS: &[Format] = &[
+    bare("raw", "the token alone", |credential| Ok(format!("{}\n", token(credential)))),
+    Format { workspace: true, ..database("json", "one flat object of strings", json) },
+    bare("exec-credential", "Kubernetes' ExecCredential", exec_credential),
+    database("pgpass", "a line for ~/.pgpass", pgpass),
+    database("env", "exports for sh, bash and zsh", |c| lines(c, env)),
+    database("fish", "the same for fish", |c| lines(c, fish)),
+    database("powershell", "the same for PowerShell", |c| lines(c, powershell)),
+    database("dotenv", "for docker --env-file and systemd EnvironmentFile", dotenv),
+    database("url", "a postgresql:// URL", url),
+    database("libpq-json", "libpq's keywords as an object, for Postico", libpq_json),
+    Format { host: false, ..database("pgbouncer", "a line for PgBouncer's auth_file", pgbouncer) },
+    bare("header", "an HTTP Authorization header", |c| Ok(format!("Authorization: Bearer {}\n", token(c)))),
+];
+
+/// The format of this name.
+pub fn find(name: &str) -> Option<&'static Format> {
+    FORMATS.iter().find(|format| format.name == name)
+}
+
+/// The variables that a libpq program needs, for formats that set them and for `exec`.
+pub fn variables(credential: &Credential) -> Result<[(&'static str, String); 6]> {
+    Ok([
+        ("PGHOST", host(credential)?),
+        ("PGPORT", credential.port.to_string()),
+        ("PGDATABASE", checked("database", &credential.database)?),
+        ("PGUSER", user(credential)?),
+        ("PGPASSWORD", token(credential).to_owned()),
+        ("PGSSLMODE", checked("sslmode", &credential.sslmode)?),
+    ])
+}
+
+/// With these libpq sends the password elsewhere, or ignores ours.
+pub const UNSET: [&str; 2] = ["PGSERVICE", "PGHOSTADDR"];
+
+fn token(credential: &Credential) -> &str {
+    credential.token.secret.expose()
+}
+
+fn checked(name: &str, text: &str) -> Result<String> {
+    if text.chars().any(char::is_control) {
+        return Err(Error::usage(format!(
+            "the {name} holds a control character, which no format can carry"
+        )));
+    }
+    Ok(text.to_owned())
+}
+
+fn field(name: &str, text: &Option<String>) -> Result<String> {
+    let text = text.as_deref().filter(|text| !text.is_empty());
+    checked(name, text.ok_or_else(|| Error::failed(format!("the {name} is not known")))?)
+}
+
+fn user(credential: &Credential) -> Result<String> {
+    field("role", &credential.user)
+}
+
+fn host(credential: &Credential) -> Result<String> {
+    field("host", &credential.host)
+}
+
+/// Terraform's `external` data source takes an object only if all its values are strings.
+fn json(credential: &Credential) -> Result<String> {
+    let mut object = Map::new();
+    let mut put = |name: &str, text: String| object.insert(name.to_owned(), text.into());
+    put("token", token(credential).to_owned());
+    if let Some(expires) = credential.token.expires {
+        put("expires_at", expires.to_string());
+    }
+    match credential.purpose {
+        Purpose::Database => {
+            put("user", user(credential)?);
+            put("host", host(credential)?);
+            put("port", credential.port.to_string());
+            put("database", checked("database", &credential.database)?);
+        }
+        Purpose::Workspace => {
+            put("host", credential.workspace.clone());
+        }
+    }
+    Ok(format!("{}\n", serde_json::Value::Object(object)))
+}
+
+/// <https://kubernetes.io/docs/reference/config-api/client-authentication.v1/>
+fn exec_credential(credential: &Credential) -> Result<String> {
+    /// client-go uses a token up to the very expiry, so it is told an earlier one.
+    const EARLY: i64 = 60 * 1000;
+    let mut status = json!({ "token": token(credential) });
+    if let Some(expires) = credential.token.expires {
+        let early = Timestamp(expires.plus(-EARLY).0.max(credential.token.issued.0));
+        status["expirationTimestamp"] = early.to_string().into();
+    }
+    let object = json!({
+        "apiVersion": credential.api_version,
+        "kind": "ExecCredential",
+        "status": status,
+    });
+    Ok(format!("{object}\n"))
+}
+
+/// One line of the password file; `\` and `:` are escaped
+/// (<https://www.postgresql.org/docs/current/libpq-pgpass.html>).
+fn pgpass(credential: &Credential) -> Result<String> {
+    let escape = |text: String| text.replace('\\', "\\\\").replace(':', "\\:");
+    let (host, database) = (host(credential)?, checked("database", &credential.database)?);
+    let fields = [
+        escape(host),
+        credential.port.to_string(),
+        escape(database),
+        escape(user(credential)?),
+        token(credential).to_owned(),
+    ];
+    Ok(format!("{}\n", fields.join(":")))
+}
+
+/// What sets the variables in one shell: how a value is quoted, set, and a name unset.
+struct Shell {
+    set: fn(&str, &str) -> String,
+    unset: fn(&str) -> String,
+}
+
+fn lines(credential: &Credential, shell: fn() -> Shell) -> Result<String> {
+    let Shell { set, unset } = shell();
+    let unset = UNSET.into_iter().map(unset);
+    let variables = variables(credential)?;
+    Ok(unset.chain(variables.iter().map(|(name, value)| set(name, value))).collect())
+}
+
+/// POSIX shells. Each line ends in `;`, so that an unquoted `eval $(…)` works as well.
+fn env() -> Shell {
+    Shell {
+        set: |name, value| format!("export {name}='{}';\n", value.replace('\'', "'\\''")),
+        unset: |name| format!("unset {name};\n"),
+    }
+}
+
+/// fish knows `\\` and `\'` inside single quotes.
+fn fish() -> Shell {
+    Shell {
+        set: |name, value| {
+            format!("set -gx {name} '{}';\n", value.replace('\\', "\\\\").replace('\'', "\\'"))
+        },
+        unset: |name| format!("set -e {name};\n"),
+    }
+}
+
+/// PowerShell doubles a single quote, and takes the typographic ones for it too.
+fn powershell() -> Shell {
+    Shell {
+        set: |name, value| {
+            let quote =
+                |c: char| if "'\u{2018}\u{2019}\u{201a}\u{201b}".contains(c) { 2 } else { 1 };
+            let value: String =
+                value.chars().flat_map(|c| std::iter::repeat_n(c, quote(c))).collect();
+            format!("$env:{name} = '{value}'\n")
+        },
+        unset: |name| format!("Remove-Item Env:{name} -ErrorAction SilentlyContinue\n"),
+    }
+}
+
+/// `NAME=value` without quotes: Docker takes the rest of the line as it stands, systemd would
+/// unquote it, so what the two read differently is refused.
+fn dotenv(credential: &Credential) -> Result<String> {
+    let mut text = String::new();
+    for (name, value) in variables(credential)? {
+        if value.contains(['\\', '\'', '"']) || value.trim() != value {
+            return Err(Error::usage(format!(
+                "{name} holds quotes, backslashes or outer blanks, which dotenv files cannot carry"
+            ))
+            .hint("--format env, or --format json"));
+        }
+        text.push_str(&format!("{name}={value}\n"));
+    }
+    Ok(text)
+}
+
+fn url(credential: &Credential) -> Result<String> {
+    let host = host(credential)?;
+    // An IPv6 address stands in brackets (RFC 3986 §3.2.2).
+    let host = if host.contains(':') { format!("[{host}]") } else { percent_encode(&host) };
+    Ok(format!(
+        "postgresql://{}:{}@{host}:{}/{}?sslmode={}\n",
+        percent_encode(&user(credential)?),
+        percent_encode(token(credential)),
+        credential.port,
+        percent_encode(&checked("database", &credential.database)?),
+        credential.sslmode
+    ))
+}
+
+fn libpq_json(credential: &Credential) -> Result<String> {
+    let object = json!({
+        "host": host(credential)?,
+        "port": credential.port.to_string(),
+        "dbname": checked("database", &credential.database)?,
+        "user": user(credential)?,
+        "password": token(credential),
+        "sslmode": credential.sslmode,
+    });
+    Ok(format!("{object}\n"))
+}
+
+/// `"user" "password"`, a quote doubled (<https://www.pgbouncer.org/config.html>).
+fn pgbouncer(credential: &Credential) -> Result<String> {
+    Ok(format!("\"{}\" \"{}\"\n", user(credential)?.replace('"', "\"\""), token(credential)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+    use crate::token::Token;
+
+    fn credential(user: &str, database: &str) -> Credential {
+        let issued = Timestamp(1_800_000_000_000);
+        Credential {
+            purpose: Purpose::Database,
+            token: Token {
+                secret: Secret::new("eyJ.a-b_c.d"),
+                issued,
+                expires: Some(issued.plus(3_600_000)),
+                lifetime: 3_600_000,
+                subject: None,
+            },
+            workspace: "https://ws.example".to_owned(),
+            user: Some(user.to_owned()),
+            host: Some("ep-x.example".to_owned()),
+            port: 5432,
+            database: database.to_owned(),
+            sslmode: "require".to_owned(),
+            api_version: "client.authentication.k8s.io/v1".to_owned(),
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_described() {
+        for (position, format) in FORMATS.iter().enumerate() {
+            assert!(FORMATS[position + 1..].iter().all(|other| other.name != format.name));
+            assert!(format.about.len() < 60 && !format.about.ends_with('.'));
+        }
+    }
+
+    #[test]
+    fn control_characters_are_refused_by_whoever_would_print_them() {
+        for format in FORMATS {
+            for bad in ["a\nb", "a\rb", "a\0b", "a\u{85}b"] {
+                let printed = (format.render)(&credential(bad, "db"));
+                assert_eq!(printed.is_err(), format.user, "{}", format.name);
+            }
+        }
+        assert!(dotenv(&credential("it's", "db")).is_err());
+        assert!(dotenv(&credential("me ", "db")).is_err());
+    }
+
+    #[test]
+    fn awkward_names_are_escaped() {
+        let awkward = credential(r#"a:b\c'd"e@f"#, "my db");
+        let line = pgpass(&awkward).unwrap();
+        assert_eq!(line, "ep-x.example:5432:my db:a\\:b\\\\c'd\"e@f:eyJ.a-b_c.d\n");
+        assert!(lines(&awkward, env).unwrap().contains(r#"export PGUSER='a:b\c'\''d"e@f';"#));
+        assert!(lines(&awkward, fish).unwrap().contains(r#"set -gx PGUSER 'a:b\\c\'d"e@f';"#));
+        assert!(lines(&awkward, powershell).unwrap().contains(r#"$env:PGUSER = 'a:b\c''d"e@f'"#));
+        assert!(
+            url(&awkward).unwrap().starts_with("postgresql://a%3Ab%5Cc%27d%22e%40f:eyJ.a-b_c.d@")
+        );
+        assert_eq!(pgbouncer(&awkward).unwrap(), "\"a:b\\c'd\"\"e@f\" \"eyJ.a-b_c.d\"\n");
+    }
+}

@@ -1,0 +1,102 @@
+//! `--help`, made from the tables of verbs, settings and formats, so that it cannot drift.
+
+use std::fmt::Write as _;
+
+use crate::format::FORMATS;
+use crate::settings::{Id, SETTINGS, Setting};
+use crate::verb::{COMMON, VERBS, Verb};
+
+/// The version line.
+pub fn version() -> String {
+    format!("lakebase-token {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+/// The help of the whole program.
+pub fn program() -> String {
+    let mut text = String::from(
+        "lakebase-token prints a fresh Databricks Lakebase (Postgres) password: from its cache, or\n\
+         minted by exactly one of however many ask.\n\n\
+         usage: lakebase-token [VERB] [FLAGS]\n\n",
+    );
+    for verb in VERBS {
+        let _ = writeln!(text, "  {:<10} {}", verb.name, verb.about);
+    }
+    text.push_str(
+        "\nexamples:\n\
+         \x20 PGPASSWORD=$(lakebase-token) psql      with PGHOST and PGUSER set\n\
+         \x20 lakebase-token exec -- psql            with nothing set but a Databricks login\n\
+         \x20 lakebase-token -f json                 token, expiry, role, host\n\
+         \x20 lakebase-token status                  what is configured, and where\n\n\
+         `lakebase-token VERB --help` lists a verb's flags.\n\n",
+    );
+    text.push_str(EXIT_CODES);
+    text
+}
+
+/// The help of one verb.
+pub fn verb(verb: &Verb) -> String {
+    let mut text = format!(
+        "lakebase-token {}: {}\n\nusage: lakebase-token {} {}\n\n{}\n",
+        verb.name,
+        verb.about,
+        verb.name,
+        verb.usage,
+        wrapped(verb.more)
+    );
+    if !verb.flags.is_empty() {
+        text.push('\n');
+        flags(&mut text, verb.flags);
+    }
+    text.push_str("\nworkspace, database, freshness:\n");
+    flags(&mut text, COMMON);
+    text.push_str(
+        "  -h, --help                 this text\n  -V, --version              the version\n",
+    );
+    if verb.name == "get" {
+        text.push_str("\nformats:\n");
+        for format in FORMATS {
+            let _ = writeln!(text, "  {:<16} {}", format.name, format.about);
+        }
+        text.push_str("\nraw, json, exec-credential and header also print a workspace token.\n");
+    }
+    text.push_str("\nenvironment (a flag wins; then the first of these; then the profile):\n");
+    for row in SETTINGS.iter().filter(|row| verb.takes(row.id) && !row.env.is_empty()) {
+        let _ = writeln!(text, "  --{:<16} {}", row.flag, row.env.join(", "));
+    }
+    text.push_str(
+        "  everything of Databricks unified authentication (DATABRICKS_CLIENT_ID, …)\n\n",
+    );
+    text.push_str(EXIT_CODES);
+    text
+}
+
+const EXIT_CODES: &str = "exit codes: 0 printed, 1 broken, 2 usage or configuration, 3 log in first, 4 refused,\n\
+                          5 not available now\n";
+
+fn flags(text: &mut String, ids: &[Id]) {
+    for row in ids.iter().map(|id| &SETTINGS[*id as usize]) {
+        let _ = writeln!(text, "  {:<26} {}", left(row), row.about);
+    }
+}
+
+fn left(row: &Setting) -> String {
+    let short = row.short.map_or("    ".to_owned(), |short| format!("-{short}, "));
+    format!("{short}--{} {}", row.flag, row.value)
+}
+
+/// Breaks a paragraph into lines of at most 90 characters.
+fn wrapped(paragraph: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in paragraph.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + word.len() < 90 => {
+                if !line.is_empty() {
+                    line.push(' ');
+                }
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
+}

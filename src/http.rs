@@ -1,0 +1,485 @@
+//! One request in, one answer or an error out: the only user of ureq.
+//!
+//! What holds for every request is decided here: https only (http to a literal loopback address,
+//! for tests and local stand-ins), no redirect is followed, an answer has at most 1 MiB, and
+//! everything ends by the deadline, a server that drips included. 429, 502, 503, 504 and failed
+//! connections are tried three times inside it. What an answer means is its caller's business.
+
+use std::cell::OnceCell;
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{
+    ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector,
+    TcpConnector, Transport,
+};
+use ureq::{Agent, Proxy, http};
+
+use crate::error::{Error, Result, clean};
+use crate::time::{Deadline, show_duration};
+use crate::world::World;
+
+/// The largest answer that is read. The largest honest one, a page of projects, has some 100 KiB.
+const MAX_BODY: u64 = 1024 * 1024;
+
+/// Connecting to one address may take this long; then the next one has its turn.
+const CONNECT: Duration = Duration::from_millis(1500);
+
+/// So often is a request sent at the most.
+const TRIES: u32 = 3;
+
+/// The pause before the second try; it doubles.
+const BACKOFF: Duration = Duration::from_millis(250);
+
+/// A request. All of ours may be repeated: minting twice gives two good tokens.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// `GET` or `POST`.
+    pub method: &'static str,
+    /// The whole URL.
+    pub url: &'a str,
+    /// Headers beside `Accept` and `User-Agent`.
+    pub headers: &'a [(&'static str, String)],
+    /// The body with its content type.
+    pub body: Option<(&'static str, String)>,
+}
+
+/// An answer with a status that is neither a redirect nor passing trouble.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The content type, or nothing.
+    pub content_type: String,
+    /// The whole body.
+    pub body: Vec<u8>,
+    /// Who answered, for messages.
+    pub host: String,
+}
+
+impl Answer {
+    /// The body as JSON, or why it is none.
+    pub fn json(&self, what: &str) -> Result<serde_json::Value> {
+        let host = &self.host;
+        if self.is_html() {
+            return Err(Error::failed(format!(
+                "{host} answered the {what} with a web page, probably a login page"
+            ))
+            .because(clean(&self.words()))
+            .hint("check the host; a unified host also needs DATABRICKS_WORKSPACE_ID"));
+        }
+        serde_json::from_slice(&self.body).map_err(|e| {
+            Error::failed(format!("{host} answered the {what} with something that is not JSON"))
+                .because(e)
+        })
+    }
+
+    /// Whether this is a page for people.
+    pub fn is_html(&self) -> bool {
+        let start = self.body.trim_ascii_start();
+        self.content_type.contains("text/html") || start.starts_with(b"<")
+    }
+
+    /// What the page or text says, without its markup. Old deployments put the message into
+    /// `<pre>`; of other pages the title is the best there is.
+    pub fn words(&self) -> String {
+        let text = String::from_utf8_lossy(&self.body);
+        for (open, close) in [("<pre>", "</pre>"), ("<title>", "</title>")] {
+            let inner = text.split_once(open).and_then(|(_, rest)| rest.split_once(close));
+            if let Some((inner, _)) = inner {
+                return inner.trim().to_owned();
+            }
+        }
+        if self.is_html() { "an HTML page without a title".to_owned() } else { text.into_owned() }
+    }
+}
+
+/// Sends requests over one kept connection.
+pub struct Client<'a> {
+    world: &'a World,
+    user_agent: String,
+    // Made by the first request: the cached path reads no certificates.
+    agent: OnceCell<Agent>,
+}
+
+impl<'a> Client<'a> {
+    /// A client that names the auth type it works for.
+    pub fn new(world: &'a World, auth_type: &str) -> Client<'a> {
+        let user_agent = format!(
+            "lakebase-token/{} os/{} auth/{auth_type}",
+            env!("CARGO_PKG_VERSION"),
+            std::env::consts::OS
+        );
+        Client { world, user_agent, agent: OnceCell::new() }
+    }
+
+    /// Sends a request until an answer stands, three times at most.
+    pub fn send(&self, request: &Request<'_>, deadline: Deadline) -> Result<Answer> {
+        let uri = check_url(request.url)?;
+        let host = uri.authority().map_or("", |authority| authority.as_str());
+        let mut pause = BACKOFF;
+        let mut tries = 1;
+        loop {
+            let trouble = match self.send_once(request, &uri, deadline) {
+                Ok((answer, _)) if !passing(answer.status) => return Ok(answer),
+                Ok((answer, wait)) => {
+                    pause = pause.max(wait);
+                    let status = answer.status;
+                    Error::unavailable(format!("{host} is not available: HTTP status {status}"))
+                        .because(clean(&answer.words()))
+                }
+                Err(Trouble::Final(error)) => return Err(error),
+                Err(Trouble::Passing(error)) => error,
+            };
+            if tries == TRIES {
+                return Err(trouble);
+            }
+            if pause >= deadline.left() {
+                let asked = show_duration(pause);
+                return Err(if pause > BACKOFF * 4 {
+                    trouble.because(format!("it asks to wait {asked}, longer than --timeout"))
+                } else {
+                    trouble
+                });
+            }
+            // `Retry-After` is a least, so the jitter comes on top.
+            self.world.sleep(pause + self.world.jittered(BACKOFF / 2), deadline);
+            pause *= 2;
+            tries += 1;
+        }
+    }
+
+    fn send_once(
+        &self,
+        request: &Request<'_>,
+        uri: &http::Uri,
+        deadline: Deadline,
+    ) -> std::result::Result<(Answer, Duration), Trouble> {
+        let host = uri.authority().map_or("", |authority| authority.as_str()).to_owned();
+        let agent = self.agent(uri)?;
+        let mut builder = http::Request::builder().method(request.method).uri(uri);
+        for (name, value) in request.headers {
+            builder = builder.header(*name, value);
+        }
+        let body = match &request.body {
+            Some((content_type, body)) => {
+                builder = builder.header("Content-Type", *content_type);
+                body.as_bytes()
+            }
+            None => b"",
+        };
+        let request = builder.body(body).map_err(|_| {
+            Trouble::Final(Error::usage("a setting holds characters that no HTTP header can carry"))
+        })?;
+        let request = agent
+            .configure_request(request)
+            .timeout_global(Some(deadline.left().max(Duration::from_millis(1))))
+            .proxy(self.proxy(uri)?)
+            .build();
+        let blame = |error| trouble(error, &host, deadline);
+        let mut response = agent.run(request).map_err(blame)?;
+        let header = |name: &str| {
+            let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+            value.unwrap_or_default().to_owned()
+        };
+        let status = response.status().as_u16();
+        let (content_type, location) = (header("content-type"), header("location"));
+        // The platform sends seconds; the date form of RFC 9110 is not worth a parser here.
+        let wait = Duration::from_secs(header("retry-after").trim().parse().unwrap_or(0));
+        let body =
+            response.body_mut().with_config().limit(MAX_BODY).read_to_vec().map_err(blame)?;
+        if (300..400).contains(&status) {
+            return Err(Trouble::Final(redirect(&host, status, &location)));
+        }
+        Ok((Answer { status, content_type, body, host }, wait))
+    }
+
+    fn agent(&self, uri: &http::Uri) -> std::result::Result<&Agent, Trouble> {
+        if let Some(agent) = self.agent.get() {
+            return Ok(agent);
+        }
+        let roots = match uri.scheme_str() {
+            Some("https") => trusted(self.world).map_err(Trouble::Final)?,
+            _ => Vec::new(),
+        };
+        let config = Agent::config_builder()
+            .tls_config(
+                TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(roots))).build(),
+            )
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(&self.user_agent)
+            .accept("application/json")
+            .build();
+        let connector = ConnectProxyConnector::default()
+            .chain(PatientTcp::default())
+            .chain(RustlsConnector::default());
+        let agent = Agent::with_parts(config, connector, DefaultResolver::default());
+        Ok(self.agent.get_or_init(|| agent))
+    }
+
+    /// The proxy for this URL, from the usual variables. Loopback is never proxied.
+    fn proxy(&self, uri: &http::Uri) -> std::result::Result<Option<Proxy>, Trouble> {
+        let host = uri.host().unwrap_or_default();
+        if is_loopback(host) {
+            return Ok(None);
+        }
+        let var = |names: [&'static str; 2]| {
+            names.into_iter().find_map(|name| Some((name, self.world.var(name)?.to_str()?)))
+        };
+        let bypass = var(["NO_PROXY", "no_proxy"]).is_some_and(|(_, list)| bypasses(list, host));
+        let Some((name, url)) = var(["HTTPS_PROXY", "https_proxy"])
+            .or_else(|| var(["ALL_PROXY", "all_proxy"]))
+            .filter(|_| !bypass)
+        else {
+            return Ok(None);
+        };
+        // The URL may hold a password, so the message does not repeat it.
+        Proxy::new(url).map(Some).map_err(|_| {
+            Trouble::Final(Error::usage(format!("{name} is not the URL of a proxy")).hint(format!(
+                "{name}=http://proxy.example.com:3128, or NO_PROXY={host} to go without"
+            )))
+        })
+    }
+}
+
+/// TCP with a limit for each address, so that a dead first one does not eat the deadline.
+#[derive(Debug, Default)]
+struct PatientTcp(TcpConnector);
+
+impl<In: Transport> Connector<In> for PatientTcp {
+    type Out = <TcpConnector as Connector<In>>::Out;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> std::result::Result<Option<Self::Out>, ureq::Error> {
+        if chained.is_some() {
+            return self.0.connect(details, chained); // a proxy has connected already
+        }
+        let deadline = Deadline::after(*details.timeout.after);
+        let mut last = ureq::Error::HostNotFound;
+        for address in &details.addrs {
+            let mut addrs = details.resolver.empty();
+            addrs.push(*address);
+            let after = CONNECT.min(deadline.left()).max(Duration::from_millis(1));
+            let one = ConnectionDetails {
+                uri: details.uri,
+                addrs,
+                config: details.config,
+                request_level: details.request_level,
+                resolver: details.resolver,
+                now: details.now,
+                timeout: NextTimeout { after: after.into(), ..details.timeout },
+                current_time: details.current_time.clone(),
+                run_connector: details.run_connector.clone(),
+                register_shutdown: details.register_shutdown.clone(),
+            };
+            match self.0.connect(&one, None) {
+                Ok(connection) => return Ok(connection),
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// What came in the way of an answer.
+enum Trouble {
+    Passing(Error),
+    Final(Error),
+}
+
+fn passing(status: u16) -> bool {
+    matches!(status, 429 | 502 | 503 | 504)
+}
+
+fn trouble(error: ureq::Error, host: &str, deadline: Deadline) -> Trouble {
+    use ureq::Error as E;
+    match error {
+        E::BodyExceedsLimit(_) => Trouble::Final(Error::failed(format!(
+            "{host} sent an answer of more than {} KiB",
+            MAX_BODY / 1024
+        ))),
+        E::Timeout(_) if deadline.left() < Duration::from_millis(5) => Trouble::Final(
+            Error::unavailable(format!("no answer from {host} before the deadline"))
+                .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT"),
+        ),
+        E::Rustls(e) => Trouble::Final(tls_trouble(host, &e.to_string())),
+        // rustls reports what it dislikes about the peer as InvalidData.
+        E::Io(e) if e.kind() == io::ErrorKind::InvalidData => {
+            Trouble::Final(tls_trouble(host, &e.to_string()))
+        }
+        E::ConnectProxyFailed(why) => Trouble::Passing(
+            Error::unavailable(format!("the proxy gives no connection to {host}"))
+                .because(clean(&why))
+                .hint("check HTTPS_PROXY and NO_PROXY"),
+        ),
+        E::Protocol(e) => Trouble::Final(
+            Error::failed(format!("{host} does not speak proper HTTP"))
+                .because(clean(&e.to_string())),
+        ),
+        other => Trouble::Passing(
+            Error::unavailable(format!("cannot reach {host}")).because(clean(&other.to_string())),
+        ),
+    }
+}
+
+fn tls_trouble(host: &str, words: &str) -> Error {
+    let failed = Error::unavailable(format!("no trustworthy TLS connection to {host}"))
+        .because(clean(words));
+    if words.contains("UnknownIssuer") {
+        failed.hint("SSL_CERT_FILE=/path/to/ca.pem, if your company inspects TLS")
+    } else {
+        failed
+    }
+}
+
+fn redirect(host: &str, status: u16, location: &str) -> Error {
+    let (target, query) = location.split_once('?').unwrap_or((location, ""));
+    let refused = Error::failed(format!(
+        "{host} redirects (HTTP status {status}); credentials are never sent along"
+    ))
+    .because(format!("it points to {}", clean(target)));
+    if query.contains("private-link") {
+        refused.hint("this workspace is reached by private link only: connect from its network")
+    } else {
+        refused.hint("check the host: it should be the workspace's own URL")
+    }
+}
+
+/// The certificates to trust: `SSL_CERT_FILE` and `SSL_CERT_DIR` as OpenSSL reads them, else
+/// the platform's.
+fn trusted(world: &World) -> Result<Vec<Certificate<'static>>> {
+    let (file, folder) = (world.var("SSL_CERT_FILE"), world.var("SSL_CERT_DIR"));
+    let found = match (file, folder) {
+        (None, None) => match SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists()) {
+            // One bundle, not also the folder with the same certificates one by one.
+            Some(bundle) => rustls_native_certs::load_certs_from_paths(Some(bundle), None),
+            None => rustls_native_certs::load_native_certs(),
+        },
+        _ => rustls_native_certs::load_certs_from_paths(
+            file.map(Path::new),
+            folder.map(Path::new).filter(|folder| folder.is_dir()),
+        ),
+    };
+    if found.certs.is_empty() {
+        let mut error = Error::usage("no trusted certificates found, so no TLS connection can be");
+        for problem in found.errors.iter().take(3) {
+            error = error.because(clean(&problem.to_string()));
+        }
+        return Err(error.hint("apt-get install ca-certificates, or SSL_CERT_FILE=/path/to/ca.pem"));
+    }
+    Ok(found.certs.iter().map(|cert| Certificate::from_der(cert).to_owned()).collect())
+}
+
+/// Where distributions keep their bundle, as Go's `crypto/x509` knows them.
+const SYSTEM_BUNDLES: &[&str] = if cfg!(target_os = "linux") {
+    &[
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/ca-bundle.pem",
+        "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+        "/etc/ssl/cert.pem",
+    ]
+} else {
+    &[]
+};
+
+/// Reads a URL and refuses those that would show a secret to the network.
+pub fn check_url(url: &str) -> Result<http::Uri> {
+    let uri: http::Uri =
+        url.parse().map_err(|_| Error::usage(format!("not a URL: {}", clean(url))))?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("https"), Some(_)) => Ok(uri),
+        (Some("http"), Some(host)) if is_loopback(host) => Ok(uri),
+        _ => Err(Error::usage(format!("{} is not https", clean(url)))
+            .because("a secret would cross the network in clear text")
+            .hint(format!("https://{}", uri.host().unwrap_or("…")))),
+    }
+}
+
+/// Whether this is a literal loopback address; a name could be resolved to anything.
+pub fn is_loopback(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// `NO_PROXY` as curl and Go read it: `*`, a host, or a domain with all that is below it.
+fn bypasses(list: &str, host: &str) -> bool {
+    list.split(',').map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
+        let entry = entry.rsplit_once(':').map_or(entry, |(name, _)| name);
+        let domain = entry.trim_start_matches("*.").trim_start_matches('.');
+        let host = host.to_ascii_lowercase();
+        let domain = domain.to_ascii_lowercase();
+        entry == "*"
+            || host == domain
+            || host.strip_suffix(&domain).is_some_and(|rest| rest.ends_with('.'))
+    })
+}
+
+/// Percent-encodes all but RFC 3986's unreserved characters, for query and form values.
+pub fn percent_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_or_a_literal_loopback() {
+        for url in
+            ["https://a.example", "http://127.0.0.1:8080/x", "http://[::1]:1/", "http://127.9.9.9"]
+        {
+            assert!(check_url(url).is_ok(), "{url}");
+        }
+        for url in [
+            "http://a.example",
+            "http://localhost",
+            "http://127.0.0.1.example",
+            "ftp://a",
+            "a.example",
+            "",
+        ] {
+            assert!(check_url(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn no_proxy_covers_a_domain_and_what_is_below() {
+        for (list, host, expected) in [
+            ("example.com", "example.com", true),
+            ("example.com", "a.example.com", true),
+            (".example.com", "a.example.com", true),
+            ("*.example.com", "a.EXAMPLE.com", true),
+            ("example.com:443", "a.example.com", true),
+            ("example.com", "badexample.com", false),
+            ("a, b ,*", "anything", true),
+            ("", "anything", false),
+        ] {
+            assert_eq!(bypasses(list, host), expected, "{list} {host}");
+        }
+    }
+
+    #[test]
+    fn percent_encoding_leaves_only_the_unreserved() {
+        assert_eq!(percent_encode("a.b@c:é/~"), "a.b%40c%3A%C3%A9%2F~");
+    }
+}

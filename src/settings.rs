@@ -1,0 +1,371 @@
+//! What is configured, and where each value came from.
+//!
+//! Flag, then environment, then profile. The workspace side follows the Databricks Go SDK
+//! (`config/config.go`, `config_file.go`): when the file is read at all, which profile, that
+//! `DEFAULT` is not inherited, that two auth methods at once are an error unless `auth_type`
+//! decides. What the values mean for this call is `plan.rs`'s business; no request is made here.
+
+pub mod host;
+mod table;
+
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+pub use table::{Id, Kind, SETTINGS, Setting};
+
+use crate::error::{Error, Result, clean};
+use crate::ini;
+use crate::secret::Secret;
+use crate::world::World;
+use host::Host;
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This flag.
+    Flag(&'static str),
+    /// This variable.
+    Env(&'static str),
+    /// This profile of the configuration file.
+    Profile(String),
+    /// The workspace URL's query.
+    Query,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Flag(name) => write!(f, "--{name}"),
+            Origin::Env(name) => f.write_str(name),
+            Origin::Profile(name) => write!(f, "profile {name}"),
+            Origin::Query => f.write_str("the workspace URL"),
+        }
+    }
+}
+
+/// A value and its origin. Every value is kept as a secret; [`Settings::text`] gives out those
+/// that are none.
+#[derive(Clone, Debug)]
+pub struct Value {
+    text: Secret,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// The rows of the table that have a value.
+#[derive(Debug)]
+pub struct Settings {
+    values: Vec<Option<Value>>,
+    /// The profile that was loaded, and its own `host` as it stands in the file.
+    pub profile: Option<(String, Option<String>)>,
+    /// The configuration file, if a profile of it was asked for and it does not exist.
+    pub missing_file: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Collects all values. `flags` are checked names with their texts.
+    pub fn resolve(flags: &[(Id, String)], world: &World) -> Result<Settings> {
+        let mut settings = Settings {
+            values: SETTINGS.iter().map(|_| None).collect(),
+            profile: None,
+            missing_file: None,
+        };
+        for (id, text) in flags {
+            settings.set_flag(*id, text)?;
+        }
+        settings.load_environment(world)?;
+        settings.load_file(world)?;
+        settings.check_types()?;
+        settings.check_conflict()?;
+        settings.normalise_host()?;
+        Ok(settings)
+    }
+
+    /// A value that is no secret.
+    pub fn text(&self, id: Id) -> Option<&str> {
+        debug_assert!(SETTINGS[id as usize].kind != Kind::Secret);
+        self.get(id).map(|value| value.text.expose())
+    }
+
+    /// A value that is a secret.
+    pub fn secret(&self, id: Id) -> Option<&Secret> {
+        self.get(id).map(|value| &value.text)
+    }
+
+    /// Whether a switch was given or a boolean is true.
+    pub fn is_on(&self, id: Id) -> bool {
+        self.get(id).is_some_and(|value| parse_bool(value.text.expose()) == Some(true))
+    }
+
+    /// A value with its origin.
+    pub fn get(&self, id: Id) -> Option<&Value> {
+        self.values[id as usize].as_ref()
+    }
+
+    /// Where a value came from, for messages.
+    pub fn origin(&self, id: Id) -> String {
+        self.get(id).map_or("default".to_owned(), |value| value.origin.to_string())
+    }
+
+    /// All rows that have a value, for `status` and messages; secrets as `***`.
+    pub fn shown(&self) -> impl Iterator<Item = (&'static Setting, &str, &Origin)> {
+        SETTINGS.iter().filter_map(|row| {
+            let value = self.get(row.id)?;
+            let text = if row.kind == Kind::Secret { "***" } else { value.text.expose() };
+            Some((row, text, &value.origin))
+        })
+    }
+
+    fn set(&mut self, id: Id, text: &str, origin: Origin) {
+        // Loaders fill what is still empty and never unset, as in the SDKs.
+        let place = &mut self.values[id as usize];
+        if place.is_none() && !text.is_empty() {
+            *place = Some(Value { text: Secret::new(text), origin });
+        }
+    }
+
+    fn set_flag(&mut self, id: Id, text: &str) -> Result<()> {
+        let row = &SETTINGS[id as usize];
+        let origin = Origin::Flag(row.flag);
+        match row.kind {
+            Kind::Switch => self.set(id, "true", origin),
+            Kind::SecretFile => {
+                let secret = read_secret(row.flag, text)?;
+                let holds = if id == Id::TokenFile { Id::Token } else { Id::ClientSecret };
+                self.set(holds, secret.expose(), origin);
+            }
+            _ if text.is_empty() => {
+                return Err(Error::usage(format!("--{} got an empty value", row.flag)));
+            }
+            _ => self.set(id, text, origin),
+        }
+        Ok(())
+    }
+
+    fn load_environment(&mut self, world: &World) -> Result<()> {
+        // One walk over the environment, not one for each row: most calls end in the cache.
+        let mut found: Vec<(&Setting, usize, &str)> = Vec::new();
+        for (name, value) in &world.env {
+            let Some(name) = name.to_str().filter(|name| may_be_setting(name)) else { continue };
+            let Some((row, rank)) = SETTINGS.iter().find_map(|row| {
+                let rank = row.env.iter().position(|known| *known == name)?;
+                Some((row, rank))
+            }) else {
+                continue;
+            };
+            let Some(text) = value.to_str() else {
+                return Err(Error::usage(format!("{name} is not valid UTF-8")));
+            };
+            // Databricks' samples use this common name, so only what is surely meant is taken.
+            if !text.is_empty() && (name != "ENDPOINT_NAME" || text.starts_with("projects/")) {
+                found.push((row, rank, text));
+            }
+        }
+        found.sort_by_key(|(_, rank, _)| *rank);
+        for (row, rank, text) in found {
+            self.set(row.id, text, Origin::Env(row.env[rank]));
+        }
+        Ok(())
+    }
+
+    /// The profile, unless the workspace or an auth method is already known without one.
+    fn load_file(&mut self, world: &World) -> Result<()> {
+        let requested = self.text(Id::Profile).map(str::to_owned);
+        let known = |row: &Setting| !row.group.is_empty() || row.id == Id::Host;
+        let known = SETTINGS.iter().any(|row| known(row) && self.get(row.id).is_some());
+        if requested.is_none() && known {
+            return Ok(());
+        }
+        let path = match self.text(Id::ConfigFile) {
+            Some(path) => expand_home(path, world)?,
+            None => match world.home() {
+                Some(home) => home.join(".databrickscfg"),
+                None if requested.is_none() => return Ok(()),
+                None => {
+                    return Err(Error::usage("HOME is not set, so there is no ~/.databrickscfg")
+                        .hint("DATABRICKS_CONFIG_FILE=/path/to/.databrickscfg"));
+                }
+            },
+        };
+        let Some(text) = read_config(&path)? else {
+            self.missing_file = requested.is_some().then_some(path);
+            return Ok(());
+        };
+        let parse = |e: Error| Error::usage(format!("cannot read {}: {e}", path.display()));
+        let asked = match &requested {
+            Some(name) => Some(name.clone()),
+            None => ini::section(&text, RESERVED)
+                .map_err(parse)?
+                .iter()
+                .find(|(key, value)| *key == "default_profile" && !value.is_empty())
+                .map(|(_, value)| value.trim().to_owned()),
+        };
+        let name = asked.as_deref().unwrap_or(ini::DEFAULT);
+        if name == RESERVED {
+            return Err(Error::usage(format!("{RESERVED} is a reserved section, not a profile")));
+        }
+        let section = ini::section(&text, name).map_err(parse)?;
+        if section.is_empty() {
+            return match asked {
+                None => Ok(()),
+                Some(name) => Err(no_profile(&path, &name, &text)),
+            };
+        }
+        for (key, value) in &section {
+            if let Some(row) = SETTINGS.iter().find(|row| row.profile && row.name == *key) {
+                self.set(row.id, value, Origin::Profile(name.to_owned()));
+            }
+        }
+        let host = section.iter().find(|(key, _)| *key == "host");
+        let host = host.map(|(_, value)| (*value).to_owned()).filter(|host| !host.is_empty());
+        self.profile = Some((name.to_owned(), host));
+        Ok(())
+    }
+
+    fn check_types(&self) -> Result<()> {
+        for (row, text, origin) in self.shown() {
+            let wanted = match row.kind {
+                Kind::Bool if parse_bool(text).is_none() => "true or false",
+                Kind::Int if text.parse::<i64>().is_err() => "a whole number",
+                _ => continue,
+            };
+            return Err(Error::usage(format!(
+                "{} from {origin} is not {wanted}: {}",
+                row.name,
+                clean(text)
+            )));
+        }
+        Ok(())
+    }
+
+    /// More than one auth method and nothing that decides between them.
+    fn check_conflict(&self) -> Result<()> {
+        let mut groups: Vec<&str> = Vec::new();
+        for (row, _, _) in self.shown().filter(|(row, _, _)| !row.group.is_empty()) {
+            if !groups.contains(&row.group) {
+                groups.push(row.group);
+            }
+        }
+        if groups.len() < 2 || self.get(Id::AuthType).is_some() {
+            return Ok(());
+        }
+        groups.sort_unstable();
+        let mut error = Error::usage(format!(
+            "more than one authorization method configured: {}",
+            groups.join(" and ")
+        ));
+        for group in groups {
+            let members = self.shown().filter(|(row, _, _)| row.group == group);
+            let members: Vec<String> =
+                members.map(|(row, _, origin)| format!("{} from {origin}", row.name)).collect();
+            error = error.because(format!("{group}: {}", members.join(", ")));
+        }
+        Err(error.hint("choose with --auth-type or DATABRICKS_AUTH_TYPE, or unset one of them"))
+    }
+
+    fn normalise_host(&mut self) -> Result<()> {
+        let Some(text) = self.text(Id::Host) else { return Ok(()) };
+        let host = Host::parse(text, &self.origin(Id::Host))?;
+        if let Some(value) = &mut self.values[Id::Host as usize] {
+            value.text = Secret::new(host.url);
+        }
+        for (id, hint) in [(Id::WorkspaceId, host.workspace_id), (Id::AccountId, host.account_id)] {
+            if let Some(hint) = hint {
+                self.set(id, &hint, Origin::Query);
+            }
+            if let Some(text) = self.text(id).filter(|text| !host::is_id(text)) {
+                let (name, origin) = (SETTINGS[id as usize].name, self.origin(id));
+                return Err(Error::usage(format!(
+                    "{name} from {origin} is not an id: {}",
+                    clean(text)
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Settings of the CLI itself, not a profile.
+const RESERVED: &str = "__settings__";
+
+/// A quick look that spares most variables the search through the table.
+fn may_be_setting(name: &str) -> bool {
+    matches!(name.as_bytes(), [b'D', b'A', ..] | [b'L', b'A', ..] | [b'P', b'G', ..])
+        || name.starts_with("ARM_")
+        || matches!(name, "GOOGLE_CREDENTIALS" | "ENDPOINT_NAME")
+        || name.starts_with("ACTIONS_ID_TOKEN_REQUEST_")
+}
+
+/// Go's `strconv.ParseBool`.
+fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+fn expand_home(path: &str, world: &World) -> Result<PathBuf> {
+    let Some(rest) = path.strip_prefix('~') else { return Ok(PathBuf::from(path)) };
+    let home = world.home().ok_or_else(|| {
+        Error::usage(format!("HOME is not set, so {} cannot be found", clean(path)))
+    })?;
+    Ok(home.join(rest.trim_start_matches('/')))
+}
+
+/// The configuration file's text; nothing where there is none.
+fn read_config(path: &Path) -> Result<Option<String>> {
+    let cannot = |why: &dyn fmt::Display| {
+        Error::usage(format!("cannot read {}", path.display())).because(why)
+    };
+    let meta = match path.metadata() {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(cannot(&e)),
+    };
+    if !meta.is_file() {
+        return Err(cannot(&"it is not a regular file"));
+    }
+    if meta.len() > ini::MAX_FILE {
+        return Err(cannot(&"it has more than 1 MiB"));
+    }
+    let mut bytes = Vec::with_capacity(meta.len() as usize + 1);
+    std::fs::File::open(path)
+        .and_then(|file| file.take(ini::MAX_FILE).read_to_end(&mut bytes))
+        .map_err(|e| cannot(&e))?;
+    String::from_utf8(bytes).map(Some).map_err(|_| cannot(&"it is not valid UTF-8"))
+}
+
+fn no_profile(path: &Path, name: &str, text: &str) -> Error {
+    let error =
+        Error::usage(format!("{} has no {} profile configured", path.display(), clean(name)));
+    let names: Vec<&str> = ini::sections(text)
+        .map(|names| names.into_iter().filter(|name| *name != RESERVED).collect())
+        .unwrap_or_default();
+    if names.is_empty() {
+        error.hint(format!("databricks auth login --profile {}", clean(name)))
+    } else {
+        error
+            .because(format!("it has {}", clean(&names.join(", "))))
+            .hint("--profile NAME, or DATABRICKS_CONFIG_PROFILE")
+    }
+}
+
+/// The first line of a file or of stdin.
+fn read_secret(flag: &str, path: &str) -> Result<Secret> {
+    let mut text = String::new();
+    let read = if path == "-" {
+        std::io::stdin().lock().take(64 * 1024).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(64 * 1024).read_to_string(&mut text))
+    };
+    let secret = Secret::new(text.lines().next().unwrap_or_default().trim());
+    match read {
+        Err(e) => Err(Error::usage(format!("cannot read --{flag} {}", clean(path))).because(e)),
+        Ok(_) if secret.expose().is_empty() => {
+            Err(Error::usage(format!("--{flag} {} is empty", clean(path))))
+        }
+        Ok(_) => Ok(secret),
+    }
+}

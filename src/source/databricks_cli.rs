@@ -1,0 +1,227 @@
+//! `databricks-cli`: a person's login, kept and renewed by the Databricks CLI.
+//!
+//! `databricks auth token` is asked, never its token cache read (since version 1.0 that is the
+//! system's keyring). It runs under our lock, because two of them at once lose each other's
+//! refresh tokens; without stdin, so that it cannot ask; with none of the `DATABRICKS_*`
+//! variables that would make it answer for another profile. A plain call already gives a token
+//! with minutes to live, so `--force-refresh` is only the one retry.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::{Ask, Source};
+use crate::api::require;
+use crate::error::{Error, Result, clean};
+use crate::settings::host::Host;
+use crate::settings::{Id, Settings};
+use crate::time::{Timestamp, show_duration};
+use crate::token::Token;
+use crate::world::{Run, World, is_executable};
+
+pub const SOURCE: Source = Source {
+    name: "databricks-cli",
+    needs: "host or profile, and the Databricks CLI on PATH",
+    configured: |settings, world| {
+        settings.get(Id::Host).is_some() && program(settings, world).is_some()
+    },
+    identity: |settings| selector(settings).1,
+    secret: None,
+    role: None,
+    switches: true,
+    renews: true,
+    fetch: Some(fetch),
+};
+
+/// Tokens that die sooner are not worth using: the backend refuses the last 30 seconds.
+const LEAST_LIFE: i64 = 60 * 1000;
+
+fn fetch(ask: &Ask<'_>) -> Result<Token> {
+    check_host(ask.settings)?;
+    if !ask.refused {
+        let token = run(ask, false)?;
+        if token.as_ref().is_ok_and(|token| token.left(ask.world.now()) > LEAST_LIFE) {
+            return token;
+        }
+    }
+    run(ask, true)?
+}
+
+/// The CLI: where the settings say, or on PATH.
+fn program(settings: &Settings, world: &World) -> Option<PathBuf> {
+    match settings.text(Id::DatabricksCliPath) {
+        Some(path) if path.contains('/') => {
+            Some(PathBuf::from(path)).filter(|path| is_executable(path))
+        }
+        Some(name) => world.find_program(name),
+        None => world.find_program("databricks"),
+    }
+}
+
+/// How the CLI is told whose token: by profile where one was loaded, else by host.
+fn selector(settings: &Settings) -> (&'static str, String) {
+    match &settings.profile {
+        Some((name, Some(_))) => ("--profile", name.clone()),
+        _ => ("--host", settings.text(Id::Host).unwrap_or_default().to_owned()),
+    }
+}
+
+/// With `--profile` the CLI answers for the profile's host, which must be the one we talk to.
+fn check_host(settings: &Settings) -> Result<()> {
+    let Some((name, Some(own))) = &settings.profile else { return Ok(()) };
+    let host = settings.text(Id::Host).unwrap_or_default();
+    let own = Host::parse(own, &format!("profile {name}"))?.url;
+    if own == host {
+        return Ok(());
+    }
+    Err(Error::usage(format!("profile {name} is for {own}, but the workspace is {host}"))
+        .because(format!("host comes from {}", settings.origin(Id::Host)))
+        .hint("unset DATABRICKS_HOST, or choose another profile"))
+}
+
+/// One run. The outer result is for what asking again cannot change, the inner one for the rest.
+fn run(ask: &Ask<'_>, force: bool) -> Result<Result<Token>> {
+    let program = program(ask.settings, ask.world)
+        .ok_or_else(|| Error::usage(format!("auth type databricks-cli needs {}", SOURCE.needs)))?;
+    let (flag, value) = selector(ask.settings);
+    let mut args = vec!["auth", "token", flag, &value];
+    if let Some(account) = ask.settings.text(Id::AccountId).filter(|_| flag == "--host") {
+        args.extend(["--account-id", account]);
+    }
+    if force {
+        args.push("--force-refresh");
+    }
+    let shown = format!("databricks auth token {flag} {value}");
+    let run = ask
+        .world
+        .run(&program, &args, keeps, ask.held, ask.deadline)
+        .map_err(|e| Error::failed(format!("cannot run {}", program.display())).because(e))?;
+    let (status, stdout, stderr) = match run {
+        Run::Ended { status, stdout, stderr } => (status, stdout, stderr),
+        Run::StillRunning => {
+            return Err(Error::unavailable(format!("`{shown}` has not answered in time"))
+                .because("it goes on in the background, since it may be renewing the login")
+                .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT"));
+        }
+    };
+    if !status.success() {
+        return Err(explain(&shown, &String::from_utf8_lossy(&stderr), flag, &value));
+    }
+    let now = ask.world.now();
+    let body: Value = serde_json::from_slice(&stdout).map_err(|_| {
+        // Not quoted: whatever it is, it could be a token.
+        Error::failed(format!("`{shown}` printed something that is not JSON"))
+            .hint("databricks version (1.0 or later)")
+    })?;
+    let text = require(&body, "access_token", "CLI's answer")?;
+    let stated = body["expiry"].as_str().and_then(Timestamp::parse);
+    // Too short a life is worth the one retry.
+    Ok(Token::received("workspace token", text, stated, now).and_then(|token| {
+        let left = token.left(now);
+        if left > LEAST_LIFE {
+            return Ok(token);
+        }
+        let left = show_duration(std::time::Duration::from_millis(left.max(0) as u64));
+        Err(Error::failed(format!("`{shown}` gives a token with only {left} to live")))
+    }))
+}
+
+/// Which variables the CLI sees: none of Databricks' but file, storage and discovery settings,
+/// for an inherited `DATABRICKS_HOST` or profile changes whose token it prints.
+fn keeps(name: &OsStr) -> bool {
+    const KEPT: [&str; 3] =
+        ["DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE", "DATABRICKS_DISCOVERY_HOST"];
+    let name = name.to_string_lossy();
+    !name.starts_with("DATABRICKS_") || KEPT.contains(&name.as_ref())
+}
+
+/// What the CLI's failure means. It has one exit code, so its texts must tell
+/// (`cmd/auth/token.go` and the acceptance tests of databricks/cli).
+fn explain(shown: &str, stderr: &str, flag: &str, value: &str) -> Error {
+    let lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+    let words = lines.clone().find(|line| line.starts_with("Error")).or(lines.clone().next_back());
+    let words = clean(words.unwrap_or("it said nothing"));
+    let login = format!("databricks auth login {flag} {value}");
+    let says = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
+    if says(&["No such command", "no such option"]) {
+        return Error::usage(
+            "the `databricks` on PATH is the legacy CLI, which has no `auth token`",
+        )
+        .because(words)
+        .hint("install the Databricks CLI 0.205 or later, or set DATABRICKS_CLI_PATH");
+    }
+    if says(&[
+        "OAuth is not configured for this host",
+        "no cached credentials",
+        "refresh token is invalid",
+        "no refresh token",
+    ]) {
+        return Error::login(format!("the Databricks CLI has no valid login for {value}"))
+            .because(words)
+            .hint(login);
+    }
+    if says(&["only supports U2M", "M2M"]) {
+        return Error::usage(format!("`{shown}` cannot serve a service principal"))
+            .because(words)
+            .hint("DATABRICKS_AUTH_TYPE=oauth-m2m");
+    }
+    if says(&[
+        "dial tcp",
+        "no such host",
+        "connection refused",
+        "i/o timeout",
+        "TLS handshake",
+        "deadline exceeded",
+        "connection reset",
+    ]) {
+        return Error::unavailable("the Databricks CLI cannot reach the workspace").because(words);
+    }
+    Error::failed(format!("`{shown}` failed")).because(words).hint(login)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn the_clis_texts_become_kinds() {
+        for (text, kind) in [
+            (
+                "Warn: x\nError: cache: databricks OAuth is not configured for this host. no cached credentials; run",
+                Kind::Login,
+            ),
+            (
+                "Error: A new access token could not be retrieved because the refresh token is invalid. To",
+                Kind::Login,
+            ),
+            ("Error: forced token refresh: cached token has no refresh token", Kind::Login),
+            ("Error: No such command 'auth'.", Kind::Usage),
+            (
+                "Error: profile uses M2M (client_id/client_secret); this command only supports U2M",
+                Kind::Usage,
+            ),
+            ("Error: Post \"https://x\": dial tcp: lookup x: no such host", Kind::Unavailable),
+            ("", Kind::Failed),
+        ] {
+            let error = explain("databricks auth token", text, "--profile", "p");
+            assert_eq!(error.kind, kind, "{text}");
+            assert!(!error.because[0].starts_with("Warn"));
+        }
+    }
+
+    #[test]
+    fn the_cli_sees_no_variable_that_changes_its_answer() {
+        for (name, kept) in [
+            ("PATH", true),
+            ("DBUS_SESSION_BUS_ADDRESS", true),
+            ("DATABRICKS_CONFIG_FILE", true),
+            ("DATABRICKS_HOST", false),
+            ("DATABRICKS_CONFIG_PROFILE", false),
+            ("DATABRICKS_CLIENT_SECRET", false),
+        ] {
+            assert_eq!(keeps(OsStr::new(name)), kept, "{name}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! `pat`: a configured personal access token, as the bearer of the workspace's APIs.
+//!
+//! It is never a Postgres password (Lakebase answers that with "not a valid JWT encoding") and
+//! never copied into the cache. What the workspace thinks of it shows at the first call.
+
+use ring::digest;
+
+use super::{Ask, Source, has};
+use crate::error::{Error, Result};
+use crate::file::hex;
+use crate::settings::Id;
+use crate::token::{Token, check_text};
+
+pub const SOURCE: Source = Source {
+    name: "pat",
+    needs: "host and token",
+    configured: |settings, _| has(settings, &[Id::Host, Id::Token]),
+    identity: |settings| {
+        let token = settings.secret(Id::Token).map_or("", |token| token.expose());
+        hex(digest::digest(&digest::SHA256, token.as_bytes()).as_ref())
+    },
+    secret: Some(Id::Token),
+    role: None,
+    switches: false,
+    renews: false,
+    fetch: Some(fetch),
+};
+
+fn fetch(ask: &Ask<'_>) -> Result<Token> {
+    let token = ask.settings.secret(Id::Token);
+    let token = token.ok_or_else(|| Error::usage("auth type pat needs a token"))?;
+    if check_text("token", token.expose()).is_err() {
+        let origin = ask.settings.origin(Id::Token);
+        return Err(Error::usage(format!("the token from {origin} holds characters no token has")));
+    }
+    Ok(Token::unbounded(token.clone(), ask.world.now()))
+}

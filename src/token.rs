@@ -1,0 +1,215 @@
+//! What a credential is: a [`Token`] with its life, and a [`Credential`] with everything a
+//! format may print beside it.
+//!
+//! Freshness is not decided here (`get.rs` has that table); this file only knows when a token
+//! really ends. A JWT's claims are read without checking the signature: they are the server's
+//! own words about its own answer, used for expiry and for noticing that somebody else has
+//! logged in, never for trust.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+use crate::error::{Error, Result, clean};
+use crate::secret::Secret;
+use crate::time::Timestamp;
+
+/// The longest token taken from anybody. Postgres itself stops at 65,535 bytes
+/// (`PG_MAX_AUTH_TOKEN_LENGTH`), real ones have one or two thousand.
+pub const MAX_TOKEN: usize = 16 * 1024;
+
+/// What is assumed where neither the answer nor the JWT tells an expiry
+/// (the official Python bridge assumes the same 15 minutes).
+const UNKNOWN_LIFE: i64 = 15 * 60 * 1000;
+
+/// A bearer token or database credential, and how long it lives.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// The token itself.
+    pub secret: Secret,
+    /// When its answer was received, by our clock.
+    pub issued: Timestamp,
+    /// When it dies, by our clock. None: never, as a PAT of which nothing is known.
+    pub expires: Option<Timestamp>,
+    /// Full life in milliseconds, by the clock of whoever issued it.
+    pub lifetime: i64,
+    /// The JWT's `sub`, where it is one.
+    pub subject: Option<String>,
+}
+
+impl Token {
+    /// Takes a token out of an answer that was received `now`. `stated` is the expiry the
+    /// answer gives. `what` names the token in messages.
+    pub fn received(
+        what: &str,
+        text: &str,
+        stated: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Token> {
+        check_text(what, text)?;
+        let claims = Claims::of(text);
+        let stated = stated.or(claims.exp);
+        let lifetime = match (claims.iat, claims.exp, stated) {
+            (Some(iat), Some(exp), _) if exp > iat => exp.since(iat),
+            (_, _, Some(stated)) => stated.since(now),
+            _ => UNKNOWN_LIFE,
+        };
+        let by_life = now.plus(lifetime);
+        let expires = stated.map_or(by_life, |stated| stated.min(by_life));
+        if expires <= now {
+            return Err(Error::failed(format!(
+                "the workspace answered with a {what} that has already expired ({expires})"
+            ))
+            .because(format!("it is {now} here; one of the two clocks may be wrong"))
+            .hint("timedatectl status"));
+        }
+        let secret = Secret::new(text);
+        Ok(Token { secret, issued: now, expires: Some(expires), lifetime, subject: claims.sub })
+    }
+
+    /// A secret of which no expiry is known: a configured personal access token.
+    pub fn unbounded(secret: Secret, now: Timestamp) -> Token {
+        Token { secret, issued: now, expires: None, lifetime: i64::MAX, subject: None }
+    }
+
+    /// Milliseconds of life left.
+    pub fn left(&self, now: Timestamp) -> i64 {
+        self.expires.map_or(i64::MAX, |expires| expires.since(now))
+    }
+}
+
+/// Refuses what could not be a token. The alphabet is RFC 6750's `b64token`; anything else
+/// would have to be escaped in some format, and several readers of those unescape wrongly.
+pub fn check_text(what: &str, text: &str) -> Result<()> {
+    if text.is_empty() {
+        return Err(Error::failed(format!("the workspace answered with an empty {what}")));
+    }
+    if text.len() > MAX_TOKEN {
+        return Err(Error::failed(format!(
+            "the workspace answered with a {what} of {} bytes; {MAX_TOKEN} are the most",
+            text.len()
+        )));
+    }
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
+    if !text.bytes().all(legal) {
+        return Err(Error::failed(format!(
+            "the workspace answered with a {what} that holds characters no token has"
+        )));
+    }
+    Ok(())
+}
+
+/// The claims of a JWT that concern us; all missing where it is none.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Claims {
+    sub: Option<String>,
+    iat: Option<Timestamp>,
+    exp: Option<Timestamp>,
+}
+
+impl Claims {
+    fn of(text: &str) -> Claims {
+        let mut parts = text.split('.');
+        let payload = match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some(_), Some(payload), Some(_), None) => payload,
+            _ => return Claims::default(),
+        };
+        let Ok(bytes) = BASE64_URL_SAFE_NO_PAD.decode(payload) else { return Claims::default() };
+        let Ok(claims) = serde_json::from_slice::<serde_json::Value>(&bytes) else {
+            return Claims::default();
+        };
+        // RFC 7519 §2: NumericDate may have a fraction.
+        let time = |name: &str| {
+            let value = &claims[name];
+            let seconds = value.as_i64().or_else(|| value.as_f64().map(|f| f as i64))?;
+            (seconds > 0).then(|| Timestamp::from_seconds(seconds))
+        };
+        let sub = claims["sub"].as_str().filter(|sub| !sub.is_empty()).map(clean);
+        Claims { sub, iat: time("iat"), exp: time("exp") }
+    }
+}
+
+/// Which of the two tokens is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A Postgres password, minted by the credential API.
+    Database,
+    /// The workspace's own access token, for its REST APIs.
+    Workspace,
+}
+
+/// Everything a format may print. What it did not ask for is missing.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// Decides which formats make sense.
+    pub purpose: Purpose,
+    /// The token.
+    pub token: Token,
+    /// The workspace's URL.
+    pub workspace: String,
+    /// The Postgres role.
+    pub user: Option<String>,
+    /// The Postgres host.
+    pub host: Option<String>,
+    /// The Postgres port.
+    pub port: u16,
+    /// The database's name.
+    pub database: String,
+    /// libpq's `sslmode`.
+    pub sslmode: String,
+    /// The `apiVersion` that the caller of an exec plugin wants back.
+    pub api_version: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    fn jwt(payload: &str) -> String {
+        let encode = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+        format!("{}.{}.c2ln", encode(r#"{"alg":"RS256"}"#), encode(payload))
+    }
+
+    fn minutes(token: &Token) -> i64 {
+        token.left(NOW) / 60_000
+    }
+
+    #[test]
+    fn life_is_the_jwts_and_expiry_the_earlier_one() {
+        // The workspace's clock is an hour ahead of ours: its expiry would let us use a dead token.
+        let text = jwt(r#"{"sub":"me","iat":1800003600,"exp":1800007200}"#);
+        let stated = Some(Timestamp::from_seconds(1_800_007_200));
+        let token = Token::received("token", &text, stated, NOW).unwrap();
+        assert_eq!((minutes(&token), token.lifetime), (60, 3_600_000));
+        assert_eq!(token.subject.as_deref(), Some("me"));
+
+        // Its clock is ten minutes behind: the stated expiry is the earlier one.
+        let text = jwt(r#"{"iat":1799999400,"exp":1800003000}"#);
+        let stated = Some(Timestamp::from_seconds(1_800_003_000));
+        let token = Token::received("token", &text, stated, NOW).unwrap();
+        assert_eq!((minutes(&token), token.lifetime), (50, 3_600_000));
+    }
+
+    #[test]
+    fn without_an_expiry_the_jwt_tells_and_then_fifteen_minutes() {
+        let token = Token::received("token", &jwt(r#"{"exp":1800000600}"#), None, NOW).unwrap();
+        assert_eq!(minutes(&token), 10);
+        for opaque in ["dapi0123", "a.b.c", &jwt("[1,2]"), &jwt(r#"{"exp":"soon","scope":[1]}"#)] {
+            assert_eq!(minutes(&Token::received("token", opaque, None, NOW).unwrap()), 15);
+        }
+    }
+
+    #[test]
+    fn dead_or_impossible_tokens_are_refused() {
+        let past = Some(Timestamp(NOW.0 - 1));
+        assert!(Token::received("token", "abc", past, NOW).is_err());
+        assert!(Token::received("token", &jwt(r#"{"exp":1}"#), None, NOW).is_err());
+        for text in ["", "a b", "a\nb", "a\0", "é", &"x".repeat(MAX_TOKEN + 1)] {
+            assert!(Token::received("token", text, None, NOW).is_err());
+        }
+        // The year 292 million neither panics nor wraps around.
+        let far = Token::received("token", &jwt(r#"{"exp":9e18}"#), None, NOW).unwrap();
+        assert!(far.left(NOW) > 0);
+    }
+}

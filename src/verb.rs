@@ -1,0 +1,94 @@
+//! What the program can be told to do: one file a verb, one row each.
+
+mod exec;
+mod get;
+mod status;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use crate::error::{Error, Result};
+use crate::settings::{Id, Settings};
+use crate::world::World;
+
+/// A verb.
+pub struct Verb {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// One line for `--help`.
+    pub about: &'static str,
+    /// What follows the name in its usage line.
+    pub usage: &'static str,
+    /// A paragraph for its own help.
+    pub more: &'static str,
+    /// The flags it takes beside the common ones.
+    pub flags: &'static [Id],
+    /// Whether a command follows behind `--`.
+    pub command: bool,
+    /// The exit code for any failure of ours, where the kinds' codes are not free.
+    pub failure: Option<u8>,
+    /// Does it; the number is the exit code.
+    pub run: fn(Call<'_>) -> Result<u8>,
+}
+
+/// What a verb works with.
+pub struct Call<'a> {
+    /// Checked flags.
+    pub flags: &'a [(Id, String)],
+    /// What follows `--`.
+    pub command: &'a [OsString],
+    /// The surroundings.
+    pub world: &'a World,
+    /// Where the result goes, and nothing else.
+    pub stdout: &'a mut dyn Write,
+}
+
+impl Call<'_> {
+    fn settings(&self) -> Result<Settings> {
+        Settings::resolve(self.flags, self.world)
+    }
+
+    /// Writes the result; a credential that did not arrive is a failure.
+    pub fn print(&mut self, text: &str) -> Result<()> {
+        let written = self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush());
+        written.map_err(|e| Error::failed("cannot write to stdout").because(e))
+    }
+}
+
+/// The flags that every verb takes: which workspace, which database, how fresh.
+pub static COMMON: &[Id] = &[
+    Id::Host,
+    Id::Profile,
+    Id::AuthType,
+    Id::ClientSecretFile,
+    Id::TokenFile,
+    Id::Endpoint,
+    Id::Instance,
+    Id::PgHost,
+    Id::PgPort,
+    Id::PgDatabase,
+    Id::PgUser,
+    Id::Ttl,
+    Id::MinTtl,
+    Id::Timeout,
+    Id::Refresh,
+    Id::Offline,
+    Id::CacheDir,
+    Id::NoCache,
+    Id::Verbose,
+];
+
+/// All verbs, in the order of `--help`. The first is meant where none is named.
+pub static VERBS: &[Verb] = &[get::VERB, exec::VERB, status::VERB];
+
+/// The verb of this name.
+pub fn find(name: &str) -> Option<&'static Verb> {
+    VERBS.iter().find(|verb| verb.name == name)
+}
+
+impl Verb {
+    /// Whether it takes this flag.
+    pub fn takes(&self, id: Id) -> bool {
+        COMMON.contains(&id) || self.flags.contains(&id)
+    }
+}

@@ -1,0 +1,92 @@
+//! `exec`: becomes a command that has the credential in its environment.
+//!
+//! This process is replaced (execve), so signals, terminal and exit code are the command's own.
+//! The password reaches no file, no argv and no pipe. Exit codes are those of `env` and `nohup`:
+//! 125 for a failure of ours, 126 not executable, 127 not found.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use super::{Call, Verb};
+use crate::error::{Error, Result, clean};
+use crate::format::{UNSET, variables};
+use crate::get::{Session, Wants};
+use crate::plan::Plan;
+use crate::settings::{Id, Kind, SETTINGS};
+use crate::time::Deadline;
+use crate::token::Purpose;
+
+pub const VERB: Verb = Verb {
+    name: "exec",
+    about: "run a command with the password in its environment",
+    usage: "[FLAGS] -- COMMAND [ARGUMENT…]",
+    more: "Sets PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD and PGSSLMODE and removes PGSERVICE \
+           and PGHOSTADDR; with --for workspace sets DATABRICKS_HOST and DATABRICKS_TOKEN. Exits \
+           with the command's own code, 125 if there is no credential, 126 if the command cannot \
+           be executed, 127 if it is not found.",
+    flags: &[Id::For, Id::As, Id::Clean],
+    command: true,
+    failure: Some(125),
+    run,
+};
+
+fn run(call: Call<'_>) -> Result<u8> {
+    let plan = Plan::new(call.settings()?, call.world)?;
+    let [program, arguments @ ..] = call.command else {
+        return Err(Error::usage("exec wants a command"));
+    };
+    let token_variable = token_variable(&plan)?;
+    let session = Session::new(&plan, call.world);
+    let wants = Wants { user: true, host: true };
+    let credential = session.credential(wants, Deadline::after(plan.timeout))?;
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(call.world.env.iter().cloned());
+    if plan.settings.is_on(Id::Clean) {
+        let secrets = SETTINGS.iter().filter(|row| row.kind == Kind::Secret);
+        let named = plan.settings.text(Id::OidcTokenEnv).unwrap_or("DATABRICKS_OIDC_TOKEN");
+        for name in secrets.flat_map(|row| row.env).chain([&named]) {
+            command.env_remove(name);
+        }
+    }
+    match plan.purpose {
+        Purpose::Database => {
+            for name in UNSET {
+                command.env_remove(name);
+            }
+            command.envs(variables(&credential)?);
+        }
+        Purpose::Workspace => {
+            command.env("DATABRICKS_HOST", &plan.url);
+            command.env(token_variable, credential.token.secret.expose());
+            if token_variable == DATABRICKS_TOKEN {
+                // Without this an inherited client id makes two methods of one.
+                command.env("DATABRICKS_AUTH_TYPE", "pat");
+            }
+        }
+    }
+    let failed = command.exec();
+    let name = clean(&program.to_string_lossy());
+    let (code, why) = match failed.kind() {
+        io::ErrorKind::NotFound => (127, "it is not found".to_owned()),
+        _ => (126, failed.to_string()),
+    };
+    call.world.note(&format!("cannot run {name}: {why}"));
+    Ok(code)
+}
+
+const DATABRICKS_TOKEN: &str = "DATABRICKS_TOKEN";
+
+/// The variable that gets a workspace token.
+fn token_variable(plan: &Plan) -> Result<&str> {
+    let Some(name) = plan.settings.text(Id::As) else { return Ok(DATABRICKS_TOKEN) };
+    if plan.purpose != Purpose::Workspace {
+        return Err(Error::usage("--as goes with --for workspace")
+            .because("a password is always in PGPASSWORD, where libpq reads it"));
+    }
+    let legal = |b: u8| b == b'_' || b.is_ascii_alphanumeric();
+    if !name.bytes().all(legal) || name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(Error::usage(format!("--as is no variable's name: {}", clean(name))));
+    }
+    Ok(name)
+}

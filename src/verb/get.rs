@@ -1,0 +1,80 @@
+//! `get`: prints a credential on stdout. Never opens a browser, never asks.
+
+use serde_json::Value;
+
+use super::{Call, Verb};
+use crate::args::nearest;
+use crate::error::{Error, Result, clean};
+use crate::format::{self, FORMATS, Format};
+use crate::get::{Session, Wants};
+use crate::plan::Plan;
+use crate::settings::{Id, Settings};
+use crate::time::Deadline;
+use crate::token::Purpose;
+use crate::world::World;
+
+pub const VERB: Verb = Verb {
+    name: "get",
+    about: "print a password (what happens without a verb, too)",
+    usage: "[FLAGS]",
+    more: "Prints a cached credential while it is fresh, else a newly minted one. Stdout has the \
+           credential and nothing else, and is empty on failure.",
+    flags: &[Id::For, Id::Format],
+    command: false,
+    failure: None,
+    run,
+};
+
+fn run(mut call: Call<'_>) -> Result<u8> {
+    let settings = call.settings()?;
+    let format = chosen(&settings)?;
+    let plan = Plan::new(settings, call.world)?;
+    if plan.purpose == Purpose::Workspace && !format.workspace {
+        let able: Vec<&str> = FORMATS.iter().filter(|f| f.workspace).map(|f| f.name).collect();
+        return Err(Error::usage(format!("the format {} is for databases", format.name))
+            .hint(format!("with --for workspace: {}", able.join(", "))));
+    }
+    let session = Session::new(&plan, call.world);
+    let wants = Wants { user: format.user, host: format.host };
+    let mut credential = session.credential(wants, Deadline::after(plan.timeout))?;
+    credential.api_version = api_version(call.world, format)?;
+    let text = (format.render)(&credential)?;
+    if plan.settings.is_on(Id::Verbose) {
+        let token = &credential.token;
+        let until = token.expires.map_or("no known end".to_owned(), |expires| expires.to_string());
+        let who = token.subject.as_deref().unwrap_or("unnamed");
+        call.world.note(&format!(
+            "by {} at {}, subject {who}, issued {}, good until {until}",
+            plan.source.name, plan.url, token.issued
+        ));
+    }
+    call.print(&text)?;
+    Ok(0)
+}
+
+fn chosen(settings: &Settings) -> Result<&'static Format> {
+    let Some(name) = settings.text(Id::Format) else { return Ok(&FORMATS[0]) };
+    format::find(name).ok_or_else(|| {
+        let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
+        let error = Error::usage(format!("there is no format {}", clean(name)));
+        match nearest(name, names.iter().copied()) {
+            Some(near) => error.hint(format!("--format {near}")),
+            None => error.hint(format!("one of {}", names.join(", "))),
+        }
+    })
+}
+
+/// The version that the caller asks for in `KUBERNETES_EXEC_INFO` must come back, or client-go
+/// refuses the answer.
+fn api_version(world: &World, format: &Format) -> Result<String> {
+    const VERSIONS: [&str; 2] =
+        ["client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"];
+    let info = world.var("KUBERNETES_EXEC_INFO").filter(|_| format.name == "exec-credential");
+    let info = info.and_then(|info| serde_json::from_str::<Value>(info.to_str()?).ok());
+    match info.as_ref().and_then(|info| info["apiVersion"].as_str()) {
+        None => Ok(VERSIONS[0].to_owned()),
+        Some(asked) if VERSIONS.contains(&asked) => Ok(asked.to_owned()),
+        Some(other) => Err(Error::usage(format!("KUBERNETES_EXEC_INFO asks for {}", clean(other)))
+            .hint(format!("apiVersion: {} in the kubeconfig", VERSIONS[0]))),
+    }
+}

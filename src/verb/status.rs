@@ -1,0 +1,227 @@
+//! `status`: what would be used, where each value came from, what is cached.
+//!
+//! No network and no secret. The exit code tells scripts the same: 0 where a credential could be
+//! asked for, 2 where configuration is missing or wrong, 3 where somebody must log in.
+
+use serde_json::{Map, Value, json};
+
+use super::{Call, Verb};
+use crate::error::{Error, Kind, Result, clean};
+use crate::get::{Session, bands};
+use crate::lakebase::{Database, Target};
+use crate::plan::Plan;
+use crate::settings::{Id, Settings};
+use crate::source;
+use crate::time::Timestamp;
+use crate::token::{Purpose, Token};
+
+pub const VERB: Verb = Verb {
+    name: "status",
+    about: "show what would be used, and what is cached",
+    usage: "[FLAGS]",
+    more: "Asks nobody and shows no secret. Exits with 0 if a credential can be asked for, 2 if \
+           configuration is missing or wrong, 3 if somebody must log in. --format is text or json.",
+    flags: &[Id::For, Id::Format],
+    command: false,
+    failure: None,
+    run,
+};
+
+fn run(mut call: Call<'_>) -> Result<u8> {
+    let json =
+        match call.flags.iter().find(|(id, _)| *id == Id::Format).map(|(_, text)| text.as_str()) {
+            None | Some("text") => false,
+            Some("json") => true,
+            Some(other) => {
+                return Err(Error::usage(format!("status has no format {}", clean(other)))
+                    .hint("--format text, or --format json"));
+            }
+        };
+    let report = Report::of(&call);
+    let code =
+        report.error.as_ref().map_or(0, |error| if error.kind == Kind::Login { 3 } else { 2 });
+    let text = if json { format!("{}\n", report.json()) } else { report.text() };
+    call.print(&text)?;
+    Ok(code)
+}
+
+/// All that is known, as far as it could be known.
+#[derive(Default)]
+struct Report {
+    settings: Map<String, Value>,
+    host: Option<String>,
+    profile: Option<String>,
+    auth_type: Option<&'static str>,
+    workspace_id: Option<String>,
+    named: Option<(&'static str, String)>,
+    connection: [(&'static str, Option<String>); 4],
+    cached: Vec<Cached>,
+    login: Option<(String, Option<Timestamp>)>,
+    error: Option<Error>,
+}
+
+struct Cached {
+    purpose: &'static str,
+    state: &'static str,
+    issued: Timestamp,
+    expires: Option<Timestamp>,
+}
+
+impl Report {
+    fn of(call: &Call<'_>) -> Report {
+        let mut report = Report {
+            connection: ["host", "port", "database", "user"].map(|name| (name, None)),
+            ..Report::default()
+        };
+        let settings = match call.settings() {
+            Ok(settings) => settings,
+            Err(error) => return Report { error: Some(error), ..report },
+        };
+        report.note_settings(&settings);
+        report.auth_type = source::choose(&settings, call.world).ok().map(|source| source.name);
+        match Plan::new(settings, call.world) {
+            Ok(plan) => report.note_plan(&plan, call),
+            Err(error) => report.error = Some(error),
+        }
+        report
+    }
+
+    fn note_settings(&mut self, settings: &Settings) {
+        for (row, text, origin) in settings.shown() {
+            let value = json!({ "value": text, "origin": origin.to_string() });
+            self.settings.insert(row.name.to_owned(), value);
+        }
+        self.host = settings.text(Id::Host).map(str::to_owned);
+        self.profile = settings.profile.as_ref().map(|(name, _)| name.clone());
+        self.workspace_id = settings.text(Id::WorkspaceId).map(str::to_owned);
+    }
+
+    fn note_plan(&mut self, plan: &Plan, call: &Call<'_>) {
+        let session = Session::new(plan, call.world);
+        let (found, role) = session.peek_found();
+        self.named = match (&plan.target, &found) {
+            (_, Some(Database::Endpoint { name, .. })) => Some(("endpoint", name.clone())),
+            (_, Some(Database::Instance { name, .. })) => Some(("instance", name.clone())),
+            (Target::Endpoint(name) | Target::Parent(name), None) => {
+                Some(("endpoint", name.clone()))
+            }
+            (Target::Instance(name), None) => Some(("instance", name.clone())),
+            (Target::Host(_) | Target::Only, None) => None,
+        };
+        let connection = &plan.connection;
+        let host = found.as_ref().and_then(|found| found.host().map(str::to_owned));
+        self.connection = [
+            ("host", connection.host.clone().or(host)),
+            ("port", Some(connection.port.to_string())),
+            ("database", Some(connection.database.clone())),
+            ("user", connection.user.clone().or(role)),
+        ];
+        let now = call.world.now();
+        for (purpose, token) in session.peek() {
+            let Some(token) = token else { continue };
+            if purpose == Purpose::Workspace {
+                let who = token.subject.clone();
+                self.login = who.map(|who| (who, token.expires));
+            }
+            self.cached.push(Cached {
+                purpose: if purpose == Purpose::Database { "database" } else { "workspace" },
+                state: state(&token, now),
+                issued: token.issued,
+                expires: token.expires,
+            });
+        }
+    }
+
+    fn json(&self) -> Value {
+        let mut database = Map::new();
+        if let Some((kind, name)) = &self.named {
+            database.insert((*kind).to_owned(), name.clone().into());
+        }
+        for (name, value) in &self.connection {
+            database.insert((*name).to_owned(), value.clone().into());
+        }
+        let cached: Vec<Value> = self
+            .cached
+            .iter()
+            .map(|entry| {
+                json!({
+                    "for": entry.purpose,
+                    "state": entry.state,
+                    "issued_at": entry.issued.to_string(),
+                    "expires_at": entry.expires.map(|expires| expires.to_string()),
+                })
+            })
+            .collect();
+        let errors: Vec<Value> = self
+            .error
+            .iter()
+            .map(|error| json!({ "code": error.kind as u8, "message": error.message }))
+            .collect();
+        json!({
+            "host": self.host,
+            "profile": self.profile,
+            "auth_type": self.auth_type,
+            "workspace_id": self.workspace_id,
+            "database": database,
+            "settings": self.settings,
+            "cached": cached,
+            "login": self.login.as_ref().map(|(who, until)| {
+                json!({ "who": who, "until": until.map(|until| until.to_string()) })
+            }),
+            "errors": errors,
+        })
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: &str| {
+            text.push_str(&format!("{name:<12}{value}\n"));
+        };
+        let or_unknown =
+            |value: &Option<String>| value.clone().unwrap_or("not known yet".to_owned());
+        line("workspace", &or_unknown(&self.host));
+        if let Some(profile) = &self.profile {
+            line("profile", profile);
+        }
+        line("auth type", self.auth_type.unwrap_or("none"));
+        if let Some((kind, name)) = &self.named {
+            line(kind, name);
+        }
+        for (name, value) in &self.connection {
+            line(if *name == "user" { "role" } else { name }, &or_unknown(value));
+        }
+        for entry in &self.cached {
+            let until = entry.expires.map_or("no known end".to_owned(), |e| format!("until {e}"));
+            line("cached", &format!("{}: {}, {until}", entry.purpose, entry.state));
+        }
+        if self.cached.is_empty() {
+            line("cached", "nothing");
+        }
+        line("settings", "");
+        for (name, value) in &self.settings {
+            let show = |field: &str| value[field].as_str().unwrap_or_default().to_owned();
+            line("", &format!("{name} = {}  ({})", clean(&show("value")), show("origin")));
+        }
+        if let Some(error) = &self.error {
+            line("error", &error.message);
+            for reason in &error.because {
+                line("  because", reason);
+            }
+            for hint in &error.hints {
+                line("  hint", hint);
+            }
+        }
+        text
+    }
+}
+
+/// The name of an entry's place in the table of freshness (`get.rs`).
+fn state(token: &Token, now: Timestamp) -> &'static str {
+    let (soft, hard) = bands(token.lifetime, 0);
+    match token.left(now) {
+        left if left <= 0 => "expired",
+        left if left > soft => "fresh",
+        left if left > hard => "soft",
+        _ => "stale",
+    }
+}

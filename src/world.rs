@@ -1,0 +1,179 @@
+//! The only door to the outside that is not a file or a request: environment, clock, sleep,
+//! randomness, folders, notes to the user, child processes.
+//!
+//! It is plain data and closures, so a test builds another one: a list for the environment and
+//! a clock moved by hand. What is Unix-only stays here and in `file.rs`.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::error::{Error, Result};
+use crate::file::Held;
+use crate::time::{Deadline, Timestamp};
+
+/// The most that is kept of a child's stdout or stderr.
+const MAX_OUTPUT: usize = 64 * 1024;
+
+/// The surroundings of one call.
+pub struct World {
+    /// A snapshot of the environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// The wall clock.
+    pub now: Box<dyn Fn() -> Timestamp>,
+    /// Where cache entries belong where no setting says otherwise.
+    pub cache_home: Box<dyn Fn() -> Option<PathBuf>>,
+    /// Says something on stderr that is no error.
+    pub note: Box<dyn Fn(&str)>,
+}
+
+impl World {
+    /// The surroundings of this very process.
+    pub fn of_process() -> World {
+        World {
+            env: std::env::vars_os().collect(),
+            now: Box::new(Timestamp::of_system),
+            cache_home: Box::new(|| {
+                // `directories` guesses a home from the passwd file where HOME is missing;
+                // a helper that guesses writes into somebody else's home one day.
+                std::env::var_os("HOME").filter(|home| Path::new(home).is_absolute())?;
+                let folders = directories::ProjectDirs::from("", "", "lakebase-token")?;
+                Some(folders.cache_dir().to_owned())
+            }),
+            note: Box::new(|text| {
+                use std::io::Write;
+                // A closed stderr must not cost the credential.
+                let _ = writeln!(std::io::stderr(), "lakebase-token: note: {text}");
+            }),
+        }
+    }
+
+    /// A variable; an empty one counts as unset, as in Databricks' SDKs.
+    pub fn var(&self, name: &str) -> Option<&OsStr> {
+        let (_, value) = self.env.iter().find(|(key, _)| key.as_bytes() == name.as_bytes())?;
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// The time by the wall clock.
+    pub fn now(&self) -> Timestamp {
+        (self.now)()
+    }
+
+    /// Says something on stderr that is no error.
+    pub fn note(&self, text: &str) {
+        (self.note)(text);
+    }
+
+    /// The user's home, if HOME names one.
+    pub fn home(&self) -> Option<PathBuf> {
+        self.var("HOME").map(PathBuf::from).filter(|home| home.is_absolute())
+    }
+
+    /// Random bytes from the system.
+    pub fn random<const N: usize>(&self) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        SystemRandom::new()
+            .fill(&mut bytes)
+            .map_err(|_| Error::failed("the system gives no random bytes"))?;
+        Ok(bytes)
+    }
+
+    /// A duration between half of `base` and the whole of it, so that a herd spreads.
+    pub fn jittered(&self, base: Duration) -> Duration {
+        let part = self.random::<1>().map_or(255, |[byte]| u32::from(byte));
+        base / 2 + base * part / 512
+    }
+
+    /// Sleeps for the duration, or until the deadline.
+    pub fn sleep(&self, duration: Duration, deadline: Deadline) {
+        std::thread::sleep(duration.min(deadline.left()));
+    }
+
+    /// An executable of this name on PATH.
+    pub fn find_program(&self, name: &str) -> Option<PathBuf> {
+        std::env::split_paths(self.var("PATH")?)
+            .filter(|folder| folder.is_absolute())
+            .map(|folder| folder.join(name))
+            .find(|path| is_executable(path))
+    }
+
+    /// Runs a program that must never ask anything: no stdin, its output kept apart from ours,
+    /// in a process group of its own so that Ctrl-C does not reach it halfway. Where the
+    /// deadline passes first it is left running, not killed: it may be in the middle of
+    /// replacing a refresh token. It inherits the lock it works under, so that the lock lasts
+    /// as long as the work, whatever happens to us.
+    pub fn run(
+        &self,
+        program: &Path,
+        args: &[&str],
+        env: impl Fn(&OsStr) -> bool,
+        held: Option<&Held>,
+        deadline: Deadline,
+    ) -> std::io::Result<Run> {
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .env_clear()
+            .envs(self.env.iter().filter(|(name, _)| env(name)).cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let mut child = match held {
+            Some(held) => held.bequeath(|| command.spawn())?,
+            None => command.spawn()?,
+        };
+        let stdout = collect(child.stdout.take());
+        let stderr = collect(child.stderr.take());
+        let (Ok(stdout), Ok(stderr)) =
+            (stdout.recv_timeout(deadline.left()), stderr.recv_timeout(deadline.left()))
+        else {
+            held.inspect(|held| held.leave());
+            return Ok(Run::StillRunning);
+        };
+        let status = child.wait()?;
+        Ok(Run::Ended { status, stdout, stderr })
+    }
+}
+
+/// How a child process came out.
+pub enum Run {
+    /// It ended in time.
+    Ended {
+        /// Its exit status.
+        status: ExitStatus,
+        /// The beginning of its stdout.
+        stdout: Vec<u8>,
+        /// The beginning of its stderr.
+        stderr: Vec<u8>,
+    },
+    /// The deadline came first; it goes on without us.
+    StillRunning,
+}
+
+/// Whether this is a file that somebody may execute.
+pub fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// Reads a pipe to its end on a thread, keeping the beginning.
+fn collect(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        if let Some(mut pipe) = pipe {
+            let _ = (&mut pipe).take(MAX_OUTPUT as u64).read_to_end(&mut kept);
+            let _ = std::io::copy(&mut pipe, &mut std::io::sink());
+        }
+        let _ = send.send(kept);
+    });
+    receive
+}
