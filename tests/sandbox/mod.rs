@@ -1,0 +1,129 @@
+//! Everything lakebase-token talks to, on this machine: a stand-in workspace over HTTPS and,
+//! where PostgreSQL is installed, a real server that takes its tokens as passwords.
+//!
+//! `main.rs` is what a newcomer runs (`cargo run --example sandbox`); the tests use the parts.
+
+// Each user of this module uses another half of it.
+#![allow(dead_code, missing_docs, clippy::unwrap_used)]
+
+pub mod directory;
+pub mod jwt;
+pub mod postgres;
+pub mod server;
+pub mod workspace;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::json;
+
+use postgres::Postgres;
+use workspace::{CLIENT_ID, CLIENT_SECRET, USER, Workspace};
+
+/// A certificate authority of our own, and a server certificate for loopback by it.
+pub struct Certificates {
+    /// The authority, PEM: what `SSL_CERT_FILE` must name.
+    pub authority: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub tls: Arc<ServerConfig>,
+}
+
+impl Certificates {
+    pub fn make(folder: &Path) -> io::Result<Certificates> {
+        let other = |e: rcgen::Error| io::Error::other(e);
+        let mut params = CertificateParams::new(Vec::new()).map_err(other)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "sandbox authority");
+        let key = KeyPair::generate().map_err(other)?;
+        let authority = CertifiedIssuer::self_signed(params, key).map_err(other)?;
+        let names = ["127.0.0.1", "localhost"].map(str::to_owned);
+        let server_key = KeyPair::generate().map_err(other)?;
+        let server = CertificateParams::new(names.to_vec()).map_err(other)?;
+        let server = server.signed_by(&server_key, &authority).map_err(other)?;
+        let write = |name: &str, text: String| -> io::Result<PathBuf> {
+            let path = folder.join(name);
+            fs::write(&path, text)?;
+            Ok(path)
+        };
+        let chain = CertificateDer::from_pem_slice(server.pem().as_bytes()).unwrap();
+        let private = PrivateKeyDer::from_pem_slice(server_key.serialize_pem().as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_no_client_auth()
+            .with_single_cert(vec![chain], private)
+            .map_err(io::Error::other)?;
+        Ok(Certificates {
+            authority: write("ca.pem", authority.pem())?,
+            certificate: write("server.pem", server.pem())?,
+            key: write("server.key", server_key.serialize_pem())?,
+            tls: Arc::new(tls),
+        })
+    }
+}
+
+/// The whole surroundings.
+pub struct Sandbox {
+    pub workspace: Workspace,
+    /// Why there is none, where there is none.
+    pub postgres: Result<Postgres, String>,
+    pub certificates: Certificates,
+    /// Removed at the end; holds a home as well.
+    pub folder: tempfile::TempDir,
+}
+
+impl Sandbox {
+    pub fn start() -> io::Result<Sandbox> {
+        let folder = tempfile::Builder::new().prefix("lakebase-sandbox-").tempdir()?;
+        let certificates = Certificates::make(folder.path())?;
+        let workspace = Workspace::start(Some(certificates.tls.clone()))?;
+        let directory = directory::start(workspace.signer.clone())?;
+        let postgres = Postgres::start(
+            folder.path(),
+            &certificates.certificate,
+            &certificates.key,
+            directory,
+            &[CLIENT_ID, USER],
+        );
+        // So that PGHOST alone finds the endpoint: it listens on loopback here.
+        workspace.state().projects[0].branches[0].endpoints[0].hosts =
+            json!({ "host": "127.0.0.1" });
+        fs::create_dir(folder.path().join("home"))?;
+        Ok(Sandbox {
+            workspace,
+            postgres: postgres.map_err(|e| e.to_string()),
+            certificates,
+            folder,
+        })
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    /// What a Databricks App with an attached database has in its environment, and a home.
+    pub fn env(&self) -> Vec<(&'static str, String)> {
+        let path = |path: &Path| path.to_string_lossy().into_owned();
+        let port = self.postgres.as_ref().map_or(5432, |postgres| postgres.port);
+        vec![
+            ("HOME", path(&self.home())),
+            ("SSL_CERT_FILE", path(&self.certificates.authority)),
+            ("DATABRICKS_HOST", self.workspace.url.clone()),
+            ("DATABRICKS_CLIENT_ID", CLIENT_ID.to_owned()),
+            ("DATABRICKS_CLIENT_SECRET", CLIENT_SECRET.to_owned()),
+            ("PGHOST", "127.0.0.1".to_owned()),
+            ("PGPORT", port.to_string()),
+            ("PGDATABASE", postgres::DATABASE.to_owned()),
+            ("PGUSER", CLIENT_ID.to_owned()),
+            ("PGSSLMODE", "require".to_owned()),
+        ]
+    }
+}

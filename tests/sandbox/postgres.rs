@@ -1,0 +1,146 @@
+//! A real PostgreSQL server whose logins are checked the way Lakebase checks them: over TLS, and
+//! at each login by the token's signature, expiry and role.
+
+use std::fs;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::directory::PREFIX;
+
+pub const DATABASE: &str = "databricks_postgres";
+
+/// A running server; stopped when dropped.
+pub struct Postgres {
+    pub port: u16,
+    server: Child,
+}
+
+/// The folder with `initdb` and `postgres`: Debian's place, or PATH's.
+pub fn binaries() -> Option<PathBuf> {
+    let debian = fs::read_dir("/usr/lib/postgresql").ok().into_iter().flatten().flatten();
+    let debian = debian.map(|version| version.path().join("bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    debian
+        .chain(path)
+        .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
+}
+
+impl Postgres {
+    /// Starts a server in `folder` with these roles. `certificate` and `key` are PEM files.
+    pub fn start(
+        folder: &Path,
+        certificate: &Path,
+        key: &Path,
+        directory_port: u16,
+        roles: &[&str],
+    ) -> io::Result<Postgres> {
+        let binaries = binaries().ok_or_else(|| io::Error::other("no PostgreSQL here"))?;
+        let data = folder.join("data");
+        fs::create_dir(&data)?;
+        let account = unprivileged()?;
+        let own = |path: &Path, mode| -> io::Result<()> {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+            account.map_or(Ok(()), |(uid, gid)| chown(path, Some(uid), Some(gid)))
+        };
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+        own(&data, 0o700)?;
+        let command = |program: &str| {
+            let mut command = Command::new(binaries.join(program));
+            command.current_dir(&data).stdin(Stdio::null()).stdout(Stdio::null());
+            if let Some((uid, gid)) = account {
+                command.uid(uid).gid(gid);
+            }
+            command
+        };
+        let init =
+            ["--auth=trust", "--username=sandbox", "--no-sync", "--encoding=UTF8", "--locale=C"];
+        run(command("initdb").args(init).arg("--pgdata").arg(&data))?;
+        for (from, to) in [(certificate, "server.crt"), (key, "server.key")] {
+            let to = data.join(to);
+            fs::copy(from, &to)?;
+            own(&to, 0o600)?;
+        }
+        let access = format!(
+            "local all sandbox trust\n\
+             hostssl all all 127.0.0.1/32 ldap ldapserver=127.0.0.1 ldapport={directory_port} \
+             ldapprefix=\"{PREFIX}\" ldapsuffix=\"\"\n"
+        );
+        fs::write(data.join("pg_hba.conf"), access)?;
+        // Roles and database are made before the server listens.
+        let mut script = format!("CREATE DATABASE {DATABASE};\n");
+        for role in roles {
+            script.push_str(&format!("CREATE ROLE \"{}\" LOGIN;\n", role.replace('"', "\"\"")));
+        }
+        let mut single = command("postgres")
+            .args(["--single", "-D"])
+            .arg(&data)
+            .arg("postgres")
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        io::Write::write_all(&mut single.stdin.take().expect("piped"), script.as_bytes())?;
+        if !single.wait()?.success() {
+            return Err(io::Error::other("postgres --single failed"));
+        }
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let log = fs::File::create(folder.join("postgres.log"))?;
+        let server = command("postgres")
+            .arg("-D")
+            .arg(&data)
+            .arg("-k")
+            .arg(&data)
+            .args(["-p", &port.to_string(), "-h", "127.0.0.1"])
+            .args(["-c", "ssl=on", "-c", "fsync=off", "-c", "log_connections=on"])
+            .args(["-c", "max_connections=50"])
+            .stderr(log)
+            .spawn()?;
+        let postgres = Postgres { port, server };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if Instant::now() > deadline {
+                return Err(io::Error::other("postgres did not start"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(postgres)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // SIGINT is "fast shutdown": sessions are ended, the data is written.
+        if let Some(pid) = rustix::process::Pid::from_raw(self.server.id() as i32) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        }
+        let _ = self.server.wait();
+    }
+}
+
+/// initdb refuses root, so somebody else's ids are borrowed then.
+fn unprivileged() -> io::Result<Option<(u32, u32)>> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let accounts = fs::read_to_string("/etc/passwd")?;
+    let ids = |name: &str| {
+        let line = accounts.lines().find(|line| line.split(':').next() == Some(name))?;
+        let mut fields = line.split(':').skip(2);
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    };
+    let ids = ids("postgres").or_else(|| ids("nobody"));
+    ids.map(Some).ok_or_else(|| io::Error::other("neither postgres nor nobody is an account"))
+}
+
+fn run(command: &mut Command) -> io::Result<()> {
+    let output = command.stderr(Stdio::piped()).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
+}

@@ -1,0 +1,530 @@
+//! A stand-in for a Databricks workspace: OAuth, SCIM Me, both Lakebase APIs, tokens, secrets.
+//!
+//! Shapes, paths and error bodies are those of the official SDKs and of the CLI's own test
+//! server; the official Python SDK is run against it to judge (`tests/it/official.rs`). Every
+//! request is recorded. Knobs shorten lifetimes, move its clock and put faults in the way.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rustls::ServerConfig;
+use serde_json::{Value, json};
+
+use super::jwt::{Scope, Signer, now, random};
+use super::server::{Answer, Request, Server, decode};
+
+pub const CLIENT_ID: &str = "5f3cbb5e-0b1f-4c39-9b0a-7b2f4a1de001";
+pub const CLIENT_SECRET: &str = "dose0123456789abcdef0123456789abcdef";
+pub const USER: &str = "ada.lovelace@example.com";
+/// A personal access token of [`USER`].
+pub const PAT: &str = "dapi0123456789abcdef0123456789abcdef";
+pub const ENDPOINT: &str = "projects/shop/branches/production/endpoints/primary";
+pub const ENDPOINT_UID: &str = "ep-cool-sky-1234abcd";
+pub const ENDPOINT_HOST: &str = "ep-cool-sky-1234abcd.database.us-east-1.cloud.databricks.com";
+pub const INSTANCE: &str = "legacy";
+pub const INSTANCE_UID: &str = "0b1f4c39-9b0a-4b2f-8a1d-e00100000001";
+pub const INSTANCE_HOST: &str =
+    "instance-0b1f4c39-9b0a-4b2f-8a1d-e00100000001.database.cloud.databricks.com";
+const WORKSPACE_ID: &str = "900800700600";
+
+/// Knobs and memory. Tests turn the first and read the second.
+pub struct State {
+    /// Seconds a workspace token lives.
+    pub token_life: i64,
+    /// Seconds a database credential lives, unless the request says.
+    pub credential_life: i64,
+    /// Seconds by which the workspace's clock is ahead.
+    pub skew: i64,
+    /// Items on a page of a list.
+    pub page_size: usize,
+    /// What happens instead of the next honest answers on a path.
+    pub faults: Vec<Fault>,
+    /// All requests, oldest first.
+    pub requests: Vec<Request>,
+    /// Client ids with their secrets.
+    pub clients: HashMap<String, String>,
+    /// Personal access tokens: value, id, comment, whose.
+    pub pats: Vec<Pat>,
+    /// Projects with their branches and endpoints.
+    pub projects: Vec<Project>,
+    pub instances: Vec<Value>,
+    /// Bearers that are no longer accepted.
+    pub revoked: Vec<String>,
+    secrets: HashMap<String, HashMap<String, String>>,
+}
+
+/// An answer in the place of the honest one, so many times.
+pub struct Fault {
+    pub path: &'static str,
+    pub times: usize,
+    pub answer: Answer,
+}
+
+pub struct Pat {
+    pub value: String,
+    pub id: String,
+    pub comment: String,
+    pub owner: String,
+    pub expires: i64,
+}
+
+pub struct Project {
+    pub name: &'static str,
+    pub branches: Vec<Branch>,
+}
+
+pub struct Branch {
+    pub name: &'static str,
+    pub default: bool,
+    pub state: &'static str,
+    pub endpoints: Vec<Endpoint>,
+}
+
+pub struct Endpoint {
+    pub name: &'static str,
+    pub uid: &'static str,
+    pub kind: &'static str,
+    pub disabled: bool,
+    pub hosts: Value,
+}
+
+/// The running stand-in.
+pub struct Workspace {
+    pub url: String,
+    pub signer: Arc<Signer>,
+    state: Arc<Mutex<State>>,
+    server: Server,
+}
+
+impl Workspace {
+    pub fn start(tls: Option<Arc<ServerConfig>>) -> io::Result<Workspace> {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let signer = Arc::new(Signer::new());
+        let state = Arc::new(Mutex::new(State::new()));
+        let handler = {
+            let (signer, state) = (signer.clone(), state.clone());
+            move |request: Request| answer(&signer, &state, scheme, request)
+        };
+        let server = Server::start(tls, Arc::new(handler))?;
+        Ok(Workspace { url: format!("{scheme}://{}", server.address), signer, state, server })
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no handler panicked")
+    }
+
+    /// Puts an answer in the place of the next honest ones on this path.
+    pub fn fault(&self, path: &'static str, times: usize, answer: Answer) {
+        self.state().faults.push(Fault { path, times, answer });
+    }
+
+    /// `METHOD path` of all requests since the last call of this.
+    pub fn take_requests(&self) -> Vec<String> {
+        let requests = std::mem::take(&mut self.state().requests);
+        requests.iter().map(|request| format!("{} {}", request.method, request.path)).collect()
+    }
+
+    /// How many requests on a path.
+    pub fn count(&self, path: &str) -> usize {
+        self.state().requests.iter().filter(|request| request.path == path).count()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.server.connections.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+impl State {
+    fn new() -> State {
+        let endpoint = Endpoint {
+            name: ENDPOINT,
+            uid: ENDPOINT_UID,
+            kind: "ENDPOINT_TYPE_READ_WRITE",
+            disabled: false,
+            hosts: json!({
+                "host": ENDPOINT_HOST,
+                "read_write_pooled_host": ENDPOINT_HOST.replacen('.', "-pooler.", 1),
+            }),
+        };
+        let branch = Branch {
+            name: "projects/shop/branches/production",
+            default: true,
+            state: "READY",
+            endpoints: vec![endpoint],
+        };
+        let pat = Pat {
+            value: PAT.to_owned(),
+            id: "pasted".to_owned(),
+            comment: "made by hand".to_owned(),
+            owner: USER.to_owned(),
+            expires: i64::MAX,
+        };
+        State {
+            token_life: 3600,
+            credential_life: 3600,
+            skew: 0,
+            page_size: 100,
+            faults: Vec::new(),
+            requests: Vec::new(),
+            clients: HashMap::from([(CLIENT_ID.to_owned(), CLIENT_SECRET.to_owned())]),
+            pats: vec![pat],
+            projects: vec![Project { name: "projects/shop", branches: vec![branch] }],
+            instances: vec![json!({
+                "name": INSTANCE,
+                "uid": INSTANCE_UID,
+                "state": "AVAILABLE",
+                "read_write_dns": INSTANCE_HOST,
+                "pg_version": "PG_VERSION_16",
+            })],
+            revoked: Vec::new(),
+            secrets: HashMap::new(),
+        }
+    }
+
+    fn page(&self, request: &Request, list: &str, items: Vec<Value>) -> Answer {
+        let start: usize = request.value("page_token").and_then(|t| t.parse().ok()).unwrap_or(0);
+        let asked = request.value("page_size").and_then(|size| size.parse().ok());
+        let size = asked.unwrap_or(self.page_size).min(self.page_size);
+        let end = (start + size).min(items.len());
+        let next = if end < items.len() { end.to_string() } else { String::new() };
+        let page: Vec<Value> = items.get(start..end).unwrap_or_default().to_vec();
+        Answer::Json(200, json!({ list: page, "next_page_token": next }))
+    }
+}
+
+fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request) -> Answer {
+    let mut state = state.lock().expect("no handler panicked");
+    state.requests.push(request.clone());
+    let waiting = |fault: &&mut Fault| fault.times > 0 && request.path.starts_with(fault.path);
+    if let Some(fault) = state.faults.iter_mut().find(waiting) {
+        fault.times -= 1;
+        return fault.answer.clone();
+    }
+    let base = format!("{scheme}://{}", request.header("host").unwrap_or_default());
+    match (request.method.as_str(), request.path.as_str()) {
+        ("GET", "/.well-known/databricks-config") => Answer::Json(
+            200,
+            json!({
+                "oidc_endpoint": format!("{base}/oidc"),
+                "account_id": "7f0e1c2d-0000-4000-8000-000000000001",
+                "workspace_id": WORKSPACE_ID,
+                "cloud": "aws",
+                "host_type": "workspace",
+            }),
+        ),
+        ("GET", "/oidc/.well-known/oauth-authorization-server") => Answer::Json(
+            200,
+            json!({
+                "authorization_endpoint": format!("{base}/oidc/v1/authorize"),
+                "token_endpoint": format!("{base}/oidc/v1/token"),
+            }),
+        ),
+        ("POST", "/oidc/v1/token") => token(signer, &state, &request),
+        (_, path) if path.starts_with("/api/") => match identify(signer, &state, &request) {
+            Ok(identity) => api(signer, &mut state, &request, &identity),
+            Err(refusal) => refusal,
+        },
+        _ => error(404, "ENDPOINT_NOT_FOUND", "no such page"),
+    }
+}
+
+fn error(status: u16, code: &str, message: &str) -> Answer {
+    Answer::Json(status, json!({ "error_code": code, "message": message }))
+}
+
+/// The token endpoint, for client credentials.
+fn token(signer: &Signer, state: &State, request: &Request) -> Answer {
+    let refuse = |status, code: &str, words: &str| {
+        Answer::Json(status, json!({ "error": code, "error_description": words }))
+    };
+    if request.value("grant_type").as_deref() != Some("client_credentials") {
+        return refuse(400, "unsupported_grant_type", "the sandbox knows client_credentials only");
+    }
+    let basic = request.header("authorization").and_then(|header| header.strip_prefix("Basic "));
+    let pair = basic.and_then(|text| BASE64_STANDARD.decode(text).ok());
+    let pair = String::from_utf8_lossy(&pair.unwrap_or_default()).into_owned();
+    let (id, secret) = pair.split_once(':').unwrap_or_default();
+    let (id, secret) = (decode(id), decode(secret));
+    if id.is_empty() || state.clients.get(&id) != Some(&secret) {
+        return refuse(401, "invalid_client", "Client authentication failed");
+    }
+    let token = signer.sign(&id, Scope::Workspace, state.token_life, state.skew);
+    Answer::Json(
+        200,
+        json!({
+            "access_token": token,
+            "token_type": "Bearer",
+            "expires_in": state.token_life,
+            "scope": request.value("scope"),
+        }),
+    )
+}
+
+/// Whose bearer this is; else the answer that a workspace gives.
+fn identify(signer: &Signer, state: &State, request: &Request) -> Result<String, Answer> {
+    let header = request.header("authorization").and_then(|header| header.strip_prefix("Bearer "));
+    let Some(bearer) = header else {
+        return Err(error(401, "401", "Credential was not sent or was of an unsupported type"));
+    };
+    if state.revoked.iter().any(|revoked| revoked == bearer) {
+        return Err(error(403, "403", "Invalid access token."));
+    }
+    if let Some(pat) = state.pats.iter().find(|pat| pat.value == bearer && pat.expires > now()) {
+        return Ok(pat.owner.clone());
+    }
+    signer.check(bearer, Scope::Workspace).map_err(|_| error(403, "403", "Invalid access token."))
+}
+
+fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) -> Answer {
+    let path = request.path.strip_prefix("/api/2.0").unwrap_or_default();
+    let body: Value = serde_json::from_str(&request.body).unwrap_or(Value::Null);
+    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+    match (request.method.as_str(), path) {
+        ("GET", "/preview/scim/v2/Me") => Answer::Json(
+            200,
+            json!({ "id": "123456789", "userName": identity, "displayName": "Ada", "active": true }),
+        ),
+        ("POST", "/postgres/credentials") => {
+            let endpoint = text("endpoint");
+            let all = state.projects.iter().flat_map(|p| &p.branches).flat_map(|b| &b.endpoints);
+            if endpoint.is_empty() {
+                return error(400, "INVALID_PARAMETER_VALUE", "Field 'endpoint' is required");
+            }
+            if !all.into_iter().any(|known| known.name == endpoint) {
+                return error(404, "NOT_FOUND", "endpoint id not found [TraceId: 0123abcd]");
+            }
+            let asked = body["ttl"].as_str().and_then(|ttl| ttl.strip_suffix('s')?.parse().ok());
+            if asked.is_some_and(|ttl: i64| !(300..=3600).contains(&ttl)) {
+                return error(400, "INVALID_PARAMETER_VALUE", "ttl must be between 300s and 3600s");
+            }
+            credential(signer, state, identity, asked, "expire_time")
+        }
+        ("POST", "/database/credentials") => {
+            let names: Vec<&str> = body["instance_names"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            if names.is_empty() {
+                return error(
+                    400,
+                    "INVALID_PARAMETER_VALUE",
+                    "instance_names or claims are required",
+                );
+            }
+            let known = |name: &&str| state.instances.iter().any(|known| known["name"] == **name);
+            if let Some(unknown) = names.iter().find(|name| !known(name)) {
+                return error(404, "NOT_FOUND", &format!("DatabaseInstance not found: {unknown}"));
+            }
+            credential(signer, state, identity, None, "expiration_time")
+        }
+        ("GET", "/database/instances") => {
+            state.page(request, "database_instances", state.instances.clone())
+        }
+        ("GET", "/database/instances:findByUid") => {
+            let uid = request.value("uid").unwrap_or_default();
+            match state.instances.iter().find(|known| known["uid"] == uid.as_str()) {
+                Some(instance) => Answer::Json(200, instance.clone()),
+                None => error(404, "NOT_FOUND", "DatabaseInstance not found"),
+            }
+        }
+        ("POST", "/token/create") => {
+            let value = format!("dapi{}", lakebase_token::file::hex(&random::<16>()));
+            let id = lakebase_token::file::hex(&random::<32>());
+            let life = body["lifetime_seconds"].as_i64().unwrap_or(2 * 365 * 86400);
+            let pat = Pat {
+                value: value.clone(),
+                id,
+                comment: text("comment"),
+                owner: identity.to_owned(),
+                expires: now() + life,
+            };
+            let info = pat_info(&pat);
+            state.pats.push(pat);
+            Answer::Json(200, json!({ "token_value": value, "token_info": info }))
+        }
+        ("GET", "/token/list") => {
+            let own = state.pats.iter().filter(|pat| pat.owner == identity);
+            Answer::Json(200, json!({ "token_infos": own.map(pat_info).collect::<Vec<_>>() }))
+        }
+        ("POST", "/token/delete") => {
+            let id = text("token_id");
+            let before = state.pats.len();
+            state.pats.retain(|pat| pat.id != id || pat.owner != identity);
+            if state.pats.len() == before {
+                return error(404, "RESOURCE_DOES_NOT_EXIST", "Token with this id does not exist");
+            }
+            Answer::Json(200, json!({}))
+        }
+        (method, path) if path.starts_with("/secrets/") => {
+            secrets(state, method, path, request, &text)
+        }
+        ("GET", path) => match path.strip_prefix("/database/instances/") {
+            Some(name) => {
+                match state.instances.iter().find(|known| known["name"] == decode(name).as_str()) {
+                    Some(instance) => Answer::Json(200, instance.clone()),
+                    None => error(404, "NOT_FOUND", "DatabaseInstance not found"),
+                }
+            }
+            None => match path.strip_prefix("/postgres/") {
+                Some(name) => resources(state, request, name),
+                None => error(404, "ENDPOINT_NOT_FOUND", "no such API"),
+            },
+        },
+        _ => error(404, "ENDPOINT_NOT_FOUND", "no such API"),
+    }
+}
+
+fn credential(
+    signer: &Signer,
+    state: &State,
+    identity: &str,
+    asked: Option<i64>,
+    expiry: &str,
+) -> Answer {
+    let life = asked.unwrap_or(state.credential_life);
+    let token = signer.sign(identity, Scope::Database, life, state.skew);
+    let ends = lakebase_token::time::Timestamp::from_seconds(now() + state.skew + life);
+    // With a fraction, as protobuf's JSON mapping may have it.
+    let ends = ends.to_string().replace('Z', ".123456Z");
+    Answer::Json(200, json!({ "token": token, expiry: ends }))
+}
+
+fn pat_info(pat: &Pat) -> Value {
+    json!({
+        "token_id": pat.id,
+        "creation_time": now() * 1000,
+        "expiry_time": if pat.expires == i64::MAX { -1 } else { pat.expires * 1000 },
+        "comment": pat.comment,
+    })
+}
+
+/// Projects, branches and endpoints: lists and single ones.
+fn resources(state: &State, request: &Request, name: &str) -> Answer {
+    let branches = || state.projects.iter().flat_map(|project| &project.branches);
+    let project = |project: &Project| {
+        let default = project.branches.iter().find(|branch| branch.default);
+        json!({
+            "name": project.name,
+            "status": { "default_branch": default.map(|branch| branch.name) },
+        })
+    };
+    let branch = |branch: &Branch| {
+        json!({
+            "name": branch.name,
+            "status": { "default": branch.default, "current_state": branch.state },
+        })
+    };
+    let endpoint = |endpoint: &Endpoint| {
+        json!({
+            "name": endpoint.name,
+            "uid": endpoint.uid,
+            "status": {
+                "current_state": "IDLE",
+                "endpoint_type": endpoint.kind,
+                "disabled": endpoint.disabled,
+                "hosts": endpoint.hosts,
+            },
+        })
+    };
+    let missing =
+        |what: &str| error(404, "NOT_FOUND", &format!("{what} id not found [TraceId: 1]"));
+    if name == "projects" {
+        return state.page(request, "projects", state.projects.iter().map(project).collect());
+    }
+    if let Some(parent) = name.strip_suffix("/branches") {
+        return match state.projects.iter().find(|known| known.name == parent) {
+            Some(known) => {
+                state.page(request, "branches", known.branches.iter().map(branch).collect())
+            }
+            None => missing("project"),
+        };
+    }
+    if let Some(parent) = name.strip_suffix("/endpoints") {
+        return match branches().find(|known| known.name == parent) {
+            Some(known) => {
+                state.page(request, "endpoints", known.endpoints.iter().map(endpoint).collect())
+            }
+            None => missing("branch"),
+        };
+    }
+    let found = match name.split('/').count() {
+        2 => state.projects.iter().find(|known| known.name == name).map(project),
+        4 => branches().find(|known| known.name == name).map(branch),
+        _ => branches().flat_map(|b| &b.endpoints).find(|known| known.name == name).map(endpoint),
+    };
+    found.map_or_else(|| missing("endpoint"), |found| Answer::Json(200, found))
+}
+
+fn secrets(
+    state: &mut State,
+    method: &str,
+    path: &str,
+    request: &Request,
+    text: &dyn Fn(&str) -> String,
+) -> Answer {
+    let empty = || Answer::Json(200, json!({}));
+    let missing = |what: &str| error(404, "RESOURCE_DOES_NOT_EXIST", what);
+    let asked = |name: &str| request.value(name).unwrap_or_default();
+    match (method, path) {
+        ("POST", "/secrets/scopes/create") => {
+            let scope = text("scope");
+            if state.secrets.contains_key(&scope) {
+                let words = format!("Scope {scope} already exists");
+                return error(400, "RESOURCE_ALREADY_EXISTS", &words);
+            }
+            state.secrets.insert(scope, HashMap::new());
+            empty()
+        }
+        ("GET", "/secrets/scopes/list") => {
+            let scopes = state.secrets.keys();
+            let scopes: Vec<Value> =
+                scopes.map(|name| json!({ "name": name, "backend_type": "DATABRICKS" })).collect();
+            Answer::Json(200, json!({ "scopes": scopes }))
+        }
+        ("POST", "/secrets/scopes/delete") => match state.secrets.remove(&text("scope")) {
+            Some(_) => empty(),
+            None => missing("Scope does not exist"),
+        },
+        ("POST", "/secrets/put") => match state.secrets.get_mut(&text("scope")) {
+            Some(scope) => {
+                scope.insert(text("key"), text("string_value"));
+                empty()
+            }
+            None => missing("Scope does not exist"),
+        },
+        ("GET", "/secrets/get") => {
+            let scope = state.secrets.get(&asked("scope"));
+            match scope.and_then(|scope| scope.get(&asked("key"))) {
+                Some(value) => Answer::Json(
+                    200,
+                    json!({ "key": asked("key"), "value": BASE64_STANDARD.encode(value) }),
+                ),
+                None => missing("Secret does not exist"),
+            }
+        }
+        ("GET", "/secrets/list") => match state.secrets.get(&asked("scope")) {
+            Some(scope) => {
+                let stamp = now() * 1000;
+                let keys = scope.keys();
+                let keys: Vec<Value> = keys
+                    .map(|key| json!({ "key": key, "last_updated_timestamp": stamp }))
+                    .collect();
+                Answer::Json(200, json!({ "secrets": keys }))
+            }
+            None => missing("Scope does not exist"),
+        },
+        ("POST", "/secrets/delete") => {
+            let scope = state.secrets.get_mut(&text("scope"));
+            match scope.and_then(|scope| scope.remove(&text("key"))) {
+                Some(_) => empty(),
+                None => missing("Secret does not exist"),
+            }
+        }
+        _ => error(404, "ENDPOINT_NOT_FOUND", "no such API"),
+    }
+}
