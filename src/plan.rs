@@ -247,6 +247,6 @@ fn cache(settings: &Settings, world: &World) -> Option<PathBuf> {
     match settings.text(Id::CacheDir) {
         Some("off") => None,
         Some(path) => Some(PathBuf::from(path)),
-        None => (world.cache_home)(),
+        None => (world.cache_home)(world),
     }
 }

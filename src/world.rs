@@ -30,7 +30,7 @@ pub struct World {
     /// The wall clock.
     pub now: Box<dyn Fn() -> Timestamp>,
     /// Where cache entries belong where no setting says otherwise.
-    pub cache_home: Box<dyn Fn() -> Option<PathBuf>>,
+    pub cache_home: Box<dyn Fn(&World) -> Option<PathBuf>>,
     /// Says something on stderr that is no error.
     pub note: Box<dyn Fn(&str)>,
 }
@@ -41,13 +41,7 @@ impl World {
         World {
             env: std::env::vars_os().collect(),
             now: Box::new(Timestamp::of_system),
-            cache_home: Box::new(|| {
-                // `directories` guesses a home from the passwd file where HOME is missing;
-                // a helper that guesses writes into somebody else's home one day.
-                std::env::var_os("HOME").filter(|home| Path::new(home).is_absolute())?;
-                let folders = directories::ProjectDirs::from("", "", "lakebase-token")?;
-                Some(folders.cache_dir().to_owned())
-            }),
+            cache_home: Box::new(cache_home),
             note: Box::new(|text| {
                 use std::io::Write;
                 // A closed stderr must not cost the credential.
@@ -142,6 +136,24 @@ impl World {
         let status = child.wait()?;
         Ok(Run::Ended { status, stdout, stderr })
     }
+}
+
+/// The XDG Base Directory Specification, from the snapshot: `directories` would ask the
+/// environment for a dozen folders to tell one, and that is a sixth of a cached call.
+#[cfg(target_os = "linux")]
+fn cache_home(world: &World) -> Option<PathBuf> {
+    let named = world.var("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = named.or_else(|| Some(world.home()?.join(".cache")))?;
+    Some(caches.join("lakebase-token"))
+}
+
+/// Each platform's own place. Only where HOME is set: without it `directories` guesses one from
+/// the passwd file, and a helper that guesses writes into somebody else's home one day.
+#[cfg(not(target_os = "linux"))]
+fn cache_home(world: &World) -> Option<PathBuf> {
+    world.home()?;
+    let folders = directories::ProjectDirs::from("", "", "lakebase-token")?;
+    Some(folders.cache_dir().to_owned())
 }
 
 /// How a child process came out.
