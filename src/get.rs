@@ -89,7 +89,7 @@ impl Freshness<'_> {
             Freshness::Used { .. } if left > LEAST => Band::Fresh,
             Freshness::Used { .. } => Band::Hard,
             // Whoever asked while it was being minted wanted this one.
-            Freshness::Printed { .. } if token.issued >= began => Band::Fresh,
+            Freshness::Printed { .. } if token.issued > began => Band::Fresh,
             Freshness::Printed { refresh: true, .. } => Band::Hard,
             Freshness::Printed { min_ttl, .. } => {
                 let young = now.since(token.issued) <= MINUTE;
@@ -434,7 +434,7 @@ impl<'a> Session<'a> {
         fetch: &Fetch<'_>,
         old: &Token,
     ) -> Token {
-        let alone = self.refusal(seen, false).is_some() || self.in_trouble(seen);
+        let alone = self.refusal(seen).is_some() || self.in_trouble(seen);
         if self.plan.offline || alone {
             return old.clone();
         }
@@ -466,11 +466,10 @@ impl<'a> Session<'a> {
         if self.plan.offline {
             return self.stand_in(seen.token, freshness, offline());
         }
-        let refresh = matches!(freshness, Freshness::Printed { refresh: true, .. });
         let mut lock = slot.lock_file();
         let mut pause = Duration::from_millis(2);
         let held = loop {
-            if let Some(refusal) = self.refusal(&seen, refresh) {
+            if let Some(refusal) = self.refusal(&seen) {
                 return Err(refusal);
             }
             // Without a lock file there is no cache either, so each fetches for itself.
@@ -495,7 +494,7 @@ impl<'a> Session<'a> {
             self.world.sleep(self.world.jittered(pause), deadline);
             pause = (pause * 2).min(Duration::from_millis(50));
         };
-        if let Some(refusal) = self.refusal(&seen, refresh) {
+        if let Some(refusal) = self.refusal(&seen) {
             return Err(refusal);
         }
         match fetch(deadline, held.as_ref()) {
@@ -537,11 +536,11 @@ impl<'a> Session<'a> {
     }
 
     /// A "no" that still counts; under `--refresh` only one that came after this call began.
-    fn refusal(&self, seen: &Seen, refresh: bool) -> Option<Error> {
+    fn refusal(&self, seen: &Seen) -> Option<Error> {
         let Failure { at, error } = seen.failure.as_ref()?;
         let counts = matches!(error.kind, Kind::Login | Kind::Denied)
             && self.world.now().since(*at) < REFUSAL
-            && (!refresh || *at >= self.began);
+            && (!self.plan.refresh || *at > self.began);
         counts.then(|| error.clone())
     }
 

@@ -1,1 +1,29 @@
-fn main() {}
+//! All tests that need more than one module, in one binary.
+//!
+//! Most call the program as a function (`support::Test`) with surroundings of their own: a list
+//! for the environment, a clock moved by hand, a stand-in workspace on loopback. The executable
+//! is started only where a process matters: locks, exec, pipes, signals, real consumers.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr)]
+
+#[path = "../sandbox/mod.rs"]
+mod sandbox;
+
+mod support;
+
+mod cache; // entries damaged, foreign, from the future; no place to write
+mod cli; // help, mistakes, documentation's command lines
+mod exec; // what the child sees, exit codes
+mod find; // host, endpoint, instance, project, role
+mod formats; // each format's bytes, and the shells that read them
+mod freshness; // the table of get.rs, by moving the clock
+mod http; // redirects, sizes, deadlines, retries, proxies, trust
+mod mint; // both credential APIs
+mod official; // the official SDK judges the stand-in
+mod postgres; // a real psql at a real server
+mod process; // herds, pipes, full disks
+mod secrecy; // no secret anywhere it should not be
+mod settings; // unified authentication's rules, and bad input
+mod sources; // pat, oauth-m2m, databricks-cli, the chain
+mod status; // what would be used
+mod tidy; // the repository itself

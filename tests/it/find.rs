@@ -1,0 +1,268 @@
+//! From what the user named to what is minted for: host, endpoint, instance, project, role.
+
+use serde_json::json;
+
+use super::support::{HOUR, Test, workspace};
+use crate::sandbox::server::Answer;
+use crate::sandbox::workspace::*;
+
+const MINT: &str = "/api/2.0/postgres/credentials";
+
+fn unnamed(workspace: &Workspace) -> Test {
+    let mut test = Test::at(workspace);
+    test.unset("LAKEBASE_ENDPOINT");
+    test
+}
+
+fn endpoint(name: &'static str, uid: &'static str, kind: &'static str) -> Endpoint {
+    Endpoint { name, uid, kind, disabled: false, hosts: json!({ "host": format!("{uid}.db.example.com") }) }
+}
+
+/// A second project, and so many more branches that lists have pages.
+fn grow(workspace: &Workspace) {
+    let mut state = workspace.state();
+    state.page_size = 1;
+    state.projects.push(Project {
+        name: "projects/lab",
+        branches: vec![
+            Branch {
+                name: "projects/lab/branches/old",
+                default: false,
+                state: "ARCHIVED",
+                endpoints: vec![endpoint(
+                    "projects/lab/branches/old/endpoints/primary",
+                    "ep-dusty-attic-1",
+                    "ENDPOINT_TYPE_READ_WRITE",
+                )],
+            },
+            Branch {
+                name: "projects/lab/branches/main",
+                default: true,
+                state: "READY",
+                endpoints: vec![
+                    endpoint("projects/lab/branches/main/endpoints/ro", "ep-calm-sea-2", "ENDPOINT_TYPE_READ_ONLY"),
+                    endpoint("projects/lab/branches/main/endpoints/rw", "ep-calm-sea-3", "ENDPOINT_TYPE_READ_WRITE"),
+                ],
+            },
+        ],
+    });
+}
+
+/// What was minted for, last.
+fn minted_for(workspace: &Workspace) -> String {
+    let state = workspace.state();
+    let request = state.requests.iter().rev().find(|request| request.path.ends_with("/credentials"));
+    let body: serde_json::Value = serde_json::from_str(&request.unwrap().body).unwrap();
+    let name = body["endpoint"].as_str().or(body["instance_names"][0].as_str());
+    name.unwrap().to_owned()
+}
+
+#[test]
+fn nothing_named_means_the_only_project() {
+    let workspace = workspace();
+    unnamed(&workspace).run("").token();
+    assert_eq!(minted_for(&workspace), ENDPOINT);
+}
+
+#[test]
+fn several_projects_are_listed_to_choose_from() {
+    let workspace = workspace();
+    grow(&workspace);
+    let test = unnamed(&workspace);
+    test.run("").fails(2, &["several projects", "projects/shop", "projects/lab", "LAKEBASE_ENDPOINT"]);
+    workspace.state().projects.clear();
+    test.run("").fails(2, &["sees no project"]);
+    assert_eq!(workspace.count(MINT), 0);
+}
+
+#[test]
+fn a_project_or_branch_means_its_read_write_endpoint() {
+    let workspace = workspace();
+    grow(&workspace);
+    for name in ["projects/lab", "projects/lab/branches/main"] {
+        unnamed(&workspace).run(&format!("--endpoint {name}")).token();
+        assert_eq!(minted_for(&workspace), "projects/lab/branches/main/endpoints/rw");
+    }
+    workspace.state().projects[1].branches[1].endpoints[1].disabled = true;
+    let test = unnamed(&workspace);
+    test.run("--endpoint projects/lab/branches/main").fails(2, &["no enabled read-write endpoint", "endpoints/ro"]);
+    test.run("--endpoint projects/none").fails(4, &["refused to show the project", "NOT_FOUND"]);
+}
+
+#[test]
+fn a_host_leads_back_to_its_endpoint_on_whatever_page() {
+    let workspace = workspace();
+    grow(&workspace);
+    for (host, expected) in [
+        ("ep-calm-sea-3.db.example.com", "projects/lab/branches/main/endpoints/rw"),
+        ("EP-CALM-SEA-2.db.example.com", "projects/lab/branches/main/endpoints/ro"),
+        // By uid, when the address is a private one.
+        ("ep-calm-sea-3.private.example.net", "projects/lab/branches/main/endpoints/rw"),
+        (ENDPOINT_HOST, ENDPOINT),
+    ] {
+        let mut test = unnamed(&workspace);
+        test.set("PGHOST", host).run("").token();
+        assert_eq!(minted_for(&workspace), expected, "{host}");
+    }
+    let mut test = unnamed(&workspace);
+    test.set("PGHOST", "ep-dusty-attic-1.db.example.com");
+    test.run("").fails(2, &["no endpoint of this workspace listens on ep-dusty-attic-1", "--endpoint"]);
+    test.set("PGHOST", "localhost").run("").fails(2, &["listens on localhost"]);
+}
+
+#[test]
+fn an_instance_host_is_one_call() {
+    let workspace = workspace();
+    for host in [INSTANCE_HOST.to_owned(), INSTANCE_HOST.replace("instance-", "instance-ro-"), INSTANCE_HOST.replacen('.', "-ro.", 1)] {
+        let mut test = unnamed(&workspace);
+        test.set("PGHOST", &host).run("").token();
+        assert_eq!(minted_for(&workspace), INSTANCE);
+        let requests = workspace.take_requests();
+        assert_eq!(requests.len(), 3, "{requests:?}");
+        assert_eq!(requests[1], "GET /api/2.0/database/instances:findByUid");
+    }
+}
+
+#[test]
+fn an_app_gives_the_host_in_lakebase_endpoint() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.set("LAKEBASE_ENDPOINT", INSTANCE_HOST);
+    let printed = test.run("-f json").token();
+    assert!(printed.contains(&format!(r#""host":"{INSTANCE_HOST}""#)), "{printed}");
+    assert_eq!(minted_for(&workspace), INSTANCE);
+}
+
+#[test]
+fn names_from_other_tools_are_understood() {
+    let workspace = workspace();
+    for variable in ["PGENDPOINT", "ENDPOINT_NAME"] {
+        let mut test = unnamed(&workspace);
+        test.set(variable, ENDPOINT).run("").token();
+        assert_eq!(workspace.take_requests().len(), 2, "{variable}");
+    }
+    // A common name: only what is surely meant is taken.
+    let mut test = unnamed(&workspace);
+    test.set("ENDPOINT_NAME", "checkout-service").run("").token();
+    assert_eq!(minted_for(&workspace), ENDPOINT);
+    let mut test = unnamed(&workspace);
+    test.set("LAKEBASE_INSTANCE", INSTANCE).run("").token();
+    assert_eq!(minted_for(&workspace), INSTANCE);
+}
+
+#[test]
+fn a_pooled_host_is_refused_wherever_it_is_named() {
+    let workspace = workspace();
+    let pooled = ENDPOINT_HOST.replacen('.', "-pooler.", 1);
+    for variable in ["PGHOST", "LAKEBASE_ENDPOINT", "DATABRICKS_PG_HOST"] {
+        let mut test = unnamed(&workspace);
+        test.set(variable, &pooled);
+        let hint = format!("{variable}={ENDPOINT_HOST}");
+        test.run("").fails(2, &["pooled host", "native Postgres passwords", &hint]);
+    }
+    // Also beside a named endpoint, since the connection would go there.
+    let mut test = Test::at(&workspace);
+    test.set("PGHOST", &pooled).run("").fails(2, &["pooled host"]);
+    assert!(workspace.take_requests().is_empty());
+}
+
+#[test]
+fn a_named_endpoint_decides_and_pghost_is_only_the_way_there() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.set("PGHOST", "localhost").set("PGPORT", "15432");
+    let printed = test.run("-f json").token();
+    assert!(printed.contains(r#""host":"localhost","port":"15432""#), "{printed}");
+    assert_eq!(workspace.take_requests().len(), 2);
+}
+
+#[test]
+fn the_stronger_origin_names_the_database_and_a_tie_is_an_error() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.run(&format!("--instance {INSTANCE}")).token();
+    assert_eq!(minted_for(&workspace), INSTANCE);
+    test.set("LAKEBASE_INSTANCE", INSTANCE);
+    test.run("").fails(2, &["endpoint and an instance are both named", "LAKEBASE_ENDPOINT", "LAKEBASE_INSTANCE"]);
+    test.run(&format!("--endpoint {ENDPOINT}")).token();
+    assert_eq!(minted_for(&workspace), ENDPOINT);
+}
+
+#[test]
+fn what_was_found_is_believed_for_a_day() {
+    let workspace = workspace();
+    let mut test = unnamed(&workspace);
+    test.set("PGHOST", ENDPOINT_HOST);
+    test.run("").token();
+    let searched = workspace.take_requests().len();
+    assert_eq!(searched, 5);
+    test.pass(2 * HOUR);
+    test.run("").token();
+    assert_eq!(workspace.take_requests().len(), 2);
+    test.pass(23 * HOUR);
+    test.run("").token();
+    assert_eq!(workspace.take_requests().len(), searched);
+}
+
+#[test]
+fn what_was_found_is_looked_up_again_when_it_is_gone() {
+    let workspace = workspace();
+    let test = unnamed(&workspace);
+    test.run("").token();
+    {
+        let mut state = workspace.state();
+        let endpoint = &mut state.projects[0].branches[0].endpoints[0];
+        endpoint.name = "projects/shop/branches/production/endpoints/replacement";
+    }
+    test.run("--refresh").token();
+    assert_eq!(minted_for(&workspace), "projects/shop/branches/production/endpoints/replacement");
+    // What stays gone is told, not asked for ever.
+    workspace.take_requests();
+    workspace.fault(MINT, 9, Answer::Json(404, json!({ "error_code": "NOT_FOUND", "message": "gone" })));
+    test.run("--refresh").fails(4, &["NOT_FOUND: gone"]);
+    assert_eq!(workspace.count(MINT), 1);
+}
+
+#[test]
+fn the_host_of_a_named_one_is_asked_for_only_where_it_is_printed() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    test.run("").token();
+    workspace.take_requests();
+    let printed = test.run("-f json").token();
+    assert!(printed.contains(ENDPOINT_HOST), "{printed}");
+    assert_eq!(workspace.take_requests(), [format!("GET /api/2.0/postgres/{ENDPOINT}")]);
+    assert!(test.run("-f url").token().contains(ENDPOINT_HOST));
+    assert!(workspace.take_requests().is_empty());
+    let printed = test.run(&format!("-f json --instance {INSTANCE}")).token();
+    assert!(printed.contains(INSTANCE_HOST), "{printed}");
+}
+
+#[test]
+fn a_role_is_the_client_id_or_asked_for_once() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    assert!(test.run("-f pgbouncer").token().starts_with(&format!("\"{CLIENT_ID}\"")));
+    test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
+    test.set("DATABRICKS_TOKEN", PAT);
+    test.run("").token();
+    let me = "/api/2.0/preview/scim/v2/Me";
+    assert_eq!(workspace.count(me), 0, "raw never asks who it is");
+    for _ in 0..2 {
+        assert!(test.run("-f pgbouncer").token().starts_with(&format!("\"{USER}\"")));
+    }
+    assert_eq!(workspace.count(me), 1);
+    test.set("DATABRICKS_PG_USERNAME", "analysts");
+    assert!(test.run("-f pgbouncer").token().starts_with("\"analysts\""));
+    test.set("PGUSER", "writers");
+    assert!(test.run("-f pgbouncer").token().starts_with("\"writers\""));
+}
+
+#[test]
+fn odd_names_from_the_workspace_never_become_paths() {
+    let workspace = workspace();
+    let page = json!({ "projects": [{ "name": "projects/../../admin", "status": { "default_branch": "" } }] });
+    workspace.fault("/api/2.0/postgres/projects", 1, Answer::Json(200, page));
+    let mut test = unnamed(&workspace);
+    test.set("PGHOST", ENDPOINT_HOST).run("").fails(1, &["names a project oddly"]);
+}

@@ -1,0 +1,253 @@
+//! The table of freshness (`src/get.rs`), by moving the clock.
+
+use std::time::{Duration, Instant};
+
+use super::support::{HOUR, MINUTE, SECOND, Test, workspace};
+use crate::sandbox::server::Answer;
+use crate::sandbox::workspace::Workspace;
+
+const MINT: &str = "/api/2.0/postgres/credentials";
+const TOKEN: &str = "/oidc/v1/token";
+
+fn down(workspace: &Workspace, times: usize) {
+    workspace.fault("/", times, Answer::Json(503, serde_json::json!({ "message": "maintenance" })));
+}
+
+#[test]
+fn a_fresh_one_comes_from_the_cache_without_a_request() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let first = test.run("get").token();
+    assert_eq!(workspace.take_requests(), [format!("POST {TOKEN}"), format!("POST {MINT}")]);
+    test.pass(39 * MINUTE);
+    assert_eq!(test.run("").token(), first);
+    assert!(workspace.take_requests().is_empty());
+}
+
+#[test]
+fn in_the_soft_band_the_first_caller_refreshes() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let first = test.run("").token();
+    test.pass(41 * MINUTE);
+    let second = test.run("").token();
+    assert_ne!(first, second);
+    assert_eq!(workspace.count(MINT), 2);
+    // The workspace token had life enough left to mint with.
+    assert_eq!(workspace.count(TOKEN), 1);
+    assert_eq!(test.run("").token(), second);
+}
+
+#[test]
+fn in_the_soft_band_any_failure_prints_the_old_one_with_a_note() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let first = test.run("").token();
+    test.pass(45 * MINUTE);
+    for answer in [
+        Answer::Json(403, serde_json::json!({ "error_code": "PERMISSION_DENIED", "message": "no" })),
+        Answer::Json(200, serde_json::json!({ "token": 7 })),
+        Answer::Json(404, serde_json::json!({ "error_code": "NOT_FOUND" })),
+    ] {
+        workspace.fault(MINT, 1, answer);
+        let outcome = test.run("");
+        assert_eq!(outcome.notes("the cached one is used, since"), first);
+        test.pass(31 * SECOND); // past the memory of that failure
+    }
+}
+
+#[test]
+fn a_soft_refresh_holds_nobody_up_longer_than_two_seconds_and_not_twice() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let first = test.run("").token();
+    test.pass(45 * MINUTE);
+    workspace.take_requests();
+    workspace.fault("/", 1, Answer::Hang(Duration::from_secs(5)));
+    let began = Instant::now();
+    assert_eq!(test.run("").notes("before the deadline"), first);
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    // The trouble is remembered, so the next caller does not even try.
+    let requests = workspace.take_requests().len();
+    assert_eq!(requests, 1);
+    assert_eq!(test.run("").token(), first);
+    assert!(workspace.take_requests().is_empty());
+}
+
+#[test]
+fn below_hard_a_new_one_is_minted() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let first = test.run("").token();
+    test.pass(51 * MINUTE);
+    assert_ne!(test.run("").token(), first);
+}
+
+#[test]
+fn below_hard_the_old_one_stands_in_for_a_passing_reason_only() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let first = test.run("").token();
+    test.pass(55 * MINUTE);
+    down(&workspace, 3);
+    assert_eq!(test.run("").notes("is not available"), first);
+    let no = serde_json::json!({ "error_code": "PERMISSION_DENIED", "message": "no CAN_USE" });
+    workspace.fault(MINT, 1, Answer::Json(403, no));
+    test.run("").fails(4, &["refused to mint", "PERMISSION_DENIED: no CAN_USE", "CAN USE"]);
+}
+
+#[test]
+fn with_less_than_a_minute_left_the_old_one_is_no_help() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    test.run("").token();
+    test.pass(59 * MINUTE + 10 * SECOND);
+    down(&workspace, 3);
+    test.run("").fails(5, &["HTTP status 503", "maintenance"]);
+}
+
+#[test]
+fn an_expired_one_is_never_printed() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    test.run("").token();
+    test.pass(HOUR + SECOND);
+    down(&workspace, 3);
+    test.run("").fails(5, &["503"]);
+    test.run("--offline").fails(5, &["--offline"]);
+}
+
+#[test]
+fn short_lives_have_narrow_bands() {
+    let workspace = workspace();
+    workspace.state().credential_life = 300;
+    let test = Test::at(&workspace);
+    let first = test.run("").token();
+    test.pass(149 * SECOND); // soft is at half of it
+    assert_eq!(test.run("").token(), first);
+    test.pass(5 * SECOND);
+    let second = test.run("").token();
+    assert_ne!(second, first);
+    assert_eq!(test.run("").token(), second, "no mint storm");
+}
+
+#[test]
+fn min_ttl_asks_for_more_life() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let first = test.run("").token();
+    test.pass(2 * MINUTE);
+    assert_eq!(test.run("--min-ttl 50m").token(), first);
+    test.pass(10 * MINUTE); // 48 minutes left
+    let second = test.run("--min-ttl 50m").token();
+    assert_ne!(second, first);
+    // More than anything can have: one that is a minute old must do.
+    assert_eq!(test.run("--min-ttl 3h").token(), second);
+    test.pass(2 * MINUTE);
+    assert_ne!(test.run("--min-ttl 3h").token(), second);
+}
+
+#[test]
+fn the_workspace_token_needs_only_a_minute_to_mint_with() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    test.run("").token();
+    test.pass(58 * MINUTE);
+    test.run("--min-ttl 30m").token();
+    assert_eq!((workspace.count(TOKEN), workspace.count(MINT)), (1, 2));
+    test.pass(MINUTE + 30 * SECOND);
+    test.run("--refresh").token();
+    assert_eq!((workspace.count(TOKEN), workspace.count(MINT)), (2, 3));
+}
+
+#[test]
+fn refresh_mints_now_and_does_not_settle_for_the_old_one() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let first = test.run("").token();
+    test.pass(MINUTE);
+    assert_ne!(test.run("--refresh").token(), first);
+    test.pass(MINUTE);
+    down(&workspace, 3);
+    test.run("--refresh").fails(5, &["503"]);
+}
+
+#[test]
+fn a_refusal_is_remembered_three_seconds() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.set("DATABRICKS_CLIENT_SECRET", "wrong");
+    for _ in 0..13 {
+        test.run("").fails(4, &["invalid_client: Client authentication failed", "DATABRICKS_CLIENT_SECRET"]);
+    }
+    assert_eq!(workspace.take_requests().len(), 1);
+    test.pass(4 * SECOND);
+    test.run("").fails(4, &["invalid_client"]);
+    assert_eq!(workspace.take_requests().len(), 1);
+    // --refresh looks past it, and so does another secret.
+    test.run("--refresh").fails(4, &["invalid_client"]);
+    assert_eq!(workspace.take_requests().len(), 1);
+    test.set("DATABRICKS_CLIENT_SECRET", crate::sandbox::workspace::CLIENT_SECRET);
+    test.run("").token();
+}
+
+#[test]
+fn offline_uses_the_cache_and_nothing_else() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    test.run("--offline").fails(5, &["nothing usable is cached"]);
+    let first = test.run("").token();
+    workspace.take_requests();
+    test.pass(45 * MINUTE);
+    assert_eq!(test.run("--offline").token(), first);
+    test.pass(10 * MINUTE);
+    assert_eq!(test.run("--offline").notes("--offline"), first);
+    assert!(workspace.take_requests().is_empty());
+}
+
+#[test]
+fn a_clock_that_was_set_back_never_makes_a_token_live_longer() {
+    let workspace = workspace();
+    for back in [2 * MINUTE, HOUR, 24 * HOUR] {
+        let test = Test::at(&workspace);
+        let first = test.run("").token();
+        test.set_clock(-back);
+        let outcome = test.run("");
+        assert_ne!(outcome.notes("it was issued in the future"), first);
+    }
+}
+
+#[test]
+fn a_workspace_with_another_clock_is_understood() {
+    for skew in [-180, 180] {
+        let workspace = workspace();
+        workspace.state().skew = skew;
+        let test = Test::at(&workspace);
+        let first = test.run("").token();
+        test.pass(30 * MINUTE);
+        assert_eq!(test.run("").token(), first);
+        test.pass(28 * MINUTE);
+        assert_ne!(test.run("").token(), first);
+    }
+}
+
+#[test]
+fn a_suspended_machine_wakes_to_a_new_one() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let first = test.run("").token();
+    test.pass(7 * 24 * HOUR);
+    assert_ne!(test.run("").token(), first);
+}
+
+#[test]
+fn without_a_cache_each_call_mints() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    let first = test.run("--no-cache").token();
+    assert_ne!(test.run("--no-cache").token(), first);
+    test.set("LAKEBASE_TOKEN_CACHE", "off");
+    test.run("").token();
+    assert_eq!(workspace.count(MINT), 3);
+    assert!(!test.cache_folder().exists());
+}

@@ -1,0 +1,300 @@
+//! Both credential APIs, their answers in every shape, and bearers that are refused.
+
+use std::time::Duration;
+
+use lakebase_token::time::Timestamp;
+use serde_json::{Value, json};
+
+use super::support::{MINUTE, SECOND, Test, workspace};
+use crate::sandbox::jwt::Scope;
+use crate::sandbox::server::Answer;
+use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, INSTANCE, PAT, Workspace};
+
+const AUTOSCALING: &str = "/api/2.0/postgres/credentials";
+const PROVISIONED: &str = "/api/2.0/database/credentials";
+const TOKEN: &str = "/oidc/v1/token";
+
+fn provisioned(workspace: &Workspace) -> Test {
+    let mut test = Test::at(workspace);
+    test.unset("LAKEBASE_ENDPOINT").set("LAKEBASE_INSTANCE_NAME", INSTANCE);
+    test
+}
+
+/// The body of the last request on a path.
+fn body(workspace: &Workspace, path: &str) -> Value {
+    let state = workspace.state();
+    let request = state.requests.iter().rev().find(|request| request.path == path).unwrap();
+    assert_eq!(request.header("content-type"), Some("application/json"));
+    assert_eq!(request.header("accept"), Some("application/json"));
+    serde_json::from_str(&request.body).unwrap()
+}
+
+/// What `json` says of the expiry, in milliseconds from now.
+fn life(outcome: &super::support::Outcome) -> i64 {
+    let object: Value = serde_json::from_str(&outcome.token()).unwrap();
+    let expires = Timestamp::parse(object["expires_at"].as_str().unwrap()).unwrap();
+    expires.since(Timestamp::of_system())
+}
+
+fn near(life: i64, minutes: i64) {
+    assert!((life - minutes * MINUTE).abs() < 10 * SECOND, "{life}");
+}
+
+#[test]
+fn autoscaling_sends_the_endpoint_and_nothing_else() {
+    let workspace = workspace();
+    let token = Test::at(&workspace).run("").token();
+    assert_eq!(body(&workspace, AUTOSCALING), json!({ "endpoint": ENDPOINT }));
+    assert_eq!(workspace.signer.check(&token, Scope::Database), Ok(CLIENT_ID.to_owned()));
+}
+
+#[test]
+fn provisioned_sends_the_name_and_a_request_id() {
+    let workspace = workspace();
+    let token = provisioned(&workspace).run("").token();
+    let body = body(&workspace, PROVISIONED);
+    assert_eq!(body["instance_names"], json!([INSTANCE]));
+    let id = body["request_id"].as_str().unwrap();
+    assert!(id.len() == 36 && id.as_bytes()[14] == b'4', "{id}");
+    assert!(body["ttl"].is_null());
+    assert!(workspace.signer.check(&token, Scope::Database).is_ok());
+}
+
+#[test]
+fn two_requests_over_one_connection() {
+    let workspace = workspace();
+    Test::at(&workspace).run("").token();
+    assert_eq!(workspace.take_requests(), [format!("POST {TOKEN}"), format!("POST {AUTOSCALING}")]);
+    assert_eq!(workspace.connections(), 1);
+}
+
+#[test]
+fn a_lifetime_is_sent_only_when_asked_for() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    near(life(&test.run("--ttl 15m -f json --pg-host h")), 15);
+    assert_eq!(body(&workspace, AUTOSCALING)["ttl"], "900s");
+    test.set("LAKEBASE_TOKEN_TTL", "1h");
+    near(life(&test.run("-f json --pg-host h")), 60);
+    assert_eq!(body(&workspace, AUTOSCALING)["ttl"], "3600s");
+    for (text, words) in [
+        ("4m59s", "the lifetime from LAKEBASE_TOKEN_TTL is 299s"),
+        ("61m", "is 61m"),
+        ("300500ms", "5m to 1h"),
+        ("900", "is not a duration like 90s, 15m or 1h: 900"),
+        ("soon", "ttl from LAKEBASE_TOKEN_TTL"),
+    ] {
+        test.set("LAKEBASE_TOKEN_TTL", text).run("").fails(2, &[words]);
+    }
+    let mut test = provisioned(&workspace);
+    test.run("--ttl 15m").fails(2, &["Provisioned instance has no choice of lifetime", "--ttl"]);
+    let host = crate::sandbox::workspace::INSTANCE_HOST;
+    test.unset("LAKEBASE_INSTANCE_NAME").set("PGHOST", host);
+    test.run("--ttl 15m").fails(2, &["Provisioned"]);
+}
+
+#[test]
+fn every_notation_of_an_expiry_is_read() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let now = Timestamp::of_system();
+    let at = |minutes: i64| now.plus(minutes * MINUTE).to_string();
+    let opaque = "opaque0123456789";
+    let jwt = workspace.signer.sign("me", Scope::Database, 1200, 0);
+    for (answer, minutes) in [
+        (json!({ "token": opaque, "expire_time": at(40) }), 40),
+        (json!({ "token": opaque, "expire_time": at(40).replace('Z', ".987654321Z") }), 40),
+        (json!({ "token": opaque, "expire_time": at(40).replace('Z', "+00:00") }), 40),
+        (json!({ "token": opaque, "expire_time": null }), 15),
+        (json!({ "token": opaque }), 15),
+        (json!({ "token": jwt }), 20),
+        // The JWT's own life is the shorter one.
+        (json!({ "token": jwt, "expire_time": at(40) }), 20),
+        (json!({ "token": jwt, "expire_time": at(10) }), 10),
+        // The other product's field is not this product's.
+        (json!({ "token": opaque, "expiration_time": at(40) }), 15),
+    ] {
+        workspace.fault(AUTOSCALING, 1, Answer::Json(200, answer.clone()));
+        let outcome = test.run("--refresh -f json --pg-host h --pg-user me");
+        assert_eq!(outcome.code, 0, "{answer} {outcome:?}");
+        near(life(&outcome), minutes);
+    }
+    let answer = json!({ "token": opaque, "expiration_time": at(40) });
+    workspace.fault(PROVISIONED, 1, Answer::Json(200, answer));
+    near(life(&provisioned(&workspace).run("-f json --pg-host h")), 40);
+}
+
+#[test]
+fn answers_that_make_no_sense_are_named_and_never_printed() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let past = "2020-01-01T00:00:00Z";
+    let text = |body: &[u8]| Answer::Text { status: 200, headers: vec![], body: body.to_vec() };
+    for (answer, words) in [
+        (Answer::Json(200, json!({ "token": 7 })), "has a `token` that is a number"),
+        (Answer::Json(200, json!({ "token": ["a"] })), "is a list"),
+        (Answer::Json(200, json!({ "token": null })), "has no `token`"),
+        (Answer::Json(200, json!({ "token": "" })), "an empty database credential"),
+        (Answer::Json(200, json!({ "token": { "a": 1 } })), "is an object"),
+        (Answer::Json(200, json!([1, 2])), "has no `token`"),
+        (Answer::Json(200, json!(null)), "has no `token`"),
+        (Answer::Json(200, json!({ "token": "a\nb" })), "characters no token has"),
+        (Answer::Json(200, json!({ "token": "a\u{0}b" })), "characters no token has"),
+        (Answer::Json(200, json!({ "token": "a b" })), "characters no token has"),
+        (Answer::Json(200, json!({ "token": "x".repeat(20_000) })), "20000 bytes"),
+        (Answer::Json(200, json!({ "token": "abc", "expire_time": past })), "already expired"),
+        (Answer::Json(200, json!({ "token": "abc", "expire_time": "soon" })), "that is no time"),
+        (Answer::Json(200, json!({ "token": "abc", "expire_time": 5 })), "that is no time"),
+        (text(b"{\"token\": \"abc"), "not JSON"),
+        (text(b""), "not JSON"),
+        (text(&[0xff, 0xfe]), "not JSON"),
+        (text(&vec![b' '; 50 << 20]), "more than 1024 KiB"),
+        (Answer::html(200, "<html><title>Sign in to Databricks</title>"), "a web page, probably a login page"),
+    ] {
+        workspace.fault(AUTOSCALING, 1, answer);
+        test.run("").fails(1, &[words]);
+    }
+    test.run("").token();
+}
+
+#[test]
+fn a_login_page_says_what_a_unified_host_needs() {
+    let workspace = workspace();
+    let page = Answer::html(200, "<html><title>Sign in</title>");
+    workspace.fault(AUTOSCALING, 1, page);
+    Test::at(&workspace).run("").fails(1, &["because: Sign in", "DATABRICKS_WORKSPACE_ID"]);
+}
+
+#[test]
+fn the_routing_header_is_sent_where_an_id_is_known() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    let sent = |workspace: &Workspace| {
+        let state = workspace.state();
+        let last = state.requests.last().unwrap();
+        last.header("x-databricks-workspace-id").map(str::to_owned)
+    };
+    test.run("").token();
+    assert_eq!(sent(&workspace), None);
+    test.set("DATABRICKS_WORKSPACE_ID", "42").run("").token();
+    assert_eq!(sent(&workspace), Some("42".to_owned()));
+    test.unset("DATABRICKS_WORKSPACE_ID").set("DATABRICKS_HOST", &format!("{}/?o=43", workspace.url));
+    test.run("").token();
+    assert_eq!(sent(&workspace), Some("43".to_owned()));
+    test.set("DATABRICKS_HOST", &workspace.url).set("DATABRICKS_WORKSPACE_ID", "none");
+    test.run("--refresh").token();
+    assert_eq!(sent(&workspace), None);
+}
+
+#[test]
+fn a_workspace_that_wants_a_request_id_gets_one() {
+    let workspace = workspace();
+    let no = json!({ "error_code": "INVALID_PARAMETER_VALUE", "message": "Field 'request_id' must be defined" });
+    workspace.fault(AUTOSCALING, 1, Answer::Json(400, no.clone()));
+    let test = Test::at(&workspace);
+    test.run("").token();
+    assert!(body(&workspace, AUTOSCALING)["request_id"].is_string());
+    workspace.fault(AUTOSCALING, 2, Answer::Json(400, no));
+    workspace.take_requests();
+    test.run("--refresh").fails(4, &["request_id"]);
+    assert_eq!(workspace.count(AUTOSCALING), 2);
+}
+
+#[test]
+fn a_refused_bearer_is_replaced_once() {
+    let words = |status, code: &str, message: &str| {
+        Answer::Json(status, json!({ "error_code": code, "message": message }))
+    };
+    for refusal in [
+        words(401, "401", "unauthenticated"),
+        words(403, "403", "Invalid access token."),
+        words(403, "403", "Token is expiring within 30 seconds."),
+        Answer::html(403, "<html><pre>Invalid access token. [ReqId: 1]</pre></html>"),
+    ] {
+        let workspace = workspace();
+        let test = Test::at(&workspace);
+        workspace.fault(AUTOSCALING, 1, refusal.clone());
+        test.run("").token();
+        assert_eq!((workspace.count(TOKEN), workspace.count(AUTOSCALING)), (2, 2));
+        workspace.take_requests();
+        workspace.fault(AUTOSCALING, 9, refusal);
+        test.run("--refresh").fails(4, &["refused to mint"]);
+        assert_eq!((workspace.count(TOKEN), workspace.count(AUTOSCALING)), (1, 2), "once, then told");
+    }
+}
+
+#[test]
+fn a_missing_permission_is_final() {
+    let workspace = workspace();
+    let no = json!({ "error_code": "PERMISSION_DENIED", "message": "Invalid access token scope" });
+    workspace.fault(AUTOSCALING, 1, Answer::Json(403, no));
+    Test::at(&workspace).run("").fails(4, &["PERMISSION_DENIED"]);
+    assert_eq!((workspace.count(TOKEN), workspace.count(AUTOSCALING)), (1, 1));
+}
+
+#[test]
+fn a_refused_personal_access_token_is_final_and_named() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
+    test.set("DATABRICKS_TOKEN", "dapiffffffffffffffffffffffffffffffff");
+    test.run("").fails(4, &["Invalid access token.", "a new personal access token in DATABRICKS_TOKEN"]);
+    assert_eq!(workspace.count(AUTOSCALING), 1);
+    test.set("DATABRICKS_TOKEN", PAT).run("").token();
+}
+
+#[test]
+fn refusals_tell_in_the_servers_words_what_to_do() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let words = |status, code: &str, message: &str| {
+        Answer::Json(status, json!({ "error_code": code, "message": message }))
+    };
+    let entitlement = "API is disabled for users without workspace-access entitlement";
+    for (answer, code, expected) in [
+        (words(404, "NOT_FOUND", "endpoint id not found [TraceId: 1]"), 4, "NOT_FOUND: endpoint id not found [TraceId: 1]"),
+        (words(400, "BAD_REQUEST", "malformed"), 4, "HTTP status 400"),
+        (words(403, "PERMISSION_DENIED", entitlement), 4, "\"Workspace access\""),
+        (words(500, "INTERNAL_ERROR", "oops"), 5, "failed to mint a database credential (HTTP status 500)"),
+        (words(418, "X", &"long \u{1b}[31m".repeat(200)), 4, "…"),
+    ] {
+        workspace.fault(AUTOSCALING, 1, answer);
+        let outcome = test.run("--refresh");
+        outcome.fails(code, &[expected]);
+        assert!(!outcome.stderr.contains('\u{1b}'));
+    }
+}
+
+#[test]
+fn the_workspace_token_is_never_a_password() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let password = test.run("").token();
+    let token = test.run("--for workspace").token();
+    assert_ne!(password, token);
+    assert_eq!(workspace.signer.check(&token, Scope::Workspace), Ok(CLIENT_ID.to_owned()));
+    assert!(workspace.signer.check(&password, Scope::Workspace).is_err());
+    // It is the very one that minting used.
+    assert_eq!(workspace.count(TOKEN), 1);
+}
+
+#[test]
+fn our_user_agent_is_our_own() {
+    let workspace = workspace();
+    Test::at(&workspace).run("").token();
+    let state = workspace.state();
+    for request in &state.requests {
+        let agent = request.header("user-agent").unwrap();
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(agent, format!("lakebase-token/{version} os/{} auth/oauth-m2m", std::env::consts::OS));
+    }
+}
+
+#[test]
+fn a_late_answer_is_waited_for() {
+    let workspace = workspace();
+    let late = Answer::Json(200, json!({ "token": "late0123", "expire_time": null }));
+    let late = Answer::Late(Duration::from_millis(700), Box::new(late));
+    workspace.fault(AUTOSCALING, 1, late);
+    assert_eq!(Test::at(&workspace).run("").token(), "late0123");
+}

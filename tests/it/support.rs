@@ -1,0 +1,228 @@
+//! What tests are written with.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use lakebase_token::time::Timestamp;
+use lakebase_token::world::World;
+
+use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, ENDPOINT, State, Workspace};
+
+pub const SECOND: i64 = 1000;
+pub const MINUTE: i64 = 60 * SECOND;
+pub const HOUR: i64 = 60 * MINUTE;
+
+/// Surroundings of calls: an empty home, a list for the environment, a clock moved by hand.
+pub struct Test {
+    pub home: tempfile::TempDir,
+    pub env: Vec<(OsString, OsString)>,
+    ahead: Rc<Cell<i64>>,
+    /// The workspace's state, whose clock moves along.
+    workspace: Option<Arc<Mutex<State>>>,
+}
+
+/// How a call came out.
+pub struct Outcome {
+    pub code: u8,
+    pub stdout: String,
+    /// Errors and notes, in the order they were said.
+    pub stderr: String,
+}
+
+impl Test {
+    /// Nothing configured at all.
+    pub fn bare() -> Test {
+        let home = tempfile::tempdir().unwrap();
+        let mut test = Test { env: Vec::new(), ahead: Rc::new(Cell::new(0)), workspace: None, home };
+        let path = test.home.path().to_str().unwrap().to_owned();
+        test.set("HOME", &path);
+        test
+    }
+
+    /// A service principal at this workspace, and an endpoint by name.
+    pub fn at(workspace: &Workspace) -> Test {
+        let mut test = Test::bare();
+        test.workspace = Some(workspace.shared());
+        test.set("DATABRICKS_HOST", &workspace.url);
+        test.set("DATABRICKS_CLIENT_ID", CLIENT_ID);
+        test.set("DATABRICKS_CLIENT_SECRET", CLIENT_SECRET);
+        test.set("LAKEBASE_ENDPOINT", ENDPOINT);
+        test
+    }
+
+    pub fn set(&mut self, name: &str, value: &str) -> &mut Test {
+        self.unset(name);
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    pub fn unset(&mut self, name: &str) -> &mut Test {
+        self.env.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// Lets time pass, here and at the workspace.
+    pub fn pass(&self, millis: i64) {
+        self.set_clock(millis);
+        if let Some(workspace) = &self.workspace {
+            workspace.lock().unwrap().skew += millis / 1000;
+        }
+    }
+
+    /// Moves our clock alone.
+    pub fn set_clock(&self, millis: i64) {
+        self.ahead.set(self.ahead.get() + millis);
+    }
+
+    /// Writes a file below the home.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.home.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Writes an executable and puts its folder on PATH, which has nothing else.
+    pub fn program(&mut self, name: &str, text: &str) -> PathBuf {
+        let path = self.write(&format!("bin/{name}"), text);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let folder = path.parent().unwrap().to_str().unwrap().to_owned();
+        self.set("PATH", &folder);
+        path
+    }
+
+    pub fn cache_folder(&self) -> PathBuf {
+        self.home.path().join(".cache/lakebase-token")
+    }
+
+    /// The cache entries, without lock files.
+    pub fn entries(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.cache_folder()) else { return Vec::new() };
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let mut paths: Vec<PathBuf> =
+            paths.filter(|path| path.extension().is_none_or(|end| end != "lock")).collect();
+        paths.sort();
+        paths
+    }
+
+    /// Calls the program as a function; words are separated by blanks.
+    pub fn run(&self, line: &str) -> Outcome {
+        let argv: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        self.run_args(&argv)
+    }
+
+    pub fn run_args(&self, argv: &[OsString]) -> Outcome {
+        let notes = Rc::new(RefCell::new(String::new()));
+        let (ahead, said) = (self.ahead.clone(), notes.clone());
+        let cache = self.cache_folder();
+        let home = self.env.iter().any(|(name, _)| name == "HOME");
+        let world = World {
+            env: self.env.clone(),
+            now: Box::new(move || Timestamp::of_system().plus(ahead.get())),
+            cache_home: Box::new(move |_| home.then(|| cache.clone())),
+            note: Box::new(move |text| said.borrow_mut().push_str(&format!("note: {text}\n"))),
+        };
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let code = lakebase_token::run(argv, &world, &mut stdout, &mut stderr);
+        let stderr = notes.borrow().clone() + &String::from_utf8(stderr).unwrap();
+        Outcome { code, stdout: String::from_utf8(stdout).unwrap(), stderr }
+    }
+
+    /// The executable with these surroundings and nothing else.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(executable());
+        command.env_clear().envs(self.env.iter().cloned()).stdin(Stdio::null());
+        command
+    }
+}
+
+/// With the middle of tokens cut out, for the eye.
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.stdout.split_inclusive(|c: char| !c.is_alphanumeric());
+        let cut = |word: &str| word.chars().take(24).collect::<String>();
+        let stdout: String = words.map(cut).collect();
+        write!(f, "exit code {}\nstdout: {stdout}\nstderr: {}", self.code, self.stderr)
+    }
+}
+
+impl Outcome {
+    /// The printed credential of a call that said nothing else.
+    #[track_caller]
+    pub fn token(&self) -> String {
+        assert_eq!((self.code, self.stderr.as_str()), (0, ""), "{self:?}");
+        assert!(self.stdout.ends_with('\n'));
+        self.stdout.trim_end().to_owned()
+    }
+
+    /// A failure: nothing on stdout, this code, these words on stderr.
+    #[track_caller]
+    pub fn fails(&self, code: u8, words: &[&str]) {
+        assert_eq!((self.code, self.stdout.as_str()), (code, ""), "{self:?}");
+        assert!(self.stderr.contains("lakebase-token: error: "), "{self:?}");
+        for word in words {
+            assert!(self.stderr.contains(word), "{word:?} is missing in {self:?}");
+        }
+    }
+
+    /// A success with these words among the notes.
+    #[track_caller]
+    pub fn notes(&self, words: &str) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        assert!(self.stderr.contains("note: ") && self.stderr.contains(words), "{self:?}");
+        self.stdout.trim_end().to_owned()
+    }
+}
+
+/// The executable under test: Cargo's, or the one that `tests/run` names (the static artefact).
+pub fn executable() -> PathBuf {
+    match std::env::var_os("LAKEBASE_TOKEN_TESTED") {
+        Some(path) => PathBuf::from(path),
+        None => PathBuf::from(env!("CARGO_BIN_EXE_lakebase-token")),
+    }
+}
+
+/// A stand-in workspace over plain HTTP, which a literal loopback address may have.
+pub fn workspace() -> Workspace {
+    Workspace::start(None).unwrap()
+}
+
+/// Whether a program is on this machine. Where it is missing the test cannot run: that is said
+/// at the end of `tests/run`, and on the project's own machines it is a failure.
+pub fn has(test: &str, program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    if !found {
+        not_run(test, &format!("{program} is not installed"));
+    }
+    found
+}
+
+/// Says that a test could not run here.
+pub fn not_run(test: &str, why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{test} cannot run: {why}");
+    eprintln!("not run: {test}: {why}");
+    if let Some(list) = std::env::var_os("LAKEBASE_TOKEN_NOT_RUN") {
+        use std::io::Write;
+        let file = fs::OpenOptions::new().append(true).create(true).open(list);
+        writeln!(file.unwrap(), "{test}: {why}").unwrap();
+    }
+}
+
+/// Whether we are root, for whom no file is unreadable.
+pub fn is_root() -> bool {
+    static ROOT: OnceLock<bool> = OnceLock::new();
+    *ROOT.get_or_init(|| rustix::process::geteuid().is_root())
+}
+
+/// Where the repository is.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
