@@ -8,7 +8,7 @@ use std::ffi::OsString;
 
 use lexopt::{Arg, Parser};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::settings::{Id, Kind, SETTINGS, Setting};
 use crate::verb::{self, VERBS, Verb};
 
@@ -168,27 +168,6 @@ fn find_flag(long: &str) -> Result<&'static Setting> {
         Some(flag) => error.hint(format!("--{flag}")),
         None => error.hint("lakebase-token --help"),
     })
-}
-
-/// The name that differs least, unless it differs too much to be meant.
-pub fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let best = names.map(|name| (distance(word, name), name)).min()?;
-    (best.0 <= 1 + word.len() / 4).then_some(best.1)
-}
-
-/// Levenshtein's.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut corner = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let change = corner + usize::from(x != y);
-            corner = row[j + 1];
-            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// Whether a first word means a verb whose failures have a code of their own; for errors that

@@ -110,6 +110,27 @@ pub fn clean(words: &str) -> String {
     line
 }
 
+/// The name that differs least, unless it differs too much to be meant.
+pub fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let best = names.map(|name| (distance(word, name), name)).min()?;
+    (best.0 <= 1 + word.len() / 3).then_some(best.1)
+}
+
+/// Levenshtein's.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let change = corner + usize::from(x != y);
+            corner = row[j + 1];
+            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +141,15 @@ mod tests {
         let long = clean(&"x".repeat(5000));
         assert_eq!(long.chars().count(), 301);
         assert!(long.ends_with('…'));
+    }
+
+    #[test]
+    fn the_nearest_name_is_one_that_could_be_meant() {
+        let near = |word| nearest(word, ["get", "exec", "status"].into_iter());
+        assert_eq!(near("gte"), Some("get"));
+        assert_eq!(near("stauts"), Some("status"));
+        assert_eq!(near("psql"), None);
+        assert_eq!(near(""), None);
     }
 
     #[test]

@@ -28,6 +28,8 @@
 //!
 //! The library is for this program and its tests; it promises no stable interface.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod api;
 pub mod args;
 pub mod cache;

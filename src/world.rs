@@ -30,7 +30,7 @@ pub struct World {
     /// The wall clock.
     pub now: Box<dyn Fn() -> Timestamp>,
     /// Where cache entries belong where no setting says otherwise.
-    pub cache_home: Box<dyn Fn(&World) -> Option<PathBuf>>,
+    pub cache_home: fn(&World) -> Option<PathBuf>,
     /// Says something on stderr that is no error.
     pub note: Box<dyn Fn(&str)>,
 }
@@ -41,7 +41,7 @@ impl World {
         World {
             env: std::env::vars_os().collect(),
             now: Box::new(Timestamp::of_system),
-            cache_home: Box::new(cache_home),
+            cache_home,
             note: Box::new(|text| {
                 use std::io::Write;
                 // A closed stderr must not cost the credential.

@@ -3,8 +3,7 @@
 use serde_json::Value;
 
 use super::{Call, Verb};
-use crate::args::nearest;
-use crate::error::{Error, Result, clean};
+use crate::error::{Error, Result, clean, nearest};
 use crate::format::{self, FORMATS, Format};
 use crate::get::{Session, Wants};
 use crate::plan::Plan;

@@ -50,8 +50,12 @@ fn anything_odd_is_a_note_and_a_miss_and_heals() {
         ("damaged", |path, text| fs::write(path, &text[..text.len() / 2]).unwrap()),
         ("damaged", |path, _| fs::write(path, "").unwrap()),
         ("damaged", |path, _| fs::write(path, [0xff; 400]).unwrap()),
-        ("damaged", |path, text| fs::write(path, text.replace("lifetime 3", "lifetime 4")).unwrap()),
-        ("another version", |path, text| fs::write(path, text.replace("cache 1", "cache 9")).unwrap()),
+        ("damaged", |path, text| {
+            fs::write(path, text.replace("lifetime 3", "lifetime 4")).unwrap()
+        }),
+        ("another version", |path, text| {
+            fs::write(path, text.replace("cache 1", "cache 9")).unwrap()
+        }),
         ("others may read", |path, _| {
             fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
         }),
@@ -201,8 +205,7 @@ fn a_store_sweeps_what_died_a_day_ago_and_nothing_else() {
         file.set_modified(time).unwrap();
         path
     };
-    let dead: Vec<PathBuf> =
-        (0..40).map(|n| plant(format!("{n:032x}-{n:032x}"), old)).collect();
+    let dead: Vec<PathBuf> = (0..40).map(|n| plant(format!("{n:032x}-{n:032x}"), old)).collect();
     let kept = [
         plant(format!("{:032x}-{:032x}.lock", 1, 1), old),
         plant("README".to_owned(), old),
@@ -211,7 +214,8 @@ fn a_store_sweeps_what_died_a_day_ago_and_nothing_else() {
     ];
     let left_by_a_kill = plant(".0123456789abcdef".to_owned(), old);
     test.run("--refresh").token();
-    let left = dead.iter().filter(|path| path.exists()).count() + usize::from(left_by_a_kill.exists());
+    let left =
+        dead.iter().filter(|path| path.exists()).count() + usize::from(left_by_a_kill.exists());
     assert_eq!(left, 41 - 32, "32 a store");
     test.run("--refresh").token();
     assert!(dead.iter().all(|path| !path.exists()) && !left_by_a_kill.exists());

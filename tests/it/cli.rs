@@ -1,1 +1,160 @@
-//! To come.
+//! The command line as a person meets it: help, mistakes, and the documentation's own lines.
+
+use std::ffi::OsString;
+use std::fs;
+use std::process::Command;
+
+use super::support::{Test, executable, has, repository, workspace};
+use crate::sandbox::Sandbox;
+use lakebase_token::args;
+use lakebase_token::verb::VERBS;
+
+#[test]
+fn help_has_its_golden_words() {
+    let test = Test::bare();
+    let mut pages = vec![("program".to_owned(), "--help".to_owned())];
+    pages.extend(VERBS.iter().map(|verb| (verb.name.to_owned(), format!("{} --help", verb.name))));
+    for (name, line) in pages {
+        let golden = repository().join(format!("tests/it/help/{name}.golden"));
+        let outcome = test.run(&line);
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{line}");
+        assert!(outcome.stdout.lines().all(|line| line.chars().count() <= 100), "{name}");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::create_dir_all(golden.parent().unwrap()).unwrap();
+            fs::write(&golden, &outcome.stdout).unwrap();
+        }
+        let expected = fs::read_to_string(&golden).unwrap_or_default();
+        assert_eq!(outcome.stdout, expected, "{name} (UPDATE=1 writes it)");
+    }
+}
+
+#[test]
+fn help_and_version_have_no_effect_whatever_is_configured() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.set("DATABRICKS_TOKEN", "conflict").set("PGPORT", "nonsense");
+    test.write(".databrickscfg", "[broken");
+    for verb in VERBS {
+        for flag in ["-h", "--help", "-V", "--version"] {
+            let outcome = test.run(&format!("{} {flag}", verb.name));
+            assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+        }
+    }
+    let version = format!("lakebase-token {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(test.run("-V").stdout, version);
+    assert!(workspace.take_requests().is_empty() && !test.cache_folder().exists());
+}
+
+#[test]
+fn usual_mistakes_are_answered_with_what_was_meant() {
+    let test = Test::bare();
+    for (line, code, words) in [
+        ("gte", 2, &["unknown verb gte", "hint: lakebase-token get"][..]),
+        ("psql", 2, &["unknown verb psql", "lakebase-token --help"]),
+        ("get prod", 2, &["get takes no further words"]),
+        ("--profil x", 2, &["unknown flag --profil", "hint: --profile"]),
+        ("get --clean", 2, &["get has no flag --clean"]),
+        ("-f", 2, &["--format wants a value: NAME"]),
+        ("--ttl 15m --ttl 20m", 2, &["--ttl is given twice"]),
+        ("exec psql", 125, &["exec wants `--` before the command"]),
+    ] {
+        test.run(line).fails(code, words);
+    }
+    let argv = [OsString::from("--profile"), OsString::new()];
+    test.run_args(&argv).fails(2, &["--profile got an empty value"]);
+}
+
+/// `lakebase-token …` in a text, up to where the shell would end the command.
+fn invocations(text: &str) -> Vec<Vec<OsString>> {
+    let mut found = Vec::new();
+    for line in text.lines() {
+        for rest in line.split("lakebase-token ").skip(1) {
+            let end = rest.find([')', '|', ';', '>', '`', '"', '<', '(']).unwrap_or(rest.len());
+            let rest = rest[..end].split(" #").next().unwrap();
+            // Two blanks set an explanation off from its command.
+            let rest = rest.split("   ").next().unwrap();
+            found.push(rest.split_whitespace().map(OsString::from).collect());
+        }
+    }
+    found
+}
+
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let fence = format!("\n```{language}\n");
+    let blocks = text.split(&fence).skip(1).map(|rest| rest.split("\n```").next().unwrap());
+    blocks.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_command_line_of_the_documentation_parses() {
+    let mut texts = vec![fs::read_to_string(repository().join("README.md")).unwrap()];
+    let test = Test::bare();
+    texts.push(test.run("--help").stdout);
+    let mut checked = 0;
+    for text in &texts {
+        let code: String = ["sh", "console", "ini", "yaml", "text"]
+            .iter()
+            .flat_map(|language| blocks(text, language))
+            .chain((!text.contains("```")).then(|| text.clone()))
+            .collect::<Vec<_>>()
+            .join("\n");
+        for argv in invocations(&code) {
+            let first =
+                argv.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+            let is_line = first.is_empty()
+                || first.starts_with('-')
+                || VERBS.iter().any(|verb| verb.name == first);
+            if is_line {
+                let parsed = args::parse(&argv);
+                assert!(parsed.is_ok(), "{argv:?}: {}", parsed.err().unwrap());
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 12, "{checked}");
+}
+
+#[test]
+fn every_shell_block_of_the_readme_runs() {
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    let sandbox = Sandbox::start().unwrap();
+    if let Err(why) = &sandbox.postgres {
+        return super::support::not_run("cli::every_shell_block_of_the_readme_runs", why);
+    }
+    if !has("cli::every_shell_block_of_the_readme_runs", "psql") {
+        return;
+    }
+    let tools = sandbox.folder.path().join("tools");
+    fs::create_dir(&tools).unwrap();
+    std::os::unix::fs::symlink(executable(), tools.join("lakebase-token")).unwrap();
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let blocks = blocks(&readme, "sh");
+    assert!(blocks.len() >= 3);
+    for block in blocks {
+        let mut shell = Command::new("sh");
+        shell.args(["-e", "-c", &block]).env_clear().envs(sandbox.env()).env("PATH", &path);
+        let output = shell.current_dir(sandbox.home()).output().unwrap();
+        assert!(output.status.success(), "{block}\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn the_readme_shows_the_help_as_it_is() {
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    let help = Test::bare().run("--help").stdout;
+    assert!(readme.contains(&format!("```text\n{help}```")), "README.md shows another --help");
+}
+
+#[test]
+fn every_exit_code_and_format_is_in_the_readme() {
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    for format in lakebase_token::format::FORMATS {
+        assert!(readme.contains(&format!("`{}`", format.name)), "{}", format.name);
+    }
+    for row in lakebase_token::settings::SETTINGS.iter().filter(|row| !row.flag.is_empty()) {
+        assert!(readme.contains(&format!("--{}", row.flag)), "--{}", row.flag);
+        for name in row.env {
+            assert!(readme.contains(name), "{name}");
+        }
+    }
+}

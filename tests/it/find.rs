@@ -15,7 +15,13 @@ fn unnamed(workspace: &Workspace) -> Test {
 }
 
 fn endpoint(name: &'static str, uid: &'static str, kind: &'static str) -> Endpoint {
-    Endpoint { name, uid, kind, disabled: false, hosts: json!({ "host": format!("{uid}.db.example.com") }) }
+    Endpoint {
+        name,
+        uid,
+        kind,
+        disabled: false,
+        hosts: json!({ "host": format!("{uid}.db.example.com") }),
+    }
 }
 
 /// A second project, and so many more branches that lists have pages.
@@ -40,8 +46,16 @@ fn grow(workspace: &Workspace) {
                 default: true,
                 state: "READY",
                 endpoints: vec![
-                    endpoint("projects/lab/branches/main/endpoints/ro", "ep-calm-sea-2", "ENDPOINT_TYPE_READ_ONLY"),
-                    endpoint("projects/lab/branches/main/endpoints/rw", "ep-calm-sea-3", "ENDPOINT_TYPE_READ_WRITE"),
+                    endpoint(
+                        "projects/lab/branches/main/endpoints/ro",
+                        "ep-calm-sea-2",
+                        "ENDPOINT_TYPE_READ_ONLY",
+                    ),
+                    endpoint(
+                        "projects/lab/branches/main/endpoints/rw",
+                        "ep-calm-sea-3",
+                        "ENDPOINT_TYPE_READ_WRITE",
+                    ),
                 ],
             },
         ],
@@ -51,7 +65,8 @@ fn grow(workspace: &Workspace) {
 /// What was minted for, last.
 fn minted_for(workspace: &Workspace) -> String {
     let state = workspace.state();
-    let request = state.requests.iter().rev().find(|request| request.path.ends_with("/credentials"));
+    let request =
+        state.requests.iter().rev().find(|request| request.path.ends_with("/credentials"));
     let body: serde_json::Value = serde_json::from_str(&request.unwrap().body).unwrap();
     let name = body["endpoint"].as_str().or(body["instance_names"][0].as_str());
     name.unwrap().to_owned()
@@ -69,7 +84,8 @@ fn several_projects_are_listed_to_choose_from() {
     let workspace = workspace();
     grow(&workspace);
     let test = unnamed(&workspace);
-    test.run("").fails(2, &["several projects", "projects/shop", "projects/lab", "LAKEBASE_ENDPOINT"]);
+    test.run("")
+        .fails(2, &["several projects", "projects/shop", "projects/lab", "LAKEBASE_ENDPOINT"]);
     workspace.state().projects.clear();
     test.run("").fails(2, &["sees no project"]);
     assert_eq!(workspace.count(MINT), 0);
@@ -85,7 +101,8 @@ fn a_project_or_branch_means_its_read_write_endpoint() {
     }
     workspace.state().projects[1].branches[1].endpoints[1].disabled = true;
     let test = unnamed(&workspace);
-    test.run("--endpoint projects/lab/branches/main").fails(2, &["no enabled read-write endpoint", "endpoints/ro"]);
+    test.run("--endpoint projects/lab/branches/main")
+        .fails(2, &["no enabled read-write endpoint", "endpoints/ro"]);
     test.run("--endpoint projects/none").fails(4, &["refused to show the project", "NOT_FOUND"]);
 }
 
@@ -106,14 +123,19 @@ fn a_host_leads_back_to_its_endpoint_on_whatever_page() {
     }
     let mut test = unnamed(&workspace);
     test.set("PGHOST", "ep-dusty-attic-1.db.example.com");
-    test.run("").fails(2, &["no endpoint of this workspace listens on ep-dusty-attic-1", "--endpoint"]);
+    test.run("")
+        .fails(2, &["no endpoint of this workspace listens on ep-dusty-attic-1", "--endpoint"]);
     test.set("PGHOST", "localhost").run("").fails(2, &["listens on localhost"]);
 }
 
 #[test]
 fn an_instance_host_is_one_call() {
     let workspace = workspace();
-    for host in [INSTANCE_HOST.to_owned(), INSTANCE_HOST.replace("instance-", "instance-ro-"), INSTANCE_HOST.replacen('.', "-ro.", 1)] {
+    for host in [
+        INSTANCE_HOST.to_owned(),
+        INSTANCE_HOST.replace("instance-", "instance-ro-"),
+        INSTANCE_HOST.replacen('.', "-ro.", 1),
+    ] {
         let mut test = unnamed(&workspace);
         test.set("PGHOST", &host).run("").token();
         assert_eq!(minted_for(&workspace), INSTANCE);
@@ -183,7 +205,10 @@ fn the_stronger_origin_names_the_database_and_a_tie_is_an_error() {
     test.run(&format!("--instance {INSTANCE}")).token();
     assert_eq!(minted_for(&workspace), INSTANCE);
     test.set("LAKEBASE_INSTANCE", INSTANCE);
-    test.run("").fails(2, &["endpoint and an instance are both named", "LAKEBASE_ENDPOINT", "LAKEBASE_INSTANCE"]);
+    test.run("").fails(
+        2,
+        &["endpoint and an instance are both named", "LAKEBASE_ENDPOINT", "LAKEBASE_INSTANCE"],
+    );
     test.run(&format!("--endpoint {ENDPOINT}")).token();
     assert_eq!(minted_for(&workspace), ENDPOINT);
 }
@@ -218,7 +243,11 @@ fn what_was_found_is_looked_up_again_when_it_is_gone() {
     assert_eq!(minted_for(&workspace), "projects/shop/branches/production/endpoints/replacement");
     // What stays gone is told, not asked for ever.
     workspace.take_requests();
-    workspace.fault(MINT, 9, Answer::Json(404, json!({ "error_code": "NOT_FOUND", "message": "gone" })));
+    workspace.fault(
+        MINT,
+        9,
+        Answer::Json(404, json!({ "error_code": "NOT_FOUND", "message": "gone" })),
+    );
     test.run("--refresh").fails(4, &["NOT_FOUND: gone"]);
     assert_eq!(workspace.count(MINT), 1);
 }

@@ -45,7 +45,10 @@ fn in_the_soft_band_any_failure_prints_the_old_one_with_a_note() {
     let first = test.run("").token();
     test.pass(45 * MINUTE);
     for answer in [
-        Answer::Json(403, serde_json::json!({ "error_code": "PERMISSION_DENIED", "message": "no" })),
+        Answer::Json(
+            403,
+            serde_json::json!({ "error_code": "PERMISSION_DENIED", "message": "no" }),
+        ),
         Answer::Json(200, serde_json::json!({ "token": 7 })),
         Answer::Json(404, serde_json::json!({ "error_code": "NOT_FOUND" })),
     ] {
@@ -178,7 +181,10 @@ fn a_refusal_is_remembered_three_seconds() {
     let mut test = Test::at(&workspace);
     test.set("DATABRICKS_CLIENT_SECRET", "wrong");
     for _ in 0..13 {
-        test.run("").fails(4, &["invalid_client: Client authentication failed", "DATABRICKS_CLIENT_SECRET"]);
+        test.run("").fails(
+            4,
+            &["invalid_client: Client authentication failed", "DATABRICKS_CLIENT_SECRET"],
+        );
     }
     assert_eq!(workspace.take_requests().len(), 1);
     test.pass(4 * SECOND);

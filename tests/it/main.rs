@@ -11,6 +11,7 @@ mod sandbox;
 
 mod support;
 
+mod artefact; // the static executable
 mod cache; // entries damaged, foreign, from the future; no place to write
 mod cli; // help, mistakes, documentation's command lines
 mod exec; // what the child sees, exit codes

@@ -149,7 +149,10 @@ fn answers_that_make_no_sense_are_named_and_never_printed() {
         (text(b""), "not JSON"),
         (text(&[0xff, 0xfe]), "not JSON"),
         (text(&vec![b' '; 50 << 20]), "more than 1024 KiB"),
-        (Answer::html(200, "<html><title>Sign in to Databricks</title>"), "a web page, probably a login page"),
+        (
+            Answer::html(200, "<html><title>Sign in to Databricks</title>"),
+            "a web page, probably a login page",
+        ),
     ] {
         workspace.fault(AUTOSCALING, 1, answer);
         test.run("").fails(1, &[words]);
@@ -178,7 +181,8 @@ fn the_routing_header_is_sent_where_an_id_is_known() {
     assert_eq!(sent(&workspace), None);
     test.set("DATABRICKS_WORKSPACE_ID", "42").run("").token();
     assert_eq!(sent(&workspace), Some("42".to_owned()));
-    test.unset("DATABRICKS_WORKSPACE_ID").set("DATABRICKS_HOST", &format!("{}/?o=43", workspace.url));
+    test.unset("DATABRICKS_WORKSPACE_ID")
+        .set("DATABRICKS_HOST", &format!("{}/?o=43", workspace.url));
     test.run("").token();
     assert_eq!(sent(&workspace), Some("43".to_owned()));
     test.set("DATABRICKS_HOST", &workspace.url).set("DATABRICKS_WORKSPACE_ID", "none");
@@ -219,7 +223,11 @@ fn a_refused_bearer_is_replaced_once() {
         workspace.take_requests();
         workspace.fault(AUTOSCALING, 9, refusal);
         test.run("--refresh").fails(4, &["refused to mint"]);
-        assert_eq!((workspace.count(TOKEN), workspace.count(AUTOSCALING)), (1, 2), "once, then told");
+        assert_eq!(
+            (workspace.count(TOKEN), workspace.count(AUTOSCALING)),
+            (1, 2),
+            "once, then told"
+        );
     }
 }
 
@@ -238,7 +246,8 @@ fn a_refused_personal_access_token_is_final_and_named() {
     let mut test = Test::at(&workspace);
     test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
     test.set("DATABRICKS_TOKEN", "dapiffffffffffffffffffffffffffffffff");
-    test.run("").fails(4, &["Invalid access token.", "a new personal access token in DATABRICKS_TOKEN"]);
+    test.run("")
+        .fails(4, &["Invalid access token.", "a new personal access token in DATABRICKS_TOKEN"]);
     assert_eq!(workspace.count(AUTOSCALING), 1);
     test.set("DATABRICKS_TOKEN", PAT).run("").token();
 }
@@ -252,10 +261,18 @@ fn refusals_tell_in_the_servers_words_what_to_do() {
     };
     let entitlement = "API is disabled for users without workspace-access entitlement";
     for (answer, code, expected) in [
-        (words(404, "NOT_FOUND", "endpoint id not found [TraceId: 1]"), 4, "NOT_FOUND: endpoint id not found [TraceId: 1]"),
+        (
+            words(404, "NOT_FOUND", "endpoint id not found [TraceId: 1]"),
+            4,
+            "NOT_FOUND: endpoint id not found [TraceId: 1]",
+        ),
         (words(400, "BAD_REQUEST", "malformed"), 4, "HTTP status 400"),
         (words(403, "PERMISSION_DENIED", entitlement), 4, "\"Workspace access\""),
-        (words(500, "INTERNAL_ERROR", "oops"), 5, "failed to mint a database credential (HTTP status 500)"),
+        (
+            words(500, "INTERNAL_ERROR", "oops"),
+            5,
+            "failed to mint a database credential (HTTP status 500)",
+        ),
         (words(418, "X", &"long \u{1b}[31m".repeat(200)), 4, "…"),
     ] {
         workspace.fault(AUTOSCALING, 1, answer);
@@ -286,7 +303,10 @@ fn our_user_agent_is_our_own() {
     for request in &state.requests {
         let agent = request.header("user-agent").unwrap();
         let version = env!("CARGO_PKG_VERSION");
-        assert_eq!(agent, format!("lakebase-token/{version} os/{} auth/oauth-m2m", std::env::consts::OS));
+        assert_eq!(
+            agent,
+            format!("lakebase-token/{version} os/{} auth/oauth-m2m", std::env::consts::OS)
+        );
     }
 }
 

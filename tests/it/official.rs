@@ -1,1 +1,99 @@
-//! To come.
+//! The official Databricks SDK for Python judges the stand-in workspace: what it cannot use, we
+//! could not trust to be like the real one.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::support::{not_run, repository};
+use crate::sandbox::Sandbox;
+use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, INSTANCE};
+
+/// A Python with the SDK: made once below `target/`, from PyPI.
+fn python() -> Result<PathBuf, String> {
+    let folder = repository().join("target/official-sdk");
+    let python = folder.join("bin/python");
+    let imports = |python: &PathBuf| {
+        let checked = Command::new(python).args(["-c", "import databricks.sdk"]).output();
+        checked.is_ok_and(|output| output.status.success())
+    };
+    if imports(&python) {
+        return Ok(python);
+    }
+    let run = |command: &mut Command| match command.output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => {
+            Err(String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("").to_owned())
+        }
+        Err(e) => Err(e.to_string()),
+    };
+    run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "databricks-sdk>=0.89"]))?;
+    imports(&python).then_some(python).ok_or("the SDK does not import".to_owned())
+}
+
+#[test]
+fn the_python_sdk_finds_a_workspace_here() {
+    let python = match python() {
+        Ok(python) => python,
+        Err(why) => {
+            return not_run("official::the_python_sdk", &format!("no databricks-sdk: {why}"));
+        }
+    };
+    let sandbox = Sandbox::start().unwrap();
+    let script = format!(
+        r#"
+import base64, uuid
+from databricks.sdk import WorkspaceClient
+from databricks.sdk.errors import NotFound, DatabricksError
+
+w = WorkspaceClient()
+assert w.config.auth_type == "oauth-m2m", w.config.auth_type
+me = w.current_user.me()
+assert me.user_name == "{CLIENT_ID}", me
+autoscaling = w.postgres.generate_database_credential(endpoint="{ENDPOINT}")
+assert autoscaling.token.count(".") == 2 and autoscaling.expire_time, autoscaling
+provisioned = w.database.generate_database_credential(
+    request_id=str(uuid.uuid4()), instance_names=["{INSTANCE}"])
+assert provisioned.token.count(".") == 2 and provisioned.expiration_time, provisioned
+projects = [p.name for p in w.postgres.list_projects()]
+assert projects == ["projects/shop"], projects
+branches = [b.name for b in w.postgres.list_branches(parent="projects/shop")]
+endpoints = [e for b in branches for e in w.postgres.list_endpoints(parent=b)]
+assert endpoints[0].name == "{ENDPOINT}" and endpoints[0].status.hosts.host, endpoints
+assert w.postgres.get_endpoint(name="{ENDPOINT}").uid.startswith("ep-")
+instances = list(w.database.list_database_instances())
+assert instances[0].name == "{INSTANCE}", instances
+found = w.database.find_database_instance_by_uid(uid=instances[0].uid)
+assert found.name == "{INSTANCE}", found
+try:
+    w.postgres.generate_database_credential(endpoint="projects/no/branches/no/endpoints/no")
+    raise SystemExit("a missing endpoint was not refused")
+except NotFound as e:
+    assert "endpoint id not found" in str(e), e
+pat = w.tokens.create(comment="judge", lifetime_seconds=600)
+assert pat.token_value.startswith("dapi")
+assert any(t.token_id == pat.token_info.token_id for t in w.tokens.list())
+w.tokens.delete(token_id=pat.token_info.token_id)
+assert not any(t.token_id == pat.token_info.token_id for t in w.tokens.list())
+w.secrets.create_scope(scope="lakebase")
+w.secrets.put_secret(scope="lakebase", key="password", string_value="s3cret")
+assert base64.b64decode(w.secrets.get_secret(scope="lakebase", key="password").value) == b"s3cret"
+try:
+    w.secrets.create_scope(scope="lakebase")
+    raise SystemExit("a scope was made twice")
+except DatabricksError as e:
+    assert "already exists" in str(e), e
+print("judged")
+"#
+    );
+    let output = Command::new(python)
+        .args(["-c", &script])
+        .env_clear()
+        .envs(sandbox.env())
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("REQUESTS_CA_BUNDLE", &sandbox.certificates.authority)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "judged", "{stderr}");
+}

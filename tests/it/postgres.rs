@@ -1,1 +1,135 @@
-//! To come.
+//! The point of it all: a real psql logs in to a real server that checks the token.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use super::support::{executable, not_run};
+use crate::sandbox::Sandbox;
+use crate::sandbox::jwt::Scope;
+use crate::sandbox::workspace::{CLIENT_ID, PAT, USER};
+
+/// The whole sandbox, or nothing where PostgreSQL is missing.
+fn sandbox(test: &str) -> Option<Sandbox> {
+    let sandbox = Sandbox::start().unwrap();
+    match &sandbox.postgres {
+        Ok(_) if super::support::has(test, "psql") => Some(sandbox),
+        Ok(_) => None,
+        Err(why) => {
+            not_run(test, why);
+            None
+        }
+    }
+}
+
+/// A shell line in surroundings that have `DATABRICKS_*` and `PG*`, and the tool on PATH.
+fn shell(sandbox: &Sandbox, line: &str) -> Output {
+    let folder = sandbox.folder.path().join("tools");
+    if !folder.exists() {
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(executable(), folder.join("lakebase-token")).unwrap();
+    }
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("sh");
+    command.args(["-c", line]).env_clear().env("PATH", path).envs(sandbox.env());
+    command.output().unwrap()
+}
+
+fn login(sandbox: &Sandbox, role: &str, password: &str) -> Result<String, String> {
+    let output = shell(
+        sandbox,
+        &format!("PGUSER='{role}' PGPASSWORD='{password}' psql -wAtc 'select current_user'"),
+    );
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim().to_owned();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+#[track_caller]
+fn prints(output: Output, expected: &str) {
+    let stdout = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(stdout.trim(), expected, "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success());
+}
+
+#[test]
+fn psql_logs_in_with_nothing_but_the_usual_variables() {
+    let Some(sandbox) = sandbox("postgres::psql_logs_in") else { return };
+    let line = "PGPASSWORD=$(lakebase-token) psql -Atc 'select current_user'";
+    prints(shell(&sandbox, line), CLIENT_ID);
+    prints(shell(&sandbox, line), CLIENT_ID);
+    let mints = sandbox.workspace.count("/api/2.0/postgres/credentials");
+    assert_eq!(mints, 1, "the second one came from the cache");
+}
+
+#[test]
+fn every_way_to_hand_it_over_logs_in() {
+    let Some(sandbox) = sandbox("postgres::every_way") else { return };
+    let ask = "psql -wAtc 'select current_user'";
+    for line in [
+        format!("lakebase-token exec -- {ask}"),
+        format!(
+            "PGPASSWORD=stale PGSERVICE=none PGHOSTADDR=192.0.2.1 lakebase-token exec -- {ask}"
+        ),
+        format!("eval \"$(lakebase-token -f env)\"; {ask}"),
+        "psql -wAt \"$(lakebase-token -f url)\" -c 'select current_user'".to_owned(),
+        format!(
+            "umask 077; lakebase-token -f pgpass > \"$HOME/pass\"; PGPASSFILE=\"$HOME/pass\" {ask}"
+        ),
+        format!(
+            "umask 077; lakebase-token -f dotenv > \"$HOME/env\"; set -a; . \"$HOME/env\"; {ask}"
+        ),
+    ] {
+        prints(shell(&sandbox, &line), CLIENT_ID);
+    }
+}
+
+#[test]
+fn a_person_logs_in_by_a_personal_access_token() {
+    let Some(sandbox) = sandbox("postgres::a_person") else { return };
+    let line = format!(
+        "unset DATABRICKS_CLIENT_ID DATABRICKS_CLIENT_SECRET PGUSER; export DATABRICKS_TOKEN={PAT}; \
+         lakebase-token exec -- psql -Atc 'select current_user'"
+    );
+    prints(shell(&sandbox, &line), USER);
+}
+
+#[test]
+fn the_server_refuses_what_lakebase_would_refuse() {
+    let Some(sandbox) = sandbox("postgres::the_server_refuses") else { return };
+    let signer = &sandbox.workspace.signer;
+    let good = signer.sign(CLIENT_ID, Scope::Database, 60, 0);
+    assert_eq!(login(&sandbox, CLIENT_ID, &good), Ok(CLIENT_ID.to_owned()));
+    let refused = |role: &str, password: &str| {
+        let words = login(&sandbox, role, password).unwrap_err();
+        assert!(words.contains("authentication failed"), "{words}");
+    };
+    refused(CLIENT_ID, &signer.sign(CLIENT_ID, Scope::Database, -1, 0)); // expired
+    refused(USER, &good); // another's role
+    refused(CLIENT_ID, &signer.sign(CLIENT_ID, Scope::Workspace, 60, 0)); // a workspace token
+    refused(CLIENT_ID, PAT);
+    let (body, _) = good.rsplit_once('.').unwrap();
+    refused(CLIENT_ID, &format!("{body}.AAAA")); // a wrong signature
+}
+
+#[test]
+fn each_new_connection_outlives_the_expiry_of_the_last() {
+    let Some(sandbox) = sandbox("postgres::each_new_connection") else { return };
+    sandbox.workspace.state().credential_life = 3;
+    let line = "PGPASSWORD=$(lakebase-token) psql -Atc 'select 1'";
+    let old = shell(&sandbox, "lakebase-token").stdout;
+    let old = String::from_utf8(old).unwrap();
+    for _ in 0..5 {
+        prints(shell(&sandbox, line), "1");
+        std::thread::sleep(Duration::from_millis(900));
+    }
+    assert!(login(&sandbox, CLIENT_ID, old.trim()).is_err(), "the first one has died meanwhile");
+}
+
+#[test]
+fn a_failing_helper_stops_a_script_that_asks_it_properly() {
+    let Some(sandbox) = sandbox("postgres::a_failing_helper") else { return };
+    let line = "set -e; PGPASSWORD=$(DATABRICKS_CLIENT_SECRET=wrong lakebase-token); \
+                export PGPASSWORD; echo reached";
+    let output = shell(&sandbox, line);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(output.stdout.is_empty());
+}

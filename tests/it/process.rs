@@ -1,1 +1,337 @@
-//! To come.
+//! What only whole processes can show: herds, killed holders of locks, pipes and disks that are
+//! full.
+
+use std::fs;
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::support::{Test, executable, is_root, not_run, say_not_run, workspace};
+use crate::sandbox::server::Answer;
+
+const MINT: &str = "/api/2.0/postgres/credentials";
+const TOKEN: &str = "/oidc/v1/token";
+
+/// Starts so many at once; codes, stdouts and stderrs come back.
+fn herd(test: &Test, count: usize, args: &[&str]) -> Vec<(i32, String, String)> {
+    let start = |_| {
+        let mut command = test.command();
+        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let children: Vec<Child> = (0..count).map(start).collect();
+    let finish = |child: Child| {
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    };
+    children.into_iter().map(finish).collect()
+}
+
+#[track_caller]
+fn all_equal(answers: &[(i32, String, String)]) {
+    for answer in answers {
+        assert_eq!((answer.0, answer.2.as_str()), (0, ""));
+        assert_eq!(answer.1, answers[0].1);
+    }
+}
+
+#[test]
+fn two_hundred_at_once_are_one_mint() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    all_equal(&herd(&test, 200, &[]));
+    assert_eq!(workspace.take_requests(), [format!("POST {TOKEN}"), format!("POST {MINT}")]);
+}
+
+#[test]
+fn two_hundred_forced_refreshes_at_once_are_one_mint_too() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    test.run("").token();
+    workspace.take_requests();
+    // So slow that all of them have begun before it is answered.
+    let token = workspace.signer.sign("me", crate::sandbox::jwt::Scope::Database, 3600, 0);
+    let answer = Answer::Json(200, json!({ "token": token }));
+    workspace.fault(MINT, 1, Answer::Late(Duration::from_secs(3), Box::new(answer)));
+    all_equal(&herd(&test, 200, &["--refresh"]));
+    assert_eq!(workspace.count(MINT), 1);
+}
+
+#[test]
+fn a_herd_asks_once_for_role_and_host_too() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.unset("LAKEBASE_ENDPOINT").unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
+    test.set("DATABRICKS_TOKEN", crate::sandbox::workspace::PAT);
+    all_equal(&herd(&test, 50, &["-f", "json"]));
+    let requests = workspace.take_requests();
+    assert_eq!(requests.len(), 4, "{requests:?}");
+}
+
+#[test]
+fn a_herd_shares_one_new_bearer_after_a_refusal() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let bearer = test.run("--for workspace").token();
+    workspace.state().revoked.push(bearer);
+    workspace.take_requests();
+    all_equal(&herd(&test, 50, &[]));
+    assert_eq!((workspace.count(TOKEN), workspace.count(MINT)), (1, 2));
+}
+
+#[test]
+fn a_herd_on_a_refusing_workspace_is_one_request_and_clear_failures() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.set("DATABRICKS_CLIENT_SECRET", "wrong");
+    for (code, stdout, stderr) in herd(&test, 100, &[]) {
+        assert_eq!((code, stdout.as_str()), (4, ""));
+        assert!(stderr.contains("invalid_client"), "{stderr}");
+    }
+    assert!(workspace.count(TOKEN) <= 2, "{}", workspace.count(TOKEN));
+}
+
+#[test]
+fn in_the_soft_band_nobody_but_one_waits() {
+    let workspace = workspace();
+    workspace.state().credential_life = 300;
+    let test = Test::at(&workspace);
+    let first = test.run("").token();
+    // Processes have the real clock, so the entry is made to look older by asking for more.
+    workspace.fault(MINT, 99, Answer::Hang(Duration::from_secs(20)));
+    let began = Instant::now();
+    let answers = herd(&test, 40, &["--min-ttl", "200s"]);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(answers.iter().all(|(code, stdout, _)| *code == 0 && stdout.trim_end() == first));
+    assert!(workspace.count(MINT) <= 2);
+}
+
+#[test]
+fn mixed_identities_get_their_own() {
+    let workspace = workspace();
+    let tests: Vec<Test> = (0..6)
+        .map(|n| {
+            let mut test = Test::at(&workspace);
+            let id = format!("client-{n}");
+            workspace.state().clients.insert(id.clone(), format!("secret-{n}"));
+            test.set("DATABRICKS_CLIENT_ID", &id);
+            test.set("DATABRICKS_CLIENT_SECRET", &format!("secret-{n}"));
+            test
+        })
+        .collect();
+    // One cache for all of them.
+    let cache = tests[0].cache_folder();
+    let start = |n: usize| {
+        let mut command = tests[n % 6].command();
+        command.env("LAKEBASE_TOKEN_CACHE", &cache).stdout(Stdio::piped());
+        (n % 6, command.spawn().unwrap())
+    };
+    let children: Vec<(usize, Child)> = (0..60).map(start).collect();
+    for (n, child) in children {
+        let output = child.wait_with_output().unwrap();
+        let token = String::from_utf8(output.stdout).unwrap();
+        let subject =
+            workspace.signer.check(token.trim_end(), crate::sandbox::jwt::Scope::Database);
+        assert_eq!(subject, Ok(format!("client-{n}")));
+    }
+    assert_eq!(workspace.count(MINT), 6);
+}
+
+#[test]
+fn a_lock_dies_with_its_holder() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    workspace.fault(TOKEN, 1, Answer::Hang(Duration::from_secs(20)));
+    let mut stuck =
+        test.command().args(["--timeout", "20s"]).stdout(Stdio::null()).spawn().unwrap();
+    while workspace.count(TOKEN) == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // While it lives, others wait no longer than they may.
+    let outcome = test.run("--timeout 300ms");
+    outcome.fails(5, &["another lakebase-token is still fetching it"]);
+    stuck.kill().unwrap();
+    stuck.wait().unwrap();
+    test.run("--timeout 2s").token();
+}
+
+#[test]
+fn killed_at_any_instant_the_next_call_works() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    for round in 0..60u64 {
+        let mut child = test
+            .command()
+            .arg("--refresh")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_micros(round * 97 % 4000));
+        let _ = child.kill();
+        child.wait().unwrap();
+        let output = test.command().output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{round}: {output:?}");
+        let token = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            workspace.signer.check(token.trim_end(), crate::sandbox::jwt::Scope::Database).is_ok()
+        );
+    }
+}
+
+#[test]
+fn a_stdout_that_takes_nothing_is_a_failure() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    test.run("").token();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = test.command().stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+    let output = output.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr.contains("cannot write to stdout") && stderr.contains("No space left"),
+        "{stderr}"
+    );
+
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = test.command().stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let output = output.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
+fn closed_streams_are_no_reason_to_fail() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    test.run("").token();
+    let executable = executable();
+    for redirections in
+        ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-", ""]
+    {
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .env_clear()
+            .envs(test.env.iter().cloned())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let line = format!("exec '{}' {redirections}", executable.display());
+        let output = shell.args(["-c", &line]).output().unwrap();
+        assert!(output.status.success(), "{redirections}: {output:?}");
+        assert_eq!(
+            output.stdout.is_empty(),
+            redirections.contains(">&-") && redirections.replace("2>&-", "").contains(">&-")
+        );
+    }
+    // And on a miss, when files are opened: none of them may take the place of a stream.
+    for redirections in ["<&-", "2>&-", "<&- 2>&-"] {
+        let mut shell = Command::new("/bin/sh");
+        shell.env_clear().envs(test.env.iter().cloned());
+        let line = format!("exec '{}' --refresh {redirections}", executable.display());
+        let output = shell.args(["-c", &line]).output().unwrap();
+        assert!(output.status.success() && output.stdout.starts_with(b"eyJ"), "{output:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_costs_only_the_cache() {
+    if !is_root() {
+        return say_not_run(
+            "process::a_full_disk_costs_only_the_cache",
+            "only root can mount a small disk",
+        );
+    }
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    let disk = test.home.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=4k,nr_inodes=4,mode=0700", "tmpfs"])
+        .arg(&disk)
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        return not_run("process::a_full_disk_costs_only_the_cache", "this root may not mount");
+    }
+    fs::write(disk.join("ballast"), [0; 4096]).unwrap();
+    test.set("LAKEBASE_TOKEN_CACHE", disk.to_str().unwrap());
+    let first = test.run("").token();
+    let second = test.run("").token();
+    let left: Vec<String> = fs::read_dir(&disk)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.ends_with(".lock"))
+        .collect();
+    Command::new("umount").arg(&disk).status().unwrap();
+    assert_ne!(first, second);
+    assert_eq!(left, ["ballast"], "no half-written file stays");
+}
+
+#[test]
+fn a_read_only_home_costs_only_the_cache() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    // No mode keeps root out; a folder in which nobody can make one does.
+    test.set("HOME", "/proc/self");
+    let output = test.command().output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn the_cached_call_opens_one_file_and_no_socket() {
+    if !super::support::has("process::the_cached_call_opens_one_file", "strace") {
+        return;
+    }
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let warm = test.command().output().unwrap();
+    assert!(warm.status.success());
+    let trace = test.home.path().join("trace");
+    let traced = Command::new("strace")
+        .arg("-f")
+        .arg("-o")
+        .arg(&trace)
+        .arg(executable())
+        .env_clear()
+        .envs(test.env.iter().cloned())
+        .output()
+        .unwrap();
+    assert_eq!(traced.stdout, warm.stdout);
+    let mut calls = String::new();
+    fs::File::open(trace).unwrap().read_to_string(&mut calls).unwrap();
+    assert!(!calls.contains("socket(") && !calls.contains("flock("), "{calls}");
+    let home = test.home.path().to_str().unwrap();
+    let opened = calls.lines().filter(|line| line.contains("open") && line.contains(home)).count();
+    assert_eq!(opened, 1, "{calls}");
+}
+
+#[test]
+fn new_files_are_private_from_their_first_instant() {
+    if !super::support::has("process::new_files_are_private", "strace") {
+        return;
+    }
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let trace = test.home.path().join("trace");
+    let line = format!(
+        "umask 0; exec strace -f -e trace=open,openat,mkdir,mkdirat,chmod,fchmod -o '{}' '{}'",
+        trace.display(),
+        executable().display()
+    );
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", &line]).env_clear().envs(test.env.iter().cloned());
+    assert!(shell.output().unwrap().status.success());
+    let calls = fs::read_to_string(trace).unwrap();
+    let home = test.home.path().to_str().unwrap();
+    let created: Vec<&str> =
+        calls.lines().filter(|line| line.contains(home) && line.contains("O_CREAT")).collect();
+    assert!(created.len() >= 4, "{calls}");
+    for line in &created {
+        assert!(line.contains("0600") && line.contains("O_NOFOLLOW"), "{line}");
+        assert!(line.contains(".lock") || line.contains("O_EXCL"), "{line}");
+    }
+    assert!(calls.lines().filter(|line| line.contains("mkdir")).all(|line| line.contains("0700")));
+    assert!(!calls.contains("chmod"), "{calls}");
+}

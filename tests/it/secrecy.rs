@@ -1,1 +1,142 @@
-//! To come.
+//! No secret anywhere it should not be: sentinels go in, everything that comes out is searched.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::support::{Outcome, Test, workspace};
+use crate::sandbox::server::Answer;
+use crate::sandbox::workspace::Workspace;
+
+const ID: &str = "11111111-2222-3333-4444-555555555555";
+const SECRET: &str = "doseZQXJVKWMPYBFGHDLsentinel";
+const PAT: &str = "dapiJQZVXKWMPYBFGHDLsentinelpat";
+
+/// Any eight characters of a secret are too many.
+#[track_caller]
+fn holds_none(text: &str, secrets: &[&str], place: &str) {
+    for secret in secrets {
+        let pieces = secret.as_bytes().windows(8).map(|piece| std::str::from_utf8(piece).unwrap());
+        for piece in pieces {
+            assert!(!text.contains(piece), "{place} holds {piece}");
+        }
+    }
+}
+
+fn surroundings(workspace: &Workspace) -> Test {
+    workspace.state().clients.insert(ID.to_owned(), SECRET.to_owned());
+    let mut test = Test::at(workspace);
+    test.set("DATABRICKS_CLIENT_ID", ID).set("DATABRICKS_CLIENT_SECRET", SECRET);
+    test
+}
+
+#[track_caller]
+fn check(test: &Test, outcome: &Outcome, secrets: &[&str], line: &str) {
+    holds_none(&outcome.stderr, secrets, line);
+    if outcome.code != 0 || line.starts_with("status") || line.contains("help") {
+        holds_none(&outcome.stdout, secrets, line);
+    }
+    walk(test.home.path(), &mut |path| {
+        holds_none(&path.to_string_lossy(), secrets, line);
+        // Tokens are in the cache on purpose; what they were had with is not.
+        let text = String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+        holds_none(&text, &[SECRET, PAT], &path.to_string_lossy());
+    });
+}
+
+fn walk(folder: &Path, each: &mut dyn FnMut(&Path)) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { walk(&path, each) } else { each(&path) }
+    }
+}
+
+const LINES: [&str; 11] = [
+    "",
+    "get -v",
+    "get -f json -v",
+    "get --for workspace -v",
+    "get -f yaml",
+    "status",
+    "status -v",
+    "status --format json",
+    "get --help",
+    "get --refresh -v",
+    "get --offline",
+];
+
+#[test]
+fn a_success_shows_the_credential_and_nothing_else() {
+    let workspace = workspace();
+    let test = surroundings(&workspace);
+    let (password, token) = (test.run("").token(), test.run("--for workspace").token());
+    // The parts that only these tokens have: payload's end and signature.
+    let tail = |token: &str| token[token.len() - 60..].to_owned();
+    let (password, token) = (tail(&password), tail(&token));
+    for line in LINES {
+        check(&test, &test.run(line), &[SECRET, &password, &token], line);
+    }
+}
+
+#[test]
+fn no_failure_repeats_a_secret_even_if_the_server_does() {
+    let workspace = workspace();
+    let test = surroundings(&workspace);
+    let paths = ["/oidc/v1/token", "/api/2.0/postgres/credentials"];
+    for path in paths {
+        for answer in [
+            Answer::Json(401, json!({ "error": "invalid_client", "error_description": "no" })),
+            Answer::Json(403, json!({ "error_code": "403", "message": "Invalid access token." })),
+            Answer::Json(200, json!({ "access_token": 1, "token": 1 })),
+            Answer::html(200, "<html>sign in</html>"),
+            Answer::redirect(302, "https://elsewhere.example/"),
+            Answer::Close,
+        ] {
+            workspace.fault(path, 4, answer);
+            for line in ["--no-cache", "--no-cache -v", "--refresh -v"] {
+                let outcome = test.run(line);
+                check(&test, &outcome, &[SECRET], line);
+            }
+            workspace.state().faults.clear();
+        }
+    }
+}
+
+#[test]
+fn a_personal_access_token_stays_where_it_is() {
+    let workspace = workspace();
+    workspace.state().pats[0].value = PAT.to_owned();
+    let mut test = surroundings(&workspace);
+    test.unset("DATABRICKS_CLIENT_ID")
+        .unset("DATABRICKS_CLIENT_SECRET")
+        .set("DATABRICKS_TOKEN", PAT);
+    for line in LINES {
+        let outcome = test.run(line);
+        let printed = outcome.stdout.contains(PAT);
+        assert_eq!(printed, line.contains("workspace"), "{line}");
+        holds_none(&outcome.stderr, &[PAT], line);
+        walk(test.home.path(), &mut |path| {
+            let text = String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+            holds_none(&text, &[PAT], &path.to_string_lossy());
+        });
+    }
+}
+
+#[test]
+fn a_conflict_and_a_broken_file_hide_their_secrets() {
+    let mut test = Test::bare();
+    test.set("DATABRICKS_HOST", "x")
+        .set("DATABRICKS_TOKEN", PAT)
+        .set("DATABRICKS_CLIENT_SECRET", SECRET);
+    for line in LINES {
+        let outcome = test.run(line);
+        holds_none(&(outcome.stdout + &outcome.stderr), &[PAT, SECRET], line);
+    }
+    let test = Test::bare();
+    test.write(".databrickscfg", &format!("[DEFAULT]\nhost = x\ntoken {PAT}\n"));
+    for line in LINES {
+        let outcome = test.run(line);
+        holds_none(&(outcome.stdout + &outcome.stderr), &[PAT], line);
+    }
+}

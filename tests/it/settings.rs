@@ -1,1 +1,341 @@
-//! To come.
+//! Unified authentication's rules (databricks-sdk-go `config/auth_permutations_test.go` and its
+//! neighbours), our own settings, and every kind of bad input.
+
+use serde_json::Value;
+
+use super::support::{Test, is_root, workspace};
+use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, PAT};
+
+const FILE: &str = ".databrickscfg";
+
+/// What `status` makes of these surroundings: host, auth type, or the error's words.
+fn resolved(test: &Test) -> (Option<String>, Option<String>, Option<String>) {
+    let outcome = test.run("status --format json");
+    let report: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    (text(&report["host"]), text(&report["auth_type"]), text(&report["errors"][0]["message"]))
+}
+
+fn with(variables: &[(&str, &str)], file: &str) -> Test {
+    let mut test = Test::bare();
+    for (name, value) in variables {
+        test.set(name, value);
+    }
+    if !file.is_empty() {
+        test.write(FILE, file);
+    }
+    test
+}
+
+#[track_caller]
+fn expect(variables: &[(&str, &str)], file: &str, host: &str, auth_type: &str) {
+    let found = resolved(&with(variables, file));
+    assert_eq!(
+        (found.0.as_deref(), found.1.as_deref()),
+        (Some(host), Some(auth_type)),
+        "{found:?}"
+    );
+}
+
+#[track_caller]
+fn refuses(variables: &[(&str, &str)], file: &str, words: &str) {
+    let test = with(variables, file);
+    let outcome = test.run("get");
+    outcome.fails(2, &[words]);
+}
+
+const HOST: (&str, &str) = ("DATABRICKS_HOST", "x");
+const TOKEN: (&str, &str) = ("DATABRICKS_TOKEN", "x");
+const USERNAME: (&str, &str) = ("DATABRICKS_USERNAME", "x");
+const PASSWORD: (&str, &str) = ("DATABRICKS_PASSWORD", "x");
+const NO_IDENTITY: &str = "no Databricks identity is configured";
+
+#[test]
+fn the_sdks_permutation_table() {
+    refuses(&[], "", NO_IDENTITY);
+    refuses(&[HOST], "", NO_IDENTITY);
+    refuses(&[TOKEN], "", NO_IDENTITY);
+    expect(&[HOST, TOKEN], "", "https://x", "pat");
+    refuses(&[USERNAME, PASSWORD], "", "basic");
+    refuses(&[HOST, USERNAME, PASSWORD], "", "which lakebase-token does not support");
+    refuses(
+        &[HOST, TOKEN, USERNAME, PASSWORD],
+        "",
+        "more than one authorization method configured: basic and pat",
+    );
+    expect(
+        &[HOST, TOKEN, USERNAME, PASSWORD, ("DATABRICKS_AUTH_TYPE", "pat")],
+        "",
+        "https://x",
+        "pat",
+    );
+    refuses(&[("DATABRICKS_CONFIG_FILE", "x")], "", NO_IDENTITY);
+    let file = "[DEFAULT]\nhost = https://dbc-XX/\ntoken = dapi1\n[abc]\nhost = foo\ntoken = y\n\
+                [pat.with.dot]\nhost = https://dot\ntoken = z\n[nohost]\ntoken = t\n[empty]\n";
+    expect(&[], file, "https://dbc-xx", "pat");
+    refuses(&[HOST], file, NO_IDENTITY); // the file is not even read
+    expect(&[("DATABRICKS_CONFIG_PROFILE", "abc")], file, "https://foo", "pat");
+    expect(&[("DATABRICKS_CONFIG_PROFILE", "pat.with.dot")], file, "https://dot", "pat");
+    refuses(&[("DATABRICKS_CONFIG_PROFILE", "nohost")], file, NO_IDENTITY);
+    refuses(&[TOKEN, ("DATABRICKS_CONFIG_PROFILE", "nohost")], file, NO_IDENTITY);
+    expect(&[HOST, ("DATABRICKS_CONFIG_PROFILE", "nohost")], file, "https://x", "pat");
+    refuses(
+        &[USERNAME, ("DATABRICKS_CONFIG_PROFILE", "nohost")],
+        file,
+        "more than one authorization method configured: basic and pat",
+    );
+    for name in ["empty", "absent"] {
+        refuses(
+            &[("DATABRICKS_CONFIG_PROFILE", name)],
+            file,
+            &format!("has no {name} profile configured"),
+        );
+    }
+    refuses(
+        &[("DATABRICKS_CONFIG_PROFILE", "DEFAULT")],
+        "[a]\nhost = x\n",
+        "has no DEFAULT profile configured",
+    );
+    refuses(&[], "[DEFAULT]\n[a]\nhost = x\ntoken = y\n", NO_IDENTITY);
+    refuses(
+        &[HOST, TOKEN, ("DATABRICKS_AZURE_RESOURCE_ID", "/sub/rg/ws")],
+        "",
+        "more than one authorization method configured: azure and pat",
+    );
+}
+
+#[test]
+fn default_profile_of_the_cli_is_obeyed() {
+    let file = "[__settings__]\ndefault_profile = abc \n[DEFAULT]\nhost = d\ntoken = d\n[abc]\nhost = a\ntoken = a\n";
+    expect(&[], file, "https://a", "pat");
+    expect(&[("DATABRICKS_CONFIG_PROFILE", "DEFAULT")], file, "https://d", "pat");
+    refuses(&[("DATABRICKS_CONFIG_PROFILE", "__settings__")], file, "reserved section");
+    let dangling = "[__settings__]\ndefault_profile = gone\n[DEFAULT]\nhost = d\ntoken = d\n";
+    refuses(&[], dangling, "has no gone profile configured");
+    let empty = "[__settings__]\ndefault_profile =\n[DEFAULT]\nhost = d\ntoken = d\n";
+    expect(&[], empty, "https://d", "pat");
+}
+
+#[test]
+fn default_is_not_inherited() {
+    let file = "[DEFAULT]\ntoken = dapi1\nhost = https://d\n[abc]\nhost = https://a\n";
+    refuses(&[("DATABRICKS_CONFIG_PROFILE", "abc")], file, NO_IDENTITY);
+}
+
+#[test]
+fn flags_beat_the_environment_and_that_beats_the_profile() {
+    let test = with(&[("DATABRICKS_HOST", "env")], "[p]\nhost = file\ntoken = t\n");
+    let report = |line: &str| -> Value {
+        serde_json::from_str(&test.run(&format!("status --format json {line}")).stdout).unwrap()
+    };
+    let host = report("-p p")["settings"]["host"].clone();
+    assert_eq!(
+        (host["value"].as_str(), host["origin"].as_str()),
+        (Some("https://env"), Some("DATABRICKS_HOST"))
+    );
+    let flags = report("-p p --host flag");
+    assert_eq!(flags["settings"]["host"]["origin"], "--host");
+    assert_eq!(flags["settings"]["token"]["origin"], "profile p");
+    assert_eq!(flags["settings"]["token"]["value"], "***");
+    assert_eq!(flags["profile"], "p");
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let file = "[DEFAULT]\nhost = d\ntoken = t\n";
+    expect(&[("DATABRICKS_HOST", ""), ("DATABRICKS_TOKEN", "")], file, "https://d", "pat");
+}
+
+#[test]
+fn the_file_may_be_elsewhere() {
+    let test = with(&[("DATABRICKS_CONFIG_FILE", "~/conf/databricks.cfg")], "");
+    test.write("conf/databricks.cfg", "[DEFAULT]\nhost = elsewhere\ntoken = t\n");
+    assert_eq!(resolved(&test).0.as_deref(), Some("https://elsewhere"));
+}
+
+#[test]
+fn our_own_keys_make_a_profile_enough() {
+    let workspace = workspace();
+    let test = Test::bare();
+    let file = format!(
+        "[shop]\nhost = {}\nclient_id = {CLIENT_ID}\nclient_secret = {CLIENT_SECRET}\n\
+         lakebase_endpoint = projects/shop\npg_user = writers\npg_database = orders\nsome_key = of_others\n",
+        workspace.url
+    );
+    test.write(FILE, &file);
+    let line = test.run("-p shop -f pgpass --pg-host h").token();
+    assert!(line.starts_with("h:5432:orders:writers:"), "{line}");
+}
+
+#[test]
+fn secrets_come_from_files_or_stdin_but_not_from_arguments() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.unset("DATABRICKS_CLIENT_SECRET");
+    let path = test.write("secret", &format!("{CLIENT_SECRET}\n"));
+    test.run(&format!("--client-secret-file {}", path.display())).token();
+    test.run("--client-secret-file /does/not/exist")
+        .fails(2, &["cannot read --client-secret-file"]);
+    let empty = test.write("empty", "\n");
+    test.run(&format!("--client-secret-file {}", empty.display())).fails(2, &["is empty"]);
+    let outcome = test.run(&format!("--client-secret {CLIENT_SECRET}"));
+    outcome.fails(
+        2,
+        &["`ps` would show the secret", "DATABRICKS_CLIENT_SECRET, or --client-secret-file PATH"],
+    );
+    assert!(!outcome.stderr.contains(CLIENT_SECRET));
+    let outcome = test.run(&format!("--token={PAT}"));
+    outcome.fails(2, &["DATABRICKS_TOKEN, or --token-file PATH"]);
+    assert!(!outcome.stderr.contains(PAT));
+
+    test.unset("DATABRICKS_CLIENT_ID");
+    let mut child = test
+        .command()
+        .args(["--token-file", "-", "--no-cache"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), PAT.as_bytes()).unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+}
+
+#[test]
+fn hosts_that_cannot_be_meant() {
+    for (host, words) in [
+        ("http://adb-1.2.azuredatabricks.net", "is not https"),
+        ("http://localhost:8080", "is not https"),
+        ("https://me:hunter2@x.cloud.databricks.com", "user name or password"),
+        ("https://a b", "white space"),
+        ("https://a\nb", "white space"),
+        ("https://x:port", "a port that is no number"),
+        ("https://x:70000", "a port that is no number"),
+        ("ftp://x", "is not https"),
+        ("https://", "names no host"),
+        ("https://accounts.cloud.databricks.com", "account console"),
+    ] {
+        let test =
+            with(&[("DATABRICKS_HOST", host), TOKEN, ("LAKEBASE_ENDPOINT", "projects/p")], "");
+        let outcome = test.run("");
+        outcome.fails(2, &[words, "DATABRICKS_HOST"]);
+        assert!(!outcome.stderr.contains("hunter2"));
+    }
+}
+
+#[test]
+fn pasted_hosts_reach_the_same_place() {
+    let workspace = workspace();
+    for suffix in ["", "/", "/?o=1", "/sql/editor?w=2#x", "\n"] {
+        let mut test = Test::at(&workspace);
+        test.set("DATABRICKS_HOST", &format!("{}{suffix}", workspace.url));
+        test.run("").token();
+        assert_eq!(workspace.take_requests()[0], "POST /oidc/v1/token");
+    }
+}
+
+#[test]
+fn numbers_and_names_that_cannot_be_meant() {
+    let workspace = workspace();
+    for (name, value, words) in [
+        ("PGPORT", "abc", "the port from PGPORT is no port: abc"),
+        ("PGPORT", "0", "is no port"),
+        ("PGPORT", "65536", "1 to 65535"),
+        ("PGSSLMODE", "required", "PGSSLMODE knows no required"),
+        ("LAKEBASE_TOKEN_TIMEOUT", "0s", "100ms to 10m"),
+        ("LAKEBASE_TOKEN_TIMEOUT", "-1s", "not a duration"),
+        ("LAKEBASE_TOKEN_MIN_TTL", "50", "not a duration like"),
+        ("LAKEBASE_ENDPOINT", "ep-cool-sky-1234abcd", "only a label"),
+        ("LAKEBASE_ENDPOINT", "primary", "not a resource name"),
+        (
+            "DATABRICKS_WORKSPACE_ID",
+            "12 34",
+            "workspace_id from DATABRICKS_WORKSPACE_ID is not an id",
+        ),
+        ("DATABRICKS_WORKSPACE_ID", "a\r\nX: y", "is not an id"),
+        (
+            "DATABRICKS_RATE_LIMIT",
+            "many",
+            "rate_limit from DATABRICKS_RATE_LIMIT is not a whole number",
+        ),
+        ("DATABRICKS_DEBUG_HEADERS", "yes", "is not true or false"),
+        (
+            "DATABRICKS_AUTH_TYPE",
+            "password",
+            "auth type password from DATABRICKS_AUTH_TYPE does not exist",
+        ),
+    ] {
+        let mut test = Test::at(&workspace);
+        test.set(name, value).run("").fails(2, &[words]);
+    }
+    let mut test = Test::at(&workspace);
+    test.unset("LAKEBASE_ENDPOINT")
+        .set("LAKEBASE_INSTANCE", "a/b")
+        .run("")
+        .fails(2, &["is no name"]);
+    test.unset("LAKEBASE_INSTANCE").set("PGHOST", "/var/run/postgresql");
+    test.run("").fails(2, &["no single host", "--endpoint"]);
+    use std::os::unix::ffi::OsStringExt;
+    let bytes = std::ffi::OsString::from_vec(vec![b'a', 0xff]);
+    test.unset("PGHOST").env.push(("PGDATABASE".into(), bytes));
+    test.run("").fails(2, &["PGDATABASE is not valid UTF-8"]);
+    assert!(workspace.take_requests().is_empty(), "none of this costs a request");
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let test = with(&[], "[DEFAULT\nhost = x\n");
+    test.run("").fails(2, &[FILE, "line 1: unclosed section"]);
+    let test = with(&[], "[DEFAULT]\nhost x\n");
+    test.run("").fails(2, &["line 2: neither a [section] nor a `key = value`"]);
+    let test = with(&[], "");
+    std::fs::create_dir(test.home.path().join(FILE)).unwrap();
+    test.run("").fails(2, &[FILE, "not a regular file"]);
+    let test = with(&[], "");
+    std::fs::write(test.home.path().join(FILE), [0xff, 0xfe]).unwrap();
+    test.run("").fails(2, &[FILE, "not valid UTF-8"]);
+    let test = with(&[], &"# padding\n".repeat(200_000));
+    test.run("").fails(2, &[FILE, "1 MiB"]);
+    if !is_root() {
+        use std::os::unix::fs::PermissionsExt;
+        let test = with(&[], "[DEFAULT]\nhost = x\ntoken = y\n");
+        let path = test.home.path().join(FILE);
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o000)).unwrap();
+        test.run("").fails(2, &[FILE, "denied"]);
+    }
+}
+
+#[test]
+fn an_unknown_profile_is_answered_with_those_that_exist() {
+    let file = "[__settings__]\nx = y\n[prod]\nhost = x\n[dev]\nhost = y\n";
+    let test = with(&[], file);
+    let outcome = test.run("-p prdo");
+    outcome.fails(2, &["has no prdo profile configured", "it has prod, dev"]);
+    let test = with(&[], "");
+    test.run("-p prod")
+        .fails(2, &[NO_IDENTITY, "there is no", FILE, "profile=prod from --profile"]);
+    let mut test = with(&[], file);
+    test.unset("HOME");
+    test.run("-p prod").fails(2, &["HOME is not set", "DATABRICKS_CONFIG_FILE"]);
+}
+
+#[test]
+fn a_conflict_names_what_came_from_where() {
+    let file = "[p]\nhost = x\ntoken = y\n";
+    let test =
+        with(&[("DATABRICKS_CLIENT_ID", "a"), ("DATABRICKS_CLIENT_SECRET", "hunter2")], file);
+    let outcome = test.run("-p p");
+    outcome.fails(
+        2,
+        &[
+            "more than one authorization method configured: oauth and pat",
+            "oauth: client_id from DATABRICKS_CLIENT_ID, client_secret from DATABRICKS_CLIENT_SECRET",
+            "pat: token from profile p",
+            "--auth-type",
+        ],
+    );
+    assert!(!outcome.stderr.contains("hunter2"));
+    let report: Value =
+        serde_json::from_str(&test.run("status -p p --auth-type pat --format json").stdout)
+            .unwrap();
+    assert_eq!(report["auth_type"], "pat");
+}

@@ -1,1 +1,408 @@
-//! To come.
+//! Where workspace tokens come from: each source's requests, denials and nonsense, and that a
+//! failing one is never replaced by another.
+
+use serde_json::json;
+
+use super::support::{HOUR, MINUTE, SECOND, Test, workspace};
+use crate::sandbox::jwt::Scope;
+use crate::sandbox::server::Answer;
+use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, PAT, USER, Workspace};
+
+const TOKEN: &str = "/oidc/v1/token";
+const DISCOVERY: &str = "/oidc/.well-known/oauth-authorization-server";
+
+// oauth-m2m
+
+#[test]
+fn m2m_sends_basic_and_a_form() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    let secret = "s3cr%t/ü +&=";
+    workspace.state().clients.insert("id:1".to_owned(), secret.to_owned());
+    test.set("DATABRICKS_CLIENT_ID", "id:1").set("DATABRICKS_CLIENT_SECRET", secret);
+    test.run("").token();
+    let state = workspace.state();
+    let request = &state.requests[0];
+    assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", TOKEN));
+    assert_eq!(request.body, "grant_type=client_credentials&scope=all-apis");
+    assert_eq!(request.header("content-type"), Some("application/x-www-form-urlencoded"));
+}
+
+#[test]
+fn m2m_asks_for_the_scopes_of_the_profile() {
+    let workspace = workspace();
+    let test = Test::bare();
+    let file = format!(
+        "[DEFAULT]\nhost = {}\nclient_id = {CLIENT_ID}\nclient_secret = {CLIENT_SECRET}\n\
+         scopes = sql, postgres,sql\nlakebase_endpoint = projects/shop\n",
+        workspace.url
+    );
+    test.write(".databrickscfg", &file);
+    test.run("").token();
+    assert!(workspace.state().requests[0].body.ends_with("scope=postgres%20sql"));
+}
+
+#[test]
+fn m2m_reads_an_expiry_that_is_a_text() {
+    let workspace = workspace();
+    let token = workspace.signer.sign(CLIENT_ID, Scope::Workspace, 7200, 0);
+    let answer = json!({ "access_token": token, "token_type": "Bearer", "expires_in": "600" });
+    workspace.fault(TOKEN, 1, Answer::Json(200, answer));
+    let test = Test::at(&workspace);
+    test.run("").token();
+    test.pass(8 * MINUTE);
+    test.run("--refresh").token();
+    assert_eq!(workspace.count(TOKEN), 1);
+    test.pass(MINUTE + 10 * SECOND); // 50 s left
+    test.run("--refresh").token();
+    assert_eq!(workspace.count(TOKEN), 2);
+}
+
+#[test]
+fn m2m_answers_that_make_no_sense_are_named() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    for (answer, words) in [
+        (json!({ "access_token": 7, "expires_in": 3600 }), "`access_token` that is a number"),
+        (json!({ "access_token": null }), "no `access_token`"),
+        (json!({}), "no `access_token`"),
+        (json!([]), "no `access_token`"),
+        (json!({ "access_token": "a\nb", "expires_in": 3600 }), "characters no token has"),
+        (json!({ "access_token": "abc", "expires_in": -5 }), "already expired"),
+    ] {
+        workspace.fault(TOKEN, 1, Answer::Json(200, answer));
+        test.run("").fails(1, &[words]);
+    }
+    workspace.fault(TOKEN, 1, Answer::html(200, "<html><title>Sign in</title>"));
+    workspace.fault(DISCOVERY, 1, Answer::html(200, "<html><title>Sign in</title>"));
+    test.run("").fails(1, &["a web page, probably a login page"]);
+}
+
+#[test]
+fn m2m_asks_discovery_only_where_the_usual_place_is_empty() {
+    for status in [404, 405] {
+        let workspace = workspace();
+        let elsewhere = format!("{}/oidc/accounts/a1/v1/token", workspace.url);
+        workspace.fault(TOKEN, 1, Answer::Json(status, json!({ "message": "not here" })));
+        workspace.fault(DISCOVERY, 1, Answer::Json(200, json!({ "token_endpoint": elsewhere })));
+        let token = workspace.signer.sign(CLIENT_ID, Scope::Workspace, 3600, 0);
+        let answer = json!({ "access_token": token, "expires_in": 3600 });
+        workspace.fault("/oidc/accounts/a1/v1/token", 1, Answer::Json(200, answer));
+        Test::at(&workspace).run("").token();
+        assert_eq!(workspace.take_requests().len(), 4);
+    }
+}
+
+#[test]
+fn m2m_obeys_discovery_url_and_remembers_it_a_day() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.set("DATABRICKS_DISCOVERY_URL", &format!("{}{DISCOVERY}", workspace.url));
+    test.run("").token();
+    test.pass(2 * HOUR);
+    test.run("").token();
+    assert_eq!((workspace.count(DISCOVERY), workspace.count(TOKEN)), (1, 2));
+}
+
+#[test]
+fn m2m_discovery_never_decides_where_the_secret_goes() {
+    let workspace = workspace();
+    let stranger = super::support::workspace();
+    let mut test = Test::at(&workspace);
+    test.set("DATABRICKS_DISCOVERY_URL", &format!("{}{DISCOVERY}", workspace.url));
+    for endpoint in
+        [format!("{}/oidc/v1/token", stranger.url), "http://evil.example/token".to_owned()]
+    {
+        workspace.fault(DISCOVERY, 1, Answer::Json(200, json!({ "token_endpoint": endpoint })));
+        let outcome = test.run("");
+        assert!(outcome.code != 0 && outcome.stdout.is_empty(), "{outcome:?}");
+    }
+    assert_eq!(workspace.count(TOKEN), 0);
+    assert!(stranger.take_requests().is_empty());
+}
+
+// pat
+
+#[test]
+fn a_pat_is_a_bearer_and_never_a_password() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.unset("DATABRICKS_CLIENT_ID")
+        .unset("DATABRICKS_CLIENT_SECRET")
+        .set("DATABRICKS_TOKEN", PAT);
+    let password = test.run("").token();
+    assert_eq!(workspace.signer.check(&password, Scope::Database), Ok(USER.to_owned()));
+    assert_eq!(workspace.take_requests().len(), 1, "no token request");
+    let json = test.run("--for workspace -f json").token();
+    assert_eq!(json, format!(r#"{{"host":"{}","token":"{PAT}"}}"#, workspace.url));
+    assert!(workspace.take_requests().is_empty());
+    test.set("DATABRICKS_TOKEN", "dapi with blanks")
+        .run("")
+        .fails(2, &["DATABRICKS_TOKEN holds characters"]);
+}
+
+// databricks-cli
+
+/// A stand-in for the CLI: counts its runs, records arguments and environment, prints a token.
+fn cli(test: &mut Test, body: &str) {
+    let log = test.home.path().join("cli.log");
+    let script = format!(
+        "#!/bin/sh\nexport PATH=/usr/bin:/bin\nlog='{}'\n\
+         {{ echo \"run: $*\"; env | grep '^DATABRICKS'; [ -t 0 ] && echo terminal; \
+         read -r line && echo \"stdin: $line\"; }} >> \"$log\"\n{body}\n",
+        log.display()
+    );
+    test.program("databricks", &script);
+}
+
+fn log(test: &Test) -> String {
+    std::fs::read_to_string(test.home.path().join("cli.log")).unwrap_or_default()
+}
+
+fn runs(test: &Test) -> usize {
+    log(test).matches("run: ").count()
+}
+
+/// Prints a JSON answer as the real one does, without a newline at the end.
+fn prints(workspace: &Workspace, subject: &str, life: i64) -> String {
+    let token = workspace.signer.sign(subject, Scope::Workspace, life, 0);
+    let expiry = lakebase_token::time::Timestamp::of_system().plus(life * 1000).to_string();
+    let expiry = expiry.replace('Z', ".123456789+00:00");
+    let body = json!({ "access_token": token, "token_type": "Bearer", "expiry": expiry });
+    format!("echo 'Warn: [hostmetadata] failed' >&2\nprintf '%s' '{body}'")
+}
+
+/// A person's profile: host, and nothing else.
+fn person(workspace: &Workspace) -> Test {
+    let mut test = Test::at(workspace);
+    for name in ["DATABRICKS_HOST", "DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET"] {
+        test.unset(name);
+    }
+    test.write(".databrickscfg", &format!("[me]\nhost = {}\n", workspace.url));
+    test.set("DATABRICKS_CONFIG_PROFILE", "me");
+    test
+}
+
+#[test]
+fn the_cli_is_asked_once_with_the_profile_and_a_clean_environment() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    test.set("DATABRICKS_AUTH_STORAGE", "plaintext").set("DATABRICKS_CLUSTER_ID", "c");
+    cli(&mut test, &prints(&workspace, USER, 3600));
+    let password = test.run("").token();
+    assert_eq!(workspace.signer.check(&password, Scope::Database), Ok(USER.to_owned()));
+    assert_eq!(log(&test), "run: auth token --profile me\nDATABRICKS_AUTH_STORAGE=plaintext\n");
+    test.run("--refresh").token();
+    assert_eq!(runs(&test), 1, "its token is cached");
+}
+
+#[test]
+fn without_a_profile_the_cli_is_asked_by_host() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    test.unset("DATABRICKS_CONFIG_PROFILE").set("DATABRICKS_HOST", &workspace.url);
+    cli(&mut test, &prints(&workspace, USER, 3600));
+    test.run("").token();
+    assert_eq!(log(&test), format!("run: auth token --host {}\n", workspace.url));
+}
+
+#[test]
+fn a_profile_for_another_host_is_not_asked() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    test.set("DATABRICKS_HOST", "https://other.cloud.databricks.com");
+    cli(&mut test, &prints(&workspace, USER, 3600));
+    test.run("").fails(2, &["profile me is for", "other.cloud.databricks.com", "DATABRICKS_HOST"]);
+    assert_eq!(runs(&test), 0);
+}
+
+#[test]
+fn a_token_about_to_die_is_worth_one_forced_refresh() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    let (dying, living) = (prints(&workspace, USER, 40), prints(&workspace, USER, 3600));
+    cli(&mut test, &format!("case \"$*\" in *--force-refresh) {living};; *) {dying};; esac"));
+    test.run("").token();
+    assert!(
+        log(&test).ends_with(
+            "run: auth token --profile me\nrun: auth token --profile me --force-refresh\n"
+        )
+    );
+    let mut test = person(&workspace);
+    cli(&mut test, &dying);
+    test.run("").fails(1, &["gives a token with only", "to live"]);
+    assert_eq!(runs(&test), 2);
+}
+
+#[test]
+fn a_bearer_that_the_workspace_refuses_is_forced_once() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    let (revoked, good) = (prints(&workspace, USER, 3600), prints(&workspace, USER, 3600));
+    let bearer = revoked.split("\"access_token\":\"").nth(1).unwrap().split('"').next().unwrap();
+    workspace.state().revoked.push(bearer.to_owned());
+    cli(&mut test, &format!("case \"$*\" in *--force-refresh) {good};; *) {revoked};; esac"));
+    test.run("").token();
+    assert_eq!(runs(&test), 2);
+}
+
+#[test]
+fn the_clis_refusals_become_exit_codes() {
+    let workspace = workspace();
+    for (body, code, words) in [
+        (
+            "echo 'Error: cache: databricks OAuth is not configured for this host. no cached credentials' >&2; exit 1",
+            3,
+            &["no valid login for me", "hint: databricks auth login --profile me"][..],
+        ),
+        (
+            "echo 'Error: A new access token could not be retrieved because the refresh token is invalid.' >&2; exit 1",
+            3,
+            &["refresh token is invalid", "databricks auth login --profile me"],
+        ),
+        (
+            "echo \"Error: No such command 'auth'.\" >&2; exit 2",
+            2,
+            &["legacy CLI", "DATABRICKS_CLI_PATH"],
+        ),
+        (
+            "echo 'Error: dial tcp: lookup x: no such host' >&2; exit 1",
+            5,
+            &["cannot reach the workspace"],
+        ),
+        ("exit 1", 1, &["it said nothing"]),
+        ("echo eyJhbGciOi.secret.token", 1, &["not JSON"]),
+        ("echo '{\"token_type\": \"Bearer\"}'", 1, &["CLI's answer has no `access_token`"]),
+        ("echo '{\"access_token\": \"a b\"}'", 1, &["characters no token has"]),
+    ] {
+        let mut test = person(&workspace);
+        cli(&mut test, body);
+        let outcome = test.run("");
+        outcome.fails(code, words);
+        assert!(!outcome.stderr.contains("eyJ"), "{outcome:?}");
+        // Nothing that failed is asked twice; an answer of no use is forced once.
+        assert!(runs(&test) <= 2);
+    }
+}
+
+#[test]
+fn a_cli_that_hangs_is_left_alone_and_its_lock_with_it() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    let answer = prints(&workspace, USER, 3600);
+    cli(&mut test, &format!("sleep 3\n{answer}"));
+    let began = std::time::Instant::now();
+    test.run("--timeout 500ms")
+        .fails(5, &["has not answered in time", "goes on in the background"]);
+    assert!(began.elapsed().as_millis() < 1500);
+    // Meanwhile nobody starts a second one.
+    test.run("--timeout 500ms").fails(5, &["another lakebase-token"]);
+    assert_eq!(runs(&test), 1);
+    test.run("--timeout 8s").token();
+    assert_eq!(runs(&test), 2);
+}
+
+#[test]
+fn a_missing_or_misplaced_cli_is_told() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    test.set("PATH", "/nowhere");
+    test.run("").fails(2, &["no Databricks identity", "host="]);
+    test.set("DATABRICKS_AUTH_TYPE", "databricks-cli");
+    test.run("")
+        .fails(2, &["auth type databricks-cli from DATABRICKS_AUTH_TYPE needs", "CLI on PATH"]);
+    let body = prints(&workspace, USER, 3600);
+    cli(&mut test, &body);
+    let path = test.home.path().join("bin/databricks");
+    test.set("PATH", "/nowhere").set("DATABRICKS_CLI_PATH", path.to_str().unwrap());
+    test.run("").token();
+}
+
+#[test]
+fn another_login_beneath_us_drops_what_the_former_one_had() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    let (ada, eve) = (prints(&workspace, USER, 120), prints(&workspace, "eve@example.com", 3600));
+    cli(&mut test, &ada);
+    assert!(test.run("-f pgbouncer").token().starts_with(&format!("\"{USER}\"")));
+    test.set("LAKEBASE_TOKEN_TTL", "30m");
+    test.run("").token();
+    cli(&mut test, &eve);
+    // Ada's workspace token has died, so the CLI is asked again, and it is Eve now.
+    test.pass(3 * MINUTE);
+    let password = test.run("--refresh").token();
+    assert_eq!(
+        workspace.signer.check(&password, Scope::Database),
+        Ok("eve@example.com".to_owned())
+    );
+    test.unset("LAKEBASE_TOKEN_TTL");
+    let line = test.run("-f pgbouncer").token();
+    assert!(line.starts_with("\"eve@example.com\""), "{line}");
+    let password = line.rsplit('"').nth(1).unwrap();
+    assert_eq!(workspace.signer.check(password, Scope::Database), Ok("eve@example.com".to_owned()));
+}
+
+// the chain
+
+#[test]
+fn a_failing_service_principal_never_becomes_the_person_who_is_logged_in() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    cli(&mut test, &prints(&workspace, USER, 3600));
+    test.set("DATABRICKS_CLIENT_SECRET", "wrong");
+    test.run("").fails(4, &["invalid_client"]);
+    assert_eq!(runs(&test), 0);
+}
+
+#[test]
+fn what_is_not_supported_is_named_and_nothing_else_tried() {
+    let workspace = workspace();
+    for (variables, name) in [
+        (&[("DATABRICKS_METADATA_SERVICE_URL", "http://127.0.0.1:1/x")][..], "metadata-service"),
+        (
+            &[
+                ("ACTIONS_ID_TOKEN_REQUEST_URL", "https://x"),
+                ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "t"),
+            ],
+            "github-oidc",
+        ),
+        (&[("DATABRICKS_OIDC_TOKEN", "t")], "env-oidc"),
+        (&[("DATABRICKS_OIDC_TOKEN_FILEPATH", "/x")], "file-oidc"),
+        (&[("ARM_USE_MSI", "true"), ("DATABRICKS_AZURE_RESOURCE_ID", "/s")], "azure-msi"),
+        (
+            &[("ARM_CLIENT_ID", "a"), ("ARM_CLIENT_SECRET", "b"), ("ARM_TENANT_ID", "c")],
+            "azure-client-secret",
+        ),
+        (&[("DATABRICKS_AZURE_RESOURCE_ID", "/s")], "azure-cli"),
+        (&[("GOOGLE_CREDENTIALS", "{}")], "google-credentials"),
+        (&[("DATABRICKS_GOOGLE_SERVICE_ACCOUNT", "x")], "google-id"),
+        (&[("DATABRICKS_USERNAME", "a"), ("DATABRICKS_PASSWORD", "b")], "basic"),
+        (&[("SYSTEM_ACCESSTOKEN", "t")], "azure-devops-oidc"),
+    ] {
+        let mut test = person(&workspace);
+        cli(&mut test, &prints(&workspace, USER, 3600));
+        for (variable, value) in variables {
+            test.set(variable, value);
+        }
+        test.run("").fails(2, &[name, "does not support yet"]);
+        assert_eq!(runs(&test), 0, "{name}");
+        // Pinned, the CLI is used all the same.
+        test.run("--auth-type databricks-cli").token();
+        test.run(&format!("--auth-type {name}")).fails(2, &[name, "does not support yet"]);
+    }
+}
+
+#[test]
+fn a_pinned_type_that_lacks_something_says_what() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.unset("DATABRICKS_CLIENT_SECRET");
+    test.run("--auth-type oauth-m2m").fails(
+        2,
+        &[
+            "auth type oauth-m2m from --auth-type needs host, client_id and client_secret",
+            "client_id=",
+            "DATABRICKS_CLIENT_ID",
+        ],
+    );
+}

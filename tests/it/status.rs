@@ -1,1 +1,93 @@
-//! To come.
+//! `status`: the truth without a request and without a secret.
+
+use serde_json::{Value, json};
+
+use super::support::{HOUR, MINUTE, Test, workspace};
+use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, ENDPOINT, ENDPOINT_HOST};
+
+fn report(test: &Test, line: &str) -> (u8, Value) {
+    let outcome = test.run(&format!("status --format json {line}"));
+    assert!(outcome.stderr.is_empty(), "{outcome:?}");
+    (outcome.code, serde_json::from_str(&outcome.stdout).unwrap())
+}
+
+#[test]
+fn before_anything_was_asked_unknown_is_null() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.unset("LAKEBASE_ENDPOINT");
+    let (code, report) = report(&test, "");
+    assert_eq!(code, 0);
+    assert_eq!(report["host"], workspace.url.as_str());
+    assert_eq!(report["auth_type"], "oauth-m2m");
+    assert_eq!(
+        (&report["profile"], &report["workspace_id"], &report["login"]),
+        (&Value::Null, &Value::Null, &Value::Null)
+    );
+    assert_eq!(
+        report["database"],
+        json!({ "host": null, "port": "5432", "database": "databricks_postgres", "user": CLIENT_ID })
+    );
+    assert_eq!((&report["cached"], &report["errors"]), (&json!([]), &json!([])));
+    assert_eq!(
+        report["settings"]["client_secret"],
+        json!({ "value": "***", "origin": "DATABRICKS_CLIENT_SECRET" })
+    );
+    assert!(workspace.take_requests().is_empty());
+}
+
+#[test]
+fn afterwards_it_tells_what_was_found_and_how_fresh_it_is() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.unset("LAKEBASE_ENDPOINT");
+    test.run("-f json").token();
+    workspace.take_requests();
+    for (passes, state) in
+        [(0, "fresh"), (41 * MINUTE, "soft"), (10 * MINUTE, "stale"), (HOUR, "expired")]
+    {
+        test.pass(passes);
+        let (code, report) = report(&test, "");
+        assert_eq!(code, 0);
+        assert_eq!(report["database"]["endpoint"], ENDPOINT);
+        assert_eq!(report["database"]["host"], ENDPOINT_HOST);
+        let cached = report["cached"].as_array().unwrap();
+        assert_eq!(cached.len(), 2);
+        assert_eq!((&cached[0]["for"], &cached[0]["state"]), (&json!("database"), &json!(state)));
+        assert_eq!(cached[1]["for"], "workspace");
+        let time = |value: &Value| {
+            lakebase_token::time::Timestamp::parse(value.as_str().unwrap()).unwrap()
+        };
+        assert_eq!(time(&cached[0]["expires_at"]).since(time(&cached[0]["issued_at"])), HOUR);
+        assert_eq!(report["login"]["who"], CLIENT_ID);
+    }
+    assert!(workspace.take_requests().is_empty());
+}
+
+#[test]
+fn trouble_is_told_in_words_and_code() {
+    let test = Test::bare();
+    let (code, report) = report(&test, "");
+    assert_eq!(code, 2);
+    assert_eq!(report["errors"][0]["code"], 2);
+    assert_eq!(report["errors"][0]["message"], "no Databricks identity is configured");
+    let outcome = test.run("status");
+    assert_eq!(outcome.code, 2);
+    assert!(
+        outcome.stdout.contains("auth type   none") && outcome.stdout.contains("hint"),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn no_format_shows_a_secret() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let password = test.run("").token();
+    for line in ["status", "status --format json", "status -v"] {
+        let outcome = test.run(line);
+        let all = outcome.stdout + &outcome.stderr;
+        assert!(!all.contains(CLIENT_SECRET) && !all.contains(&password[40..80]), "{line}");
+    }
+    test.run("status --format yaml").fails(2, &["status has no format yaml", "--format json"]);
+}

@@ -40,7 +40,8 @@ impl Certificates {
         let other = |e: rcgen::Error| io::Error::other(e);
         let mut params = CertificateParams::new(Vec::new()).map_err(other)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, "sandbox authority");
+        let name = format!("sandbox authority {}", lakebase_token::file::hex(&jwt::random::<4>()));
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         let key = KeyPair::generate().map_err(other)?;
         let authority = CertifiedIssuer::self_signed(params, key).map_err(other)?;
         let names = ["127.0.0.1", "localhost"].map(str::to_owned);
