@@ -1,8 +1,8 @@
 """The measuring behind tests/bench/run; it runs inside the sandbox (a workspace over HTTPS).
 
 Wall times are medians of alternating runs, so that a machine's moods meet both sides alike.
-Instructions are counted by callgrind. Peak memory is the kernel's ru_maxrss, the median of
-several runs, since it depends on where the loader puts things.
+Instructions are counted by callgrind. Peak memory is what GNU time says, the median of many
+runs, since it depends on where the loader puts things.
 """
 
 import json
@@ -72,10 +72,12 @@ def instructions(command):
 
 
 def peak(command):
+    # By GNU time, which is small itself: a child's peak starts with that of who forked it.
     kept = []
-    for _ in range(15):
-        child = subprocess.Popen(command, env=ENV, stdout=NULL, stderr=NULL)
-        kept.append(os.wait4(child.pid, 0)[2].ru_maxrss)
+    for _ in range(25):
+        said = subprocess.run(["/usr/bin/time", "-f", "%M", *command], env=ENV, stdout=NULL,
+                              stderr=subprocess.PIPE, text=True, check=True).stderr
+        kept.append(int(said.split()[-1]))
     return statistics.median(kept)
 
 

@@ -19,7 +19,8 @@ use sandbox::Sandbox;
 fn main() -> ExitCode {
     let mut argv = std::env::args_os();
     let called = argv.next().unwrap_or_default();
-    let argv: Vec<OsString> = argv.collect();
+    // Cargo keeps the `--` for itself; called without Cargo it comes here.
+    let argv: Vec<OsString> = argv.skip_while(|arg| arg == "--").collect();
     if Path::new(&called).file_name().is_some_and(|name| name == "lakebase-token") {
         let world = lakebase_token::world::World::of_process();
         let code = lakebase_token::run(&argv, &world, &mut io::stdout(), &mut io::stderr());
