@@ -8,11 +8,11 @@
 //! Anything odd about it is a note and a miss, never an error: a cache must not stop a
 //! credential. A recent failure is remembered in the same file.
 //!
-//! When an entry is fresh enough is decided in `get.rs`.
+//! When an entry is fresh enough is decided in `freshness.rs`.
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ring::digest;
@@ -20,7 +20,7 @@ use ring::digest;
 use crate::error::{Error, Kind};
 use crate::file::{self, Found, Lock, hex};
 use crate::secret::Secret;
-use crate::time::Timestamp;
+use crate::time::{DAY, Timestamp};
 use crate::token::{MAX_TOKEN, Token};
 use crate::world::World;
 
@@ -33,19 +33,16 @@ const MAX_ENTRY: usize = MAX_TOKEN + 16 * 1024;
 /// An entry from further ahead than this was written before the clock was set back.
 const MAX_AHEAD: i64 = 60 * 1000;
 
-/// Milliseconds of a day.
-const DAY: i64 = 24 * 60 * 60 * 1000;
-
 /// Entries dead for a day that one store removes at the most.
 const SWEEP: usize = 32;
 
 /// The entries of one identity at one workspace.
 pub struct Cache<'a> {
     world: &'a World,
-    folder: Option<PathBuf>,
+    folder: Option<&'a Path>,
     identity: digest::Context,
     prefix: String,
-    secret: Option<Secret>,
+    secret: Option<&'a Secret>,
 }
 
 impl<'a> Cache<'a> {
@@ -53,9 +50,9 @@ impl<'a> Cache<'a> {
     /// identity from another, `secret` the static secret it authenticates with.
     pub fn new(
         world: &'a World,
-        folder: Option<PathBuf>,
+        folder: Option<&'a Path>,
         identity: &[&str],
-        secret: Option<Secret>,
+        secret: Option<&'a Secret>,
     ) -> Cache<'a> {
         let mut context = digest::Context::new(&digest::SHA256);
         feed(&mut context, identity);
@@ -69,14 +66,13 @@ impl<'a> Cache<'a> {
         feed(&mut context, parts);
         let digest = context.finish();
         let key = hex(digest.as_ref());
-        let name = format!("{}-{}", self.prefix, &key[..32]);
+        let name = [&self.prefix, "-", &key[..32]].concat();
         Slot { cache: self, name, digest, key }
     }
 
     /// Drops all entries of this identity but one.
     fn drop_all_but(&self, keep: &Slot<'_>) {
-        let Some(entries) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok())
-        else {
+        let Some(entries) = self.folder.and_then(|folder| fs::read_dir(folder).ok()) else {
             return;
         };
         for entry in entries.flatten() {
@@ -121,7 +117,7 @@ pub struct Failure {
 impl Slot<'_> {
     /// Reads the entry, without a lock.
     pub fn look(&self) -> Seen {
-        let Some(folder) = &self.cache.folder else { return Seen::default() };
+        let Some(folder) = self.cache.folder else { return Seen::default() };
         let path = folder.join(&self.name);
         let reason = match file::read_private(&path, MAX_ENTRY) {
             Found::Nothing => return Seen::default(),
@@ -137,7 +133,7 @@ impl Slot<'_> {
 
     /// Writes the entry; where that is impossible, nothing is cached and nothing is said.
     pub fn store(&self, seen: &Seen) {
-        let Some(folder) = &self.cache.folder else { return };
+        let Some(folder) = self.cache.folder else { return };
         let world = self.cache.world;
         let (Ok(salt), Ok(random)) = (world.random::<12>(), world.random::<8>()) else { return };
         let content = self.render(seen, &salt);
@@ -162,14 +158,14 @@ impl Slot<'_> {
 
     /// Removes the entry.
     pub fn forget(&self) {
-        if let Some(folder) = &self.cache.folder {
+        if let Some(folder) = self.cache.folder {
             let _ = fs::remove_file(folder.join(&self.name));
         }
     }
 
     /// Opens the entry's lock file; none where there can be no file.
     pub fn lock_file(&self) -> Option<Lock> {
-        let folder = self.cache.folder.as_ref()?;
+        let folder = self.cache.folder?;
         file::private_folder(folder).ok()?;
         file::lock_file(&folder.join(format!("{}{LOCK}", self.name))).ok()
     }
@@ -240,7 +236,7 @@ impl Slot<'_> {
 
     /// A salted hash of the static secret; it is never compared across salts.
     fn fingerprint(&self, salt: &Salt) -> Option<String> {
-        let secret = self.cache.secret.as_ref()?;
+        let secret = self.cache.secret?;
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(salt);
         context.update(secret.expose().as_bytes());
@@ -260,8 +256,7 @@ impl Slot<'_> {
 
     /// Removes some entries that died a day ago or more, and what killed processes left.
     fn sweep(&self) {
-        let Some(entries) = self.cache.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok())
-        else {
+        let Some(entries) = self.cache.folder.and_then(|folder| fs::read_dir(folder).ok()) else {
             return;
         };
         let before = self.cache.world.now().plus(-DAY);
@@ -293,7 +288,7 @@ fn is_ours(name: &str) -> bool {
 /// Length-prefixed, so that no two lists of parts look alike.
 fn feed(context: &mut digest::Context, parts: &[&str]) {
     for part in parts {
-        context.update(&(part.len() as u64).to_le_bytes());
+        context.update(&(part.len() as u32).to_le_bytes());
         context.update(part.as_bytes());
     }
 }

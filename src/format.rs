@@ -28,7 +28,7 @@ pub struct Format {
     pub render: fn(&Credential) -> Result<String>,
 }
 
-const fn database(
+const fn connecting(
     name: &'static str,
     about: &'static str,
     render: fn(&Credential) -> Result<String>,
@@ -48,16 +48,16 @@ const fn bare(
 #[rustfmt::skip]
 pub static FORMATS: &[Format] = &[
     bare("raw", "the token alone", |credential| Ok(format!("{}\n", token(credential)))),
-    Format { workspace: true, ..database("json", "one flat object of strings", json) },
+    Format { workspace: true, ..connecting("json", "one flat object of strings", json) },
     bare("exec-credential", "Kubernetes' ExecCredential", exec_credential),
-    database("pgpass", "a line for ~/.pgpass", pgpass),
-    database("env", "exports for sh, bash and zsh", |c| lines(c, env)),
-    database("fish", "the same for fish", |c| lines(c, fish)),
-    database("powershell", "the same for PowerShell", |c| lines(c, powershell)),
-    database("dotenv", "for docker --env-file and systemd EnvironmentFile", dotenv),
-    database("url", "a postgresql:// URL", url),
-    database("libpq-json", "libpq's keywords as an object, for Postico", libpq_json),
-    Format { host: false, ..database("pgbouncer", "a line for PgBouncer's auth_file", pgbouncer) },
+    connecting("pgpass", "a line for ~/.pgpass", pgpass),
+    connecting("env", "exports for sh, bash and zsh", |c| lines(c, env)),
+    connecting("fish", "the same for fish", |c| lines(c, fish)),
+    connecting("powershell", "the same for PowerShell", |c| lines(c, powershell)),
+    connecting("dotenv", "for docker --env-file and systemd EnvironmentFile", dotenv),
+    connecting("url", "a postgresql:// URL", url),
+    connecting("libpq-json", "libpq's keywords as an object, for Postico", libpq_json),
+    Format { host: false, ..connecting("pgbouncer", "a line for PgBouncer's auth_file", pgbouncer) },
     bare("header", "an HTTP Authorization header", |c| Ok(format!("Authorization: Bearer {}\n", token(c)))),
 ];
 
@@ -71,10 +71,10 @@ pub fn variables(credential: &Credential) -> Result<[(&'static str, String); 6]>
     Ok([
         ("PGHOST", host(credential)?),
         ("PGPORT", credential.port.to_string()),
-        ("PGDATABASE", checked("database", &credential.database)?),
+        ("PGDATABASE", database(credential)?),
         ("PGUSER", user(credential)?),
         ("PGPASSWORD", token(credential).to_owned()),
-        ("PGSSLMODE", checked("sslmode", &credential.sslmode)?),
+        ("PGSSLMODE", credential.sslmode.to_owned()),
     ])
 }
 
@@ -85,7 +85,10 @@ fn token(credential: &Credential) -> &str {
     credential.token.secret.expose()
 }
 
-fn checked(name: &str, text: &str) -> Result<String> {
+/// A text that every notation can carry.
+fn field(name: &str, text: &Option<String>) -> Result<String> {
+    let text = text.as_deref().filter(|text| !text.is_empty());
+    let text = text.ok_or_else(|| Error::failed(format!("the {name} is not known")))?;
     if text.chars().any(char::is_control) {
         return Err(Error::usage(format!(
             "the {name} holds a control character, which no format can carry"
@@ -94,17 +97,16 @@ fn checked(name: &str, text: &str) -> Result<String> {
     Ok(text.to_owned())
 }
 
-fn field(name: &str, text: &Option<String>) -> Result<String> {
-    let text = text.as_deref().filter(|text| !text.is_empty());
-    checked(name, text.ok_or_else(|| Error::failed(format!("the {name} is not known")))?)
-}
-
 fn user(credential: &Credential) -> Result<String> {
     field("role", &credential.user)
 }
 
 fn host(credential: &Credential) -> Result<String> {
     field("host", &credential.host)
+}
+
+fn database(credential: &Credential) -> Result<String> {
+    field("database", &credential.database)
 }
 
 /// Terraform's `external` data source takes an object only if all its values are strings.
@@ -120,7 +122,7 @@ fn json(credential: &Credential) -> Result<String> {
             put("user", user(credential)?);
             put("host", host(credential)?);
             put("port", credential.port.to_string());
-            put("database", checked("database", &credential.database)?);
+            put("database", database(credential)?);
         }
         Purpose::Workspace => {
             put("host", credential.workspace.clone());
@@ -150,7 +152,7 @@ fn exec_credential(credential: &Credential) -> Result<String> {
 /// (<https://www.postgresql.org/docs/current/libpq-pgpass.html>).
 fn pgpass(credential: &Credential) -> Result<String> {
     let escape = |text: String| text.replace('\\', "\\\\").replace(':', "\\:");
-    let (host, database) = (host(credential)?, checked("database", &credential.database)?);
+    let (host, database) = (host(credential)?, database(credential)?);
     let fields = [
         escape(host),
         credential.port.to_string(),
@@ -231,7 +233,7 @@ fn url(credential: &Credential) -> Result<String> {
         percent_encode(&user(credential)?),
         percent_encode(token(credential)),
         credential.port,
-        percent_encode(&checked("database", &credential.database)?),
+        percent_encode(&database(credential)?),
         credential.sslmode
     ))
 }
@@ -240,7 +242,7 @@ fn libpq_json(credential: &Credential) -> Result<String> {
     let object = json!({
         "host": host(credential)?,
         "port": credential.port.to_string(),
-        "dbname": checked("database", &credential.database)?,
+        "dbname": database(credential)?,
         "user": user(credential)?,
         "password": token(credential),
         "sslmode": credential.sslmode,
@@ -274,9 +276,9 @@ mod tests {
             user: Some(user.to_owned()),
             host: Some("ep-x.example".to_owned()),
             port: 5432,
-            database: database.to_owned(),
-            sslmode: "require".to_owned(),
-            api_version: "client.authentication.k8s.io/v1".to_owned(),
+            database: Some(database.to_owned()),
+            sslmode: "require",
+            api_version: "client.authentication.k8s.io/v1",
         }
     }
 

@@ -6,8 +6,8 @@
 //!                 with its origin    fetched yet             source, mint
 //! ```
 //!
-//! Read `get.rs` first: the table of freshness and the one function that carries it out. Then
-//! `plan.rs` (what was asked), `source.rs` with `source/oauth_m2m.rs` (where workspace tokens
+//! Read `freshness.rs` first: the table of freshness and the one function that carries it out.
+//! Then `get.rs` (the pipeline), `plan.rs` (what was asked), `source.rs` with `source/oauth_m2m.rs` (where workspace tokens
 //! come from), `lakebase.rs` (what is minted with them), `format.rs` (how it is printed).
 //!
 //! Layers; imports point upwards in this list only (`tests/it/tidy.rs` checks it):
@@ -19,7 +19,7 @@
 //! | 2 | `http` `ini` | one request in, one answer out; `.databrickscfg` |
 //! | 3 | `settings` `cache` `api` | where values come from; what is kept; calls of the workspace |
 //! | 4 | `source` `lakebase` `format` | workspace tokens; the two credential APIs; how it is printed |
-//! | 5 | `plan` `get` | what will be done; the heart |
+//! | 5 | `plan` `freshness` `get` | what will be done; when the cache will do; the pipeline |
 //! | 6 | `verb` | one file a verb |
 //! | 7 | `args` `help` | the command line in, help out |
 //!
@@ -36,6 +36,7 @@ pub mod cache;
 pub mod error;
 pub mod file;
 pub mod format;
+pub mod freshness;
 pub mod get;
 pub mod help;
 pub mod http;

@@ -19,18 +19,16 @@ use crate::world::World;
 pub struct Plan {
     /// Where all of it came from.
     pub settings: Settings,
-    /// The workspace's URL.
-    pub url: String,
-    /// The routing header's value, if there is one.
-    pub workspace_id: Option<String>,
     /// Where workspace tokens come from.
     pub source: &'static Source,
     /// Which token is wanted.
     pub purpose: Purpose,
     /// What to mint for.
     pub target: Target,
-    /// How to connect.
-    pub connection: Connection,
+    /// libpq's port.
+    pub port: u16,
+    /// libpq's sslmode: the stricter of `require` and what was asked for.
+    pub sslmode: &'static str,
     /// The lifetime to ask for, in seconds.
     pub ttl: Option<u64>,
     /// The least life of what is printed, in milliseconds.
@@ -45,21 +43,6 @@ pub struct Plan {
     pub cache: Option<PathBuf>,
 }
 
-/// What libpq will be told, as far as settings tell it.
-#[derive(Debug)]
-pub struct Connection {
-    /// The host; else the one that is found.
-    pub host: Option<String>,
-    /// The port.
-    pub port: u16,
-    /// The database.
-    pub database: String,
-    /// The role; else the identity's own.
-    pub user: Option<String>,
-    /// The stricter of `require` and what was asked for.
-    pub sslmode: String,
-}
-
 impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name)
@@ -71,7 +54,7 @@ impl Plan {
     pub fn new(settings: Settings, world: &World) -> Result<Plan> {
         let purpose = purpose(&settings)?;
         let source = source::choose(&settings, world)?;
-        let url = settings.text(Id::Host).unwrap_or_default().to_owned();
+        let url = settings.text(Id::Host).unwrap_or_default();
         if url.starts_with("https://accounts.") || url.starts_with("https://accounts-dod.") {
             return Err(Error::usage(format!(
                 "{url} from {} is the account console, which has no databases",
@@ -79,12 +62,13 @@ impl Plan {
             ))
             .hint("DATABRICKS_HOST with the URL of the workspace that the database belongs to"));
         }
+        if let Some(host) = settings.text(Id::PgHost) {
+            refuse_pooler(host, &settings.origin(Id::PgHost))?;
+        }
         let target = match purpose {
             Purpose::Database => target(&settings)?,
             Purpose::Workspace => Target::Only,
         };
-        // The CLI writes the word `none` where a login has no workspace.
-        let workspace_id = settings.text(Id::WorkspaceId).filter(|id| *id != "none");
         Ok(Plan {
             ttl: ttl(&settings, purpose, &target)?,
             min_ttl: match duration(&settings, Id::MinTtl)? {
@@ -92,17 +76,45 @@ impl Plan {
                 None => 0,
             },
             timeout: timeout(&settings)?,
-            connection: connection(&settings, source)?,
+            port: port(&settings)?,
+            sslmode: sslmode(&settings)?,
             refresh: settings.is_on(Id::Refresh),
             offline: settings.is_on(Id::Offline),
             cache: cache(&settings, world),
-            workspace_id: workspace_id.map(str::to_owned),
             purpose,
             source,
             target,
-            url,
             settings,
         })
+    }
+
+    /// The workspace's URL.
+    pub fn url(&self) -> &str {
+        self.settings.text(Id::Host).unwrap_or_default()
+    }
+
+    /// The routing header's value, if there is one.
+    pub fn workspace_id(&self) -> Option<&str> {
+        // The CLI writes the word `none` where a login has no workspace.
+        self.settings.text(Id::WorkspaceId).filter(|id| *id != "none")
+    }
+
+    /// libpq's host, as far as settings tell; else it has to be found.
+    pub fn host(&self) -> Option<&str> {
+        // A Databricks App's LAKEBASE_ENDPOINT may hold the host.
+        let app = || self.settings.text(Id::Endpoint).filter(|name| !name.contains('/'));
+        self.settings.text(Id::PgHost).or_else(app)
+    }
+
+    /// libpq's user, as far as settings tell; else it is the identity's own name.
+    pub fn user(&self) -> Option<&str> {
+        let role = || self.source.role.and_then(|id| self.settings.text(id));
+        self.settings.text(Id::PgUser).or_else(role)
+    }
+
+    /// libpq's dbname.
+    pub fn database(&self) -> &str {
+        self.settings.text(Id::PgDatabase).unwrap_or("databricks_postgres")
     }
 }
 
@@ -150,36 +162,17 @@ pub fn target(settings: &Settings) -> Result<Target> {
     }
 }
 
-fn connection(settings: &Settings, source: &Source) -> Result<Connection> {
-    let host = match settings.text(Id::PgHost) {
-        Some(host) => {
-            refuse_pooler(host, &settings.origin(Id::PgHost))?;
-            Some(host)
-        }
-        // A Databricks App's LAKEBASE_ENDPOINT may hold the host.
-        None => settings.text(Id::Endpoint).filter(|name| !name.contains('/')),
-    };
-    let port = settings.text(Id::PgPort).unwrap_or("5432");
-    let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
-        Error::usage(format!(
-            "the port from {} is no port: {}",
-            settings.origin(Id::PgPort),
-            clean(port)
-        ))
-        .hint("a number from 1 to 65535; Lakebase listens on 5432")
-    })?;
-    let role = || source.role.and_then(|id| settings.text(id));
-    Ok(Connection {
-        host: host.map(str::to_owned),
-        port,
-        database: settings.text(Id::PgDatabase).unwrap_or("databricks_postgres").to_owned(),
-        user: settings.text(Id::PgUser).or_else(role).map(str::to_owned),
-        sslmode: sslmode(settings)?.to_owned(),
+fn port(settings: &Settings) -> Result<u16> {
+    let Some(text) = settings.text(Id::PgPort) else { return Ok(5432) };
+    text.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
+        let origin = settings.origin(Id::PgPort);
+        Error::usage(format!("the port from {origin} is no port: {}", clean(text)))
+            .hint("a number from 1 to 65535; Lakebase listens on 5432")
     })
 }
 
 /// libpq's modes from loose to strict; a token never goes over a weaker one than `require`.
-fn sslmode(settings: &Settings) -> Result<&str> {
+fn sslmode(settings: &Settings) -> Result<&'static str> {
     const MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
     const REQUIRE: usize = 3;
     if settings.text(Id::PgSslRootCert) == Some("system") {

@@ -10,6 +10,7 @@ mod table;
 
 use std::fmt;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 pub use table::{Id, Kind, SETTINGS, Setting};
@@ -54,9 +55,9 @@ pub struct Value {
 }
 
 /// The rows of the table that have a value.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Settings {
-    values: Vec<Option<Value>>,
+    values: Vec<(Id, Value)>,
     /// The profile that was loaded, and its own `host` as it stands in the file.
     pub profile: Option<(String, Option<String>)>,
     /// The configuration file, if a profile of it was asked for and it does not exist.
@@ -66,11 +67,7 @@ pub struct Settings {
 impl Settings {
     /// Collects all values. `flags` are checked names with their texts.
     pub fn resolve(flags: &[(Id, String)], world: &World) -> Result<Settings> {
-        let mut settings = Settings {
-            values: SETTINGS.iter().map(|_| None).collect(),
-            profile: None,
-            missing_file: None,
-        };
+        let mut settings = Settings::default();
         for (id, text) in flags {
             settings.set_flag(*id, text)?;
         }
@@ -100,7 +97,7 @@ impl Settings {
 
     /// A value with its origin.
     pub fn get(&self, id: Id) -> Option<&Value> {
-        self.values[id as usize].as_ref()
+        self.values.iter().find(|(known, _)| *known == id).map(|(_, value)| value)
     }
 
     /// Where a value came from, for messages.
@@ -110,18 +107,17 @@ impl Settings {
 
     /// All rows that have a value, for `status` and messages; secrets as `***`.
     pub fn shown(&self) -> impl Iterator<Item = (&'static Setting, &str, &Origin)> {
-        SETTINGS.iter().filter_map(|row| {
-            let value = self.get(row.id)?;
+        self.values.iter().map(|(id, value)| {
+            let row = &SETTINGS[*id as usize];
             let text = if row.kind == Kind::Secret { "***" } else { value.text.expose() };
-            Some((row, text, &value.origin))
+            (row, text, &value.origin)
         })
     }
 
     fn set(&mut self, id: Id, text: &str, origin: Origin) {
         // Loaders fill what is still empty and never unset, as in the SDKs.
-        let place = &mut self.values[id as usize];
-        if place.is_none() && !text.is_empty() {
-            *place = Some(Value { text: Secret::new(text), origin });
+        if !text.is_empty() && self.get(id).is_none() {
+            self.values.push((id, Value { text: Secret::new(text), origin }));
         }
     }
 
@@ -147,7 +143,7 @@ impl Settings {
         // One walk over the environment, not one for each row: most calls end in the cache.
         let mut found: Vec<(&Setting, usize, &str)> = Vec::new();
         for (name, value) in &world.env {
-            let Some(name) = name.to_str().filter(|name| may_be_setting(name)) else { continue };
+            let Some(name) = may_be_setting(name.as_bytes()) else { continue };
             let Some((row, rank)) = SETTINGS.iter().find_map(|row| {
                 let rank = row.env.iter().position(|known| *known == name)?;
                 Some((row, rank))
@@ -172,8 +168,8 @@ impl Settings {
     /// The profile, unless the workspace or an auth method is already known without one.
     fn load_file(&mut self, world: &World) -> Result<()> {
         let requested = self.text(Id::Profile).map(str::to_owned);
-        let known = |row: &Setting| !row.group.is_empty() || row.id == Id::Host;
-        let known = SETTINGS.iter().any(|row| known(row) && self.get(row.id).is_some());
+        let mut rows = self.values.iter().map(|(id, _)| &SETTINGS[*id as usize]);
+        let known = rows.any(|row| !row.group.is_empty() || row.id == Id::Host);
         if requested.is_none() && known {
             return Ok(());
         }
@@ -241,8 +237,9 @@ impl Settings {
 
     /// More than one auth method and nothing that decides between them.
     fn check_conflict(&self) -> Result<()> {
+        let rows = self.values.iter().map(|(id, _)| &SETTINGS[*id as usize]);
         let mut groups: Vec<&str> = Vec::new();
-        for (row, _, _) in self.shown().filter(|(row, _, _)| !row.group.is_empty()) {
+        for row in rows.filter(|row| !row.group.is_empty()) {
             if !groups.contains(&row.group) {
                 groups.push(row.group);
             }
@@ -267,7 +264,7 @@ impl Settings {
     fn normalise_host(&mut self) -> Result<()> {
         let Some(text) = self.text(Id::Host) else { return Ok(()) };
         let host = Host::parse(text, &self.origin(Id::Host))?;
-        if let Some(value) = &mut self.values[Id::Host as usize] {
+        if let Some((_, value)) = self.values.iter_mut().find(|(id, _)| *id == Id::Host) {
             value.text = Secret::new(host.url);
         }
         for (id, hint) in [(Id::WorkspaceId, host.workspace_id), (Id::AccountId, host.account_id)] {
@@ -290,11 +287,12 @@ impl Settings {
 const RESERVED: &str = "__settings__";
 
 /// A quick look that spares most variables the search through the table.
-fn may_be_setting(name: &str) -> bool {
-    matches!(name.as_bytes(), [b'D', b'A', ..] | [b'L', b'A', ..] | [b'P', b'G', ..])
-        || name.starts_with("ARM_")
-        || matches!(name, "GOOGLE_CREDENTIALS" | "ENDPOINT_NAME")
-        || name.starts_with("ACTIONS_ID_TOKEN_REQUEST_")
+fn may_be_setting(name: &[u8]) -> Option<&str> {
+    let begins = match name {
+        [b'D', b'A', ..] | [b'L', b'A', ..] | [b'P', b'G', ..] | [b'A', b'R' | b'C', ..] => true,
+        _ => name == b"GOOGLE_CREDENTIALS" || name == b"ENDPOINT_NAME",
+    };
+    begins.then(|| std::str::from_utf8(name).ok()).flatten()
 }
 
 /// Go's `strconv.ParseBool`.

@@ -10,6 +10,13 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
+/// Milliseconds.
+pub const SECOND: i64 = 1000;
+/// Milliseconds.
+pub const MINUTE: i64 = 60 * SECOND;
+/// Milliseconds.
+pub const DAY: i64 = 24 * 60 * MINUTE;
+
 /// Milliseconds since 1970 in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub i64);

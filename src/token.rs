@@ -153,11 +153,11 @@ pub struct Credential {
     /// The Postgres port.
     pub port: u16,
     /// The database's name.
-    pub database: String,
+    pub database: Option<String>,
     /// libpq's `sslmode`.
-    pub sslmode: String,
+    pub sslmode: &'static str,
     /// The `apiVersion` that the caller of an exec plugin wants back.
-    pub api_version: String,
+    pub api_version: &'static str,
 }
 
 #[cfg(test)]

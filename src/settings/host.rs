@@ -28,7 +28,7 @@ impl Host {
         };
         let text = text.trim();
         let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let end = rest.bytes().position(|b| b"/?#".contains(&b)).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at(end);
         if authority.contains('@') {
             // Not repeated: there may be a password in it.
@@ -38,24 +38,24 @@ impl Host {
             return refuse(&format!("holds white space: {}", clean(text)));
         }
         let (host, port) = split_port(authority);
-        let host = host.to_ascii_lowercase();
-        let legal = |c: char| c.is_ascii_alphanumeric() || ".-_[]:".contains(c);
-        if host.is_empty() || !host.chars().all(legal) {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b".-_[]:".contains(&b);
+        if host.is_empty() || !host.bytes().all(legal) {
             return refuse(&format!("names no host: {}", clean(authority)));
         }
         if port.is_some_and(|port| port.parse::<u16>().is_err()) {
             return refuse(&format!("has a port that is no number: {}", clean(authority)));
         }
-        let scheme = scheme.to_ascii_lowercase();
-        match scheme.as_str() {
-            "https" => {}
-            "http" if is_loopback(&host) => {}
-            "http" => {
-                return refuse(&format!(
-                    "is not https, so it would show secrets: {scheme}://{host}"
-                ));
+        if scheme.eq_ignore_ascii_case("http") {
+            if !is_loopback(host) {
+                return refuse(&format!("is not https, so it would show secrets: http://{host}"));
             }
-            _ => return refuse(&format!("is not https: {}", clean(&scheme))),
+        } else if !scheme.eq_ignore_ascii_case("https") {
+            return refuse(&format!("is not https: {}", clean(scheme)));
+        }
+        let mut url = [scheme, "://", authority].concat();
+        url.make_ascii_lowercase();
+        if tail.len() < 2 {
+            return Ok(Host { url, workspace_id: None, account_id: None });
         }
         let query = tail.split('#').next().and_then(|tail| tail.split_once('?'));
         let query = query.map_or("", |(_, query)| query);
@@ -65,9 +65,8 @@ impl Host {
             found.filter(|value| !value.is_empty()).find(|value| legal(value)).map(str::to_owned)
         };
         let digits = |value: &str| value.bytes().all(|b| b.is_ascii_digit());
-        let port = port.map_or(String::new(), |port| format!(":{port}"));
         Ok(Host {
-            url: format!("{scheme}://{host}{port}"),
+            url,
             workspace_id: hint("w", is_id)
                 .or_else(|| hint("o", digits))
                 .or_else(|| hint("workspace_id", digits)),

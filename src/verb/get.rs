@@ -44,7 +44,9 @@ fn run(mut call: Call<'_>) -> Result<u8> {
         let who = token.subject.as_deref().unwrap_or("unnamed");
         call.world.note(&format!(
             "by {} at {}, subject {who}, issued {}, good until {until}",
-            plan.source.name, plan.url, token.issued
+            plan.source.name,
+            plan.url(),
+            token.issued
         ));
     }
     call.print(&text)?;
@@ -65,15 +67,16 @@ fn chosen(settings: &Settings) -> Result<&'static Format> {
 
 /// The version that the caller asks for in `KUBERNETES_EXEC_INFO` must come back, or client-go
 /// refuses the answer.
-fn api_version(world: &World, format: &Format) -> Result<String> {
+fn api_version(world: &World, format: &Format) -> Result<&'static str> {
     const VERSIONS: [&str; 2] =
         ["client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"];
     let info = world.var("KUBERNETES_EXEC_INFO").filter(|_| format.name == "exec-credential");
     let info = info.and_then(|info| serde_json::from_str::<Value>(info.to_str()?).ok());
     match info.as_ref().and_then(|info| info["apiVersion"].as_str()) {
-        None => Ok(VERSIONS[0].to_owned()),
-        Some(asked) if VERSIONS.contains(&asked) => Ok(asked.to_owned()),
-        Some(other) => Err(Error::usage(format!("KUBERNETES_EXEC_INFO asks for {}", clean(other)))
-            .hint(format!("apiVersion: {} in the kubeconfig", VERSIONS[0]))),
+        None => Ok(VERSIONS[0]),
+        Some(asked) => VERSIONS.into_iter().find(|known| *known == asked).ok_or_else(|| {
+            Error::usage(format!("KUBERNETES_EXEC_INFO asks for {}", clean(asked)))
+                .hint(format!("apiVersion: {} in the kubeconfig", VERSIONS[0]))
+        }),
     }
 }

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Call, Verb};
 use crate::error::{Error, Kind, Result, clean};
-use crate::get::{Session, bands};
+use crate::freshness::bands;
+use crate::get::Session;
 use crate::lakebase::{Database, Target};
 use crate::plan::Plan;
 use crate::settings::{Id, Settings};
@@ -108,13 +109,12 @@ impl Report {
             (Target::Instance(name), None) => Some(("instance", name.clone())),
             (Target::Host(_) | Target::Only, None) => None,
         };
-        let connection = &plan.connection;
         let host = found.as_ref().and_then(|found| found.host().map(str::to_owned));
         self.connection = [
-            ("host", connection.host.clone().or(host)),
-            ("port", Some(connection.port.to_string())),
-            ("database", Some(connection.database.clone())),
-            ("user", connection.user.clone().or(role)),
+            ("host", plan.host().map(str::to_owned).or(host)),
+            ("port", Some(plan.port.to_string())),
+            ("database", Some(plan.database().to_owned())),
+            ("user", plan.user().map(str::to_owned).or(role)),
         ];
         let now = call.world.now();
         for (purpose, token) in session.peek() {
@@ -215,7 +215,7 @@ impl Report {
     }
 }
 
-/// The name of an entry's place in the table of freshness (`get.rs`).
+/// The name of an entry's place in the table of freshness (`freshness.rs`).
 fn state(token: &Token, now: Timestamp) -> &'static str {
     let (soft, hard) = bands(token.lifetime, 0);
     match token.left(now) {

@@ -1,0 +1,300 @@
+//! When a cached token will do, and who fetches another: the table of freshness and the one
+//! function that carries it out, for both levels, the workspace's access token and the database
+//! credential minted with it.
+//!
+//! | life left      | what a caller gets                                                       |
+//! |----------------|--------------------------------------------------------------------------|
+//! | more than soft | the cached one: no lock, no network                                      |
+//! | soft to hard   | the cached one; whoever gets the lock at once refreshes it, 2 s at most  |
+//! | less than hard | the lock, a second look, a fetch; if that fails for a passing reason the |
+//! |                | old one while it has a minute left                                       |
+//!
+//! How a token is fetched is `get.rs`'s business, how it is stored `cache.rs`'s.
+
+use std::time::Duration;
+
+use crate::cache::{Failure, Seen, Slot};
+use crate::error::{Error, Kind, Result};
+use crate::file::Held;
+use crate::secret::Secret;
+use crate::time::{Deadline, MINUTE, SECOND, Timestamp};
+use crate::token::Token;
+use crate::world::World;
+
+/// With less life than this a token is no use to anybody.
+const LEAST: i64 = MINUTE;
+
+/// A refresh that nobody needs yet may hold its caller up this long.
+const SOFT_WAIT: Duration = Duration::from_secs(2);
+
+/// A "no" is remembered this long: clients call a failing helper many times a second.
+const REFUSAL: i64 = 3 * SECOND;
+
+/// After trouble, refreshes that nobody needs yet are left alone this long.
+const TROUBLE: i64 = 30 * SECOND;
+
+/// When an entry is fresh.
+pub enum Freshness<'s> {
+    /// It is handed out, with at least so much life.
+    Printed {
+        /// Milliseconds; 0 where nobody asked.
+        min_ttl: i64,
+    },
+    /// It is used up in this call; the workspace may have refused one already.
+    Used {
+        /// Not this one again.
+        refused: Option<&'s Secret>,
+    },
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Band {
+    Fresh,
+    Soft,
+    Hard,
+}
+
+impl Freshness<'_> {
+    /// The table at the head of this file.
+    fn band(&self, token: &Token, now: Timestamp, began: Timestamp, refresh: bool) -> Band {
+        let left = token.left(now);
+        if left <= 0 {
+            return Band::Hard;
+        }
+        match self {
+            Freshness::Used { refused: Some(refused) } if token.secret == **refused => Band::Hard,
+            Freshness::Used { .. } if left > LEAST => Band::Fresh,
+            Freshness::Used { .. } => Band::Hard,
+            // Whoever asked while it was being minted wanted this one.
+            Freshness::Printed { .. } if token.issued > began => Band::Fresh,
+            Freshness::Printed { .. } if refresh => Band::Hard,
+            Freshness::Printed { min_ttl } => {
+                let young = now.since(token.issued) <= MINUTE;
+                let (soft, hard) = bands(token.lifetime, if young { 0 } else { *min_ttl });
+                match left {
+                    left if left > soft => Band::Fresh,
+                    left if left > hard => Band::Soft,
+                    _ => Band::Hard,
+                }
+            }
+        }
+    }
+
+    /// Whether the old one may stand in where there is no new one.
+    fn tolerates(&self, token: &Token, now: Timestamp, refresh: bool) -> bool {
+        let wanted = match self {
+            Freshness::Printed { .. } => !refresh,
+            Freshness::Used { refused } => refused.is_none(),
+        };
+        wanted && token.left(now) >= LEAST
+    }
+}
+
+/// The two limits for a token of this lifetime, in milliseconds: soft and hard.
+pub fn bands(lifetime: i64, min_ttl: i64) -> (i64, i64) {
+    let hard = (10 * MINUTE).min(lifetime / 3);
+    let soft = (20 * MINUTE).min(lifetime / 2);
+    if min_ttl == 0 {
+        return (soft, hard);
+    }
+    let hard = hard.max(min_ttl);
+    (lifetime.min(soft.max(hard.saturating_add(5 * MINUTE))), hard)
+}
+
+/// How a token is fetched: inside this deadline, under this lock.
+pub type Fetch<'f> = dyn Fn(Deadline, Option<&Held<'_>>) -> Result<Token> + 'f;
+
+/// What holds for all tokens of one call.
+#[derive(Clone, Copy)]
+pub struct Rules<'a> {
+    /// The surroundings.
+    pub world: &'a World,
+    /// When the call began.
+    pub began: Timestamp,
+    /// What is printed must be minted now.
+    pub refresh: bool,
+    /// Nobody may be asked.
+    pub offline: bool,
+}
+
+impl Rules<'_> {
+    /// The table at the head of this file.
+    pub fn cached(
+        &self,
+        slot: &Slot<'_>,
+        freshness: Freshness<'_>,
+        deadline: Deadline,
+        fetch: &Fetch<'_>,
+    ) -> Result<Token> {
+        let seen = slot.look();
+        let band = seen.token.as_ref().map_or(Band::Hard, |token| self.band(&freshness, token));
+        match (band, seen) {
+            (Band::Fresh, Seen { token: Some(token), .. }) => Ok(token),
+            (Band::Soft, Seen { token: Some(token), failure }) => {
+                Ok(self.refresh_early(slot, token, failure, &freshness, deadline, fetch))
+            }
+            (_, seen) => self.fetch_now(slot, seen, &freshness, deadline, fetch),
+        }
+    }
+
+    fn band(&self, freshness: &Freshness<'_>, token: &Token) -> Band {
+        freshness.band(token, self.world.now(), self.began, self.refresh)
+    }
+
+    fn fresh<'s>(&self, seen: &'s Seen, freshness: &Freshness<'_>) -> Option<&'s Token> {
+        seen.token.as_ref().filter(|token| self.band(freshness, token) == Band::Fresh)
+    }
+
+    /// Soft to hard: nobody has to wait, so only the first one tries.
+    fn refresh_early(
+        &self,
+        slot: &Slot<'_>,
+        old: Token,
+        failure: Option<Failure>,
+        freshness: &Freshness<'_>,
+        deadline: Deadline,
+        fetch: &Fetch<'_>,
+    ) -> Token {
+        if self.offline || self.leaves_alone(failure.as_ref()) {
+            return old;
+        }
+        let Some(mut lock) = slot.lock_file() else { return old };
+        let Ok(Some(held)) = Held::take(&mut lock) else { return old };
+        let seen = slot.look();
+        if let Some(token) = self.fresh(&seen, freshness) {
+            return token.clone();
+        }
+        match fetch(deadline.at_most(SOFT_WAIT), Some(&held)) {
+            Ok(token) => keep(slot, token),
+            Err(error) => {
+                self.world.note(&format!("the cached one is used, since {error}"));
+                self.remember(slot, seen, error);
+                old
+            }
+        }
+    }
+
+    /// Less than hard: somebody has to fetch, and everybody else waits for it.
+    fn fetch_now(
+        &self,
+        slot: &Slot<'_>,
+        mut seen: Seen,
+        freshness: &Freshness<'_>,
+        deadline: Deadline,
+        fetch: &Fetch<'_>,
+    ) -> Result<Token> {
+        if self.offline {
+            return self.stand_in(seen.token, freshness, offline());
+        }
+        let mut lock = slot.lock_file();
+        let mut pause = Duration::from_millis(2);
+        let held = loop {
+            if let Some(refusal) = self.refusal(seen.failure.as_ref()) {
+                return Err(refusal);
+            }
+            // Without a lock file there is no cache either, so each fetches for itself.
+            let Some(lock) = lock.as_mut() else { break None };
+            let held = match Held::take(lock) {
+                Ok(held) => held,
+                Err(_) => break None,
+            };
+            // It may have been stored between the look and the lock.
+            seen = slot.look();
+            if let Some(token) = self.fresh(&seen, freshness) {
+                return Ok(token.clone());
+            }
+            if held.is_some() {
+                break held;
+            }
+            if deadline.passed() {
+                let waiting = Error::unavailable("another lakebase-token is still fetching it")
+                    .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT");
+                return self.stand_in(seen.token, freshness, waiting);
+            }
+            self.world.sleep(self.world.jittered(pause), deadline);
+            pause = (pause * 2).min(Duration::from_millis(50));
+        };
+        if let Some(refusal) = self.refusal(seen.failure.as_ref()) {
+            return Err(refusal);
+        }
+        match fetch(deadline, held.as_ref()) {
+            Ok(token) => Ok(keep(slot, token)),
+            Err(error) => {
+                let old = seen.token.clone();
+                self.remember(slot, seen, error.clone());
+                self.stand_in(old, freshness, error)
+            }
+        }
+    }
+
+    /// The old one for a passing reason, with a note; else the error.
+    fn stand_in(
+        &self,
+        old: Option<Token>,
+        freshness: &Freshness<'_>,
+        error: Error,
+    ) -> Result<Token> {
+        match old.filter(|old| freshness.tolerates(old, self.world.now(), self.refresh)) {
+            Some(old) if error.kind == Kind::Unavailable => {
+                self.world.note(&format!("the cached one is used, since {error}"));
+                Ok(old)
+            }
+            _ => Err(error),
+        }
+    }
+
+    fn remember(&self, slot: &Slot<'_>, seen: Seen, error: Error) {
+        if matches!(error.kind, Kind::Login | Kind::Denied | Kind::Unavailable) {
+            let failure = Some(Failure { at: self.world.now(), error });
+            slot.store(&Seen { token: seen.token, failure });
+        }
+    }
+
+    /// A "no" that still counts; under `--refresh` only one that came after this call began.
+    fn refusal(&self, failure: Option<&Failure>) -> Option<Error> {
+        let Failure { at, error } = failure?;
+        let counts = matches!(error.kind, Kind::Login | Kind::Denied)
+            && self.world.now().since(*at) < REFUSAL
+            && (!self.refresh || *at > self.began);
+        counts.then(|| error.clone())
+    }
+
+    /// Whether the last try failed so shortly ago that nobody need try early again.
+    fn leaves_alone(&self, failure: Option<&Failure>) -> bool {
+        let age = failure.map(|failure| self.world.now().since(failure.at));
+        self.refusal(failure).is_some() || age.is_some_and(|age| age < TROUBLE)
+    }
+}
+
+fn keep(slot: &Slot<'_>, token: Token) -> Token {
+    slot.store(&Seen { token: Some(token.clone()), failure: None });
+    token
+}
+
+/// What `--offline` leads to where the cache has nothing.
+pub fn offline() -> Error {
+    Error::unavailable("nothing usable is cached, and --offline forbids asking")
+        .hint("leave out --offline")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minutes(lifetime: i64, min_ttl: i64) -> (i64, i64) {
+        let (soft, hard) = bands(lifetime * MINUTE, min_ttl * MINUTE);
+        (soft / MINUTE, hard / MINUTE)
+    }
+
+    #[test]
+    fn bands_are_those_of_the_contract() {
+        assert_eq!(minutes(60, 0), (20, 10));
+        assert_eq!(minutes(15, 0), (7, 5));
+        assert_eq!(minutes(600, 0), (20, 10));
+        assert_eq!(minutes(60, 5), (20, 10), "less than the usual changes nothing");
+        assert_eq!(minutes(60, 20), (25, 20));
+        assert_eq!(minutes(60, 58), (60, 58));
+        assert_eq!(minutes(60, 180), (60, 180), "nothing is ever fresh enough");
+        assert_eq!(bands(i64::MAX, 0), (20 * MINUTE, 10 * MINUTE));
+    }
+}
