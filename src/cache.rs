@@ -65,8 +65,8 @@ impl<'a> Cache<'a> {
         let mut context = self.identity.clone();
         feed(&mut context, parts);
         let digest = context.finish();
-        let key = hex(digest.as_ref());
-        let name = [&self.prefix, "-", &key[..32]].concat();
+        let key = hex(&digest.as_ref()[..16]);
+        let name = [&self.prefix, "-", &key].concat();
         Slot { cache: self, name, digest, key }
     }
 

@@ -53,10 +53,10 @@ pub fn read_private(path: &Path, most: usize) -> Found {
     if size > most {
         return Found::Unsafe("it is too large");
     }
-    // One byte more than the size, so that the end is seen without a second allocation.
-    let mut content = Vec::with_capacity(size + 1);
-    match (&file).take(most as u64).read_to_end(&mut content) {
-        Ok(_) => Found::Content(content),
+    // Exactly what it has: entries are replaced, never written to, so it cannot have grown.
+    let mut content = vec![0; size];
+    match (&file).read_exact(&mut content) {
+        Ok(()) => Found::Content(content),
         Err(_) => Found::Nothing,
     }
 }

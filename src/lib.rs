@@ -15,7 +15,7 @@
 //! | layer | files | job |
 //! |---|---|---|
 //! | 0 | `error` `secret` `time` `token` | kinds and words; a text that cannot be printed; what a credential is |
-//! | 1 | `file` `world` | private files and locks; the door to everything else outside |
+//! | 1 | `environment` `file` `world` | private files and locks; the door to everything else outside |
 //! | 2 | `http` `ini` | one request in, one answer out; `.databrickscfg` |
 //! | 3 | `settings` `cache` `api` | where values come from; what is kept; calls of the workspace |
 //! | 4 | `source` `lakebase` `format` | workspace tokens; the two credential APIs; how it is printed |
@@ -33,6 +33,7 @@
 pub mod api;
 pub mod args;
 pub mod cache;
+pub mod environment;
 pub mod error;
 pub mod file;
 pub mod format;

@@ -1,6 +1,7 @@
 //! The process around [`lakebase_token::run`].
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 
 use lakebase_token::world::World;
 
@@ -9,11 +10,23 @@ use lakebase_token::world::World;
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
+struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(rustix::stdio::stdout(), bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn main() {
     let argv: Vec<OsString> = std::env::args_os().skip(1).collect();
     let world = World::of_process();
-    let (mut stdout, mut stderr) = (std::io::stdout(), std::io::stderr());
-    let code = lakebase_token::run(&argv, &world, &mut stdout, &mut stderr);
+    // Straight to the descriptor: all output is one piece, a line buffer would only copy it.
+    let code = lakebase_token::run(&argv, &world, &mut Stdout, &mut std::io::stderr());
     // Leaves without tearing down what the system takes back anyway.
     std::process::exit(code.into());
 }

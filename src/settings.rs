@@ -142,9 +142,11 @@ impl Settings {
     fn load_environment(&mut self, world: &World) -> Result<()> {
         // One walk over the environment, not one for each row: most calls end in the cache.
         let mut found: Vec<(&Setting, usize, &str)> = Vec::new();
-        for (name, value) in &world.env {
+        for (name, value) in world.env.iter() {
             let Some(name) = may_be_setting(name.as_bytes()) else { continue };
-            let Some((row, rank)) = SETTINGS.iter().find_map(|row| {
+            // libpq's variables and ours stand behind Databricks' in the table.
+            let first = if name.starts_with(['P', 'L', 'E']) { Id::Endpoint as usize } else { 0 };
+            let Some((row, rank)) = SETTINGS[first..].iter().find_map(|row| {
                 let rank = row.env.iter().position(|known| *known == name)?;
                 Some((row, rank))
             }) else {

@@ -4,9 +4,8 @@
 //! It is plain data and closures, so a test builds another one: a list for the environment and
 //! a clock moved by hand. What is Unix-only stays here and in `file.rs`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +15,7 @@ use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::file::Held;
 use crate::time::{Deadline, Timestamp};
@@ -26,7 +26,7 @@ const MAX_OUTPUT: usize = 64 * 1024;
 /// The surroundings of one call.
 pub struct World {
     /// A snapshot of the environment.
-    pub env: Vec<(OsString, OsString)>,
+    pub env: Environment,
     /// The wall clock.
     pub now: Box<dyn Fn() -> Timestamp>,
     /// Where cache entries belong where no setting says otherwise.
@@ -39,7 +39,7 @@ impl World {
     /// The surroundings of this very process.
     pub fn of_process() -> World {
         World {
-            env: std::env::vars_os().collect(),
+            env: Environment::of_process(),
             now: Box::new(Timestamp::of_system),
             cache_home,
             note: Box::new(|text| {
@@ -52,8 +52,7 @@ impl World {
 
     /// A variable; an empty one counts as unset, as in Databricks' SDKs.
     pub fn var(&self, name: &str) -> Option<&OsStr> {
-        let (_, value) = self.env.iter().find(|(key, _)| key.as_bytes() == name.as_bytes())?;
-        (!value.is_empty()).then_some(value)
+        self.env.get(name).filter(|value| !value.is_empty())
     }
 
     /// The time by the wall clock.
@@ -116,7 +115,7 @@ impl World {
         command
             .args(args)
             .env_clear()
-            .envs(self.env.iter().filter(|(name, _)| env(name)).cloned())
+            .envs(self.env.iter().filter(|(name, _)| env(name)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

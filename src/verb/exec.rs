@@ -41,7 +41,7 @@ fn run(call: Call<'_>) -> Result<u8> {
     let wants = Wants { user: true, host: true };
     let credential = session.credential(wants, Deadline::after(plan.timeout))?;
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().envs(call.world.env.iter().cloned());
+    command.args(arguments).env_clear().envs(call.world.env.iter());
     if plan.settings.is_on(Id::Clean) {
         let secrets = SETTINGS.iter().filter(|row| row.kind == Kind::Secret);
         let named = plan.settings.text(Id::OidcTokenEnv).unwrap_or("DATABRICKS_OIDC_TOKEN");

@@ -123,7 +123,7 @@ impl Test {
         let notes = Rc::new(RefCell::new(String::new()));
         let (ahead, said) = (self.ahead.clone(), notes.clone());
         let world = World {
-            env: self.env.clone(),
+            env: self.env.iter().cloned().collect(),
             now: Box::new(move || Timestamp::of_system().plus(ahead.get())),
             cache_home: |world| Some(world.home()?.join(".cache/lakebase-token")),
             note: Box::new(move |text| said.borrow_mut().push_str(&format!("note: {text}\n"))),
