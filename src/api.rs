@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::error::{Error, Kind, Result, clean};
+use crate::error::{Error, Kind, Result};
 use crate::http::{Answer, Client, Request};
 use crate::secret::Secret;
 use crate::time::Deadline;
@@ -28,29 +28,29 @@ pub struct Api<'a> {
 }
 
 /// The outcome of a call.
-pub type Outcome<T> = std::result::Result<T, Failure>;
+pub type Outcome<T> = std::result::Result<T, CallError>;
 
 /// Why a call gave nothing.
 #[derive(Debug)]
-pub enum Failure {
+pub enum CallError {
     /// The server answered, and said no.
     Refused(Refusal),
     /// Anything else.
     Other(Error),
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure::Other(error)
+impl From<Error> for CallError {
+    fn from(error: Error) -> CallError {
+        CallError::Other(error)
     }
 }
 
-impl Failure {
+impl CallError {
     /// The failure as its reader will see it.
     pub fn into_error(self) -> Error {
         match self {
-            Failure::Refused(refusal) => refusal.into_error(),
-            Failure::Other(error) => error,
+            CallError::Refused(refusal) => refusal.into_error(),
+            CallError::Other(error) => error,
         }
     }
 }
@@ -71,43 +71,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Reads a refusal, accepting each shape that Databricks is known to answer with
-    /// (databricks-sdk-go `apierr`): JSON of several API generations, `CODE: message`, HTML.
+    /// Reads a refusal.
     pub fn of(what: &str, answer: &Answer) -> Refusal {
-        let text = |value: &Value| match value {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            _ => String::new(),
-        };
-        let first = |body: &Value, names: &[&str]| {
-            let found = names.iter().map(|name| text(&body[*name]));
-            found.filter(|text| !text.is_empty()).map(|text| clean(&text)).next()
-        };
-        let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
-        let (code, message) = match &body {
-            Some(body) if body.is_object() => (
-                first(body, &["error_code", "errorCode", "error", "scimType"]),
-                first(body, &["message", "error_description", "errorSummary", "detail", "error"]),
-            ),
-            _ => {
-                let words = clean(&answer.words());
-                match words.split_once(": ") {
-                    Some((code, rest))
-                        if code.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') =>
-                    {
-                        (Some(code.to_owned()), Some(rest.to_owned()))
-                    }
-                    _ => (None, Some(words)),
-                }
-            }
-        };
-        Refusal {
-            what: what.to_owned(),
-            host: answer.host.clone(),
-            status: answer.status,
-            code: code.unwrap_or_default(),
-            message: message.unwrap_or_default(),
-        }
+        let (code, message) = answer.said();
+        let (host, status) = (answer.host.clone(), answer.status);
+        Refusal { what: what.to_owned(), host, status, code, message }
     }
 
     /// Whether the bearer token itself is what is wrong. Databricks says so with 401, and with
@@ -134,8 +102,12 @@ impl Refusal {
     /// The refusal as its reader will see it.
     pub fn into_error(self) -> Error {
         let Refusal { what, host, status, code, message } = &self;
-        let kind = if *status >= 500 || *status == 429 { Kind::Unavailable } else { Kind::Denied };
-        let verb = if kind == Kind::Unavailable { "failed" } else { "refused" };
+        // A "no" is a 4xx; anything but 200 below that makes no sense here.
+        let (kind, verb) = match status {
+            408 | 425 | 429 | 500..=599 => (Kind::Unavailable, "failed"),
+            400..=499 => (Kind::Denied, "refused"),
+            _ => (Kind::Failed, "was asked in vain"),
+        };
         let mut error = Error::new(kind, format!("{host} {verb} {what} (HTTP status {status})"));
         let words = [code.as_str(), message.as_str()];
         let words: Vec<&str> = words.into_iter().filter(|words| !words.is_empty()).collect();
@@ -178,7 +150,7 @@ impl Api<'_> {
         let request = Request { method, url: &url, headers: &headers, body };
         let answer = self.client.send(&request, self.deadline)?;
         if answer.status != 200 {
-            return Err(Failure::Refused(Refusal::of(what, &answer)));
+            return Err(CallError::Refused(Refusal::of(what, &answer)));
         }
         Ok(answer.json("request")?)
     }
@@ -188,12 +160,16 @@ impl Api<'_> {
 pub fn every_page(api: &Api<'_>, what: &str, path: &str, list: &str) -> Outcome<Vec<Value>> {
     /// More than any workspace has; a server that always names a next page must not hold us.
     const MOST_PAGES: usize = 200;
+    const MOST_ITEMS: usize = 20_000;
     let mut all = Vec::new();
     let mut page = String::new();
     for _ in 0..MOST_PAGES {
         let mut answer = api.get(what, &format!("{path}?page_size=100{page}"))?;
         if let Some(Value::Array(items)) = answer.get_mut(list).map(Value::take) {
             all.extend(items);
+        }
+        if all.len() > MOST_ITEMS {
+            break;
         }
         match answer["next_page_token"].as_str() {
             Some(token) if !token.is_empty() => {
@@ -203,16 +179,16 @@ pub fn every_page(api: &Api<'_>, what: &str, path: &str, list: &str) -> Outcome<
         }
     }
     let error = Error::failed(format!("the workspace does not come to an end listing {list}"));
-    Err(Failure::Other(error))
+    Err(CallError::Other(error))
 }
 
 /// A string field of an answer that must be there.
 pub fn require<'v>(answer: &'v Value, field: &str, what: &str) -> Result<&'v str> {
     match &answer[field] {
         Value::String(text) => Ok(text),
-        Value::Null => Err(Error::failed(format!("the workspace's {what} has no `{field}`"))),
+        Value::Null => Err(Error::failed(format!("{what} has no field `{field}`"))),
         other => Err(Error::failed(format!(
-            "the workspace's {what} has a `{field}` that is {}, not a text",
+            "{what} has a field `{field}` that is {}, not a text",
             match other {
                 Value::Bool(_) => "a boolean",
                 Value::Number(_) => "a number",

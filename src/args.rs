@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use lexopt::{Arg, Parser};
 
 use crate::error::{Error, Result, nearest};
-use crate::settings::{Id, Kind, SETTINGS, Setting};
+use crate::settings::{Id, SETTINGS, Setting, ValueKind};
 use crate::verb::{self, VERBS, Verb};
 
 /// A command line.
@@ -78,7 +78,7 @@ pub fn parse(argv: &[OsString]) -> Result<Args> {
             }
             Arg::Long(long) => find_flag(long)?,
         };
-        let text = if row.kind == Kind::Switch {
+        let text = if row.kind == ValueKind::Switch {
             String::new()
         } else {
             let value = parser.value().map_err(|_| {
@@ -135,6 +135,9 @@ fn find_verb(word: &str) -> Result<&'static Verb> {
     if let Some(verb) = VERBS.iter().find(|verb| verb.name == word) {
         return Ok(verb);
     }
+    if word == "psql" {
+        return Err(Error::usage("unknown verb psql").hint("lakebase-token exec -- psql"));
+    }
     // Only what looks like a word is repeated.
     let plain = word.len() <= 20 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
     let error = Error::usage(if plain {
@@ -148,11 +151,19 @@ fn find_verb(word: &str) -> Result<&'static Verb> {
     })
 }
 
+/// What psql calls some of our flags.
+const PSQL: [(&str, &str); 4] =
+    [("port", "pg-port"), ("username", "pg-user"), ("user", "pg-user"), ("dbname", "pg-database")];
+
 fn find_flag(long: &str) -> Result<&'static Setting> {
     if let Some(row) = SETTINGS.iter().find(|row| !row.flag.is_empty() && row.flag == long) {
         return Ok(row);
     }
-    let secret = |row: &&Setting| row.kind == Kind::Secret && row.name.replace('_', "-") == long;
+    if let Some((_, ours)) = PSQL.iter().find(|(theirs, _)| *theirs == long) {
+        return Err(Error::usage(format!("unknown flag --{long}")).hint(format!("--{ours}")));
+    }
+    let secret =
+        |row: &&Setting| row.kind == ValueKind::Secret && row.name.replace('_', "-") == long;
     if let Some(row) = SETTINGS.iter().find(secret) {
         let file = SETTINGS.iter().find(|other| other.flag == format!("{long}-file"));
         let variable = row.env.first().unwrap_or(&"the profile");
@@ -170,10 +181,20 @@ fn find_flag(long: &str) -> Result<&'static Setting> {
     })
 }
 
-/// Whether a first word means a verb whose failures have a code of their own; for errors that
-/// come before the verb is known for sure.
-pub fn failure_code(argv: &[OsString]) -> Option<u8> {
-    argv.iter().take_while(|arg| *arg != "--").find_map(|arg| verb::find(arg.to_str()?)?.failure)
+/// The verb that a command line names, however wrong the rest of it is.
+pub fn named(argv: &[OsString]) -> Option<&'static Verb> {
+    let end = argv.iter().position(|arg| arg == "--").unwrap_or(argv.len());
+    let mut parser = Parser::from_args(&argv[..end]);
+    loop {
+        let row = match parser.next().ok()?? {
+            Arg::Value(word) => return verb::find(word.to_str()?),
+            Arg::Short(short) => SETTINGS.iter().find(|row| row.short == Some(short)),
+            Arg::Long(long) => SETTINGS.iter().find(|row| row.flag == long),
+        };
+        if row.is_some_and(|row| row.kind != ValueKind::Switch) {
+            parser.value().ok()?;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -238,6 +259,20 @@ mod tests {
             let error = error(line);
             assert_eq!(error.message, message);
             assert_eq!(error.hints.first().map_or("", |hint| hint), hint, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_named_verb_is_found_in_a_wrong_line_and_not_among_values() {
+        for (line, verb) in [
+            ("exec --formt x", "exec"),
+            ("--clean exec", "exec"),
+            ("-p exec status", "status"),
+            ("-p exec", ""),
+            ("--pg-database exec --ttl 1m", ""),
+            ("-- exec", ""),
+        ] {
+            assert_eq!(named(&argv(line)).map_or("", |verb| verb.name), verb, "{line}");
         }
     }
 

@@ -6,7 +6,7 @@
 //! the static secret it was had with (another secret finds nothing here) and ends in a tag over
 //! all of it.
 //! Anything odd about it is a note and a miss, never an error: a cache must not stop a
-//! credential. A recent failure is remembered in the same file.
+//! credential. A recent failure is remembered beside it, in a file of the same kind.
 //!
 //! When an entry is fresh enough is decided in `freshness.rs`.
 
@@ -88,6 +88,9 @@ impl<'a> Cache<'a> {
 /// The end of a lock file's name.
 const LOCK: &str = ".lock";
 
+/// The end of the name of a remembered failure.
+const FAILURE: &str = ".failure";
+
 /// The place of one entry.
 pub struct Slot<'a> {
     cache: &'a Cache<'a>,
@@ -96,18 +99,9 @@ pub struct Slot<'a> {
     key: String,
 }
 
-/// What stands in a slot.
-#[derive(Debug, Default)]
-pub struct Seen {
-    /// The last token, perhaps dead.
-    pub token: Option<Token>,
-    /// The last failure, perhaps long ago.
-    pub failure: Option<Failure>,
-}
-
 /// A failure and when it was.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub struct PastFailure {
     /// When.
     pub at: Timestamp,
     /// What.
@@ -115,51 +109,66 @@ pub struct Failure {
 }
 
 impl Slot<'_> {
-    /// Reads the entry, without a lock.
-    pub fn look(&self) -> Seen {
-        let Some(folder) = self.cache.folder else { return Seen::default() };
-        let path = folder.join(&self.name);
-        let reason = match file::read_private(&path, MAX_ENTRY) {
-            Found::Nothing => return Seen::default(),
-            Found::Unsafe(reason) => reason,
-            Found::Content(content) => match self.parse(&content) {
-                Ok(seen) => return seen,
-                Err(reason) => reason,
-            },
-        };
-        self.cache.world.note(&format!("{} is not used: {reason}", path.display()));
-        Seen::default()
+    /// Reads the entry's token, perhaps a dead one, without a lock.
+    pub fn look(&self) -> Option<Token> {
+        let token = self.read(&self.name, |fields| fields.token())?;
+        if token.issued.since(self.cache.world.now()) > MAX_AHEAD {
+            self.complain(&self.name, "it was issued in the future");
+            return None;
+        }
+        Some(token)
     }
 
-    /// Writes the entry; where that is impossible, nothing is cached and nothing is said.
-    pub fn store(&self, seen: &Seen) {
-        let Some(folder) = self.cache.folder else { return };
-        let world = self.cache.world;
-        let (Ok(salt), Ok(random)) = (world.random::<12>(), world.random::<8>()) else { return };
-        let content = self.render(seen, &salt);
+    /// Reads what went wrong last, perhaps long ago.
+    pub fn failure(&self) -> Option<PastFailure> {
+        let failure = self.read(&self.failure_name(), |fields| fields.failure())?;
+        (failure.at <= self.cache.world.now()).then_some(failure)
+    }
+
+    /// Writes the token; where that is impossible, nothing is cached and nothing is said.
+    pub fn store(&self, token: &Token) {
+        let mut body = String::new();
+        let mut line = |name: &str, value: &dyn std::fmt::Display| {
+            let _ = writeln!(body, "{name} {value}");
+        };
+        line("issued", &token.issued.0);
+        if let Some(expires) = token.expires {
+            line("expires", &expires.0);
+        }
+        line("lifetime", &token.lifetime);
+        if let Some(subject) = &token.subject {
+            line("subject", subject);
+        }
+        line("text", &token.secret.expose());
         // The file's time is the entry's end, so that a sweep need not read entries.
-        let ends = seen.token.as_ref().and_then(|token| token.expires);
-        let ends = ends.unwrap_or_else(|| world.now());
-        if file::private_folder(folder).is_ok()
-            && file::replace(folder, &self.name, content.as_bytes(), ends, random).is_ok()
-        {
+        let ends = token.expires.unwrap_or_else(|| self.cache.world.now());
+        if self.write(&self.name, &body, ends) {
+            self.remove(&self.failure_name());
             self.sweep();
         }
+    }
+
+    /// Writes down what went wrong, in a file of its own: the failure of whoever has a wrong
+    /// secret must not cost others the token.
+    pub fn remember(&self, error: &Error) {
+        let Error { kind, message, because, hints, .. } = error;
+        let now = self.cache.world.now();
+        let words = serde_json::json!([*kind as u8, message, because, hints]);
+        let body = format!("failed {}\nfailure {words}\n", now.0);
+        self.write(&self.failure_name(), &body, now);
+    }
+
+    /// Removes the entry.
+    pub fn forget(&self) {
+        self.remove(&self.name);
     }
 
     /// Drops what this identity has beside this entry if it was of another subject: somebody
     /// else has logged in.
     pub fn drop_strangers(&self, subject: Option<&str>) {
-        let former = self.look().token.and_then(|token| token.subject);
+        let former = self.look().and_then(|token| token.subject);
         if former.is_some() && subject.is_some() && former.as_deref() != subject {
             self.cache.drop_all_but(self);
-        }
-    }
-
-    /// Removes the entry.
-    pub fn forget(&self) {
-        if let Some(folder) = self.cache.folder {
-            let _ = fs::remove_file(folder.join(&self.name));
         }
     }
 
@@ -170,37 +179,57 @@ impl Slot<'_> {
         file::lock_file(&folder.join(format!("{}{LOCK}", self.name))).ok()
     }
 
-    fn render(&self, seen: &Seen, salt: &Salt) -> String {
-        let mut text = format!("{MAGIC}\nkey {}\n", self.key);
-        let mut line = |name: &str, value: &dyn std::fmt::Display| {
-            let _ = writeln!(text, "{name} {value}");
-        };
-        if let Some(fingerprint) = self.fingerprint(salt) {
-            line("fingerprint", &fingerprint);
-        }
-        if let Some(token) = &seen.token {
-            line("issued", &token.issued.0);
-            if let Some(expires) = token.expires {
-                line("expires", &expires.0);
-            }
-            line("lifetime", &token.lifetime);
-            if let Some(subject) = &token.subject {
-                line("subject", subject);
-            }
-            line("text", &token.secret.expose());
-        }
-        if let Some(failure) = &seen.failure {
-            let Error { kind, message, because, hints } = &failure.error;
-            let words = serde_json::json!([*kind as u8, message, because, hints]);
-            line("failed", &failure.at.0);
-            line("failure", &words);
-        }
-        let tag = self.tag(salt, &text);
-        let _ = writeln!(text, "tag {} {tag}", hex(salt));
-        text
+    fn failure_name(&self) -> String {
+        [&self.name, FAILURE].concat()
     }
 
-    fn parse(&self, content: &[u8]) -> std::result::Result<Seen, &'static str> {
+    fn remove(&self, name: &str) {
+        if let Some(folder) = self.cache.folder {
+            let _ = fs::remove_file(folder.join(name));
+        }
+    }
+
+    fn complain(&self, name: &str, reason: &str) {
+        let path = self.cache.folder.unwrap_or(Path::new("")).join(name);
+        self.cache.world.note(&format!("{} is not used: {reason}", path.display()));
+    }
+
+    fn read<T>(&self, name: &str, take: impl FnOnce(&Fields<'_>) -> Option<T>) -> Option<T> {
+        let path = self.cache.folder?.join(name);
+        let reason = match file::read_private(&path, MAX_ENTRY) {
+            Found::Nothing => return None,
+            Found::Unsafe(reason) => reason,
+            Found::Content(content) => match self.parse(&content) {
+                Ok(fields) => return take(&fields?),
+                Err(reason) => reason,
+            },
+        };
+        self.complain(name, reason);
+        None
+    }
+
+    fn write(&self, name: &str, body: &str, ends: Timestamp) -> bool {
+        let Some(folder) = self.cache.folder else { return false };
+        let world = self.cache.world;
+        let (Ok(salt), Ok(random)) = (world.random::<12>(), world.random::<8>()) else {
+            return false;
+        };
+        let mut text = format!("{MAGIC}\nkey {}\n", self.key);
+        if let Some(fingerprint) = self.fingerprint(&salt) {
+            let _ = writeln!(text, "fingerprint {fingerprint}");
+        }
+        text.push_str(body);
+        let tag = self.checksum(&salt, &text);
+        let _ = writeln!(text, "tag {} {tag}", hex(&salt));
+        file::private_folder(folder).is_ok()
+            && file::replace(folder, name, text.as_bytes(), ends, random).is_ok()
+    }
+
+    /// The fields of an entry; none where it was had with another secret.
+    fn parse<'t>(
+        &self,
+        content: &'t [u8],
+    ) -> std::result::Result<Option<Fields<'t>>, &'static str> {
         const TORN: &str = "it is damaged";
         let text = std::str::from_utf8(content).map_err(|_| TORN)?;
         // The tag has one length, so it is found from the end.
@@ -211,7 +240,7 @@ impl Slot<'_> {
         if !body.starts_with(MAGIC) {
             return Err("another version wrote it");
         }
-        if tag != self.tag(&salt, body) {
+        if tag != self.checksum(&salt, body) {
             return Err(TORN);
         }
         let mut fields = Fields::default();
@@ -223,15 +252,8 @@ impl Slot<'_> {
             return Err("it is of another key");
         }
         // Not a fault: somebody else's credential, or a secret that was replaced.
-        if fields.fingerprint != self.fingerprint(&salt).as_deref() {
-            return Ok(Seen::default());
-        }
-        let token = fields.token();
-        let now = self.cache.world.now();
-        if token.as_ref().is_some_and(|token| token.issued.since(now) > MAX_AHEAD) {
-            return Err("it was issued in the future");
-        }
-        Ok(Seen { token, failure: fields.failure().filter(|failure| failure.at <= now) })
+        let ours = fields.fingerprint == self.fingerprint(&salt).as_deref();
+        Ok(ours.then_some(fields))
     }
 
     /// A salted hash of the static secret; it is never compared across salts.
@@ -243,9 +265,10 @@ impl Slot<'_> {
         Some(hex(&context.finish().as_ref()[..16]))
     }
 
-    /// A Poly1305 tag under the entry's key: SHA-256 over a token costs more instructions than
-    /// all else on the cached path where the processor has none for it.
-    fn tag(&self, salt: &Salt, text: &str) -> String {
+    /// Tells a damaged entry from a whole one, and one entry from another; it proves nothing
+    /// against whoever can write here (the file's owner and mode do). It is Poly1305, since
+    /// SHA-256 over a token would cost more instructions than the rest of a cached call.
+    fn checksum(&self, salt: &Salt, text: &str) -> String {
         let key = UnboundKey::new(&CHACHA20_POLY1305, self.digest.as_ref()).map(LessSafeKey::new);
         let nonce = Nonce::assume_unique_for_key(*salt);
         let tag = key.and_then(|key| {
@@ -281,7 +304,10 @@ fn is_ours(name: &str) -> bool {
         |text: &str, length| text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit());
     match name.strip_prefix('.') {
         Some(random) => hex(random, 16),
-        None => name.split_once('-').is_some_and(|(a, b)| hex(a, 32) && hex(b, 32)),
+        None => {
+            let name = name.strip_suffix(FAILURE).unwrap_or(name);
+            name.split_once('-').is_some_and(|(a, b)| hex(a, 32) && hex(b, 32))
+        }
     }
 }
 
@@ -350,7 +376,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn failure(&self) -> Option<Failure> {
+    fn failure(&self) -> Option<PastFailure> {
         let at = Timestamp(self.failed?.parse().ok()?);
         let words: serde_json::Value = serde_json::from_str(self.failure?).ok()?;
         let kind = Kind::from_code(words[0].as_u64()?.try_into().ok()?)?;
@@ -359,7 +385,8 @@ impl<'a> Fields<'a> {
             texts.filter_map(|text| text.as_str().map(str::to_owned)).collect()
         };
         let message = words[1].as_str()?.to_owned();
-        let error = Error { kind, message, because: list(&words[2]), hints: list(&words[3]) };
-        Some(Failure { at, error })
+        let (because, hints) = (list(&words[2]), list(&words[3]));
+        let error = Error { kind, message, because, hints, remembered: true, exit: None };
+        Some(PastFailure { at, error })
     }
 }

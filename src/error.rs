@@ -45,12 +45,18 @@ pub struct Error {
     pub because: Vec<String>,
     /// Commands or settings that mend it.
     pub hints: Vec<String>,
+    /// It comes from memory: nobody was asked this time.
+    pub remembered: bool,
+    /// The exit code, where it is not the kind's.
+    pub exit: Option<u8>,
 }
 
 impl Error {
     /// A failure of this kind; the constructors below are shorter.
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into(), because: Vec::new(), hints: Vec::new() }
+        let (because, hints) = (Vec::new(), Vec::new());
+        let message = message.into();
+        Error { kind, message, because, hints, remembered: false, exit: None }
     }
 
     /// Exit code 1.
@@ -89,6 +95,25 @@ impl Error {
         self.hints.push(hint.to_string());
         self
     }
+
+    /// Ends the process with this code instead of the kind's.
+    pub fn exit(mut self, code: u8) -> Error {
+        self.exit = Some(code);
+        self
+    }
+
+    /// The same with every occurrence of a secret blotted out: servers echo what they are sent.
+    pub fn without(mut self, secret: &str) -> Error {
+        /// A shorter one would blot out innocent words.
+        const LEAST: usize = 8;
+        if secret.len() >= LEAST {
+            let texts = self.because.iter_mut().chain(&mut self.hints).chain([&mut self.message]);
+            for text in texts.filter(|text| text.contains(secret)) {
+                *text = text.replace(secret, BLOT);
+            }
+        }
+        self
+    }
 }
 
 impl fmt::Display for Error {
@@ -97,17 +122,56 @@ impl fmt::Display for Error {
     }
 }
 
-/// Somebody else's words, fit for one line of ours: no control characters, and bounded.
+/// What stands in the place of a secret.
+const BLOT: &str = "***";
+
+/// Somebody else's words, fit for one line of ours: no control characters, bounded, and with
+/// everything blotted out that looks like a secret.
 pub fn clean(words: &str) -> String {
     const MOST: usize = 300;
     let plain = words.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut line: String = plain.skip_while(|c| c.is_whitespace()).take(MOST + 1).collect();
+    let plain: String = plain.skip_while(|c| c.is_whitespace()).take(4 * MOST).collect();
+    let mut line = String::with_capacity(plain.len());
+    let mut scheme = false;
+    for word in plain.split_inclusive(char::is_whitespace) {
+        line.push_str(&masked(word, scheme));
+        let word = word.trim_end().to_ascii_lowercase();
+        scheme = word.ends_with("bearer") || word.ends_with("basic");
+    }
     line.truncate(line.trim_end().len());
-    if line.chars().count() > MOST {
-        line.pop();
+    if let Some((end, _)) = line.char_indices().nth(MOST) {
+        line.truncate(end);
         line.push('…');
     }
     line
+}
+
+/// A word without JWTs, Databricks' tokens and secrets, what follows an auth scheme, and the
+/// user information of a URL.
+fn masked(word: &str, after_scheme: bool) -> String {
+    /// Beginnings of JWTs, personal access tokens and service principals' secrets.
+    const BEGINNINGS: [&str; 3] = ["eyJ", "dapi", "dose"];
+    const LEAST: usize = 12;
+    let mut word = word.to_owned();
+    if let Some(at) = word.find('@') {
+        let start = word[..at].find("://").map_or(0, |scheme| scheme + 3);
+        if word[start..at].contains(':') {
+            word.replace_range(start..at, BLOT);
+        }
+    }
+    let in_token = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);
+    let parts = word.split_inclusive(|c| !in_token(c));
+    let hide = |part: &str| {
+        let token = part.trim_end_matches(|c| !in_token(c));
+        let known = BEGINNINGS.iter().find_map(|beginning| token.find(beginning));
+        match known.or((after_scheme && !token.is_empty()).then_some(0)) {
+            Some(at) if token.len() - at >= LEAST || after_scheme => {
+                [&part[..at], BLOT, &part[token.len()..]].concat()
+            }
+            _ => part.to_owned(),
+        }
+    };
+    parts.map(hide).collect()
 }
 
 /// The name that differs least, unless it differs too much to be meant.
@@ -138,9 +202,30 @@ mod tests {
     #[test]
     fn foreign_words_lose_control_characters_and_length() {
         assert_eq!(clean(" a\r\nb\u{1b}[31m "), "a  b [31m");
-        let long = clean(&"x".repeat(5000));
+        let long = clean(&"x ".repeat(5000));
         assert_eq!(long.chars().count(), 301);
         assert!(long.ends_with('…'));
+    }
+
+    #[test]
+    fn foreign_words_lose_what_looks_like_a_secret() {
+        for (words, expected) in [
+            ("bad token eyJhbGciOi.eyJzdWIi.c2ln!", "bad token ***!"),
+            ("header 'Bearer abc' and Basic YTpi=", "header 'Bearer ***' and Basic ***"),
+            ("{\"t\":\"dapi0123456789abcdef\"}", "{\"t\":\"***\"}"),
+            ("secret=dose0123456789abcdef.", "secret=***"),
+            ("postgresql://me:hunter2@h/db", "postgresql://***@h/db"),
+            ("me:hunter2@h", "***@h"),
+            ("ada@example.com has no dapi", "ada@example.com has no dapi"),
+        ] {
+            assert_eq!(
+                clean(words).trim_end_matches('.'),
+                expected.trim_end_matches('.'),
+                "{words}"
+            );
+        }
+        let error = Error::denied("no a-secret").because("a-secret!").without("a-secret");
+        assert_eq!((error.message.as_str(), error.because[0].as_str()), ("no ***", "***!"));
     }
 
     #[test]

@@ -109,6 +109,14 @@ fn write_new(path: &Path, content: &[u8], modified: Timestamp) -> io::Result<()>
     Ok(())
 }
 
+/// A private file that is gone from its folder at once.
+#[cfg(not(target_os = "linux"))]
+pub fn nameless(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    fs::remove_file(path)?;
+    Ok(file)
+}
+
 /// A lock file, open; nobody holds it yet.
 pub type Lock = fd_lock::RwLock<File>;
 

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use crate::cache::{Failure, Seen, Slot};
+use crate::cache::{PastFailure, Slot};
 use crate::error::{Error, Kind, Result};
 use crate::file::Held;
 use crate::secret::Secret;
@@ -27,10 +27,10 @@ const LEAST: i64 = MINUTE;
 /// A refresh that nobody needs yet may hold its caller up this long.
 const SOFT_WAIT: Duration = Duration::from_secs(2);
 
-/// A "no" is remembered this long: clients call a failing helper many times a second.
+/// A "no" (exit code 3 or 4) is remembered this long: clients call a failing helper many times a second.
 const REFUSAL: i64 = 3 * SECOND;
 
-/// After trouble, refreshes that nobody needs yet are left alone this long.
+/// After any other failure, refreshes that nobody needs yet are left alone this long.
 const TROUBLE: i64 = 30 * SECOND;
 
 /// When an entry is fresh.
@@ -115,6 +115,8 @@ pub struct Rules<'a> {
     pub refresh: bool,
     /// Nobody may be asked.
     pub offline: bool,
+    /// Whoever is logged in can change beneath us.
+    pub switches: bool,
 }
 
 impl Rules<'_> {
@@ -127,11 +129,11 @@ impl Rules<'_> {
         fetch: &Fetch<'_>,
     ) -> Result<Token> {
         let seen = slot.look();
-        let band = seen.token.as_ref().map_or(Band::Hard, |token| self.band(&freshness, token));
+        let band = seen.as_ref().map_or(Band::Hard, |token| self.band(&freshness, token));
         match (band, seen) {
-            (Band::Fresh, Seen { token: Some(token), .. }) => Ok(token),
-            (Band::Soft, Seen { token: Some(token), failure }) => {
-                Ok(self.refresh_early(slot, token, failure, &freshness, deadline, fetch))
+            (Band::Fresh, Some(token)) => Ok(token),
+            (Band::Soft, Some(token)) => {
+                self.refresh_early(slot, token, &freshness, deadline, fetch)
             }
             (_, seen) => self.fetch_now(slot, seen, &freshness, deadline, fetch),
         }
@@ -141,8 +143,8 @@ impl Rules<'_> {
         freshness.band(token, self.world.now(), self.began, self.refresh)
     }
 
-    fn fresh<'s>(&self, seen: &'s Seen, freshness: &Freshness<'_>) -> Option<&'s Token> {
-        seen.token.as_ref().filter(|token| self.band(freshness, token) == Band::Fresh)
+    fn is_fresh(&self, token: &Token, freshness: &Freshness<'_>) -> bool {
+        self.band(freshness, token) == Band::Fresh
     }
 
     /// Soft to hard: nobody has to wait, so only the first one tries.
@@ -150,26 +152,30 @@ impl Rules<'_> {
         &self,
         slot: &Slot<'_>,
         old: Token,
-        failure: Option<Failure>,
         freshness: &Freshness<'_>,
         deadline: Deadline,
         fetch: &Fetch<'_>,
-    ) -> Token {
-        if self.offline || self.leaves_alone(failure.as_ref()) {
-            return old;
+    ) -> Result<Token> {
+        if self.offline || self.leaves_alone(slot.failure()) {
+            return Ok(old);
         }
-        let Some(mut lock) = slot.lock_file() else { return old };
-        let Ok(Some(held)) = Held::take(&mut lock) else { return old };
-        let seen = slot.look();
-        if let Some(token) = self.fresh(&seen, freshness) {
-            return token.clone();
+        let Some(mut lock) = slot.lock_file() else { return Ok(old) };
+        let Ok(Some(held)) = Held::take(&mut lock) else { return Ok(old) };
+        if let Some(token) = slot.look().filter(|token| self.is_fresh(token, freshness)) {
+            return Ok(token);
+        }
+        if self.leaves_alone(slot.failure()) {
+            return Ok(old);
         }
         match fetch(deadline.at_most(SOFT_WAIT), Some(&held)) {
-            Ok(token) => keep(slot, token),
+            Ok(token) => Ok(keep(slot, token)),
             Err(error) => {
+                remember(slot, &error);
+                if self.was_dropped(slot) {
+                    return Err(error);
+                }
                 self.world.note(&format!("the cached one is used, since {error}"));
-                self.remember(slot, seen, error);
-                old
+                Ok(old)
             }
         }
     }
@@ -178,18 +184,18 @@ impl Rules<'_> {
     fn fetch_now(
         &self,
         slot: &Slot<'_>,
-        mut seen: Seen,
+        mut seen: Option<Token>,
         freshness: &Freshness<'_>,
         deadline: Deadline,
         fetch: &Fetch<'_>,
     ) -> Result<Token> {
         if self.offline {
-            return self.stand_in(seen.token, freshness, offline());
+            return self.stand_in(seen, freshness, offline());
         }
         let mut lock = slot.lock_file();
         let mut pause = Duration::from_millis(2);
         let held = loop {
-            if let Some(refusal) = self.refusal(seen.failure.as_ref()) {
+            if let Some(refusal) = self.refusal(slot.failure()) {
                 return Err(refusal);
             }
             // Without a lock file there is no cache either, so each fetches for itself.
@@ -200,8 +206,8 @@ impl Rules<'_> {
             };
             // It may have been stored between the look and the lock.
             seen = slot.look();
-            if let Some(token) = self.fresh(&seen, freshness) {
-                return Ok(token.clone());
+            if let Some(token) = seen.take_if(|token| self.is_fresh(token, freshness)) {
+                return Ok(token);
             }
             if held.is_some() {
                 break held;
@@ -209,22 +215,28 @@ impl Rules<'_> {
             if deadline.passed() {
                 let waiting = Error::unavailable("another lakebase-token is still fetching it")
                     .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT");
-                return self.stand_in(seen.token, freshness, waiting);
+                return self.stand_in(seen, freshness, waiting);
             }
             self.world.sleep(self.world.jittered(pause), deadline);
             pause = (pause * 2).min(Duration::from_millis(50));
         };
-        if let Some(refusal) = self.refusal(seen.failure.as_ref()) {
+        if let Some(refusal) = self.refusal(slot.failure()) {
             return Err(refusal);
         }
         match fetch(deadline, held.as_ref()) {
             Ok(token) => Ok(keep(slot, token)),
             Err(error) => {
-                let old = seen.token.clone();
-                self.remember(slot, seen, error.clone());
+                remember(slot, &error);
+                let old = seen.filter(|_| !self.was_dropped(slot));
                 self.stand_in(old, freshness, error)
             }
         }
+    }
+
+    /// Whether the entry went while its successor was being fetched: somebody else has logged
+    /// in, so the former one's token must not stand in.
+    fn was_dropped(&self, slot: &Slot<'_>) -> bool {
+        self.switches && slot.look().is_none()
     }
 
     /// The old one for a passing reason, with a note; else the error.
@@ -243,32 +255,36 @@ impl Rules<'_> {
         }
     }
 
-    fn remember(&self, slot: &Slot<'_>, seen: Seen, error: Error) {
-        if matches!(error.kind, Kind::Login | Kind::Denied | Kind::Unavailable) {
-            let failure = Some(Failure { at: self.world.now(), error });
-            slot.store(&Seen { token: seen.token, failure });
-        }
-    }
-
     /// A "no" that still counts; under `--refresh` only one that came after this call began.
-    fn refusal(&self, failure: Option<&Failure>) -> Option<Error> {
-        let Failure { at, error } = failure?;
-        let counts = matches!(error.kind, Kind::Login | Kind::Denied)
-            && self.world.now().since(*at) < REFUSAL
-            && (!self.refresh || *at > self.began);
-        counts.then(|| error.clone())
+    fn refusal(&self, failure: Option<PastFailure>) -> Option<Error> {
+        let PastFailure { at, error } = failure?;
+        let counts = is_refusal(&error)
+            && self.world.now().since(at) < REFUSAL
+            && (!self.refresh || at > self.began);
+        counts.then_some(error)
     }
 
     /// Whether the last try failed so shortly ago that nobody need try early again.
-    fn leaves_alone(&self, failure: Option<&Failure>) -> bool {
-        let age = failure.map(|failure| self.world.now().since(failure.at));
-        self.refusal(failure).is_some() || age.is_some_and(|age| age < TROUBLE)
+    fn leaves_alone(&self, failure: Option<PastFailure>) -> bool {
+        let Some(PastFailure { at, error }) = failure else { return false };
+        self.world.now().since(at) < if is_refusal(&error) { REFUSAL } else { TROUBLE }
     }
 }
 
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind, Kind::Login | Kind::Denied)
+}
+
 fn keep(slot: &Slot<'_>, token: Token) -> Token {
-    slot.store(&Seen { token: Some(token.clone()), failure: None });
+    slot.store(&token);
     token
+}
+
+/// Writes a failure down, unless it is one that was written down before.
+fn remember(slot: &Slot<'_>, error: &Error) {
+    if !error.remembered {
+        slot.remember(error);
+    }
 }
 
 /// What `--offline` leads to where the cache has nothing.

@@ -2,14 +2,14 @@
 //!
 //! A database credential is minted with a workspace token, and both come from the cache while
 //! they are fresh (`freshness.rs`). What has to be found out on the way (which endpoint, which
-//! host, which role) is believed for a day. Locks are taken from the database entry to the
-//! workspace entry, never the other way.
+//! host, which role) is believed for a day. Locks are taken in one order: database entry, found
+//! things, workspace entry, token endpoint.
 
-use crate::api::{self, Api, Outcome};
+use crate::api::{Api, CallError, Outcome};
 use crate::cache::{Cache, Slot};
 use crate::error::{Error, Result};
 use crate::file::Held;
-use crate::freshness::{Freshness, Rules, offline};
+use crate::freshness::{Fetch, Freshness, Rules, offline};
 use crate::http::Client;
 use crate::lakebase::{self, Database, Target};
 use crate::plan::Plan;
@@ -42,7 +42,7 @@ impl<'a> Session<'a> {
     pub fn new(plan: &'a Plan, world: &'a World) -> Session<'a> {
         let source = plan.source;
         let text = |id| plan.settings.text(id).unwrap_or_default();
-        let identity = (source.identity)(&plan.settings);
+        let identity = (source.identity)(&plan.settings, world);
         let parts = [
             plan.url(),
             plan.workspace_id().unwrap_or_default(),
@@ -50,6 +50,7 @@ impl<'a> Session<'a> {
             source.name,
             &identity,
             text(Id::Scopes),
+            text(Id::DiscoveryUrl),
         ];
         let secret = source.secret.and_then(|id| plan.settings.secret(id));
         Session {
@@ -59,6 +60,7 @@ impl<'a> Session<'a> {
                 began: world.now(),
                 refresh: plan.refresh,
                 offline: plan.offline,
+                switches: source.switches,
             },
             client: Client::new(world, source.name),
             cache: Cache::new(world, plan.cache.as_deref(), &parts, secret),
@@ -68,17 +70,20 @@ impl<'a> Session<'a> {
     /// The credential, with what is wanted beside it.
     pub fn credential(&self, wants: Wants, deadline: Deadline) -> Result<Credential> {
         let plan = self.plan;
-        let token = match plan.purpose {
+        let mut token = match plan.purpose {
             Purpose::Database => self.database_credential(deadline)?,
             Purpose::Workspace => self.workspace_token(self.printed(), deadline)?,
         };
-        let (user, host) = match plan.purpose {
-            Purpose::Database => (
-                wants.user.then(|| self.user_name(deadline)).transpose()?,
-                wants.host.then(|| self.host(deadline)).transpose()?,
-            ),
-            Purpose::Workspace => (None, None),
-        };
+        let (mut user, mut host) = (None, None);
+        if plan.purpose == Purpose::Database {
+            user = wants.user.then(|| self.user_name(deadline)).transpose()?;
+            host = wants.host.then(|| self.host(deadline)).transpose()?;
+            // Asking for them may have shown that somebody else has logged in meanwhile.
+            if self.is_of_another(&token) {
+                token = self.database_credential(deadline)?;
+                user = wants.user.then(|| self.user_name(deadline)).transpose()?;
+            }
+        }
         Ok(Credential {
             purpose: plan.purpose,
             token,
@@ -94,14 +99,20 @@ impl<'a> Session<'a> {
 
     /// What is cached, without asking anybody: the credential and the workspace token.
     pub fn peek(&self) -> [(Purpose, Option<Token>); 2] {
-        let database = self.database_slot().look().token;
-        [(Purpose::Database, database), (Purpose::Workspace, self.workspace_slot().look().token)]
+        let database = self.database_slot().look();
+        [(Purpose::Database, database), (Purpose::Workspace, self.workspace_slot().look())]
     }
 
-    /// The entries' answers to what was found, without asking anybody: database and role.
+    /// The last failure of each, without asking anybody.
+    pub fn peek_failures(&self) -> impl Iterator<Item = Error> {
+        let slots = [self.workspace_slot(), self.database_slot()];
+        slots.into_iter().filter_map(|slot| slot.failure().map(|failure| failure.error))
+    }
+
+    /// What was looked up and is still believed, without asking anybody: database and role.
     pub fn peek_found(&self) -> (Option<Database>, Option<String>) {
         let look = |what: &str| {
-            let token = self.cache.slot(&["found", what]).look().token?;
+            let token = self.cache.slot(&["found", what]).look()?;
             (token.left(self.rules.world.now()) > 0).then(|| token.secret.expose().to_owned())
         };
         let known = [self.location_key(), self.target_key()].iter().find_map(|key| look(key));
@@ -137,20 +148,38 @@ impl<'a> Session<'a> {
     fn database_credential(&self, deadline: Deadline) -> Result<Token> {
         let fetch = |deadline, _: Option<&Held<'_>>| self.mint(deadline);
         let slot = self.database_slot();
-        let token = self.rules.cached(&slot, self.printed(), deadline, &fetch)?;
-        if self.plan.source.switches && token.issued >= self.rules.began {
-            self.drop_if_switched(&slot, &token);
+        let token = self.cached(&slot, self.printed(), deadline, &fetch)?;
+        // The former one's entries may have been dropped just before this one was stored.
+        if token.issued >= self.rules.began && self.is_of_another(&token) {
+            slot.forget();
         }
         Ok(token)
     }
 
-    /// Somebody else may have logged in while this credential was being minted, and dropped the
-    /// former one's entries before this one was stored.
-    fn drop_if_switched(&self, slot: &Slot<'_>, token: &Token) {
-        let now = self.workspace_slot().look().token.and_then(|token| token.subject);
-        if now.is_some() && token.subject.is_some() && now != token.subject {
-            slot.forget();
+    /// Whether the last workspace token is of somebody else than this credential.
+    fn is_of_another(&self, token: &Token) -> bool {
+        if !self.plan.source.switches || token.subject.is_none() {
+            return false;
         }
+        let now = self.workspace_slot().look().and_then(|token| token.subject);
+        now.is_some() && now != token.subject
+    }
+
+    /// The table of freshness, and no secret of ours in what goes wrong.
+    fn cached(
+        &self,
+        slot: &Slot<'_>,
+        freshness: Freshness<'_>,
+        deadline: Deadline,
+        fetch: &Fetch<'_>,
+    ) -> Result<Token> {
+        let fetch = |deadline, held: Option<&Held<'_>>| {
+            let secrets = self.plan.settings.secrets();
+            fetch(deadline, held).map_err(|error| {
+                secrets.fold(error, |error, secret| error.without(secret.expose()))
+            })
+        };
+        self.rules.cached(slot, freshness, deadline, &fetch)
     }
 
     fn workspace_token(&self, freshness: Freshness<'_>, deadline: Deadline) -> Result<Token> {
@@ -180,7 +209,7 @@ impl<'a> Session<'a> {
             // A configured token: it costs nothing, and a copy of it would only be one more.
             return ask(deadline, None);
         }
-        self.rules.cached(&slot, freshness, deadline, &ask)
+        self.cached(&slot, freshness, deadline, &ask)
     }
 
     fn mint(&self, deadline: Deadline) -> Result<Token> {
@@ -195,7 +224,7 @@ impl<'a> Session<'a> {
             })
         };
         match mint(&database) {
-            Err(api::Failure::Refused(no)) if no.status == 404 && !named => {
+            Err(CallError::Refused(no)) if no.status == 404 && !named => {
                 // What was found a while ago is gone: look again, once.
                 self.cache.slot(&["found", &self.target_key()]).forget();
                 let again = self.database(deadline)?;
@@ -206,7 +235,18 @@ impl<'a> Session<'a> {
             }
             outcome => outcome,
         }
-        .map_err(api::Failure::into_error)
+        .map_err(|failure| self.blamed(failure).into_error())
+    }
+
+    /// What was not found, with where its name came from.
+    fn blamed(&self, failure: CallError) -> CallError {
+        match (failure, &self.plan.target_origin) {
+            (CallError::Refused(no), Some(origin)) if no.status == 404 => {
+                let words = format!("{} comes from {origin}", self.plan.target.name());
+                CallError::Other(no.into_error().because(words))
+            }
+            (failure, _) => failure,
+        }
     }
 
     /// What the target names.
@@ -217,8 +257,10 @@ impl<'a> Session<'a> {
         if let Target::Instance(name) = &self.plan.target {
             return Ok(Database::Instance { name: name.clone(), host: None });
         }
+        let origin = self.plan.target_origin.as_deref().unwrap_or("nothing");
         self.found_database(&self.target_key(), deadline, &|deadline| {
-            self.with_bearer(deadline, |api| lakebase::find(api, &self.plan.target))
+            self.with_bearer(deadline, |api| lakebase::find(api, &self.plan.target, origin))
+                .map_err(|failure| self.blamed(failure))
         })
     }
 
@@ -244,7 +286,7 @@ impl<'a> Session<'a> {
         find: &dyn Fn(Deadline) -> Outcome<Database>,
     ) -> Result<Database> {
         let line = self.found(what, deadline, &|deadline| {
-            Ok(find(deadline).map_err(api::Failure::into_error)?.to_line())
+            Ok(find(deadline).map_err(CallError::into_error)?.to_line())
         })?;
         Database::from_line(&line).ok_or_else(|| Error::failed("the cache holds no database"))
     }
@@ -255,7 +297,7 @@ impl<'a> Session<'a> {
             return Ok(user.to_owned());
         }
         self.found(ROLE, deadline, &|deadline| {
-            self.with_bearer(deadline, lakebase::user_name).map_err(api::Failure::into_error)
+            self.with_bearer(deadline, lakebase::user_name).map_err(CallError::into_error)
         })
     }
 
@@ -273,8 +315,7 @@ impl<'a> Session<'a> {
             Ok(Token { secret, issued, expires, lifetime: DAY, subject: None })
         };
         let slot = self.cache.slot(&["found", what]);
-        let token =
-            self.rules.cached(&slot, Freshness::Used { refused: None }, deadline, &fetch)?;
+        let token = self.cached(&slot, Freshness::Used { refused: None }, deadline, &fetch)?;
         Ok(token.secret.expose().to_owned())
     }
 
@@ -285,7 +326,7 @@ impl<'a> Session<'a> {
         ask: impl Fn(&Api<'_>) -> Outcome<T>,
     ) -> Outcome<T> {
         if self.plan.offline {
-            return Err(api::Failure::Other(offline()));
+            return Err(CallError::Other(offline()));
         }
         let api = |token: &Token| {
             ask(&Api {
@@ -299,11 +340,11 @@ impl<'a> Session<'a> {
         };
         let token = self.workspace_token(Freshness::Used { refused: None }, deadline)?;
         match api(&token) {
-            Err(api::Failure::Refused(no)) if no.is_about_token() => {
+            Err(CallError::Refused(no)) if no.is_about_token() => {
                 let source = self.plan.source;
                 if !source.renews {
                     let origin = source.secret.map(|id| self.plan.settings.origin(id));
-                    return Err(api::Failure::Other(no.into_error().hint(format!(
+                    return Err(CallError::Other(no.into_error().hint(format!(
                         "a new personal access token in {}",
                         origin.unwrap_or_default()
                     ))));

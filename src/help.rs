@@ -29,7 +29,7 @@ pub fn program() -> String {
          \x20 lakebase-token status                  what is configured, and where\n\n\
          `lakebase-token VERB --help` lists a verb's flags.\n\n",
     );
-    text.push_str(EXIT_CODES);
+    let _ = writeln!(text, "{}", VERBS[0].codes);
     text
 }
 
@@ -50,7 +50,7 @@ pub fn verb(verb: &Verb) -> String {
     text.push_str("\nworkspace, database, freshness:\n");
     flags(&mut text, COMMON);
     text.push_str(
-        "  -h, --help                 this text\n  -V, --version              the version\n",
+        "  -h, --help                       this text\n  -V, --version                    the version\n",
     );
     if verb.name == "get" {
         text.push_str("\nformats:\n");
@@ -63,19 +63,14 @@ pub fn verb(verb: &Verb) -> String {
     for row in SETTINGS.iter().filter(|row| verb.takes(row.id) && !row.env.is_empty()) {
         let _ = writeln!(text, "  --{:<16} {}", row.flag, row.env.join(", "));
     }
-    text.push_str(
-        "  everything of Databricks unified authentication (DATABRICKS_CLIENT_ID, …)\n\n",
-    );
-    text.push_str(EXIT_CODES);
+    text.push_str("  all of Databricks unified authentication (DATABRICKS_CLIENT_ID, …)\n\n");
+    let _ = writeln!(text, "{}", verb.codes);
     text
 }
 
-const EXIT_CODES: &str = "exit codes: 0 printed, 1 broken, 2 usage or configuration, 3 log in first, 4 refused,\n\
-                          5 not available now\n";
-
 fn flags(text: &mut String, ids: &[Id]) {
     for row in ids.iter().map(|id| &SETTINGS[*id as usize]) {
-        let _ = writeln!(text, "  {:<26} {}", left(row), row.about);
+        let _ = writeln!(text, "  {:<32} {}", left(row), row.about);
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{
@@ -36,8 +37,8 @@ const TRIES: u32 = 3;
 /// The pause before the second try; it doubles.
 const BACKOFF: Duration = Duration::from_millis(250);
 
-/// A request. All of ours may be repeated: minting twice gives two good tokens.
-#[derive(Debug)]
+/// A request. All of ours may be repeated: minting twice gives two good tokens. It holds
+/// secrets, so it cannot be printed.
 pub struct Request<'a> {
     /// `GET` or `POST`.
     pub method: &'static str,
@@ -49,8 +50,8 @@ pub struct Request<'a> {
     pub body: Option<(&'static str, String)>,
 }
 
-/// An answer with a status that is neither a redirect nor passing trouble.
-#[derive(Debug)]
+/// An answer with a status that is neither a redirect nor passing trouble. It may hold a token,
+/// so it cannot be printed.
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
@@ -64,7 +65,7 @@ pub struct Answer {
 
 impl Answer {
     /// The body as JSON, or why it is none.
-    pub fn json(&self, what: &str) -> Result<serde_json::Value> {
+    pub fn json(&self, what: &str) -> Result<Value> {
         let host = &self.host;
         if self.is_html() {
             return Err(Error::failed(format!(
@@ -79,15 +80,43 @@ impl Answer {
         })
     }
 
+    /// The error code and message, in each shape that Databricks is known to answer with
+    /// (databricks-sdk-go `apierr`): JSON of several API generations, `CODE: message`, HTML.
+    pub fn said(&self) -> (String, String) {
+        let first = |body: &Value, names: &[&str]| {
+            let texts = names.iter().map(|name| match &body[*name] {
+                Value::String(text) => clean(text),
+                Value::Number(number) => number.to_string(),
+                _ => String::new(),
+            });
+            texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
+        };
+        match serde_json::from_slice::<Value>(&self.body) {
+            Ok(body) if body.is_object() => (
+                first(&body, &["error_code", "errorCode", "error", "scimType"]),
+                first(&body, &["message", "error_description", "errorSummary", "detail", "error"]),
+            ),
+            _ => {
+                let words = clean(&self.words());
+                let is_code =
+                    |code: &str| code.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+                match words.split_once(": ") {
+                    Some((code, rest)) if is_code(code) => (code.to_owned(), rest.to_owned()),
+                    _ => (String::new(), words),
+                }
+            }
+        }
+    }
+
     /// Whether this is a page for people.
-    pub fn is_html(&self) -> bool {
+    fn is_html(&self) -> bool {
         let start = self.body.trim_ascii_start();
         self.content_type.contains("text/html") || start.starts_with(b"<")
     }
 
     /// What the page or text says, without its markup. Old deployments put the message into
     /// `<pre>`; of other pages the title is the best there is.
-    pub fn words(&self) -> String {
+    fn words(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
         for (open, close) in [("<pre>", "</pre>"), ("<title>", "</title>")] {
             let inner = text.split_once(open).and_then(|(_, rest)| rest.split_once(close));
@@ -102,36 +131,33 @@ impl Answer {
 /// Sends requests over one kept connection.
 pub struct Client<'a> {
     world: &'a World,
-    user_agent: String,
+    auth_type: &'static str,
     // Made by the first request: the cached path reads no certificates.
     agent: OnceCell<Agent>,
 }
 
 impl<'a> Client<'a> {
     /// A client that names the auth type it works for.
-    pub fn new(world: &'a World, auth_type: &str) -> Client<'a> {
-        let user_agent = format!(
-            "lakebase-token/{} os/{} auth/{auth_type}",
-            env!("CARGO_PKG_VERSION"),
-            std::env::consts::OS
-        );
-        Client { world, user_agent, agent: OnceCell::new() }
+    pub fn new(world: &'a World, auth_type: &'static str) -> Client<'a> {
+        Client { world, auth_type, agent: OnceCell::new() }
     }
 
     /// Sends a request until an answer stands, three times at most.
     pub fn send(&self, request: &Request<'_>, deadline: Deadline) -> Result<Answer> {
         let uri = check_url(request.url)?;
         let host = uri.authority().map_or("", |authority| authority.as_str());
-        let mut pause = BACKOFF;
+        let mut backoff = BACKOFF;
         let mut tries = 1;
         loop {
+            let mut asked = Duration::ZERO;
             let trouble = match self.send_once(request, &uri, deadline) {
                 Ok((answer, _)) if !passing(answer.status) => return Ok(answer),
                 Ok((answer, wait)) => {
-                    pause = pause.max(wait);
-                    let status = answer.status;
+                    asked = wait;
+                    let (status, (code, message)) = (answer.status, answer.said());
+                    let words = [code, message].join(" ");
                     Error::unavailable(format!("{host} is not available: HTTP status {status}"))
-                        .because(clean(&answer.words()))
+                        .because(words.trim())
                 }
                 Err(Trouble::Final(error)) => return Err(error),
                 Err(Trouble::Passing(error)) => error,
@@ -139,17 +165,18 @@ impl<'a> Client<'a> {
             if tries == TRIES {
                 return Err(trouble);
             }
+            // `Retry-After` is a least, so the jitter comes on top.
+            let pause = backoff.max(asked) + self.world.jittered(BACKOFF / 2);
             if pause >= deadline.left() {
-                let asked = show_duration(pause);
-                return Err(if pause > BACKOFF * 4 {
-                    trouble.because(format!("it asks to wait {asked}, longer than --timeout"))
-                } else {
-                    trouble
+                let asked = (!asked.is_zero()).then(|| show_duration(asked));
+                return Err(match asked {
+                    Some(asked) => trouble
+                        .because(format!("it asks to wait {asked}, longer than --timeout allows")),
+                    None => trouble,
                 });
             }
-            // `Retry-After` is a least, so the jitter comes on top.
-            self.world.sleep(pause + self.world.jittered(BACKOFF / 2), deadline);
-            pause *= 2;
+            self.world.sleep(pause, deadline);
+            backoff *= 2;
             tries += 1;
         }
     }
@@ -169,39 +196,52 @@ impl<'a> Client<'a> {
         let body = match &request.body {
             Some((content_type, body)) => {
                 builder = builder.header("Content-Type", *content_type);
-                body.as_bytes()
+                body.clone().into_bytes()
             }
-            None => b"",
+            None => Vec::new(),
         };
         let request = builder.body(body).map_err(|_| {
             Trouble::Final(Error::usage("a setting holds characters that no HTTP header can carry"))
         })?;
-        let request = agent
-            .configure_request(request)
-            .timeout_global(Some(deadline.left().max(Duration::from_millis(1))))
-            .proxy(self.proxy(uri)?)
-            .build();
-        let blame = |error| trouble(error, &host, deadline);
-        let mut response = agent.run(request).map_err(blame)?;
-        let header = |name: &str| {
-            let value = response.headers().get(name).and_then(|value| value.to_str().ok());
-            value.unwrap_or_default().to_owned()
+        let proxy = self.proxy(uri)?;
+        let via = proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
+        let exchange = move || {
+            let left = deadline.left().max(Duration::from_millis(1));
+            let request = agent.configure_request(request).timeout_global(Some(left)).proxy(proxy);
+            let mut response = agent.run(request.build())?;
+            // A redirect is refused, whatever comes with it.
+            let limit = if response.status().is_redirection() { 0 } else { MAX_BODY };
+            let body = response.body_mut().with_config().limit(limit).read_to_vec();
+            let body = if limit == 0 { Vec::new() } else { body? };
+            Ok((response.status().as_u16(), response.headers().clone(), body))
         };
-        let status = response.status().as_u16();
-        let (content_type, location) = (header("content-type"), header("location"));
+        let exchanged = match via {
+            None => exchange(),
+            // ureq gives each read of a proxy's greeting the whole time again, so a dripping one
+            // would never end; a thread can be left behind.
+            Some(_) => {
+                let (send, receive) = std::sync::mpsc::channel();
+                std::thread::spawn(move || drop(send.send(exchange())));
+                let late = |_| Err(ureq::Error::Timeout(ureq::Timeout::Global));
+                receive.recv_timeout(deadline.left()).unwrap_or_else(late)
+            }
+        };
+        let (status, headers, body) =
+            exchanged.map_err(|error| trouble(error, &host, via.as_deref(), deadline))?;
+        let header = |name: &str| {
+            headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+        };
+        if (300..400).contains(&status) {
+            return Err(Trouble::Final(redirect(&host, status, &header("location"))));
+        }
         // The platform sends seconds; the date form of RFC 9110 is not worth a parser here.
         let wait = Duration::from_secs(header("retry-after").trim().parse().unwrap_or(0));
-        let body =
-            response.body_mut().with_config().limit(MAX_BODY).read_to_vec().map_err(blame)?;
-        if (300..400).contains(&status) {
-            return Err(Trouble::Final(redirect(&host, status, &location)));
-        }
-        Ok((Answer { status, content_type, body, host }, wait))
+        Ok((Answer { status, content_type: header("content-type"), body, host }, wait))
     }
 
-    fn agent(&self, uri: &http::Uri) -> std::result::Result<&Agent, Trouble> {
+    fn agent(&self, uri: &http::Uri) -> std::result::Result<Agent, Trouble> {
         if let Some(agent) = self.agent.get() {
-            return Ok(agent);
+            return Ok(agent.clone());
         }
         let roots = match uri.scheme_str() {
             Some("https") => trusted(self.world).map_err(Trouble::Final)?,
@@ -214,14 +254,19 @@ impl<'a> Client<'a> {
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .user_agent(&self.user_agent)
+            .user_agent(format!(
+                "lakebase-token/{} os/{} auth/{}",
+                env!("CARGO_PKG_VERSION"),
+                std::env::consts::OS,
+                self.auth_type
+            ))
             .accept("application/json")
             .build();
         let connector = ConnectProxyConnector::default()
             .chain(PatientTcp::default())
             .chain(RustlsConnector::default());
         let agent = Agent::with_parts(config, connector, DefaultResolver::default());
-        Ok(self.agent.get_or_init(|| agent))
+        Ok(self.agent.get_or_init(|| agent).clone())
     }
 
     /// The proxy for this URL, from the usual variables. Loopback is never proxied.
@@ -240,11 +285,14 @@ impl<'a> Client<'a> {
         else {
             return Ok(None);
         };
-        // The URL may hold a password, so the message does not repeat it.
-        Proxy::new(url).map(Some).map_err(|_| {
-            Trouble::Final(Error::usage(format!("{name} is not the URL of a proxy")).hint(format!(
-                "{name}=http://proxy.example.com:3128, or NO_PROXY={host} to go without"
-            )))
+        // The URL may hold a password, so the message does not repeat it. Other protocols than
+        // these ureq would pass over silently, and go without a proxy.
+        let http = [ureq::ProxyProtocol::Http, ureq::ProxyProtocol::Https];
+        let proxy = Proxy::new(url).ok().filter(|proxy| http.contains(&proxy.protocol()));
+        proxy.map(Some).ok_or_else(|| {
+            Trouble::Final(Error::usage(format!("{name} is not the URL of an HTTP proxy")).hint(
+                format!("{name}=http://proxy.example.com:3128, or NO_PROXY={host} to go without"),
+            ))
         })
     }
 }
@@ -301,15 +349,25 @@ fn passing(status: u16) -> bool {
     matches!(status, 429 | 502 | 503 | 504)
 }
 
-fn trouble(error: ureq::Error, host: &str, deadline: Deadline) -> Trouble {
+fn trouble(error: ureq::Error, host: &str, via: Option<&str>, deadline: Deadline) -> Trouble {
     use ureq::Error as E;
+    let way = via.map_or(String::new(), |proxy| format!(" through the proxy {proxy}"));
+    let unreachable = |why: &str| {
+        let error = Error::unavailable(format!("cannot reach {host}{way}"))
+            .because(clean(why.trim_start_matches("io: ")));
+        Trouble::Passing(if via.is_some() {
+            error.hint("check HTTPS_PROXY and NO_PROXY")
+        } else {
+            error
+        })
+    };
     match error {
         E::BodyExceedsLimit(_) => Trouble::Final(Error::failed(format!(
             "{host} sent an answer of more than {} KiB",
             MAX_BODY / 1024
         ))),
         E::Timeout(_) if deadline.left() < Duration::from_millis(5) => Trouble::Final(
-            Error::unavailable(format!("no answer from {host} before the deadline"))
+            Error::unavailable(format!("no answer from {host}{way} before the deadline"))
                 .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT"),
         ),
         E::Rustls(e) => Trouble::Final(tls_trouble(host, &e.to_string())),
@@ -317,25 +375,20 @@ fn trouble(error: ureq::Error, host: &str, deadline: Deadline) -> Trouble {
         E::Io(e) if e.kind() == io::ErrorKind::InvalidData => {
             Trouble::Final(tls_trouble(host, &e.to_string()))
         }
-        E::ConnectProxyFailed(why) => Trouble::Passing(
-            Error::unavailable(format!("the proxy gives no connection to {host}"))
-                .because(clean(&why))
-                .hint("check HTTPS_PROXY and NO_PROXY"),
-        ),
-        E::Protocol(e) => Trouble::Final(
-            Error::failed(format!("{host} does not speak proper HTTP"))
-                .because(clean(&e.to_string())),
-        ),
-        other => Trouble::Passing(
-            Error::unavailable(format!("cannot reach {host}")).because(clean(&other.to_string())),
-        ),
+        E::Protocol(_) | E::LargeResponseHeader(..) => {
+            let words = clean(&error.to_string());
+            Trouble::Final(
+                Error::failed(format!("{host} does not speak proper HTTP")).because(words),
+            )
+        }
+        other => unreachable(&other.to_string()),
     }
 }
 
 fn tls_trouble(host: &str, words: &str) -> Error {
     let failed = Error::unavailable(format!("no trustworthy TLS connection to {host}"))
         .because(clean(words));
-    if words.contains("UnknownIssuer") {
+    if words.contains("UnknownIssuer") || words.contains("BadSignature") {
         failed.hint("SSL_CERT_FILE=/path/to/ca.pem, if your company inspects TLS")
     } else {
         failed
@@ -347,7 +400,7 @@ fn redirect(host: &str, status: u16, location: &str) -> Error {
     let refused = Error::failed(format!(
         "{host} redirects (HTTP status {status}); credentials are never sent along"
     ))
-    .because(format!("it points to {}", clean(target)));
+    .because(format!("it points to {}", clean(target.split('#').next().unwrap_or_default())));
     if query.contains("private-link") {
         refused.hint("this workspace is reached by private link only: connect from its network")
     } else {
@@ -359,6 +412,11 @@ fn redirect(host: &str, status: u16, location: &str) -> Error {
 /// the platform's.
 fn trusted(world: &World) -> Result<Vec<Certificate<'static>>> {
     let (file, folder) = (world.var("SSL_CERT_FILE"), world.var("SSL_CERT_DIR"));
+    if let Some(file) = file.filter(|file| !Path::new(file).is_file()) {
+        let file = clean(&file.to_string_lossy());
+        return Err(Error::usage(format!("SSL_CERT_FILE is not a file: {file}"))
+            .hint("unset SSL_CERT_FILE, or SSL_CERT_FILE=/path/to/ca.pem"));
+    }
     let found = match (file, folder) {
         (None, None) => match SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists()) {
             // One bundle, not also the folder with the same certificates one by one.
@@ -371,7 +429,8 @@ fn trusted(world: &World) -> Result<Vec<Certificate<'static>>> {
         ),
     };
     if found.certs.is_empty() {
-        let mut error = Error::usage("no trusted certificates found, so no TLS connection can be");
+        let mut error =
+            Error::usage("no trusted certificates found, so no TLS connection can be made");
         for problem in found.errors.iter().take(3) {
             error = error.because(clean(&problem.to_string()));
         }

@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 
-use crate::api::{Api, Failure, Outcome, every_page, require};
+use crate::api::{Api, CallError, Outcome, every_page, require};
 use crate::error::{Error, Result, clean};
 use crate::http::percent_encode;
 use crate::time::Timestamp;
@@ -62,7 +62,7 @@ impl Target {
         let legal = |b: u8| b.is_ascii_alphanumeric() || b".-_:".contains(&b);
         if text.is_empty() || !text.bytes().all(legal) {
             return Err(Error::usage(format!(
-                "the Postgres host from {origin} is no single host, so it tells no endpoint: {}",
+                "the Postgres host from {origin} is not a single host, so it tells no endpoint: {}",
                 clean(text)
             ))
             .hint("--endpoint projects/PROJECT, or LAKEBASE_ENDPOINT"));
@@ -161,7 +161,7 @@ pub fn mint(api: &Api<'_>, database: &Database, ttl: Option<u64>, world: &World)
     }
     let answer = match api.post(WHAT, path, &body) {
         // Not in the SDK's type, yet one workspace was seen to ask for it.
-        Err(Failure::Refused(no))
+        Err(CallError::Refused(no))
             if no.status == 400
                 && body["request_id"].is_null()
                 && no.message.contains("request_id") =>
@@ -171,7 +171,7 @@ pub fn mint(api: &Api<'_>, database: &Database, ttl: Option<u64>, world: &World)
         }
         other => other,
     }?;
-    let text = require(&answer, "token", "credential answer")?;
+    let text = require(&answer, "token", "the workspace's credential answer")?;
     let stated = match &answer[expiry] {
         Value::Null => None,
         value => Some(value.as_str().and_then(Timestamp::parse).ok_or_else(|| {
@@ -181,11 +181,11 @@ pub fn mint(api: &Api<'_>, database: &Database, ttl: Option<u64>, world: &World)
             .because(clean(&value.to_string()))
         })?),
     };
-    Ok(Token::received("database credential", text, stated, world.now())?)
+    Ok(Token::received("the database credential", text, stated, world.now())?)
 }
 
-/// Finds what the target names.
-pub fn find(api: &Api<'_>, target: &Target) -> Outcome<Database> {
+/// Finds what the target names; `origin` says in messages where that name came from.
+pub fn find(api: &Api<'_>, target: &Target, origin: &str) -> Outcome<Database> {
     match target {
         Target::Endpoint(name) => Ok(Database::Endpoint { name: name.clone(), host: None }),
         Target::Instance(name) => Ok(Database::Instance { name: name.clone(), host: None }),
@@ -194,7 +194,7 @@ pub fn find(api: &Api<'_>, target: &Target) -> Outcome<Database> {
             let project = api.get("to show the project", &format!("{POSTGRES}/{name}"))?;
             read_write_endpoint(api, &default_branch(api, &project, name)?)
         }
-        Target::Host(host) => by_host(api, host),
+        Target::Host(host) => by_host(api, host, origin),
         Target::Only => only_project(api),
     }
 }
@@ -204,13 +204,14 @@ pub fn locate(api: &Api<'_>, database: Database) -> Outcome<Database> {
     match database {
         Database::Endpoint { name, .. } => {
             let answer = api.get("to show the endpoint", &format!("{POSTGRES}/{name}"))?;
-            let host = require(&answer["status"]["hosts"], "host", "endpoint")?.to_owned();
+            let host =
+                require(&answer["status"]["hosts"], "host", "the workspace's endpoint")?.to_owned();
             Ok(Database::Endpoint { name, host: Some(host) })
         }
         Database::Instance { name, .. } => {
             let path = format!("{INSTANCES}/{}", percent_encode(&name));
             let answer = api.get("to show the instance", &path)?;
-            let host = require(&answer, "read_write_dns", "instance")?.to_owned();
+            let host = require(&answer, "read_write_dns", "the workspace's instance")?.to_owned();
             Ok(Database::Instance { name, host: Some(host) })
         }
     }
@@ -219,7 +220,12 @@ pub fn locate(api: &Api<'_>, database: Database) -> Outcome<Database> {
 /// The name this identity has in Postgres: `userName` of SCIM Me, an e-mail or application id.
 pub fn user_name(api: &Api<'_>) -> Outcome<String> {
     let me = api.get("to say who this is", "/api/2.0/preview/scim/v2/Me")?;
-    Ok(require(&me, "userName", "SCIM answer")?.to_owned())
+    let name = require(&me, "userName", "the workspace's SCIM answer")?;
+    if name.is_empty() || name.chars().any(char::is_control) {
+        let error = Error::failed("the workspace's SCIM answer has a userName that is no name");
+        return Err(CallError::Other(error));
+    }
+    Ok(name.to_owned())
 }
 
 const POSTGRES: &str = "/api/2.0/postgres";
@@ -227,18 +233,21 @@ const INSTANCES: &str = "/api/2.0/database/instances";
 
 /// From a host back to what listens there. `instance-<uid>` is one call; there is none for
 /// endpoints, so projects, branches and endpoints are listed.
-fn by_host(api: &Api<'_>, host: &str) -> Outcome<Database> {
+fn by_host(api: &Api<'_>, host: &str, origin: &str) -> Outcome<Database> {
     let label = host.split('.').next().unwrap_or(host);
     if let Some(uid) = label.strip_prefix("instance-") {
         let uid = uid.strip_prefix("ro-").or(uid.strip_suffix("-ro")).unwrap_or(uid);
         let path = format!("{INSTANCES}:findByUid?uid={}", percent_encode(uid));
         let answer = api.get("to find the instance", &path)?;
-        let name = require(&answer, "name", "instance")?.to_owned();
+        let name = match answer["name"].as_str() {
+            Some(name) => name.to_owned(),
+            None => instance_name(api, uid)?,
+        };
         return Ok(Database::Instance { name, host: Some(host.to_owned()) });
     }
     for project in projects(api)? {
         for branch in branches(api, name_of(&project, "project")?)? {
-            if state(&branch) == Some("ARCHIVED") {
+            if matches!(state(&branch), Some("ARCHIVED" | "DELETED")) {
                 continue;
             }
             for endpoint in endpoints(api, name_of(&branch, "branch")?)? {
@@ -254,10 +263,19 @@ fn by_host(api: &Api<'_>, host: &str) -> Outcome<Database> {
             }
         }
     }
-    let error = Error::usage(format!("no endpoint of this workspace listens on {}", clean(host)))
-        .because("the tool looked through all projects that this identity can see")
-        .hint("check PGHOST, or name the endpoint: --endpoint projects/PROJECT");
-    Err(Failure::Other(error))
+    let words = format!("no endpoint of this workspace listens on {} from {origin}", clean(host));
+    let error = Error::usage(words)
+        .because("none of the projects that this identity sees has it")
+        .hint("name the endpoint: --endpoint projects/PROJECT, or LAKEBASE_ENDPOINT");
+    Err(CallError::Other(error))
+}
+
+/// The name of an instance whose own answer leaves it out, from the list.
+fn instance_name(api: &Api<'_>, uid: &str) -> Outcome<String> {
+    let all = every_page(api, "to list instances", INSTANCES, "database_instances")?;
+    let found = all.iter().find(|instance| instance["uid"] == uid);
+    let found = found.unwrap_or(&Value::Null);
+    Ok(require(found, "name", "the workspace's instance")?.to_owned())
 }
 
 /// The only project's default branch's read-write endpoint, or a list to choose from.
@@ -275,7 +293,7 @@ fn only_project(api: &Api<'_>) -> Outcome<Database> {
                 error = error.because(clean(name));
             }
             let example = names.first().map_or("projects/PROJECT".to_owned(), |name| clean(name));
-            Err(Failure::Other(error.hint(format!("--endpoint {example}, or LAKEBASE_ENDPOINT"))))
+            Err(CallError::Other(error.hint(format!("--endpoint {example}, or LAKEBASE_ENDPOINT"))))
         }
     }
 }
@@ -292,7 +310,7 @@ fn default_branch(api: &Api<'_>, project: &Value, name: &str) -> Outcome<String>
         None => {
             let error = Error::usage(format!("{name} has no default branch"))
                 .hint(format!("--endpoint {name}/branches/BRANCH"));
-            Err(Failure::Other(error))
+            Err(CallError::Other(error))
         }
     }
 }
@@ -316,7 +334,7 @@ fn read_write_endpoint(api: &Api<'_>, branch: &str) -> Outcome<Database> {
     };
     let names = endpoints.iter().filter_map(|endpoint| endpoint["name"].as_str());
     let error = names.take(20).fold(error, |error, name| error.because(clean(name)));
-    Err(Failure::Other(error.hint(format!("--endpoint {branch}/endpoints/ENDPOINT"))))
+    Err(CallError::Other(error.hint(format!("--endpoint {branch}/endpoints/ENDPOINT"))))
 }
 
 fn projects(api: &Api<'_>) -> Outcome<Vec<Value>> {
@@ -337,7 +355,7 @@ fn state(branch: &Value) -> Option<&str> {
 
 /// A resource's name, fit to become part of a path.
 fn name_of<'v>(resource: &'v Value, what: &str) -> Result<&'v str> {
-    let name = require(resource, "name", what)?;
+    let name = require(resource, "name", &format!("the workspace's {what}"))?;
     if name.starts_with("projects/") && name.split('/').all(is_resource_id) {
         return Ok(name);
     }

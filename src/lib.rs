@@ -70,7 +70,8 @@ pub fn run(argv: &[OsString], world: &World, stdout: &mut dyn Write, stderr: &mu
         Ok(code) => code,
         Err(error) => {
             report(&error, stderr);
-            args::failure_code(argv).unwrap_or(error.kind as u8)
+            let verb = args::named(argv).and_then(|verb| verb.failure);
+            error.exit.or(verb).unwrap_or(error.kind as u8)
         }
     }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::error::{Error, Result, clean};
 use crate::lakebase::{Target, refuse_pooler};
-use crate::settings::{Id, Origin, SETTINGS, Settings};
+use crate::settings::{Id, Origin, Settings, expand_home};
 use crate::source::{self, Source};
-use crate::time::{parse_duration, show_duration};
+use crate::time::parse_duration;
 use crate::token::Purpose;
 use crate::world::World;
 
@@ -25,6 +25,8 @@ pub struct Plan {
     pub purpose: Purpose,
     /// What to mint for.
     pub target: Target,
+    /// Where that name came from, if there is one.
+    pub target_origin: Option<String>,
     /// libpq's port.
     pub port: u16,
     /// libpq's sslmode: the stricter of `require` and what was asked for.
@@ -62,30 +64,42 @@ impl Plan {
             ))
             .hint("DATABRICKS_HOST with the URL of the workspace that the database belongs to"));
         }
-        if let Some(host) = settings.text(Id::PgHost) {
-            refuse_pooler(host, &settings.origin(Id::PgHost))?;
+        let (refresh, offline) = (settings.is_on(Id::Refresh), settings.is_on(Id::Offline));
+        let cache = cache(&settings, world)?;
+        if offline && (refresh || cache.is_none()) {
+            let other = if refresh { "--refresh" } else { "having no cache" };
+            return Err(Error::usage(format!("--offline and {other} contradict each other"))
+                .hint("leave out --offline"));
         }
-        let target = match purpose {
-            Purpose::Database => target(&settings)?,
-            Purpose::Workspace => Target::Only,
-        };
-        Ok(Plan {
-            ttl: ttl(&settings, purpose, &target)?,
+        let mut plan = Plan {
+            ttl: None,
             min_ttl: match duration(&settings, Id::MinTtl)? {
                 Some(least) => least.as_millis().try_into().unwrap_or(i64::MAX),
                 None => 0,
             },
             timeout: timeout(&settings)?,
-            port: port(&settings)?,
-            sslmode: sslmode(&settings)?,
-            refresh: settings.is_on(Id::Refresh),
-            offline: settings.is_on(Id::Offline),
-            cache: cache(&settings, world),
+            port: 5432,
+            sslmode: REQUIRE,
+            target: Target::Only,
+            target_origin: None,
+            refresh,
+            offline,
+            cache,
             purpose,
             source,
-            target,
             settings,
-        })
+        };
+        if purpose == Purpose::Database {
+            let settings = &plan.settings;
+            if let Some(host) = settings.text(Id::PgHost) {
+                refuse_pooler(host, &settings.origin(Id::PgHost))?;
+            }
+            (plan.target, plan.target_origin) = target(settings)?;
+            plan.ttl = ttl(settings, &plan.target)?;
+            plan.port = port(settings)?;
+            plan.sslmode = sslmode(settings)?;
+        }
+        Ok(plan)
     }
 
     /// The workspace's URL.
@@ -101,9 +115,11 @@ impl Plan {
 
     /// libpq's host, as far as settings tell; else it has to be found.
     pub fn host(&self) -> Option<&str> {
-        // A Databricks App's LAKEBASE_ENDPOINT may hold the host.
-        let app = || self.settings.text(Id::Endpoint).filter(|name| !name.contains('/'));
-        self.settings.text(Id::PgHost).or_else(app)
+        self.settings.text(Id::PgHost).or(match &self.target {
+            // A Databricks App's LAKEBASE_ENDPOINT may hold the host.
+            Target::Host(host) => Some(host),
+            _ => None,
+        })
     }
 
     /// libpq's user, as far as settings tell; else it is the identity's own name.
@@ -119,17 +135,19 @@ impl Plan {
 }
 
 /// Which token is wanted.
-pub fn purpose(settings: &Settings) -> Result<Purpose> {
+fn purpose(settings: &Settings) -> Result<Purpose> {
     match settings.text(Id::For) {
         None | Some("database") => Ok(Purpose::Database),
         Some("workspace") => Ok(Purpose::Workspace),
-        Some(other) => Err(Error::usage(format!("--for knows no {}", clean(other)))
-            .hint("--for database, or --for workspace")),
+        Some(other) => {
+            Err(Error::usage(format!("--for {} is neither database nor workspace", clean(other)))
+                .hint("--for database, or --for workspace"))
+        }
     }
 }
 
-/// What the settings name, or nothing.
-pub fn target(settings: &Settings) -> Result<Target> {
+/// What the settings name, and where.
+fn target(settings: &Settings) -> Result<(Target, Option<String>)> {
     let rank = |id| {
         settings.get(id).map(|value| match value.origin {
             Origin::Flag(_) => 0,
@@ -141,47 +159,61 @@ pub fn target(settings: &Settings) -> Result<Target> {
     let named = match (endpoint, instance) {
         (Some(a), Some(b)) if a == b => {
             return Err(Error::usage("an endpoint and an instance are both named")
-                .because(format!("endpoint from {}", settings.origin(Id::Endpoint)))
-                .because(format!("instance from {}", settings.origin(Id::Instance)))
-                .hint("name one of them: --endpoint or --instance"));
+                .because(shown(settings, Id::Endpoint))
+                .because(shown(settings, Id::Instance))
+                .hint("unset one of them, or name the one that is meant: --endpoint, --instance"));
         }
         (Some(a), Some(b)) if b < a => Some(Id::Instance),
         (Some(_), _) => Some(Id::Endpoint),
         (None, Some(_)) => Some(Id::Instance),
         (None, None) => settings.get(Id::PgHost).map(|_| Id::PgHost),
     };
-    let Some(id) = named else { return Ok(Target::Only) };
+    let Some(id) = named else { return Ok((Target::Only, None)) };
     let (text, origin) = (settings.text(id).unwrap_or_default(), settings.origin(id));
-    match id {
-        Id::Endpoint => Target::parse(text, &origin),
-        Id::PgHost => Target::host(text, &origin),
+    let target = match id {
+        Id::Endpoint => Target::parse(text, &origin)?,
+        Id::PgHost => Target::host(text, &origin)?,
         _ if text.contains(['/', '?', '#']) || text.chars().any(|c| c.is_control()) => {
-            Err(Error::usage(format!("the instance from {origin} is no name: {}", clean(text))))
+            return Err(Error::usage(format!(
+                "{origin} is not an instance's name: {}",
+                clean(text)
+            )));
         }
-        _ => Ok(Target::Instance(text.to_owned())),
-    }
+        _ => Target::Instance(text.to_owned()),
+    };
+    Ok((target, Some(origin)))
+}
+
+/// A setting as a reason in a message.
+fn shown(settings: &Settings, id: Id) -> String {
+    let text = clean(settings.text(id).unwrap_or_default());
+    format!("{text} from {}", settings.origin(id))
 }
 
 fn port(settings: &Settings) -> Result<u16> {
     let Some(text) = settings.text(Id::PgPort) else { return Ok(5432) };
-    text.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
+    let port = text.parse().ok().filter(|port| *port > 0 && !text.starts_with('+'));
+    port.ok_or_else(|| {
         let origin = settings.origin(Id::PgPort);
-        Error::usage(format!("the port from {origin} is no port: {}", clean(text)))
+        Error::usage(format!("{origin} is not a port: {}", clean(text)))
             .hint("a number from 1 to 65535; Lakebase listens on 5432")
     })
 }
 
+/// The least: the password is sent in clear inside the connection.
+const REQUIRE: &str = "require";
+
 /// libpq's modes from loose to strict; a token never goes over a weaker one than `require`.
 fn sslmode(settings: &Settings) -> Result<&'static str> {
-    const MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
-    const REQUIRE: usize = 3;
+    const MODES: [&str; 6] = ["disable", "allow", "prefer", REQUIRE, "verify-ca", "verify-full"];
     if settings.text(Id::PgSslRootCert) == Some("system") {
         return Ok("verify-full"); // libpq takes nothing less with it
     }
-    let Some(asked) = settings.text(Id::PgSslMode) else { return Ok(MODES[REQUIRE]) };
-    match MODES.iter().position(|mode| *mode == asked) {
-        Some(strictness) => Ok(MODES[strictness.max(REQUIRE)]),
-        None => Err(Error::usage(format!("PGSSLMODE knows no {}", clean(asked)))
+    let Some(asked) = settings.text(Id::PgSslMode) else { return Ok(REQUIRE) };
+    match MODES.into_iter().position(|mode| mode == asked) {
+        Some(strictness) if strictness > 3 => Ok(MODES[strictness]),
+        Some(_) => Ok(REQUIRE),
+        None => Err(Error::usage(format!("PGSSLMODE is not an sslmode: {}", clean(asked)))
             .hint("require, verify-ca or verify-full")),
     }
 }
@@ -189,27 +221,25 @@ fn sslmode(settings: &Settings) -> Result<&'static str> {
 fn duration(settings: &Settings, id: Id) -> Result<Option<Duration>> {
     let Some(text) = settings.text(id) else { return Ok(None) };
     parse_duration(text).map(Some).map_err(|e| {
-        let origin = settings.origin(id);
-        Error::usage(format!(
-            "{} from {origin} is {e}: {}",
-            SETTINGS[id as usize].name,
-            clean(text)
-        ))
+        let error = Error::usage(format!("{} is {e}: {}", settings.origin(id), clean(text)));
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if digits { error.hint(format!("{text}s, if these are seconds")) } else { error }
     })
 }
 
-fn ttl(settings: &Settings, purpose: Purpose, target: &Target) -> Result<Option<u64>> {
+/// A duration outside its bounds.
+fn out_of_bounds(settings: &Settings, id: Id, bounds: &str) -> Error {
+    let text = clean(settings.text(id).unwrap_or_default());
+    Error::usage(format!("{} asks for {text}; possible are {bounds}", settings.origin(id)))
+}
+
+fn ttl(settings: &Settings, target: &Target) -> Result<Option<u64>> {
     /// What the API accepts (`service/postgres/model.go`).
     const BOUNDS: std::ops::RangeInclusive<u64> = 300..=3600;
-    let asked = duration(settings, Id::Ttl)?.filter(|_| purpose == Purpose::Database);
-    let Some(asked) = asked else { return Ok(None) };
+    let Some(asked) = duration(settings, Id::Ttl)? else { return Ok(None) };
     let origin = settings.origin(Id::Ttl);
     if !BOUNDS.contains(&asked.as_secs()) || asked.subsec_nanos() > 0 {
-        return Err(Error::usage(format!(
-            "the lifetime from {origin} is {}",
-            show_duration(asked)
-        ))
-        .hint("5m to 1h"));
+        return Err(out_of_bounds(settings, Id::Ttl, "5m to 1h"));
     }
     let provisioned = matches!(target, Target::Instance(_))
         || matches!(target, Target::Host(host) if host.starts_with("instance-"));
@@ -226,20 +256,18 @@ fn ttl(settings: &Settings, purpose: Purpose, target: &Target) -> Result<Option<
 fn timeout(settings: &Settings) -> Result<Duration> {
     let timeout = duration(settings, Id::Timeout)?.unwrap_or(Duration::from_secs(10));
     if timeout < Duration::from_millis(100) || timeout > Duration::from_secs(600) {
-        let origin = settings.origin(Id::Timeout);
-        return Err(Error::usage(format!("the limit from {origin} is {}", show_duration(timeout)))
-            .hint("100ms to 10m"));
+        return Err(out_of_bounds(settings, Id::Timeout, "100ms to 10m"));
     }
     Ok(timeout)
 }
 
-fn cache(settings: &Settings, world: &World) -> Option<PathBuf> {
+fn cache(settings: &Settings, world: &World) -> Result<Option<PathBuf>> {
     if settings.is_on(Id::NoCache) {
-        return None;
+        return Ok(None);
     }
     match settings.text(Id::CacheDir) {
-        Some("off") => None,
-        Some(path) => Some(PathBuf::from(path)),
-        None => (world.cache_home)(world),
+        Some("off") => Ok(None),
+        Some(path) => expand_home(path, world).map(Some),
+        None => Ok((world.cache_home)(world)),
     }
 }

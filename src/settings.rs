@@ -9,13 +9,15 @@ pub mod host;
 mod table;
 
 use std::fmt;
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-pub use table::{Id, Kind, SETTINGS, Setting};
+pub use table::{Id, SETTINGS, Setting, ValueKind};
 
-use crate::error::{Error, Result, clean};
+use crate::error::{Error, Result, clean, nearest};
 use crate::ini;
 use crate::secret::Secret;
 use crate::world::World;
@@ -60,34 +62,71 @@ pub struct Settings {
     values: Vec<(Id, Value)>,
     /// The profile that was loaded, and its own `host` as it stands in the file.
     pub profile: Option<(String, Option<String>)>,
-    /// The configuration file, if a profile of it was asked for and it does not exist.
-    pub missing_file: Option<PathBuf>,
+    /// What became of the configuration file.
+    pub file: ConfigFile,
+}
+
+/// What became of the configuration file, for those who wonder what is missing.
+#[derive(Debug, Default)]
+pub enum ConfigFile {
+    /// Workspace or auth method were known without it, and no profile was named.
+    #[default]
+    NotNeeded,
+    /// HOME tells no place for it.
+    NoHome,
+    /// There is none.
+    Missing(PathBuf),
+    /// No profile was named, and it has none called DEFAULT.
+    NoDefault {
+        /// Where it is.
+        path: PathBuf,
+        /// The profiles it has.
+        profiles: String,
+    },
+    /// A profile was read.
+    Read,
 }
 
 impl Settings {
     /// Collects all values. `flags` are checked names with their texts.
     pub fn resolve(flags: &[(Id, String)], world: &World) -> Result<Settings> {
         let mut settings = Settings::default();
+        settings.load(flags, world).map(|()| settings)
+    }
+
+    /// The same, but what was collected before something went wrong is kept.
+    pub fn resolve_what_can_be(flags: &[(Id, String)], world: &World) -> (Settings, Option<Error>) {
+        let mut settings = Settings::default();
+        let error = settings.load(flags, world).err();
+        (settings, error)
+    }
+
+    fn load(&mut self, flags: &[(Id, String)], world: &World) -> Result<()> {
         for (id, text) in flags {
-            settings.set_flag(*id, text)?;
+            self.set_flag(*id, text)?;
         }
-        settings.load_environment(world)?;
-        settings.load_file(world)?;
-        settings.check_types()?;
-        settings.check_conflict()?;
-        settings.normalise_host()?;
-        Ok(settings)
+        self.load_environment(world)?;
+        self.load_file(world)?;
+        self.check_types()?;
+        self.check_conflict()?;
+        self.normalise_host()
     }
 
     /// A value that is no secret.
     pub fn text(&self, id: Id) -> Option<&str> {
-        debug_assert!(SETTINGS[id as usize].kind != Kind::Secret);
+        debug_assert!(SETTINGS[id as usize].kind != ValueKind::Secret);
         self.get(id).map(|value| value.text.expose())
     }
 
     /// A value that is a secret.
     pub fn secret(&self, id: Id) -> Option<&Secret> {
         self.get(id).map(|value| &value.text)
+    }
+
+    /// All values that are secrets.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let secret = |id: Id| SETTINGS[id as usize].kind == ValueKind::Secret;
+        self.values.iter().filter(move |(id, _)| secret(*id)).map(|(_, value)| &value.text)
     }
 
     /// Whether a switch was given or a boolean is true.
@@ -109,7 +148,7 @@ impl Settings {
     pub fn shown(&self) -> impl Iterator<Item = (&'static Setting, &str, &Origin)> {
         self.values.iter().map(|(id, value)| {
             let row = &SETTINGS[*id as usize];
-            let text = if row.kind == Kind::Secret { "***" } else { value.text.expose() };
+            let text = if row.kind == ValueKind::Secret { "***" } else { value.text.expose() };
             (row, text, &value.origin)
         })
     }
@@ -125,8 +164,8 @@ impl Settings {
         let row = &SETTINGS[id as usize];
         let origin = Origin::Flag(row.flag);
         match row.kind {
-            Kind::Switch => self.set(id, "true", origin),
-            Kind::SecretFile => {
+            ValueKind::Switch => self.set(id, "true", origin),
+            ValueKind::SecretFile => {
                 let secret = read_secret(row.flag, text)?;
                 let holds = if id == Id::TokenFile { Id::Token } else { Id::ClientSecret };
                 self.set(holds, secret.expose(), origin);
@@ -179,7 +218,10 @@ impl Settings {
             Some(path) => expand_home(path, world)?,
             None => match world.home() {
                 Some(home) => home.join(".databrickscfg"),
-                None if requested.is_none() => return Ok(()),
+                None if requested.is_none() => {
+                    self.file = ConfigFile::NoHome;
+                    return Ok(());
+                }
                 None => {
                     return Err(Error::usage("HOME is not set, so there is no ~/.databrickscfg")
                         .hint("DATABRICKS_CONFIG_FILE=/path/to/.databrickscfg"));
@@ -187,10 +229,18 @@ impl Settings {
             },
         };
         let Some(text) = read_config(&path)? else {
-            self.missing_file = requested.is_some().then_some(path);
+            // The SDKs go on without it; but whoever names a profile wants to know.
+            if let Some(name) = &requested {
+                let origin = self.origin(Id::Profile);
+                let (name, path) = (clean(name), path.display());
+                world
+                    .note(&format!("profile {name} from {origin} is not used: there is no {path}"));
+            }
+            self.file = ConfigFile::Missing(path);
             return Ok(());
         };
-        let parse = |e: Error| Error::usage(format!("cannot read {}: {e}", path.display()));
+        let parse =
+            |e: Error| Error::usage(format!("cannot read {}", path.display())).because(e.message);
         let asked = match &requested {
             Some(name) => Some(name.clone()),
             None => ini::section(&text, RESERVED)
@@ -206,10 +256,21 @@ impl Settings {
         let section = ini::section(&text, name).map_err(parse)?;
         if section.is_empty() {
             return match asked {
-                None => Ok(()),
-                Some(name) => Err(no_profile(&path, &name, &text)),
+                None => {
+                    let profiles = profiles(&text);
+                    self.file = ConfigFile::NoDefault { path, profiles };
+                    Ok(())
+                }
+                Some(name) => {
+                    let origin = match requested {
+                        Some(_) => self.origin(Id::Profile),
+                        None => "its default_profile".to_owned(),
+                    };
+                    Err(no_profile(&path, &name, &origin, &text))
+                }
             };
         }
+        self.file = ConfigFile::Read;
         for (key, value) in &section {
             if let Some(row) = SETTINGS.iter().find(|row| row.profile && row.name == *key) {
                 self.set(row.id, value, Origin::Profile(name.to_owned()));
@@ -224,8 +285,8 @@ impl Settings {
     fn check_types(&self) -> Result<()> {
         for (row, text, origin) in self.shown() {
             let wanted = match row.kind {
-                Kind::Bool if parse_bool(text).is_none() => "true or false",
-                Kind::Int if text.parse::<i64>().is_err() => "a whole number",
+                ValueKind::Bool if parse_bool(text).is_none() => "true or false",
+                ValueKind::Int if text.parse::<i64>().is_err() => "a whole number",
                 _ => continue,
             };
             return Err(Error::usage(format!(
@@ -306,7 +367,8 @@ fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-fn expand_home(path: &str, world: &World) -> Result<PathBuf> {
+/// A path with a leading `~` for HOME, as in the SDKs.
+pub fn expand_home(path: &str, world: &World) -> Result<PathBuf> {
     let Some(rest) = path.strip_prefix('~') else { return Ok(PathBuf::from(path)) };
     let home = world.home().ok_or_else(|| {
         Error::usage(format!("HOME is not set, so {} cannot be found", clean(path)))
@@ -331,41 +393,70 @@ fn read_config(path: &Path) -> Result<Option<String>> {
         return Err(cannot(&"it has more than 1 MiB"));
     }
     let mut bytes = Vec::with_capacity(meta.len() as usize + 1);
-    std::fs::File::open(path)
+    File::open(path)
         .and_then(|file| file.take(ini::MAX_FILE).read_to_end(&mut bytes))
         .map_err(|e| cannot(&e))?;
     String::from_utf8(bytes).map(Some).map_err(|_| cannot(&"it is not valid UTF-8"))
 }
 
-fn no_profile(path: &Path, name: &str, text: &str) -> Error {
-    let error =
-        Error::usage(format!("{} has no {} profile configured", path.display(), clean(name)));
-    let names: Vec<&str> = ini::sections(text)
-        .map(|names| names.into_iter().filter(|name| *name != RESERVED).collect())
-        .unwrap_or_default();
-    if names.is_empty() {
-        error.hint(format!("databricks auth login --profile {}", clean(name)))
-    } else {
-        error
-            .because(format!("it has {}", clean(&names.join(", "))))
-            .hint("--profile NAME, or DATABRICKS_CONFIG_PROFILE")
+/// The names of all profiles, as a text.
+fn profiles(text: &str) -> String {
+    let names = ini::sections(text).unwrap_or_default();
+    let names: Vec<&str> = names.into_iter().filter(|name| *name != RESERVED).collect();
+    if names.is_empty() { "no profile at all".to_owned() } else { names.join(", ") }
+}
+
+fn no_profile(path: &Path, name: &str, origin: &str, text: &str) -> Error {
+    let (path, shown) = (path.display(), clean(name));
+    let error = Error::usage(format!("{path} has no {shown} profile configured"))
+        .because(format!("profile {shown} comes from {origin}"))
+        .because(format!("the file has {}", clean(&profiles(text))));
+    let names = ini::sections(text).unwrap_or_default();
+    match nearest(name, names.into_iter().filter(|name| *name != RESERVED)) {
+        Some(near) => error.hint(format!("--profile {near}, or DATABRICKS_CONFIG_PROFILE={near}")),
+        None => error.hint(format!("databricks auth login --profile {shown}")),
     }
 }
 
-/// The first line of a file or of stdin.
+/// The first line of a file or of stdin. A pipe may be one (`<(vault …)`), but not for ever.
 fn read_secret(flag: &str, path: &str) -> Result<Secret> {
-    let mut text = String::new();
-    let read = if path == "-" {
-        std::io::stdin().lock().take(64 * 1024).read_to_string(&mut text)
-    } else {
-        std::fs::File::open(path).and_then(|file| file.take(64 * 1024).read_to_string(&mut text))
-    };
-    let secret = Secret::new(text.lines().next().unwrap_or_default().trim());
-    match read {
-        Err(e) => Err(Error::usage(format!("cannot read --{flag} {}", clean(path))).because(e)),
-        Ok(_) if secret.expose().is_empty() => {
-            Err(Error::usage(format!("--{flag} {} is empty", clean(path))))
+    const PATIENCE: Duration = Duration::from_secs(5);
+    const MOST: u64 = 64 * 1024;
+    let (send, receive) = std::sync::mpsc::channel();
+    let from = path.to_owned();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let read = match from.as_str() {
+            "-" => std::io::stdin().lock().take(MOST).read_to_string(&mut text),
+            path => File::open(path).and_then(|file| file.take(MOST).read_to_string(&mut text)),
+        };
+        let _ = send.send((read, Secret::new(text)));
+    });
+    let shown = format!("--{flag} {}", clean(path));
+    let (read, text) = receive.recv_timeout(PATIENCE).map_err(|_| {
+        Error::usage(format!("{shown} has given nothing for {} seconds", PATIENCE.as_secs()))
+    })?;
+    read.map_err(|e| Error::usage(format!("cannot read {shown}")).because(e))?;
+    match text.expose().lines().next().unwrap_or_default().trim() {
+        "" => Err(Error::usage(format!("{shown} is empty"))),
+        line => Ok(Secret::new(line)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quick_look_passes_every_variable_of_the_table() {
+        for row in SETTINGS {
+            for name in row.env {
+                assert_eq!(may_be_setting(name.as_bytes()), Some(*name));
+                // Where the search for it begins must not lie behind its row.
+                let ours = name.starts_with(['P', 'L', 'E']);
+                assert!(!ours || row.id as usize >= Id::Endpoint as usize, "{name}");
+            }
         }
-        Ok(_) => Ok(secret),
+        assert_eq!(may_be_setting(b"PATH"), None);
     }
 }

@@ -1,8 +1,9 @@
 //! Where workspace tokens come from: the credential chain of unified authentication.
 //!
 //! A row is an auth type under Databricks' name, in the Go SDK's order. The first that is
-//! configured is the one; unlike in the SDK its failure is final and is told, because a helper
-//! that silently becomes somebody else is worse than one that fails. Types that are recognised
+//! configured is the one, the CLI last, since it needs nothing but a host. Unlike in the SDK a
+//! failure is final and is told: a helper that silently becomes somebody else is worse than one
+//! that fails. Types that are recognised
 //! but cannot be had here have no `fetch`: where one is configured, nothing else is tried.
 
 mod databricks_cli;
@@ -12,7 +13,7 @@ mod pat;
 use crate::error::{Error, Result, clean};
 use crate::file::Held;
 use crate::http::Client;
-use crate::settings::{Id, Settings};
+use crate::settings::{ConfigFile, Id, Settings};
 use crate::time::Deadline;
 use crate::token::Token;
 use crate::world::World;
@@ -25,8 +26,10 @@ pub struct Source {
     pub needs: &'static str,
     /// Whether all it needs is there.
     pub configured: fn(&Settings, &World) -> bool,
-    /// Who this is, as far as it can be known without asking anybody.
-    pub identity: fn(&Settings) -> String,
+    /// Who this is, as far as it can be known without asking anybody: all that decides it.
+    pub identity: fn(&Settings, &World) -> String,
+    /// Whether the program it needs is on this machine; asked only when it is needed.
+    pub ready: fn(&Settings, &World) -> bool,
     /// The static secret it authenticates with.
     pub secret: Option<Id>,
     /// The setting that is the role's name too: a service principal's client id.
@@ -71,7 +74,8 @@ const fn recognised(
         name,
         needs,
         configured,
-        identity: |_| String::new(),
+        identity: |_, _| String::new(),
+        ready: |_, _| true,
         secret: None,
         role: None,
         switches: false,
@@ -93,20 +97,46 @@ pub static SOURCES: &[Source] = &[
     databricks_cli::SOURCE,
     recognised("metadata-service", "metadata_service_url", |s, _| has(s, &[Id::MetadataServiceUrl])),
     recognised("github-oidc", "a GitHub Actions job with id-token: write", |s, _| has(s, &[Id::ActionsRequestUrl, Id::ActionsRequestToken])),
-    recognised("azure-devops-oidc", "an Azure DevOps job", |_, w| w.var("SYSTEM_ACCESSTOKEN").is_some()),
+    recognised("azure-devops-oidc", "an Azure DevOps job with SYSTEM_ACCESSTOKEN", |_, w| DEVOPS.iter().all(|name| w.var(name).is_some())),
     recognised("env-oidc", "DATABRICKS_OIDC_TOKEN", has_oidc_variable),
     recognised("file-oidc", "databricks_id_token_filepath", |s, _| has(s, &[Id::OidcTokenFile])),
-    recognised("github-oidc-azure", "azure_client_id and a GitHub Actions job", |s, _| has(s, &[Id::AzureClientId, Id::ActionsRequestUrl])),
-    recognised("azure-msi", "azure_use_msi", |s, _| s.is_on(Id::AzureUseMsi)),
-    recognised("azure-client-secret", "azure_client_id, azure_client_secret, azure_tenant_id", |s, _| has(s, &[Id::AzureClientId, Id::AzureClientSecret, Id::AzureTenantId])),
+    recognised("github-oidc-azure", "azure_client_id and a GitHub Actions job", |s, _| is_azure(s) && has(s, &[Id::AzureClientId, Id::ActionsRequestUrl])),
+    recognised("azure-msi", "azure_use_msi", |s, _| is_azure(s) && s.is_on(Id::AzureUseMsi)),
+    recognised("azure-client-secret", "azure_client_id, azure_client_secret, azure_tenant_id", |s, _| is_azure(s) && has(s, &[Id::AzureClientId, Id::AzureClientSecret, Id::AzureTenantId])),
     recognised("azure-cli", "azure_workspace_resource_id and the Azure CLI", |s, _| has(s, &[Id::AzureResourceId])),
-    recognised("google-credentials", "google_credentials", |s, _| has(s, &[Id::GoogleCredentials])),
-    recognised("google-id", "google_service_account", |s, _| has(s, &[Id::GoogleServiceAccount])),
+    recognised("google-credentials", "google_credentials", |s, _| is_gcp(s) && has(s, &[Id::GoogleCredentials])),
+    recognised("google-id", "google_service_account", |s, _| is_gcp(s) && has(s, &[Id::GoogleServiceAccount])),
+];
+
+/// What an Azure DevOps job has in its environment.
+const DEVOPS: [&str; 6] = [
+    "SYSTEM_ACCESSTOKEN",
+    "SYSTEM_TEAMFOUNDATIONCOLLECTIONURI",
+    "SYSTEM_TEAMPROJECTID",
+    "SYSTEM_PLANID",
+    "SYSTEM_JOBID",
+    "SYSTEM_HOSTTYPE",
 ];
 
 fn has_oidc_variable(settings: &Settings, world: &World) -> bool {
     let name = settings.text(Id::OidcTokenEnv);
     name.is_some() || world.var("DATABRICKS_OIDC_TOKEN").is_some()
+}
+
+fn host_ends(settings: &Settings, suffixes: &[&str]) -> bool {
+    let url = settings.text(Id::Host).unwrap_or_default();
+    suffixes.iter().any(|suffix| url.ends_with(suffix))
+}
+
+/// Clouds by host, as in databricks-sdk-go `common/environment/environments.go`.
+fn is_azure(settings: &Settings) -> bool {
+    const SUFFIXES: [&str; 3] =
+        [".azuredatabricks.net", ".databricks.azure.us", ".databricks.azure.cn"];
+    has(settings, &[Id::AzureResourceId]) || host_ends(settings, &SUFFIXES)
+}
+
+fn is_gcp(settings: &Settings) -> bool {
+    host_ends(settings, &[".gcp.databricks.com"])
 }
 
 /// The auth type that will be used.
@@ -149,24 +179,59 @@ fn unsupported(source: &Source, lead: &str, names: &str) -> Error {
         .hint(format!("--auth-type or DATABRICKS_AUTH_TYPE with one of {names}"))
 }
 
-/// No identity at all.
-fn nothing(settings: &Settings) -> Error {
-    Error::usage("no Databricks identity is configured")
-        .because(incomplete(settings))
-        .hint("databricks auth login --host https://… (a person, through the Databricks CLI)")
-        .hint("DATABRICKS_HOST, DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET (a service principal)")
+/// No identity, or half of one.
+pub fn nothing(settings: &Settings) -> Error {
+    let from = |id: Id, name: &str| format!("{name} from {}", settings.origin(id));
+    let half = |error: Error| error.because(incomplete(settings));
+    let (host, id) = (settings.get(Id::Host), settings.get(Id::ClientId));
+    let (secret, token) = (settings.get(Id::ClientSecret), settings.get(Id::Token));
+    if host.is_none() && (token.is_some() || id.is_some() && secret.is_some()) {
+        return half(Error::usage("no workspace is configured"))
+            .hint("DATABRICKS_HOST=https://…, or --host");
+    }
+    if id.is_some() && secret.is_none() {
+        let words = format!("{} has no client_secret", from(Id::ClientId, "client_id"));
+        return half(Error::usage(words))
+            .hint("DATABRICKS_CLIENT_SECRET, or --client-secret-file PATH");
+    }
+    if secret.is_some() && id.is_none() {
+        let words = format!("{} has no client_id", from(Id::ClientSecret, "client_secret"));
+        return half(Error::usage(words)).hint("DATABRICKS_CLIENT_ID");
+    }
+    let url = settings.text(Id::Host).unwrap_or("https://…");
+    half(Error::usage("no Databricks identity is configured"))
+        .hint(format!("databricks auth login --host {url} (a person, by the Databricks CLI)"))
+        .hint("DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET (a service principal)")
 }
 
-/// What was found, so that the reader sees what is missing.
+/// What was found and what was not read, so that the reader sees what is missing.
 fn incomplete(settings: &Settings) -> String {
+    const CONCERNS: [Id; 8] = [
+        Id::Host,
+        Id::Profile,
+        Id::ConfigFile,
+        Id::Token,
+        Id::ClientId,
+        Id::ClientSecret,
+        Id::AuthType,
+        Id::DatabricksCliPath,
+    ];
     let found: Vec<String> = settings
         .shown()
-        .filter(|(row, ..)| row.profile || row.id == Id::Profile)
+        .filter(|(row, ..)| CONCERNS.contains(&row.id) || !row.group.is_empty())
         .map(|(row, text, origin)| format!("{}={} from {origin}", row.name, clean(text)))
         .collect();
-    match (&settings.missing_file, found.is_empty()) {
-        (Some(path), _) => format!("there is no {}; found {}", path.display(), found.join(", ")),
-        (None, true) => "neither the environment nor ~/.databrickscfg says anything".to_owned(),
-        (None, false) => format!("found only {}", found.join(", ")),
+    let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
+    match &settings.file {
+        ConfigFile::Read => format!("found only {found}"),
+        ConfigFile::NotNeeded => {
+            format!("found only {found}; ~/.databrickscfg was not read, since no profile was named")
+        }
+        ConfigFile::NoHome => format!("found {found}, and HOME is not set"),
+        ConfigFile::Missing(path) => format!("found {found}, and there is no {}", path.display()),
+        ConfigFile::NoDefault { path, profiles } => {
+            let path = path.display();
+            format!("found {found}; {path} has no DEFAULT profile, but {}", clean(profiles))
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 pub const MAX_TOKEN: usize = 16 * 1024;
 
 /// What is assumed where neither the answer nor the JWT tells an expiry
-/// (the official Python bridge assumes the same 15 minutes).
+/// (databricks-ai-bridge keeps a token for as long).
 const UNKNOWN_LIFE: i64 = 15 * 60 * 1000;
 
 /// A bearer token or database credential, and how long it lives.
@@ -38,7 +38,7 @@ pub struct Token {
 
 impl Token {
     /// Takes a token out of an answer that was received `now`. `stated` is the expiry the
-    /// answer gives. `what` names the token in messages.
+    /// answer gives. `what` names the token in messages: "the workspace's token".
     pub fn received(
         what: &str,
         text: &str,
@@ -56,12 +56,13 @@ impl Token {
         let by_life = now.plus(lifetime);
         let expires = stated.map_or(by_life, |stated| stated.min(by_life));
         if expires <= now {
-            return Err(Error::failed(format!(
-                "the workspace answered with a {what} that has already expired ({expires})"
-            ))
-            .because(format!("it is {now} here; one of the two clocks may be wrong"))
-            .hint("timedatectl status"));
+            return Err(Error::failed(format!("{what} has already expired, at {expires}"))
+                .because(format!("it is {now} here; one of the two clocks may be wrong"))
+                .hint("date -u"));
         }
+        // A workspace far behind may give one that is nearly dead by our clock; its bands must
+        // not be wider than what is left, or each call would mint.
+        let lifetime = lifetime.min(expires.since(now));
         let secret = Secret::new(text);
         Ok(Token { secret, issued: now, expires: Some(expires), lifetime, subject: claims.sub })
     }
@@ -81,19 +82,15 @@ impl Token {
 /// would have to be escaped in some format, and several readers of those unescape wrongly.
 pub fn check_text(what: &str, text: &str) -> Result<()> {
     if text.is_empty() {
-        return Err(Error::failed(format!("the workspace answered with an empty {what}")));
+        return Err(Error::failed(format!("{what} is empty")));
     }
     if text.len() > MAX_TOKEN {
-        return Err(Error::failed(format!(
-            "the workspace answered with a {what} of {} bytes; {MAX_TOKEN} are the most",
-            text.len()
-        )));
+        let length = text.len();
+        return Err(Error::failed(format!("{what} has {length} bytes; {MAX_TOKEN} are the most")));
     }
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
     if !text.bytes().all(legal) {
-        return Err(Error::failed(format!(
-            "the workspace answered with a {what} that holds characters no token has"
-        )));
+        return Err(Error::failed(format!("{what} holds characters that no token has")));
     }
     Ok(())
 }
@@ -188,7 +185,7 @@ mod tests {
         let text = jwt(r#"{"iat":1799999400,"exp":1800003000}"#);
         let stated = Some(Timestamp::from_seconds(1_800_003_000));
         let token = Token::received("token", &text, stated, NOW).unwrap();
-        assert_eq!((minutes(&token), token.lifetime), (50, 3_600_000));
+        assert_eq!((minutes(&token), token.lifetime), (50, 3_000_000));
     }
 
     #[test]

@@ -8,7 +8,10 @@ use std::ffi::OsString;
 use std::io::Write;
 
 use crate::error::{Error, Result};
+use crate::get::Wants;
+use crate::plan::Plan;
 use crate::settings::{Id, Settings};
+use crate::token::Token;
 use crate::world::World;
 
 /// A verb.
@@ -25,6 +28,8 @@ pub struct Verb {
     pub flags: &'static [Id],
     /// Whether a command follows behind `--`.
     pub command: bool,
+    /// Its exit codes, for its help.
+    pub codes: &'static str,
     /// The exit code for any failure of ours, where the kinds' codes are not free.
     pub failure: Option<u8>,
     /// Does it; the number is the exit code.
@@ -46,6 +51,27 @@ pub struct Call<'a> {
 impl Call<'_> {
     fn settings(&self) -> Result<Settings> {
         Settings::resolve(self.flags, self.world)
+    }
+
+    /// With `-v`: whose credential it is and where it comes from.
+    fn explain(&self, plan: &Plan, token: &Token) {
+        let now = self.world.now();
+        if token.left(now) < plan.min_ttl {
+            let until = token.expires.map_or(String::new(), |expires| expires.to_string());
+            self.world.note(&format!("it dies at {until}, sooner than --min-ttl asks for"));
+        }
+        if plan.settings.is_on(Id::Verbose) {
+            let until = token.expires.map_or("no known end".to_owned(), |e| format!("until {e}"));
+            let who = token.subject.as_deref().unwrap_or("unnamed");
+            let target = plan.target.name();
+            let (source, url, issued) = (plan.source.name, plan.url(), token.issued);
+            self.world.note(&format!("workspace {url}, auth type {source}, subject {who}"));
+            self.world
+                .note(&format!("database {}", if target.is_empty() { "found" } else { target }));
+            let cache =
+                plan.cache.as_ref().map_or("nowhere".to_owned(), |p| p.display().to_string());
+            self.world.note(&format!("issued {issued}, good {until}, cached in {cache}"));
+        }
     }
 
     /// Writes the result; a credential that did not arrive is a failure.
@@ -91,4 +117,18 @@ impl Verb {
     pub fn takes(&self, id: Id) -> bool {
         COMMON.contains(&id) || self.flags.contains(&id)
     }
+}
+
+/// Refuses names that no format can carry before anything is spent on them.
+fn check_names(plan: &Plan, wants: Wants) -> Result<()> {
+    let wanted = [(Id::PgUser, wants.user), (Id::PgHost, wants.host), (Id::PgDatabase, wants.host)];
+    for (id, _) in wanted.into_iter().filter(|(_, wanted)| *wanted) {
+        let text = plan.settings.text(id).unwrap_or_default();
+        if text.chars().any(char::is_control) {
+            let origin = plan.settings.origin(id);
+            let words = format!("{origin} holds a control character, which no format can carry");
+            return Err(Error::usage(words));
+        }
+    }
+    Ok(())
 }

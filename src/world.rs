@@ -1,16 +1,17 @@
 //! The only door to the outside that is not a file or a request: environment, clock, sleep,
 //! randomness, folders, notes to the user, child processes.
 //!
-//! It is plain data and closures, so a test builds another one: a list for the environment and
-//! a clock moved by hand. What is Unix-only stays here and in `file.rs`.
+//! Environment, clock and notes are plain data and closures, so a test builds another world: a
+//! list for the environment, a clock moved by hand. What is Unix-only stays here, in
+//! `environment.rs` and in `file.rs`.
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -20,8 +21,8 @@ use crate::error::{Error, Result};
 use crate::file::Held;
 use crate::time::{Deadline, Timestamp};
 
-/// The most that is kept of a child's stdout or stderr.
-const MAX_OUTPUT: usize = 64 * 1024;
+/// The most that is taken of a child's stdout or stderr.
+const MAX_OUTPUT: u64 = 256 * 1024;
 
 /// The surroundings of one call.
 pub struct World {
@@ -101,8 +102,9 @@ impl World {
     /// Runs a program that must never ask anything: no stdin, its output kept apart from ours,
     /// in a process group of its own so that Ctrl-C does not reach it halfway. Where the
     /// deadline passes first it is left running, not killed: it may be in the middle of
-    /// replacing a refresh token. It inherits the lock it works under, so that the lock lasts
-    /// as long as the work, whatever happens to us.
+    /// replacing a refresh token. For the same reason it writes into files, not into pipes
+    /// that would break with us, and inherits the lock it works under, so that the lock lasts
+    /// as long as the work.
     pub fn run(
         &self,
         program: &Path,
@@ -111,30 +113,65 @@ impl World {
         held: Option<&Held>,
         deadline: Deadline,
     ) -> std::io::Result<Run> {
+        let (stdout, stderr) = (self.scratch()?, self.scratch()?);
         let mut command = Command::new(program);
         command
             .args(args)
             .env_clear()
             .envs(self.env.iter().filter(|(name, _)| env(name)))
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(stdout.try_clone()?)
+            .stderr(stderr.try_clone()?)
             .process_group(0);
         let mut child = match held {
             Some(held) => held.bequeath(|| command.spawn())?,
             None => command.spawn()?,
         };
-        let stdout = collect(child.stdout.take());
-        let stderr = collect(child.stderr.take());
-        let (Ok(stdout), Ok(stderr)) =
-            (stdout.recv_timeout(deadline.left()), stderr.recv_timeout(deadline.left()))
-        else {
-            held.inspect(|held| held.leave());
-            return Ok(Run::StillRunning);
-        };
-        let status = child.wait()?;
-        Ok(Run::Ended { status, stdout, stderr })
+        let mut pause = Duration::from_micros(500);
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(Run::Ended {
+                    status,
+                    stdout: written(stdout)?,
+                    stderr: written(stderr)?,
+                });
+            }
+            if deadline.passed() {
+                held.inspect(|held| held.leave());
+                return Ok(Run::StillRunning);
+            }
+            self.sleep(pause, deadline);
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
     }
+
+    /// A file without a name for a child's output, bounded where the system can bound it.
+    #[cfg(target_os = "linux")]
+    fn scratch(&self) -> std::io::Result<File> {
+        use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = memfd_create("output", flags)?;
+        ftruncate(&file, MAX_OUTPUT)?;
+        fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK)?;
+        Ok(file.into())
+    }
+
+    /// A file without a name for a child's output.
+    #[cfg(not(target_os = "linux"))]
+    fn scratch(&self) -> std::io::Result<File> {
+        let folder = self.var("TMPDIR").map_or(PathBuf::from("/tmp"), PathBuf::from);
+        let random = self.random::<16>().map_err(|e| std::io::Error::other(e.message))?;
+        crate::file::nameless(&folder.join(crate::file::hex(&random)))
+    }
+}
+
+/// What a child has written: the file's position is shared with it.
+fn written(mut file: File) -> std::io::Result<Vec<u8>> {
+    let length = file.stream_position()?.min(MAX_OUTPUT);
+    file.rewind()?;
+    let mut bytes = vec![0; length as usize];
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The XDG Base Directory Specification, from the snapshot: `directories` would ask the
@@ -173,18 +210,4 @@ pub enum Run {
 /// Whether this is a file that somebody may execute.
 pub fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-}
-
-/// Reads a pipe to its end on a thread, keeping the beginning.
-fn collect(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
-    let (send, receive) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut kept = Vec::new();
-        if let Some(mut pipe) = pipe {
-            let _ = (&mut pipe).take(MAX_OUTPUT as u64).read_to_end(&mut kept);
-            let _ = std::io::copy(&mut pipe, &mut std::io::sink());
-        }
-        let _ = send.send(kept);
-    });
-    receive
 }

@@ -42,7 +42,8 @@ impl Host {
         if host.is_empty() || !host.bytes().all(legal) {
             return refuse(&format!("names no host: {}", clean(authority)));
         }
-        if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+        let is_port = |port: &str| !port.starts_with('+') && port.parse::<u16>().is_ok();
+        if port.is_some_and(|port| !is_port(port)) {
             return refuse(&format!("has a port that is no number: {}", clean(authority)));
         }
         if scheme.eq_ignore_ascii_case("http") {

@@ -74,7 +74,7 @@ pub enum Id {
 
 /// What a value must look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// Any text.
     Text,
     /// A text that nobody may see.
@@ -109,7 +109,7 @@ pub struct Setting {
     /// Its group in the conflict check of unified authentication; empty for none.
     pub group: &'static str,
     /// What its value must look like.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// One line for `--help`; empty for settings that are only understood, not advertised.
     pub about: &'static str,
 }
@@ -123,7 +123,7 @@ const ROW: Setting = Setting {
     env: &[],
     profile: false,
     group: "",
-    kind: Kind::Text,
+    kind: ValueKind::Text,
     about: "",
 };
 
@@ -133,7 +133,7 @@ const fn databricks(
     name: &'static str,
     env: &'static [&'static str],
     group: &'static str,
-    kind: Kind,
+    kind: ValueKind,
 ) -> Setting {
     Setting { id, name, env, group, kind, profile: true, ..ROW }
 }
@@ -146,53 +146,53 @@ const fn flag(
     env: &'static [&'static str],
     about: &'static str,
 ) -> Setting {
-    let kind = if value.is_empty() { Kind::Switch } else { Kind::Text };
+    let kind = if value.is_empty() { ValueKind::Switch } else { ValueKind::Text };
     Setting { id, name: flag, flag, value, env, kind, about, ..ROW }
 }
 
 /// All settings, in the order of `--help`.
 #[rustfmt::skip]
 pub static SETTINGS: &[Setting] = &[
-    Setting { flag: "host", value: "URL", about: "the workspace", ..databricks(Id::Host, "host", &["DATABRICKS_HOST"], "", Kind::Text) },
+    Setting { flag: "host", value: "URL", about: "the workspace", ..databricks(Id::Host, "host", &["DATABRICKS_HOST"], "", ValueKind::Text) },
     Setting { short: Some('p'), profile: false, name: "profile", ..flag(Id::Profile, "profile", "NAME", &["DATABRICKS_CONFIG_PROFILE"], "the profile in ~/.databrickscfg") },
-    Setting { flag: "auth-type", value: "TYPE", about: "use this auth type and no other", ..databricks(Id::AuthType, "auth_type", &["DATABRICKS_AUTH_TYPE"], "", Kind::Text) },
-    databricks(Id::ClientId, "client_id", &["DATABRICKS_CLIENT_ID"], "oauth", Kind::Text),
-    databricks(Id::ClientSecret, "client_secret", &["DATABRICKS_CLIENT_SECRET"], "oauth", Kind::Secret),
-    Setting { kind: Kind::SecretFile, ..flag(Id::ClientSecretFile, "client-secret-file", "PATH|-", &[], "read the service principal's secret there") },
-    databricks(Id::Token, "token", &["DATABRICKS_TOKEN"], "pat", Kind::Secret),
-    Setting { kind: Kind::SecretFile, ..flag(Id::TokenFile, "token-file", "PATH|-", &[], "read the personal access token there") },
-    Setting { profile: false, ..databricks(Id::ConfigFile, "config_file", &["DATABRICKS_CONFIG_FILE"], "", Kind::Text) },
-    databricks(Id::AccountId, "account_id", &["DATABRICKS_ACCOUNT_ID"], "", Kind::Text),
-    databricks(Id::WorkspaceId, "workspace_id", &["DATABRICKS_WORKSPACE_ID"], "", Kind::Text),
-    databricks(Id::DiscoveryUrl, "discovery_url", &["DATABRICKS_DISCOVERY_URL"], "", Kind::Text),
-    databricks(Id::Scopes, "scopes", &[], "", Kind::Text),
-    databricks(Id::DatabricksCliPath, "databricks_cli_path", &["DATABRICKS_CLI_PATH"], "", Kind::Text),
-    databricks(Id::Username, "username", &["DATABRICKS_USERNAME"], "basic", Kind::Text),
-    databricks(Id::Password, "password", &["DATABRICKS_PASSWORD"], "basic", Kind::Secret),
-    databricks(Id::MetadataServiceUrl, "metadata_service_url", &["DATABRICKS_METADATA_SERVICE_URL"], "metadata-service", Kind::Secret),
-    databricks(Id::AzureResourceId, "azure_workspace_resource_id", &["DATABRICKS_AZURE_RESOURCE_ID"], "azure", Kind::Text),
-    databricks(Id::AzureUseMsi, "azure_use_msi", &["ARM_USE_MSI"], "azure", Kind::Bool),
-    databricks(Id::AzureClientId, "azure_client_id", &["ARM_CLIENT_ID"], "azure", Kind::Text),
-    databricks(Id::AzureClientSecret, "azure_client_secret", &["ARM_CLIENT_SECRET"], "azure", Kind::Secret),
-    databricks(Id::AzureTenantId, "azure_tenant_id", &["ARM_TENANT_ID"], "azure", Kind::Text),
-    databricks(Id::AzureLoginAppId, "azure_login_app_id", &["DATABRICKS_AZURE_LOGIN_APP_ID"], "azure", Kind::Text),
-    databricks(Id::AzureEnvironment, "azure_environment", &["ARM_ENVIRONMENT"], "", Kind::Text),
-    databricks(Id::GoogleServiceAccount, "google_service_account", &["DATABRICKS_GOOGLE_SERVICE_ACCOUNT"], "google", Kind::Text),
-    databricks(Id::GoogleCredentials, "google_credentials", &["GOOGLE_CREDENTIALS"], "google", Kind::Secret),
-    databricks(Id::ActionsRequestUrl, "actions_id_token_request_url", &["ACTIONS_ID_TOKEN_REQUEST_URL"], "", Kind::Text),
-    databricks(Id::ActionsRequestToken, "actions_id_token_request_token", &["ACTIONS_ID_TOKEN_REQUEST_TOKEN"], "", Kind::Secret),
-    databricks(Id::OidcTokenFile, "databricks_id_token_filepath", &["DATABRICKS_OIDC_TOKEN_FILEPATH"], "file-oidc", Kind::Text),
-    databricks(Id::OidcTokenEnv, "oidc_token_env", &["DATABRICKS_OIDC_TOKEN_ENV"], "env-oidc", Kind::Text),
-    databricks(Id::Audience, "audience", &["DATABRICKS_TOKEN_AUDIENCE"], "", Kind::Text),
-    databricks(Id::Cloud, "cloud", &["DATABRICKS_CLOUD"], "", Kind::Text),
-    databricks(Id::OauthCallbackPort, "oauth_callback_port", &["DATABRICKS_OAUTH_CALLBACK_PORT"], "", Kind::Int),
-    databricks(Id::DisableRefreshToken, "disable_oauth_refresh_token", &["DATABRICKS_DISABLE_OAUTH_REFRESH_TOKEN"], "", Kind::Bool),
-    databricks(Id::SkipVerify, "skip_verify", &[], "", Kind::Bool),
-    databricks(Id::HttpTimeout, "http_timeout_seconds", &[], "", Kind::Int),
-    databricks(Id::RetryTimeout, "retry_timeout_seconds", &[], "", Kind::Int),
-    databricks(Id::RateLimit, "rate_limit", &["DATABRICKS_RATE_LIMIT"], "", Kind::Int),
-    databricks(Id::DebugTruncate, "debug_truncate_bytes", &["DATABRICKS_DEBUG_TRUNCATE_BYTES"], "", Kind::Int),
-    databricks(Id::DebugHeaders, "debug_headers", &["DATABRICKS_DEBUG_HEADERS"], "", Kind::Bool),
+    Setting { flag: "auth-type", value: "TYPE", about: "use this auth type and no other", ..databricks(Id::AuthType, "auth_type", &["DATABRICKS_AUTH_TYPE"], "", ValueKind::Text) },
+    databricks(Id::ClientId, "client_id", &["DATABRICKS_CLIENT_ID"], "oauth", ValueKind::Text),
+    databricks(Id::ClientSecret, "client_secret", &["DATABRICKS_CLIENT_SECRET"], "oauth", ValueKind::Secret),
+    Setting { kind: ValueKind::SecretFile, ..flag(Id::ClientSecretFile, "client-secret-file", "PATH|-", &[], "read the service principal's secret there") },
+    databricks(Id::Token, "token", &["DATABRICKS_TOKEN"], "pat", ValueKind::Secret),
+    Setting { kind: ValueKind::SecretFile, ..flag(Id::TokenFile, "token-file", "PATH|-", &[], "read the personal access token there") },
+    Setting { profile: false, ..databricks(Id::ConfigFile, "config_file", &["DATABRICKS_CONFIG_FILE"], "", ValueKind::Text) },
+    databricks(Id::AccountId, "account_id", &["DATABRICKS_ACCOUNT_ID"], "", ValueKind::Text),
+    databricks(Id::WorkspaceId, "workspace_id", &["DATABRICKS_WORKSPACE_ID"], "", ValueKind::Text),
+    databricks(Id::DiscoveryUrl, "discovery_url", &["DATABRICKS_DISCOVERY_URL"], "", ValueKind::Text),
+    databricks(Id::Scopes, "scopes", &[], "", ValueKind::Text),
+    databricks(Id::DatabricksCliPath, "databricks_cli_path", &["DATABRICKS_CLI_PATH"], "", ValueKind::Text),
+    databricks(Id::Username, "username", &["DATABRICKS_USERNAME"], "basic", ValueKind::Text),
+    databricks(Id::Password, "password", &["DATABRICKS_PASSWORD"], "basic", ValueKind::Secret),
+    databricks(Id::MetadataServiceUrl, "metadata_service_url", &["DATABRICKS_METADATA_SERVICE_URL"], "metadata-service", ValueKind::Secret),
+    databricks(Id::AzureResourceId, "azure_workspace_resource_id", &["DATABRICKS_AZURE_RESOURCE_ID"], "azure", ValueKind::Text),
+    databricks(Id::AzureUseMsi, "azure_use_msi", &["ARM_USE_MSI"], "azure", ValueKind::Bool),
+    databricks(Id::AzureClientId, "azure_client_id", &["ARM_CLIENT_ID"], "azure", ValueKind::Text),
+    databricks(Id::AzureClientSecret, "azure_client_secret", &["ARM_CLIENT_SECRET"], "azure", ValueKind::Secret),
+    databricks(Id::AzureTenantId, "azure_tenant_id", &["ARM_TENANT_ID"], "azure", ValueKind::Text),
+    databricks(Id::AzureLoginAppId, "azure_login_app_id", &["DATABRICKS_AZURE_LOGIN_APP_ID"], "azure", ValueKind::Text),
+    databricks(Id::AzureEnvironment, "azure_environment", &["ARM_ENVIRONMENT"], "", ValueKind::Text),
+    databricks(Id::GoogleServiceAccount, "google_service_account", &["DATABRICKS_GOOGLE_SERVICE_ACCOUNT"], "google", ValueKind::Text),
+    databricks(Id::GoogleCredentials, "google_credentials", &["GOOGLE_CREDENTIALS"], "google", ValueKind::Secret),
+    databricks(Id::ActionsRequestUrl, "actions_id_token_request_url", &["ACTIONS_ID_TOKEN_REQUEST_URL"], "", ValueKind::Text),
+    databricks(Id::ActionsRequestToken, "actions_id_token_request_token", &["ACTIONS_ID_TOKEN_REQUEST_TOKEN"], "", ValueKind::Secret),
+    databricks(Id::OidcTokenFile, "databricks_id_token_filepath", &["DATABRICKS_OIDC_TOKEN_FILEPATH", "DATABRICKS_OIDC_TOKEN_FILE"], "file-oidc", ValueKind::Text),
+    databricks(Id::OidcTokenEnv, "oidc_token_env", &["DATABRICKS_OIDC_TOKEN_ENV"], "env-oidc", ValueKind::Text),
+    databricks(Id::Audience, "audience", &["DATABRICKS_TOKEN_AUDIENCE"], "", ValueKind::Text),
+    databricks(Id::Cloud, "cloud", &["DATABRICKS_CLOUD"], "", ValueKind::Text),
+    databricks(Id::OauthCallbackPort, "oauth_callback_port", &["DATABRICKS_OAUTH_CALLBACK_PORT"], "", ValueKind::Int),
+    databricks(Id::DisableRefreshToken, "disable_oauth_refresh_token", &["DATABRICKS_DISABLE_OAUTH_REFRESH_TOKEN"], "", ValueKind::Bool),
+    databricks(Id::SkipVerify, "skip_verify", &[], "", ValueKind::Bool),
+    databricks(Id::HttpTimeout, "http_timeout_seconds", &[], "", ValueKind::Int),
+    databricks(Id::RetryTimeout, "retry_timeout_seconds", &[], "", ValueKind::Int),
+    databricks(Id::RateLimit, "rate_limit", &["DATABRICKS_RATE_LIMIT"], "", ValueKind::Int),
+    databricks(Id::DebugTruncate, "debug_truncate_bytes", &["DATABRICKS_DEBUG_TRUNCATE_BYTES"], "", ValueKind::Int),
+    databricks(Id::DebugHeaders, "debug_headers", &["DATABRICKS_DEBUG_HEADERS"], "", ValueKind::Bool),
     Setting { name: "lakebase_endpoint", profile: true, ..flag(Id::Endpoint, "endpoint", "NAME", &["LAKEBASE_ENDPOINT", "PGENDPOINT", "ENDPOINT_NAME"], "Autoscaling: projects/P[/branches/B[/endpoints/E]]") },
     Setting { name: "lakebase_instance", profile: true, ..flag(Id::Instance, "instance", "NAME", &["LAKEBASE_INSTANCE", "LAKEBASE_INSTANCE_NAME"], "Provisioned: the database instance") },
     Setting { name: "pg_host", ..flag(Id::PgHost, "pg-host", "HOST", &["PGHOST", "DATABRICKS_PG_HOST"], "the Postgres host") },
@@ -201,12 +201,12 @@ pub static SETTINGS: &[Setting] = &[
     Setting { name: "pg_user", profile: true, ..flag(Id::PgUser, "pg-user", "ROLE", &["PGUSER", "DATABRICKS_PG_USERNAME"], "the role (you, or the service principal)") },
     Setting { id: Id::PgSslMode, name: "pg_sslmode", env: &["PGSSLMODE"], ..ROW },
     Setting { id: Id::PgSslRootCert, name: "pg_sslrootcert", env: &["PGSSLROOTCERT"], ..ROW },
-    flag(Id::For, "for", "WHAT", &[], "database (a password) or workspace (an API token)"),
-    Setting { short: Some('f'), ..flag(Id::Format, "format", "NAME", &[], "how to print it (raw)") },
+    flag(Id::For, "for", "WHAT", &[], "database (a password; the default) or workspace (a token)"),
+    Setting { short: Some('f'), ..flag(Id::Format, "format", "NAME", &[], "how to print it") },
     flag(Id::As, "as", "NAME", &[], "with --for workspace: the variable to set"),
     flag(Id::Clean, "clean", "", &[], "keep Databricks secrets from the command"),
-    flag(Id::Ttl, "ttl", "TIME", &["LAKEBASE_TOKEN_TTL"], "ask for this lifetime, 5m to 1h"),
-    flag(Id::MinTtl, "min-ttl", "TIME", &["LAKEBASE_TOKEN_MIN_TTL"], "print nothing that dies sooner"),
+    flag(Id::Ttl, "ttl", "TIME", &["LAKEBASE_TOKEN_TTL"], "ask for this lifetime, 5m to 1h (1h)"),
+    flag(Id::MinTtl, "min-ttl", "TIME", &["LAKEBASE_TOKEN_MIN_TTL"], "mint where the cached one dies sooner"),
     flag(Id::Timeout, "timeout", "TIME", &["LAKEBASE_TOKEN_TIMEOUT"], "give up after this (10s)"),
     flag(Id::Refresh, "refresh", "", &[], "mint now, whatever is cached"),
     flag(Id::Offline, "offline", "", &[], "use the cache only"),
@@ -242,7 +242,7 @@ mod tests {
             assert!(row.about.len() < 60 && !row.about.ends_with('.'), "{}", row.name);
             assert_eq!(row.flag.is_empty(), row.about.is_empty(), "{}", row.name);
             // Secrets never come from the command line, where `ps` shows them.
-            assert!(row.kind != Kind::Secret || row.flag.is_empty(), "{}", row.name);
+            assert!(row.kind != ValueKind::Secret || row.flag.is_empty(), "{}", row.name);
         }
     }
 }

@@ -23,10 +23,9 @@ use crate::world::{Run, World, is_executable};
 pub const SOURCE: Source = Source {
     name: "databricks-cli",
     needs: "host or profile, and the Databricks CLI on PATH",
-    configured: |settings, world| {
-        settings.get(Id::Host).is_some() && program(settings, world).is_some()
-    },
-    identity: |settings| selector(settings).1,
+    configured: |settings, _| settings.get(Id::Host).is_some(),
+    identity,
+    ready: |settings, world| program(settings, world).is_some(),
     secret: None,
     role: None,
     switches: true,
@@ -34,18 +33,30 @@ pub const SOURCE: Source = Source {
     fetch: Some(fetch),
 };
 
+const VERSION: &str =
+    "install the Databricks CLI 0.296 or later, or set DATABRICKS_CLI_PATH to one";
+
 /// Tokens that die sooner are not worth using: the backend refuses the last 30 seconds.
 const LEAST_LIFE: i64 = 60 * 1000;
 
 fn fetch(ask: &Ask<'_>) -> Result<Token> {
     check_host(ask.settings)?;
-    if !ask.refused {
-        let token = run(ask, false)?;
-        if token.as_ref().is_ok_and(|token| token.left(ask.world.now()) > LEAST_LIFE) {
-            return token;
-        }
+    if !ask.refused
+        && let Ok(token) = run(ask, false)?
+    {
+        return Ok(token);
     }
     run(ask, true)?
+}
+
+/// All that decides whose token the CLI prints, short of what it keeps itself.
+fn identity(settings: &Settings, world: &World) -> String {
+    let (flag, value) = selector(settings);
+    let var = |name| world.var(name).map(|value| value.to_string_lossy()).unwrap_or_default();
+    let path = settings.text(Id::DatabricksCliPath).unwrap_or_default();
+    let surroundings =
+        ["HOME", "DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE", "DATABRICKS_DISCOVERY_HOST"];
+    [flag, &value, path, &surroundings.map(var).join("\0")].join("\0")
 }
 
 /// The CLI: where the settings say, or on PATH.
@@ -82,13 +93,9 @@ fn check_host(settings: &Settings) -> Result<()> {
 
 /// One run. The outer result is for what asking again cannot change, the inner one for the rest.
 fn run(ask: &Ask<'_>, force: bool) -> Result<Result<Token>> {
-    let program = program(ask.settings, ask.world)
-        .ok_or_else(|| Error::usage(format!("auth type databricks-cli needs {}", SOURCE.needs)))?;
+    let program = program(ask.settings, ask.world).ok_or_else(|| absent(ask.settings))?;
     let (flag, value) = selector(ask.settings);
     let mut args = vec!["auth", "token", flag, &value];
-    if let Some(account) = ask.settings.text(Id::AccountId).filter(|_| flag == "--host") {
-        args.extend(["--account-id", account]);
-    }
     if force {
         args.push("--force-refresh");
     }
@@ -111,13 +118,12 @@ fn run(ask: &Ask<'_>, force: bool) -> Result<Result<Token>> {
     let now = ask.world.now();
     let body: Value = serde_json::from_slice(&stdout).map_err(|_| {
         // Not quoted: whatever it is, it could be a token.
-        Error::failed(format!("`{shown}` printed something that is not JSON"))
-            .hint("databricks version (1.0 or later)")
+        Error::failed(format!("`{shown}` printed something that is not JSON")).hint(VERSION)
     })?;
-    let text = require(&body, "access_token", "CLI's answer")?;
+    let text = require(&body, "access_token", "the Databricks CLI's answer")?;
     let stated = body["expiry"].as_str().and_then(Timestamp::parse);
     // Too short a life is worth the one retry.
-    Ok(Token::received("workspace token", text, stated, now).and_then(|token| {
+    Ok(Token::received("the Databricks CLI's token", text, stated, now).and_then(|token| {
         let left = token.left(now);
         if left > LEAST_LIFE {
             return Ok(token);
@@ -125,6 +131,17 @@ fn run(ask: &Ask<'_>, force: bool) -> Result<Result<Token>> {
         let left = show_duration(std::time::Duration::from_millis(left.max(0) as u64));
         Err(Error::failed(format!("`{shown}` gives a token with only {left} to live")))
     }))
+}
+
+/// There is no CLI, which matters only to those who want it.
+fn absent(settings: &Settings) -> Error {
+    if settings.get(Id::AuthType).is_none() {
+        return super::nothing(settings);
+    }
+    let origin = settings.origin(Id::AuthType);
+    Error::usage(format!("auth type databricks-cli from {origin} needs the Databricks CLI"))
+        .because("there is no `databricks` on PATH or at DATABRICKS_CLI_PATH")
+        .hint("DATABRICKS_CLI_PATH=/path/to/databricks")
 }
 
 /// Which variables the CLI sees: none of Databricks' but file, storage and discovery settings,
@@ -144,12 +161,13 @@ fn explain(shown: &str, stderr: &str, flag: &str, value: &str) -> Error {
     let words = clean(words.unwrap_or("it said nothing"));
     let login = format!("databricks auth login {flag} {value}");
     let says = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
-    if says(&["No such command", "no such option"]) {
-        return Error::usage(
-            "the `databricks` on PATH is the legacy CLI, which has no `auth token`",
-        )
-        .because(words)
-        .hint("install the Databricks CLI 0.205 or later, or set DATABRICKS_CLI_PATH");
+    if says(&["No such command", "no such option", "unknown command", "unknown flag"]) {
+        return Error::usage("the `databricks` on PATH is too old").because(words).hint(VERSION);
+    }
+    if says(&["Use --profile", "no profile specified", "no profiles configured"]) {
+        return Error::usage("the Databricks CLI does not know which profile is meant")
+            .because(words)
+            .hint("--profile NAME, or DATABRICKS_CONFIG_PROFILE");
     }
     if says(&[
         "OAuth is not configured for this host",

@@ -19,7 +19,8 @@ pub const SOURCE: Source = Source {
     name: "oauth-m2m",
     needs: "host, client_id and client_secret",
     configured: |settings, _| has(settings, &[Id::Host, Id::ClientId, Id::ClientSecret]),
-    identity: |settings| settings.text(Id::ClientId).unwrap_or_default().to_owned(),
+    identity: |settings, _| settings.text(Id::ClientId).unwrap_or_default().to_owned(),
+    ready: |_, _| true,
     secret: Some(Id::ClientSecret),
     role: Some(Id::ClientId),
     switches: false,
@@ -38,7 +39,9 @@ fn fetch(ask: &Ask<'_>) -> Result<Token> {
             let document = format!("{}/oidc/.well-known/oauth-authorization-server", ask.url);
             match absent.then(|| discovered(ask, &document)) {
                 Some(Ok(endpoint)) if endpoint != direct => post(ask, &endpoint)?,
-                // Discovery is no better, so the first answer is what to tell.
+                Some(Err(e)) if answer.status != 200 => {
+                    return Err(refused(ask, &answer).because(e.message));
+                }
                 _ => answer,
             }
         }
@@ -47,7 +50,7 @@ fn fetch(ask: &Ask<'_>) -> Result<Token> {
         return Err(refused(ask, &answer));
     }
     let body = answer.json("token request")?;
-    let text = require(&body, "access_token", "token answer")?;
+    let text = require(&body, "access_token", "the workspace's token answer")?;
     let now = ask.world.now();
     // Databricks' own stand-in sends a string here; the real one a number.
     let seconds = match &body["expires_in"] {
@@ -55,7 +58,7 @@ fn fetch(ask: &Ask<'_>) -> Result<Token> {
         other => other.as_i64(),
     };
     let stated = seconds.map(|seconds: i64| now.plus(seconds.saturating_mul(1000)));
-    Token::received("workspace token", text, stated, now)
+    Token::received("the workspace's token", text, stated, now)
 }
 
 fn post(ask: &Ask<'_>, endpoint: &str) -> Result<Answer> {
@@ -86,10 +89,10 @@ fn discovered(ask: &Ask<'_>, document: &str) -> Result<String> {
         let request = Request { method: "GET", url: document, headers: &[], body: None };
         let answer = ask.client.send(&request, ask.deadline)?;
         if answer.status != 200 {
-            return Err(Refusal::of("OAuth discovery", &answer).into_error());
+            return Err(Refusal::of("to show its OAuth configuration", &answer).into_error());
         }
         let body = answer.json("OAuth discovery")?;
-        let endpoint = require(&body, "token_endpoint", "OAuth discovery")?;
+        let endpoint = require(&body, "token_endpoint", "the workspace's OAuth configuration")?;
         let authority = |url: &str| check_url(url).map(|uri| uri.authority().cloned());
         if authority(endpoint)? != authority(ask.url)? {
             return Err(Error::failed(
@@ -103,7 +106,7 @@ fn discovered(ask: &Ask<'_>, document: &str) -> Result<String> {
 }
 
 fn refused(ask: &Ask<'_>, answer: &Answer) -> Error {
-    let refusal = Refusal::of("a token to the service principal", answer);
+    let refusal = Refusal::of("to give the service principal a token", answer);
     let wrong = refusal.code == "invalid_client" || refusal.status == 401;
     let error = refusal.into_error();
     if wrong {

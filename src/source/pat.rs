@@ -15,10 +15,11 @@ pub const SOURCE: Source = Source {
     name: "pat",
     needs: "host and token",
     configured: |settings, _| has(settings, &[Id::Host, Id::Token]),
-    identity: |settings| {
+    identity: |settings, _| {
         let token = settings.secret(Id::Token).map_or("", |token| token.expose());
         hex(digest::digest(&digest::SHA256, token.as_bytes()).as_ref())
     },
+    ready: |_, _| true,
     secret: Some(Id::Token),
     role: None,
     switches: false,
@@ -29,9 +30,7 @@ pub const SOURCE: Source = Source {
 fn fetch(ask: &Ask<'_>) -> Result<Token> {
     let token = ask.settings.secret(Id::Token);
     let token = token.ok_or_else(|| Error::usage("auth type pat needs a token"))?;
-    if check_text("token", token.expose()).is_err() {
-        let origin = ask.settings.origin(Id::Token);
-        return Err(Error::usage(format!("the token from {origin} holds characters no token has")));
-    }
+    let name = format!("the token from {}", ask.settings.origin(Id::Token));
+    check_text(&name, token.expose()).map_err(|e| Error::usage(e.message))?;
     Ok(Token::unbounded(token.clone(), ask.world.now()))
 }

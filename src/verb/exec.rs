@@ -8,12 +8,12 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use super::{Call, Verb};
+use super::{Call, Verb, check_names};
 use crate::error::{Error, Result, clean};
 use crate::format::{UNSET, variables};
 use crate::get::{Session, Wants};
 use crate::plan::Plan;
-use crate::settings::{Id, Kind, SETTINGS};
+use crate::settings::{Id, SETTINGS, ValueKind};
 use crate::time::Deadline;
 use crate::token::Purpose;
 
@@ -22,11 +22,13 @@ pub const VERB: Verb = Verb {
     about: "run a command with the password in its environment",
     usage: "[FLAGS] -- COMMAND [ARGUMENT…]",
     more: "Sets PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD and PGSSLMODE and removes PGSERVICE \
-           and PGHOSTADDR; with --for workspace sets DATABRICKS_HOST and DATABRICKS_TOKEN. Exits \
+           and PGHOSTADDR; with --for workspace sets DATABRICKS_HOST, DATABRICKS_TOKEN and \
+           DATABRICKS_AUTH_TYPE=pat, or the variable of --as alone. Exits \
            with the command's own code, 125 if there is no credential, 126 if the command cannot \
            be executed, 127 if it is not found.",
     flags: &[Id::For, Id::As, Id::Clean],
     command: true,
+    codes: "exit codes: the command's own; 125 no credential, 126 not executable, 127 not found",
     failure: Some(125),
     run,
 };
@@ -39,13 +41,17 @@ fn run(call: Call<'_>) -> Result<u8> {
     let token_variable = token_variable(&plan)?;
     let session = Session::new(&plan, call.world);
     let wants = Wants { user: true, host: true };
+    check_names(&plan, wants)?;
     let credential = session.credential(wants, Deadline::after(plan.timeout))?;
+    call.explain(&plan, &credential.token);
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(call.world.env.iter());
     if plan.settings.is_on(Id::Clean) {
-        let secrets = SETTINGS.iter().filter(|row| row.kind == Kind::Secret);
-        let named = plan.settings.text(Id::OidcTokenEnv).unwrap_or("DATABRICKS_OIDC_TOKEN");
-        for name in secrets.flat_map(|row| row.env).chain([&named]) {
+        let secrets = SETTINGS.iter().filter(|row| row.kind == ValueKind::Secret);
+        let oidc = [plan.settings.text(Id::OidcTokenEnv), Some("DATABRICKS_OIDC_TOKEN")];
+        for name in
+            secrets.flat_map(|row| row.env.iter().copied()).chain(oidc.into_iter().flatten())
+        {
             command.env_remove(name);
         }
     }
@@ -66,13 +72,11 @@ fn run(call: Call<'_>) -> Result<u8> {
         }
     }
     let failed = command.exec();
-    let name = clean(&program.to_string_lossy());
-    let (code, why) = match failed.kind() {
-        io::ErrorKind::NotFound => (127, "it is not found".to_owned()),
-        _ => (126, failed.to_string()),
-    };
-    call.world.note(&format!("cannot run {name}: {why}"));
-    Ok(code)
+    let error = Error::usage(format!("cannot run {}", clean(&program.to_string_lossy())));
+    Err(match failed.kind() {
+        io::ErrorKind::NotFound => error.because("it is not found").exit(127),
+        _ => error.because(failed).exit(126),
+    })
 }
 
 const DATABRICKS_TOKEN: &str = "DATABRICKS_TOKEN";
@@ -86,7 +90,7 @@ fn token_variable(plan: &Plan) -> Result<&str> {
     }
     let legal = |b: u8| b == b'_' || b.is_ascii_alphanumeric();
     if !name.bytes().all(legal) || name.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(Error::usage(format!("--as is no variable's name: {}", clean(name))));
+        return Err(Error::usage(format!("--as is not a variable's name: {}", clean(name))));
     }
     Ok(name)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Call, Verb};
+use super::{Call, Verb, check_names};
 use crate::error::{Error, Result, clean, nearest};
 use crate::format::{self, FORMATS, Format};
 use crate::get::{Session, Wants};
@@ -20,6 +20,8 @@ pub const VERB: Verb = Verb {
            credential and nothing else, and is empty on failure.",
     flags: &[Id::For, Id::Format],
     command: false,
+    codes: "exit codes: 0 printed, 1 broken, 2 usage or configuration, 3 log in first, 4 refused,\n\
+            5 not available now",
     failure: None,
     run,
 };
@@ -33,22 +35,14 @@ fn run(mut call: Call<'_>) -> Result<u8> {
         return Err(Error::usage(format!("the format {} is for databases", format.name))
             .hint(format!("with --for workspace: {}", able.join(", "))));
     }
-    let session = Session::new(&plan, call.world);
+    let api_version = api_version(call.world, format)?;
     let wants = Wants { user: format.user, host: format.host };
+    check_names(&plan, wants)?;
+    let session = Session::new(&plan, call.world);
     let mut credential = session.credential(wants, Deadline::after(plan.timeout))?;
-    credential.api_version = api_version(call.world, format)?;
+    credential.api_version = api_version;
     let text = (format.render)(&credential)?;
-    if plan.settings.is_on(Id::Verbose) {
-        let token = &credential.token;
-        let until = token.expires.map_or("no known end".to_owned(), |expires| expires.to_string());
-        let who = token.subject.as_deref().unwrap_or("unnamed");
-        call.world.note(&format!(
-            "by {} at {}, subject {who}, issued {}, good until {until}",
-            plan.source.name,
-            plan.url(),
-            token.issued
-        ));
-    }
+    call.explain(&plan, &credential.token);
     call.print(&text)?;
     Ok(0)
 }

@@ -24,6 +24,7 @@ pub const VERB: Verb = Verb {
            configuration is missing or wrong, 3 if somebody must log in. --format is text or json.",
     flags: &[Id::For, Id::Format],
     command: false,
+    codes: "exit codes: 0 a credential can be asked for, 2 configuration, 3 log in first",
     failure: None,
     run,
 };
@@ -56,6 +57,7 @@ struct Report {
     workspace_id: Option<String>,
     named: Option<(&'static str, String)>,
     connection: [(&'static str, Option<String>); 4],
+    folder: Option<String>,
     cached: Vec<Cached>,
     login: Option<(String, Option<Timestamp>)>,
     error: Option<Error>,
@@ -74,14 +76,18 @@ impl Report {
             connection: ["host", "port", "database", "user"].map(|name| (name, None)),
             ..Report::default()
         };
-        let settings = match call.settings() {
-            Ok(settings) => settings,
-            Err(error) => return Report { error: Some(error), ..report },
-        };
+        let (settings, error) = Settings::resolve_what_can_be(call.flags, call.world);
         report.note_settings(&settings);
+        if let Some(error) = error {
+            return Report { error: Some(error), ..report };
+        }
+        let missing = source::nothing(&settings);
         report.auth_type = source::choose(&settings, call.world).ok().map(|source| source.name);
         match Plan::new(settings, call.world) {
-            Ok(plan) => report.note_plan(&plan, call),
+            Ok(plan) if (plan.source.ready)(&plan.settings, call.world) => {
+                report.note_plan(&plan, call);
+            }
+            Ok(_) => report.error = Some(missing),
             Err(error) => report.error = Some(error),
         }
         report
@@ -94,7 +100,12 @@ impl Report {
         }
         self.host = settings.text(Id::Host).map(str::to_owned);
         self.profile = settings.profile.as_ref().map(|(name, _)| name.clone());
-        self.workspace_id = settings.text(Id::WorkspaceId).map(str::to_owned);
+        let id = settings.text(Id::WorkspaceId).filter(|id| *id != "none");
+        self.workspace_id = id.map(str::to_owned);
+        let ids = [Id::PgHost, Id::PgPort, Id::PgDatabase, Id::PgUser];
+        for (place, id) in self.connection.iter_mut().zip(ids) {
+            place.1 = settings.text(id).map(str::to_owned);
+        }
     }
 
     fn note_plan(&mut self, plan: &Plan, call: &Call<'_>) {
@@ -117,7 +128,16 @@ impl Report {
             ("user", plan.user().map(str::to_owned).or(role)),
         ];
         let now = call.world.now();
-        for (purpose, token) in session.peek() {
+        self.folder = Some(match &plan.cache {
+            Some(path) => path.display().to_string(),
+            None => "off".to_owned(),
+        });
+        let tokens = session.peek();
+        // A login that was found dead is told until there is a token again.
+        let alive = tokens.iter().flat_map(|(_, token)| token).any(|token| token.left(now) > 0);
+        let login = session.peek_failures().find(|error| error.kind == Kind::Login);
+        self.error = login.filter(|_| !alive);
+        for (purpose, token) in tokens {
             let Some(token) = token else { continue };
             if purpose == Purpose::Workspace {
                 let who = token.subject.clone();
@@ -196,6 +216,9 @@ impl Report {
         }
         if self.cached.is_empty() {
             line("cached", "nothing");
+        }
+        if let Some(folder) = &self.folder {
+            line("cache", folder);
         }
         line("settings", "");
         for (name, value) in &self.settings {

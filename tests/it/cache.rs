@@ -143,9 +143,12 @@ fn another_secret_finds_nothing_but_the_right_one_still_does() {
     let workspace = workspace();
     let (mut test, first, _) = filled(&workspace);
     test.set("DATABRICKS_CLIENT_SECRET", "stolen-or-rotated");
-    test.run("").fails(4, &["invalid_client"]);
+    for _ in 0..3 {
+        test.run("").fails(4, &["invalid_client"]);
+    }
+    assert_eq!(workspace.take_requests().len(), 1, "its refusal is remembered");
     test.set("DATABRICKS_CLIENT_SECRET", CLIENT_SECRET);
-    assert_ne!(test.run("").token(), first);
+    assert_eq!(test.run("").token(), first, "nobody's mistake costs another the credential");
 }
 
 #[test]

@@ -50,7 +50,8 @@ fn usual_mistakes_are_answered_with_what_was_meant() {
     let test = Test::bare();
     for (line, code, words) in [
         ("gte", 2, &["unknown verb gte", "hint: lakebase-token get"][..]),
-        ("psql", 2, &["unknown verb psql", "lakebase-token --help"]),
+        ("psql", 2, &["unknown verb psql", "hint: lakebase-token exec -- psql"]),
+        ("--port 5432", 2, &["unknown flag --port", "hint: --pg-port"]),
         ("get prod", 2, &["get takes no further words"]),
         ("--profil x", 2, &["unknown flag --profil", "hint: --profile"]),
         ("get --clean", 2, &["get has no flag --clean"]),

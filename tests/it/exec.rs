@@ -125,7 +125,7 @@ fn the_code_is_the_commands_own_or_tells_whose_fault_it_was() {
     assert_eq!(code(&test, &["exec", "--", "true"]), (0, String::new()));
     let (code_, stderr) = code(&test, &["exec", "--", "no-such-command"]);
     assert_eq!(code_, 127);
-    assert!(stderr.contains("cannot run no-such-command: it is not found"), "{stderr}");
+    assert!(stderr.starts_with("lakebase-token: error: cannot run no-such-command\n"), "{stderr}");
     let plain = test.write("plain", "not a program");
     let (code_, stderr) = code(&test, &["exec", "--", plain.to_str().unwrap()]);
     assert_eq!(code_, 126, "{stderr}");

@@ -87,7 +87,7 @@ fn formats_for_the_workspace_and_those_that_are_not() {
     let names: Vec<&String> = object.as_object().unwrap().keys().collect();
     assert_eq!(names, ["expires_at", "host", "token"]);
     assert_eq!(object["host"], workspace.url.as_str());
-    test.run("--for everything").fails(2, &["--for knows no everything"]);
+    test.run("--for everything").fails(2, &["--for everything is neither database nor workspace"]);
     // Asking for it costs what it needs and no more.
     assert!(!workspace.take_requests().iter().any(|request| request.contains("credentials")));
 }

@@ -235,7 +235,7 @@ fn an_untrusted_authority_is_refused_with_the_way_out() {
     test.unset("SSL_CERT_FILE").set("SSL_CERT_DIR", folder.to_str().unwrap());
     test.run("--no-cache").token();
     test.unset("SSL_CERT_DIR").set("SSL_CERT_FILE", "/does/not/exist.pem");
-    test.run("--no-cache").fails(2, &["no trusted certificates", "/does/not/exist.pem"]);
+    test.run("--no-cache").fails(2, &["SSL_CERT_FILE is not a file: /does/not/exist.pem"]);
 }
 
 #[test]
@@ -315,6 +315,6 @@ fn a_proxy_that_fails_is_named_without_its_password() {
     assert!(!outcome.stderr.contains("hunter2"));
     test.set("HTTPS_PROXY", "hunter2 is no URL");
     let outcome = test.run("--no-cache");
-    outcome.fails(2, &["HTTPS_PROXY is not the URL of a proxy"]);
+    outcome.fails(2, &["HTTPS_PROXY is not the URL of an HTTP proxy"]);
     assert!(!outcome.stderr.contains("hunter2"));
 }

@@ -78,11 +78,11 @@ fn a_lifetime_is_sent_only_when_asked_for() {
     near(life(&test.run("-f json --pg-host h")), 60);
     assert_eq!(body(&workspace, AUTOSCALING)["ttl"], "3600s");
     for (text, words) in [
-        ("4m59s", "the lifetime from LAKEBASE_TOKEN_TTL is 299s"),
-        ("61m", "is 61m"),
+        ("4m59s", "LAKEBASE_TOKEN_TTL asks for 4m59s; possible are 5m to 1h"),
+        ("61m", "asks for 61m"),
         ("300500ms", "5m to 1h"),
-        ("900", "is not a duration like 90s, 15m or 1h: 900"),
-        ("soon", "ttl from LAKEBASE_TOKEN_TTL"),
+        ("900", "hint: 900s, if these are seconds"),
+        ("soon", "LAKEBASE_TOKEN_TTL is not a duration like 90s, 15m or 1h: soon"),
     ] {
         test.set("LAKEBASE_TOKEN_TTL", text).run("").fails(2, &[words]);
     }
@@ -131,16 +131,16 @@ fn answers_that_make_no_sense_are_named_and_never_printed() {
     let past = "2020-01-01T00:00:00Z";
     let text = |body: &[u8]| Answer::Text { status: 200, headers: vec![], body: body.to_vec() };
     for (answer, words) in [
-        (Answer::Json(200, json!({ "token": 7 })), "has a `token` that is a number"),
+        (Answer::Json(200, json!({ "token": 7 })), "has a field `token` that is a number"),
         (Answer::Json(200, json!({ "token": ["a"] })), "is a list"),
-        (Answer::Json(200, json!({ "token": null })), "has no `token`"),
-        (Answer::Json(200, json!({ "token": "" })), "an empty database credential"),
+        (Answer::Json(200, json!({ "token": null })), "has no field `token`"),
+        (Answer::Json(200, json!({ "token": "" })), "the database credential is empty"),
         (Answer::Json(200, json!({ "token": { "a": 1 } })), "is an object"),
-        (Answer::Json(200, json!([1, 2])), "has no `token`"),
-        (Answer::Json(200, json!(null)), "has no `token`"),
-        (Answer::Json(200, json!({ "token": "a\nb" })), "characters no token has"),
-        (Answer::Json(200, json!({ "token": "a\u{0}b" })), "characters no token has"),
-        (Answer::Json(200, json!({ "token": "a b" })), "characters no token has"),
+        (Answer::Json(200, json!([1, 2])), "has no field `token`"),
+        (Answer::Json(200, json!(null)), "has no field `token`"),
+        (Answer::Json(200, json!({ "token": "a\nb" })), "characters that no token has"),
+        (Answer::Json(200, json!({ "token": "a\u{0}b" })), "characters that no token has"),
+        (Answer::Json(200, json!({ "token": "a b" })), "characters that no token has"),
         (Answer::Json(200, json!({ "token": "x".repeat(20_000) })), "20000 bytes"),
         (Answer::Json(200, json!({ "token": "abc", "expire_time": past })), "already expired"),
         (Answer::Json(200, json!({ "token": "abc", "expire_time": "soon" })), "that is no time"),

@@ -49,12 +49,13 @@ const TOKEN: (&str, &str) = ("DATABRICKS_TOKEN", "x");
 const USERNAME: (&str, &str) = ("DATABRICKS_USERNAME", "x");
 const PASSWORD: (&str, &str) = ("DATABRICKS_PASSWORD", "x");
 const NO_IDENTITY: &str = "no Databricks identity is configured";
+const NO_WORKSPACE: &str = "no workspace is configured";
 
 #[test]
 fn the_sdks_permutation_table() {
     refuses(&[], "", NO_IDENTITY);
     refuses(&[HOST], "", NO_IDENTITY);
-    refuses(&[TOKEN], "", NO_IDENTITY);
+    refuses(&[TOKEN], "", NO_WORKSPACE);
     expect(&[HOST, TOKEN], "", "https://x", "pat");
     refuses(&[USERNAME, PASSWORD], "", "basic");
     refuses(&[HOST, USERNAME, PASSWORD], "", "which lakebase-token does not support");
@@ -73,11 +74,11 @@ fn the_sdks_permutation_table() {
     let file = "[DEFAULT]\nhost = https://dbc-XX/\ntoken = dapi1\n[abc]\nhost = foo\ntoken = y\n\
                 [pat.with.dot]\nhost = https://dot\ntoken = z\n[nohost]\ntoken = t\n[empty]\n";
     expect(&[], file, "https://dbc-xx", "pat");
-    refuses(&[HOST], file, NO_IDENTITY); // the file is not even read
+    refuses(&[HOST], file, "~/.databrickscfg was not read, since no profile was named");
     expect(&[("DATABRICKS_CONFIG_PROFILE", "abc")], file, "https://foo", "pat");
     expect(&[("DATABRICKS_CONFIG_PROFILE", "pat.with.dot")], file, "https://dot", "pat");
-    refuses(&[("DATABRICKS_CONFIG_PROFILE", "nohost")], file, NO_IDENTITY);
-    refuses(&[TOKEN, ("DATABRICKS_CONFIG_PROFILE", "nohost")], file, NO_IDENTITY);
+    refuses(&[("DATABRICKS_CONFIG_PROFILE", "nohost")], file, NO_WORKSPACE);
+    refuses(&[TOKEN, ("DATABRICKS_CONFIG_PROFILE", "nohost")], file, NO_WORKSPACE);
     expect(&[HOST, ("DATABRICKS_CONFIG_PROFILE", "nohost")], file, "https://x", "pat");
     refuses(
         &[USERNAME, ("DATABRICKS_CONFIG_PROFILE", "nohost")],
@@ -96,7 +97,18 @@ fn the_sdks_permutation_table() {
         "[a]\nhost = x\n",
         "has no DEFAULT profile configured",
     );
-    refuses(&[], "[DEFAULT]\n[a]\nhost = x\ntoken = y\n", NO_IDENTITY);
+    refuses(&[], "[DEFAULT]\n[a]\nhost = x\ntoken = y\n", "has no DEFAULT profile, but a");
+    refuses(
+        &[("DATABRICKS_CLIENT_ID", "me")],
+        "",
+        "client_id from DATABRICKS_CLIENT_ID has no client_secret",
+    );
+    refuses(
+        &[("DATABRICKS_CLIENT_SECRET", "s")],
+        "",
+        "client_secret from DATABRICKS_CLIENT_SECRET has no client_id",
+    );
+    refuses(&[("DATABRICKS_CONFIG_FILE", "/nosuch")], "", "there is no /nosuch");
     refuses(
         &[HOST, TOKEN, ("DATABRICKS_AZURE_RESOURCE_ID", "/sub/rg/ws")],
         "",
@@ -237,10 +249,10 @@ fn pasted_hosts_reach_the_same_place() {
 fn numbers_and_names_that_cannot_be_meant() {
     let workspace = workspace();
     for (name, value, words) in [
-        ("PGPORT", "abc", "the port from PGPORT is no port: abc"),
-        ("PGPORT", "0", "is no port"),
+        ("PGPORT", "abc", "PGPORT is not a port: abc"),
+        ("PGPORT", "0", "is not a port"),
         ("PGPORT", "65536", "1 to 65535"),
-        ("PGSSLMODE", "required", "PGSSLMODE knows no required"),
+        ("PGSSLMODE", "required", "PGSSLMODE is not an sslmode: required"),
         ("LAKEBASE_TOKEN_TIMEOUT", "0s", "100ms to 10m"),
         ("LAKEBASE_TOKEN_TIMEOUT", "-1s", "not a duration"),
         ("LAKEBASE_TOKEN_MIN_TTL", "50", "not a duration like"),
@@ -271,9 +283,9 @@ fn numbers_and_names_that_cannot_be_meant() {
     test.unset("LAKEBASE_ENDPOINT")
         .set("LAKEBASE_INSTANCE", "a/b")
         .run("")
-        .fails(2, &["is no name"]);
+        .fails(2, &["LAKEBASE_INSTANCE is not an instance's name: a/b"]);
     test.unset("LAKEBASE_INSTANCE").set("PGHOST", "/var/run/postgresql");
-    test.run("").fails(2, &["no single host", "--endpoint"]);
+    test.run("").fails(2, &["not a single host", "--endpoint"]);
     use std::os::unix::ffi::OsStringExt;
     let bytes = std::ffi::OsString::from_vec(vec![b'a', 0xff]);
     test.unset("PGHOST").env.push(("PGDATABASE".into(), bytes));
@@ -309,7 +321,10 @@ fn an_unknown_profile_is_answered_with_those_that_exist() {
     let file = "[__settings__]\nx = y\n[prod]\nhost = x\n[dev]\nhost = y\n";
     let test = with(&[], file);
     let outcome = test.run("-p prdo");
-    outcome.fails(2, &["has no prdo profile configured", "it has prod, dev"]);
+    outcome.fails(
+        2,
+        &["has no prdo profile configured", "the file has prod, dev", "hint: --profile prod"],
+    );
     let test = with(&[], "");
     test.run("-p prod")
         .fails(2, &[NO_IDENTITY, "there is no", FILE, "profile=prod from --profile"]);

@@ -63,11 +63,11 @@ fn m2m_answers_that_make_no_sense_are_named() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     for (answer, words) in [
-        (json!({ "access_token": 7, "expires_in": 3600 }), "`access_token` that is a number"),
-        (json!({ "access_token": null }), "no `access_token`"),
-        (json!({}), "no `access_token`"),
-        (json!([]), "no `access_token`"),
-        (json!({ "access_token": "a\nb", "expires_in": 3600 }), "characters no token has"),
+        (json!({ "access_token": 7, "expires_in": 3600 }), "field `access_token` that is a number"),
+        (json!({ "access_token": null }), "no field `access_token`"),
+        (json!({}), "no field `access_token`"),
+        (json!([]), "no field `access_token`"),
+        (json!({ "access_token": "a\nb", "expires_in": 3600 }), "characters that no token has"),
         (json!({ "access_token": "abc", "expires_in": -5 }), "already expired"),
     ] {
         workspace.fault(TOKEN, 1, Answer::Json(200, answer));
@@ -138,7 +138,7 @@ fn a_pat_is_a_bearer_and_never_a_password() {
     assert!(workspace.take_requests().is_empty());
     test.set("DATABRICKS_TOKEN", "dapi with blanks")
         .run("")
-        .fails(2, &["DATABRICKS_TOKEN holds characters"]);
+        .fails(2, &["the token from DATABRICKS_TOKEN holds characters"]);
 }
 
 // databricks-cli
@@ -263,7 +263,7 @@ fn the_clis_refusals_become_exit_codes() {
         (
             "echo \"Error: No such command 'auth'.\" >&2; exit 2",
             2,
-            &["legacy CLI", "DATABRICKS_CLI_PATH"],
+            &["is too old", "DATABRICKS_CLI_PATH"],
         ),
         (
             "echo 'Error: dial tcp: lookup x: no such host' >&2; exit 1",
@@ -272,8 +272,8 @@ fn the_clis_refusals_become_exit_codes() {
         ),
         ("exit 1", 1, &["it said nothing"]),
         ("echo eyJhbGciOi.secret.token", 1, &["not JSON"]),
-        ("echo '{\"token_type\": \"Bearer\"}'", 1, &["CLI's answer has no `access_token`"]),
-        ("echo '{\"access_token\": \"a b\"}'", 1, &["characters no token has"]),
+        ("echo '{\"token_type\": \"Bearer\"}'", 1, &["the Databricks CLI's answer has no field `access_token`"]),
+        ("echo '{\"access_token\": \"a b\"}'", 1, &["characters that no token has"]),
     ] {
         let mut test = person(&workspace);
         cli(&mut test, body);
@@ -309,8 +309,10 @@ fn a_missing_or_misplaced_cli_is_told() {
     test.set("PATH", "/nowhere");
     test.run("").fails(2, &["no Databricks identity", "host="]);
     test.set("DATABRICKS_AUTH_TYPE", "databricks-cli");
-    test.run("")
-        .fails(2, &["auth type databricks-cli from DATABRICKS_AUTH_TYPE needs", "CLI on PATH"]);
+    test.run("").fails(
+        2,
+        &["auth type databricks-cli from DATABRICKS_AUTH_TYPE needs", "no `databricks` on PATH"],
+    );
     let body = prints(&workspace, USER, 3600);
     cli(&mut test, &body);
     let path = test.home.path().join("bin/databricks");
@@ -370,14 +372,27 @@ fn what_is_not_supported_is_named_and_nothing_else_tried() {
         (&[("DATABRICKS_OIDC_TOKEN_FILEPATH", "/x")], "file-oidc"),
         (&[("ARM_USE_MSI", "true"), ("DATABRICKS_AZURE_RESOURCE_ID", "/s")], "azure-msi"),
         (
-            &[("ARM_CLIENT_ID", "a"), ("ARM_CLIENT_SECRET", "b"), ("ARM_TENANT_ID", "c")],
+            &[
+                ("ARM_CLIENT_ID", "a"),
+                ("ARM_CLIENT_SECRET", "b"),
+                ("ARM_TENANT_ID", "c"),
+                ("DATABRICKS_AZURE_RESOURCE_ID", "/s"),
+            ],
             "azure-client-secret",
         ),
         (&[("DATABRICKS_AZURE_RESOURCE_ID", "/s")], "azure-cli"),
-        (&[("GOOGLE_CREDENTIALS", "{}")], "google-credentials"),
-        (&[("DATABRICKS_GOOGLE_SERVICE_ACCOUNT", "x")], "google-id"),
         (&[("DATABRICKS_USERNAME", "a"), ("DATABRICKS_PASSWORD", "b")], "basic"),
-        (&[("SYSTEM_ACCESSTOKEN", "t")], "azure-devops-oidc"),
+        (
+            &[
+                ("SYSTEM_ACCESSTOKEN", "t"),
+                ("SYSTEM_TEAMFOUNDATIONCOLLECTIONURI", "u"),
+                ("SYSTEM_TEAMPROJECTID", "p"),
+                ("SYSTEM_PLANID", "p"),
+                ("SYSTEM_JOBID", "j"),
+                ("SYSTEM_HOSTTYPE", "h"),
+            ],
+            "azure-devops-oidc",
+        ),
     ] {
         let mut test = person(&workspace);
         cli(&mut test, &prints(&workspace, USER, 3600));
@@ -390,6 +405,25 @@ fn what_is_not_supported_is_named_and_nothing_else_tried() {
         test.run("--auth-type databricks-cli").token();
         test.run(&format!("--auth-type {name}")).fails(2, &[name, "does not support yet"]);
     }
+}
+
+#[test]
+fn what_belongs_to_another_cloud_is_no_hindrance() {
+    let workspace = workspace();
+    for (variable, value) in [
+        ("GOOGLE_CREDENTIALS", "{}"),
+        ("DATABRICKS_GOOGLE_SERVICE_ACCOUNT", "x"),
+        ("ARM_USE_MSI", "true"),
+        ("ARM_TENANT_ID", "c"),
+        ("SYSTEM_ACCESSTOKEN", "t"),
+    ] {
+        let mut test = person(&workspace);
+        cli(&mut test, &prints(&workspace, USER, 3600));
+        test.set(variable, value).run("").token();
+    }
+    let mut test = Test::bare();
+    test.set("DATABRICKS_HOST", "https://1.1.gcp.databricks.com").set("GOOGLE_CREDENTIALS", "{}");
+    test.run("").fails(2, &["google-credentials", "does not support yet"]);
 }
 
 #[test]
