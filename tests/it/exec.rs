@@ -93,6 +93,9 @@ fn clean_keeps_databricks_secrets_from_the_child() {
     ] {
         assert_eq!(value(&seen, name), None, "{name}");
     }
+    test.set("DATABRICKS_OIDC_TOKEN_ENV", "MINE").set("MINE", "m");
+    let named = environment(&test, &["--clean"]);
+    assert_eq!((value(&named, "MINE"), value(&named, "DATABRICKS_OIDC_TOKEN")), (None, None));
     assert!(value(&seen, "DATABRICKS_CLIENT_ID").is_some() && value(&seen, "PGPASSWORD").is_some());
 }
 
@@ -132,6 +135,7 @@ fn the_code_is_the_commands_own_or_tells_whose_fault_it_was() {
     let killed = test.command().args(["exec", "--", "sh", "-c", "kill -TERM $$"]).status().unwrap();
     assert_eq!(killed.signal(), Some(15));
     workspace.fault("/", 99, Answer::Json(403, serde_json::json!({ "message": "no" })));
+    assert_eq!(code(&test, &["--pg-database", "exec", "--ttl", "1m"]).0, 2, "no verb is named");
     for args in [
         &["exec", "--no-cache", "--", "true"][..],
         &["exec"],

@@ -288,6 +288,82 @@ fn a_role_is_the_client_id_or_asked_for_once() {
 }
 
 #[test]
+fn the_host_of_what_lost_is_not_printed() {
+    let workspace = workspace();
+    let mut test = unnamed(&workspace);
+    test.set("LAKEBASE_ENDPOINT", ENDPOINT_HOST);
+    let printed = test.run(&format!("-f json --instance {INSTANCE}")).token();
+    assert!(printed.contains(INSTANCE_HOST) && !printed.contains(ENDPOINT_HOST), "{printed}");
+}
+
+#[test]
+fn an_instance_that_leaves_out_its_name_is_found_in_the_list() {
+    let workspace = workspace();
+    let nameless = json!({ "uid": INSTANCE_UID, "read_write_dns": INSTANCE_HOST });
+    workspace.fault("/api/2.0/database/instances:findByUid", 1, Answer::Json(200, nameless));
+    let mut test = unnamed(&workspace);
+    test.set("PGHOST", INSTANCE_HOST).run("").token();
+    assert_eq!(minted_for(&workspace), INSTANCE);
+}
+
+#[test]
+fn the_default_branch_is_found_however_it_is_told() {
+    for default in [json!("main"), json!("projects/lab/branches/main"), json!(null)] {
+        let workspace = workspace();
+        grow(&workspace);
+        let project = json!({ "name": "projects/lab", "status": { "default_branch": default } });
+        workspace.fault("/api/2.0/postgres/projects/lab", 1, Answer::Json(200, project));
+        unnamed(&workspace).run("--endpoint projects/lab").token();
+        assert_eq!(minted_for(&workspace), "projects/lab/branches/main/endpoints/rw");
+    }
+    let workspace = workspace();
+    grow(&workspace);
+    workspace.state().projects[1].branches[1].default = false;
+    unnamed(&workspace)
+        .run("--endpoint projects/lab")
+        .fails(2, &["projects/lab has no default branch"]);
+    workspace.state().projects[1].branches[1].endpoints[0].kind = "ENDPOINT_TYPE_READ_WRITE";
+    let line = "--endpoint projects/lab/branches/main";
+    unnamed(&workspace).run(line).fails(2, &["several read-write endpoints", "endpoints/ro"]);
+}
+
+#[test]
+fn what_is_not_there_is_told_with_its_origin() {
+    let workspace = workspace();
+    let mut test = unnamed(&workspace);
+    test.run("--instance nosuch").fails(4, &["NOT_FOUND", "nosuch comes from --instance"]);
+    test.set("LAKEBASE_ENDPOINT", "projects/nosuch");
+    test.run("").fails(4, &["projects/nosuch comes from LAKEBASE_ENDPOINT"]);
+    test.unset("LAKEBASE_ENDPOINT");
+    test.run("--pg-host db.example.com").fails(2, &["listens on db.example.com from --pg-host"]);
+}
+
+#[test]
+fn a_role_that_is_no_name_is_refused_and_not_stored() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.unset("DATABRICKS_CLIENT_ID")
+        .unset("DATABRICKS_CLIENT_SECRET")
+        .set("DATABRICKS_TOKEN", PAT);
+    for name in ["me\ntext postgres", "", "me\u{7}"] {
+        let me = json!({ "userName": name });
+        workspace.fault("/api/2.0/preview/scim/v2/Me", 1, Answer::Json(200, me));
+        test.run("-f pgbouncer").fails(1, &["userName that is no name"]);
+    }
+    assert!(test.run("-f pgbouncer").token().starts_with(&format!("\"{USER}\"")));
+}
+
+#[test]
+fn endless_lists_end() {
+    let workspace = workspace();
+    let page = json!({ "projects": vec![json!([]); 30_000], "next_page_token": "again" });
+    workspace.fault("/api/2.0/postgres/projects", 999, Answer::Json(200, page));
+    let mut test = unnamed(&workspace);
+    test.set("PGHOST", ENDPOINT_HOST).run("").fails(1, &["does not come to an end"]);
+    assert!(workspace.take_requests().len() < 5);
+}
+
+#[test]
 fn odd_names_from_the_workspace_never_become_paths() {
     let workspace = workspace();
     let page = json!({ "projects": [{ "name": "projects/../../admin", "status": { "default_branch": "" } }] });

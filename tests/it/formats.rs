@@ -94,7 +94,7 @@ fn formats_for_the_workspace_and_those_that_are_not() {
 
 #[test]
 fn exec_credential_speaks_the_version_that_is_asked_for() {
-    let (_workspace, mut test) = fixed();
+    let (workspace, mut test) = fixed();
     let version = |test: &Test| -> String {
         let object: Value = serde_json::from_str(&test.run("-f exec-credential").token()).unwrap();
         assert_eq!(object["kind"], "ExecCredential");
@@ -110,6 +110,9 @@ fn exec_credential_speaks_the_version_that_is_asked_for() {
         assert_eq!(version(&test), asked);
     }
     test.set("KUBERNETES_EXEC_INFO", r#"{"apiVersion":"client.authentication.k8s.io/v1alpha1"}"#);
+    workspace.take_requests();
+    test.run("-f exec-credential --refresh").fails(2, &["v1alpha1"]);
+    assert!(workspace.take_requests().is_empty(), "nothing is spent on it");
     test.run("-f exec-credential")
         .fails(2, &["v1alpha1", "apiVersion: client.authentication.k8s.io/v1 "]);
     test.run("-f raw").token();

@@ -198,6 +198,68 @@ fn a_refusal_is_remembered_three_seconds() {
 }
 
 #[test]
+fn a_refusal_is_not_remembered_anew_by_whoever_reads_it() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.set("DATABRICKS_CLIENT_SECRET", "wrong");
+    test.run("").fails(4, &["invalid_client"]);
+    test.pass(2 * SECOND);
+    test.set("LAKEBASE_ENDPOINT", "projects/shop"); // another entry, the same workspace token
+    test.run("").fails(4, &["invalid_client"]);
+    assert_eq!(workspace.take_requests().len(), 1);
+    workspace
+        .state()
+        .clients
+        .insert(crate::sandbox::workspace::CLIENT_ID.to_owned(), "wrong".to_owned());
+    test.pass(1500);
+    test.run("").token();
+}
+
+#[test]
+fn soft_refreshes_are_left_alone_after_any_failure_but_not_for_ever() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    test.run("").token();
+    test.pass(45 * MINUTE);
+    let page = Answer::html(200, "<html><title>Sign in</title>");
+    let no = Answer::Json(403, serde_json::json!({ "error_code": "PERMISSION_DENIED" }));
+    for (answer, rest) in [(page, 30), (no, 3)] {
+        workspace.fault(MINT, 1, answer);
+        workspace.take_requests();
+        assert_eq!(test.run("").code, 0);
+        test.pass((rest - 1) * SECOND);
+        test.run("").token();
+        assert_eq!(workspace.count(MINT), 1, "still left alone");
+        test.pass(2 * SECOND);
+        workspace.fault(MINT, 1, Answer::Json(404, serde_json::json!({})));
+        assert_eq!(test.run("").code, 0);
+        assert_eq!(workspace.count(MINT), 2, "and tried again");
+        workspace.state().faults.clear();
+        test.pass(31 * SECOND);
+    }
+}
+
+#[test]
+fn a_workspace_far_behind_is_no_reason_to_mint_each_time() {
+    let workspace = workspace();
+    workspace.state().skew = -52 * 60;
+    let test = Test::at(&workspace);
+    let first = test.run("").token();
+    for _ in 0..5 {
+        assert_eq!(test.run("").token(), first);
+    }
+    assert_eq!(workspace.count(MINT), 1);
+}
+
+#[test]
+fn what_contradicts_offline_is_refused() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    test.run("--offline --refresh").fails(2, &["--offline and --refresh contradict"]);
+    test.run("--offline --no-cache").fails(2, &["contradict"]);
+}
+
+#[test]
 fn offline_uses_the_cache_and_nothing_else() {
     let workspace = workspace();
     let test = Test::at(&workspace);

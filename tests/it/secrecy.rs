@@ -84,6 +84,7 @@ fn no_failure_repeats_a_secret_even_if_the_server_does() {
     let workspace = workspace();
     let test = surroundings(&workspace);
     let paths = ["/oidc/v1/token", "/api/2.0/postgres/credentials"];
+    let basic = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, format!("{ID}:{SECRET}"));
     for path in paths {
         for answer in [
             Answer::Json(401, json!({ "error": "invalid_client", "error_description": "no" })),
@@ -92,14 +93,54 @@ fn no_failure_repeats_a_secret_even_if_the_server_does() {
             Answer::html(200, "<html>sign in</html>"),
             Answer::redirect(302, "https://elsewhere.example/"),
             Answer::Close,
+            Answer::Json(
+                401,
+                json!({ "error": "invalid_client", "error_description": format!("not {SECRET}!") }),
+            ),
+            Answer::Json(400, json!({ "message": format!("bad header: Basic {basic}") })),
+            Answer::html(403, &format!("<pre>{SECRET} is wrong</pre>")),
+            Answer::Json(503, json!({ "message": format!("Bearer {SECRET}") })),
+            Answer::redirect(302, &format!("https://elsewhere.example/#{SECRET}")),
         ] {
             workspace.fault(path, 4, answer);
             for line in ["--no-cache", "--no-cache -v", "--refresh -v"] {
                 let outcome = test.run(line);
-                check(&test, &outcome, &[SECRET], line);
+                check(&test, &outcome, &[SECRET, &basic[20..]], line);
             }
             workspace.state().faults.clear();
         }
+    }
+}
+
+#[test]
+fn a_bearer_that_the_server_echoes_is_blotted_out() {
+    let workspace = workspace();
+    let test = surroundings(&workspace);
+    let token = test.run("--for workspace").token();
+    let echo = json!({ "message": format!("I do not like {token}, nor Bearer {token}") });
+    workspace.fault("/api/2.0/postgres/credentials", 9, Answer::Json(400, echo));
+    let outcome = test.run("");
+    outcome.fails(4, &["I do not like ***"]);
+    check(&test, &outcome, &[&token[40..]], "");
+}
+
+#[test]
+fn a_password_in_a_setting_is_not_repeated() {
+    let workspace = workspace();
+    for (name, value) in [
+        ("LAKEBASE_ENDPOINT", "postgresql://me:hunter2pw@h/db"),
+        ("PGHOST", "me:hunter2pw@h"),
+        ("DATABRICKS_AUTH_TYPE", PAT),
+        ("PGSSLMODE", PAT),
+        ("PGPORT", PAT),
+    ] {
+        let mut test = surroundings(&workspace);
+        if name == "PGHOST" {
+            test.unset("LAKEBASE_ENDPOINT");
+        }
+        let outcome = test.set(name, value).run("");
+        outcome.fails(2, &[name]);
+        holds_none(&outcome.stderr, &["hunter2pw", PAT], name);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::support::{Test, is_root, workspace};
+use super::support::{Test, workspace};
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, PAT};
 
 const FILE: &str = ".databrickscfg";
@@ -294,7 +294,35 @@ fn numbers_and_names_that_cannot_be_meant() {
 }
 
 #[test]
+fn a_workspace_token_needs_no_sound_postgres_settings() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.set("PGPORT", "abc").set("PGHOST", "ep-x-pooler.example.com").set("PGSSLMODE", "?");
+    test.set("LAKEBASE_ENDPOINT", "nonsense");
+    test.run("--for workspace").token();
+}
+
+#[test]
+fn a_secret_that_never_comes_is_not_waited_for() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let fifo = test.home.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let began = std::time::Instant::now();
+    let line = format!("--client-secret-file {}", fifo.display());
+    test.run(&line).fails(2, &["has given nothing"]);
+    assert!(began.elapsed().as_secs() < 8);
+    let mut test = Test::at(&workspace);
+    test.set("SSL_CERT_FILE", fifo.to_str().unwrap());
+    test.set("DATABRICKS_HOST", &workspace.url.replace("http:", "https:"));
+    test.run("").fails(2, &["SSL_CERT_FILE is not a file"]);
+}
+
+#[test]
 fn files_that_cannot_be_read() {
+    // A file that even root cannot read from.
+    let test = with(&[("DATABRICKS_CONFIG_FILE", "/proc/self/mem")], "");
+    test.run("").fails(2, &["cannot read /proc/self/mem", "os error 5"]);
     let test = with(&[], "[DEFAULT\nhost = x\n");
     test.run("").fails(2, &[FILE, "line 1: unclosed section"]);
     let test = with(&[], "[DEFAULT]\nhost x\n");
@@ -307,13 +335,6 @@ fn files_that_cannot_be_read() {
     test.run("").fails(2, &[FILE, "not valid UTF-8"]);
     let test = with(&[], &"# padding\n".repeat(200_000));
     test.run("").fails(2, &[FILE, "1 MiB"]);
-    if !is_root() {
-        use std::os::unix::fs::PermissionsExt;
-        let test = with(&[], "[DEFAULT]\nhost = x\ntoken = y\n");
-        let path = test.home.path().join(FILE);
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o000)).unwrap();
-        test.run("").fails(2, &[FILE, "denied"]);
-    }
 }
 
 #[test]

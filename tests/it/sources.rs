@@ -119,6 +119,13 @@ fn m2m_discovery_never_decides_where_the_secret_goes() {
     }
     assert_eq!(workspace.count(TOKEN), 0);
     assert!(stranger.take_requests().is_empty());
+    // Also where discovery is only the second try, and then it says why.
+    let test = Test::at(&workspace);
+    workspace.fault(TOKEN, 1, Answer::Json(404, json!({ "message": "not here" })));
+    let endpoint = format!("{}/oidc/v1/token", stranger.url);
+    workspace.fault(DISCOVERY, 1, Answer::Json(200, json!({ "token_endpoint": endpoint })));
+    test.run("").fails(4, &["404", "not on the workspace's host"]);
+    assert!(stranger.take_requests().is_empty());
 }
 
 // pat
@@ -272,7 +279,11 @@ fn the_clis_refusals_become_exit_codes() {
         ),
         ("exit 1", 1, &["it said nothing"]),
         ("echo eyJhbGciOi.secret.token", 1, &["not JSON"]),
-        ("echo '{\"token_type\": \"Bearer\"}'", 1, &["the Databricks CLI's answer has no field `access_token`"]),
+        (
+            "echo '{\"token_type\": \"Bearer\"}'",
+            1,
+            &["the Databricks CLI's answer has no field `access_token`"],
+        ),
         ("echo '{\"access_token\": \"a b\"}'", 1, &["characters that no token has"]),
     ] {
         let mut test = person(&workspace);
@@ -342,6 +353,150 @@ fn another_login_beneath_us_drops_what_the_former_one_had() {
     assert!(line.starts_with("\"eve@example.com\""), "{line}");
     let password = line.rsplit('"').nth(1).unwrap();
     assert_eq!(workspace.signer.check(password, Scope::Database), Ok("eve@example.com".to_owned()));
+}
+
+#[test]
+fn all_that_decides_whose_token_it_is_makes_another_entry() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    let cache = test.cache_folder();
+    test.set("LAKEBASE_TOKEN_CACHE", cache.to_str().unwrap());
+    let as_ = |test: &mut Test, name: &str| {
+        let body = prints(&workspace, name, 3600);
+        cli(test, &body);
+        let token = test.run("--for workspace").token();
+        assert_eq!(workspace.signer.check(&token, Scope::Workspace), Ok(name.to_owned()));
+    };
+    as_(&mut test, "a");
+    let file = format!("[me]\nhost = {}\n", workspace.url);
+    let elsewhere = test.write("elsewhere.cfg", &file);
+    test.set("DATABRICKS_CONFIG_FILE", elsewhere.to_str().unwrap());
+    as_(&mut test, "b");
+    test.set("DATABRICKS_AUTH_STORAGE", "plaintext");
+    as_(&mut test, "c");
+    test.set("DATABRICKS_DISCOVERY_HOST", "https://login.example.com");
+    as_(&mut test, "d");
+    let other_home = test.home.path().join("other");
+    test.set("HOME", other_home.to_str().unwrap());
+    as_(&mut test, "e");
+    let path = test.home.path().join("bin/databricks");
+    test.set("DATABRICKS_CLI_PATH", path.to_str().unwrap());
+    as_(&mut test, "f");
+}
+
+#[test]
+fn nothing_of_a_former_login_is_printed_even_if_minting_fails() {
+    for passed in [45, 55] {
+        let workspace = workspace();
+        let mut test = person(&workspace);
+        cli(&mut test, &prints(&workspace, USER, 120));
+        test.run("").token();
+        test.pass(passed * MINUTE); // the soft band, then the hard one
+        let eve = prints(&workspace, "eve@example.com", passed * 60 + 3600);
+        cli(&mut test, &eve);
+        workspace.fault("/api/2.0/postgres/credentials", 9, Answer::Json(500, json!({})));
+        for _ in 0..3 {
+            let outcome = test.run("");
+            assert!(outcome.code == 5 && outcome.stdout.is_empty(), "{passed}: {outcome:?}");
+        }
+        workspace.state().faults.clear();
+        let password = test.run("").token();
+        assert_eq!(
+            workspace.signer.check(&password, Scope::Database),
+            Ok("eve@example.com".to_owned())
+        );
+    }
+}
+
+#[test]
+fn role_and_password_are_of_one_person() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    cli(&mut test, &prints(&workspace, USER, 120));
+    test.run("").token(); // raw: the role is not known yet
+    cli(&mut test, &prints(&workspace, "eve@example.com", 3600));
+    test.pass(3 * MINUTE);
+    let line = test.run("-f pgbouncer").token();
+    assert!(line.starts_with("\"eve@example.com\""), "{line}");
+    let password = line.rsplit('"').nth(1).unwrap();
+    assert_eq!(workspace.signer.check(password, Scope::Database), Ok("eve@example.com".to_owned()));
+}
+
+#[test]
+fn a_cli_that_leaves_somebody_behind_is_not_waited_for() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    let answer = prints(&workspace, USER, 3600);
+    // A grandchild keeps its output, and the lock, open.
+    cli(&mut test, &format!("{answer}\nsleep 4 &\nexit 0"));
+    let began = std::time::Instant::now();
+    test.run("--timeout 2s").token();
+    test.run("--timeout 2s --refresh").token();
+    assert!(began.elapsed().as_millis() < 1900, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_cli_that_closes_its_output_and_lives_on_ends_by_the_deadline() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    cli(&mut test, "exec >&- 2>&-; sleep 5");
+    let began = std::time::Instant::now();
+    test.run("--timeout 1s").fails(5, &["has not answered in time"]);
+    assert!(began.elapsed().as_millis() < 1900, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_cli_outlives_us_and_finishes_what_it_began() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    let stored = test.home.path().join("stored");
+    // It warns before it stores, which kills whoever writes into a broken pipe.
+    cli(
+        &mut test,
+        &format!("sleep 1; echo warning >&2; echo x; sleep .2; echo x > '{}'", stored.display()),
+    );
+    let mut child = test
+        .command()
+        .args(["--timeout", "500ms"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(stored.exists());
+    // Also when we are killed in the middle.
+    std::fs::remove_file(&stored).unwrap();
+    let mut child = test.command().spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    test.run("--timeout 200ms").fails(5, &["another lakebase-token"]);
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(stored.exists());
+}
+
+#[test]
+fn an_endless_output_is_bounded() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    cli(
+        &mut test,
+        "while echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; do :; done; exit 0",
+    );
+    test.run("--timeout 5s").fails(1, &["not JSON"]);
+}
+
+#[test]
+fn a_herd_asks_the_cli_once() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    cli(&mut test, &prints(&workspace, USER, 3600));
+    let start = |_| test.command().stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let children: Vec<std::process::Child> = (0..30).map(start).collect();
+    for child in children {
+        assert!(child.wait_with_output().unwrap().status.success());
+    }
+    assert_eq!(runs(&test), 1);
 }
 
 // the chain

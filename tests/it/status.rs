@@ -80,6 +80,37 @@ fn trouble_is_told_in_words_and_code() {
 }
 
 #[test]
+fn a_dead_login_is_code_three_until_there_is_a_token_again() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
+    test.program(
+        "databricks",
+        "#!/bin/sh\necho 'Error: the refresh token is invalid.' >&2\nexit 1\n",
+    );
+    assert_eq!(report(&test, "").0, 0, "nobody has asked yet");
+    test.run("").fails(3, &["databricks auth login"]);
+    test.pass(HOUR);
+    let (code, told) = report(&test, "");
+    assert_eq!((code, &told["errors"][0]["code"]), (3, &json!(3)));
+    let token = workspace.signer.sign("me", crate::sandbox::jwt::Scope::Workspace, 9000, 0);
+    test.program("databricks", &format!("#!/bin/sh\necho '{{\"access_token\": \"{token}\"}}'\n"));
+    test.run("").token();
+    assert_eq!(report(&test, "").0, 0);
+}
+
+#[test]
+fn what_was_collected_before_a_mistake_is_shown() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.set("DATABRICKS_TOKEN", "t").set("PGHOST", "h");
+    let (code, told) = report(&test, "");
+    assert_eq!(code, 2);
+    assert_eq!(told["settings"]["token"], json!({ "value": "***", "origin": "DATABRICKS_TOKEN" }));
+    assert_eq!(told["database"]["host"], "h");
+}
+
+#[test]
 fn no_format_shows_a_secret() {
     let workspace = workspace();
     let test = Test::at(&workspace);

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -102,7 +102,13 @@ impl Postgres {
             .spawn()?;
         let postgres = Postgres { port, server };
         let deadline = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        // The port is open a moment before the server takes connections.
+        let socket = data.join(format!(".s.PGSQL.{port}"));
+        let ready = || {
+            let status = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+            socket.exists() && status.lines().nth(7).is_some_and(|line| line.trim() == "ready")
+        };
+        while !ready() {
             if Instant::now() > deadline {
                 return Err(io::Error::other("postgres did not start"));
             }

@@ -285,7 +285,8 @@ fn identify(signer: &Signer, state: &State, request: &Request) -> Result<String,
     if let Some(pat) = state.pats.iter().find(|pat| pat.value == bearer && pat.expires > now()) {
         return Ok(pat.owner.clone());
     }
-    signer.check(bearer, Scope::Workspace).map_err(|_| error(403, "403", "Invalid access token."))
+    let checked = signer.check_at(bearer, Scope::Workspace, now() + state.skew);
+    checked.map_err(|_| error(403, "403", "Invalid access token."))
 }
 
 fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) -> Answer {
