@@ -4,9 +4,8 @@
 //! a hash of all that and of purpose, target and lifetime. So entries of one identity share a
 //! prefix and can be dropped together. The entry repeats its key, carries a salted fingerprint of
 //! the static secret it was had with (another secret finds nothing here) and ends in a tag over
-//! all of it.
-//! Anything odd about it is a note and a miss, never an error: a cache must not stop a
-//! credential. A recent failure is remembered beside it, in a file of the same kind.
+//! all of it. Anything odd about it is a note and a miss, never an error: a cache must not stop
+//! a credential. A recent failure is remembered beside it, in a file of the same kind.
 //!
 //! When an entry is fresh enough is decided in `freshness.rs`.
 

@@ -5,21 +5,19 @@
 //! everything ends by the deadline, a server that drips included. 429, 502, 503, 504 and failed
 //! connections are tried three times inside it. What an answer means is its caller's business.
 
+mod connect;
+
 use std::cell::OnceCell;
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{
-    ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector,
-    TcpConnector, Transport,
-};
-use ureq::{Agent, Proxy, http};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector};
+use ureq::{Agent, http};
 
 use crate::error::{Error, Result, clean};
 use crate::time::{Deadline, show_duration};
@@ -27,9 +25,6 @@ use crate::world::World;
 
 /// The largest answer that is read. The largest honest one, a page of projects, has some 100 KiB.
 const MAX_BODY: u64 = 1024 * 1024;
-
-/// Connecting to one address may take this long; then the next one has its turn.
-const CONNECT: Duration = Duration::from_millis(1500);
 
 /// So often is a request sent at the most.
 const TRIES: u32 = 3;
@@ -203,7 +198,7 @@ impl<'a> Client<'a> {
         let request = builder.body(body).map_err(|_| {
             Trouble::Final(Error::usage("a setting holds characters that no HTTP header can carry"))
         })?;
-        let proxy = self.proxy(uri)?;
+        let proxy = connect::proxy(self.world, uri).map_err(Trouble::Final)?;
         let via = proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
         let exchange = move || {
             let left = deadline.left().max(Duration::from_millis(1));
@@ -244,7 +239,7 @@ impl<'a> Client<'a> {
             return Ok(agent.clone());
         }
         let roots = match uri.scheme_str() {
-            Some("https") => trusted(self.world).map_err(Trouble::Final)?,
+            Some("https") => connect::trusted(self.world).map_err(Trouble::Final)?,
             _ => Vec::new(),
         };
         let config = Agent::config_builder()
@@ -263,79 +258,10 @@ impl<'a> Client<'a> {
             .accept("application/json")
             .build();
         let connector = ConnectProxyConnector::default()
-            .chain(PatientTcp::default())
+            .chain(connect::PatientTcp::default())
             .chain(RustlsConnector::default());
         let agent = Agent::with_parts(config, connector, DefaultResolver::default());
         Ok(self.agent.get_or_init(|| agent).clone())
-    }
-
-    /// The proxy for this URL, from the usual variables. Loopback is never proxied.
-    fn proxy(&self, uri: &http::Uri) -> std::result::Result<Option<Proxy>, Trouble> {
-        let host = uri.host().unwrap_or_default();
-        if is_loopback(host) {
-            return Ok(None);
-        }
-        let var = |names: [&'static str; 2]| {
-            names.into_iter().find_map(|name| Some((name, self.world.var(name)?.to_str()?)))
-        };
-        let bypass = var(["NO_PROXY", "no_proxy"]).is_some_and(|(_, list)| bypasses(list, host));
-        let Some((name, url)) = var(["HTTPS_PROXY", "https_proxy"])
-            .or_else(|| var(["ALL_PROXY", "all_proxy"]))
-            .filter(|_| !bypass)
-        else {
-            return Ok(None);
-        };
-        // The URL may hold a password, so the message does not repeat it. Other protocols than
-        // these ureq would pass over silently, and go without a proxy.
-        let http = [ureq::ProxyProtocol::Http, ureq::ProxyProtocol::Https];
-        let proxy = Proxy::new(url).ok().filter(|proxy| http.contains(&proxy.protocol()));
-        proxy.map(Some).ok_or_else(|| {
-            Trouble::Final(Error::usage(format!("{name} is not the URL of an HTTP proxy")).hint(
-                format!("{name}=http://proxy.example.com:3128, or NO_PROXY={host} to go without"),
-            ))
-        })
-    }
-}
-
-/// TCP with a limit for each address, so that a dead first one does not eat the deadline.
-#[derive(Debug, Default)]
-struct PatientTcp(TcpConnector);
-
-impl<In: Transport> Connector<In> for PatientTcp {
-    type Out = <TcpConnector as Connector<In>>::Out;
-
-    fn connect(
-        &self,
-        details: &ConnectionDetails<'_>,
-        chained: Option<In>,
-    ) -> std::result::Result<Option<Self::Out>, ureq::Error> {
-        if chained.is_some() {
-            return self.0.connect(details, chained); // a proxy has connected already
-        }
-        let deadline = Deadline::after(*details.timeout.after);
-        let mut last = ureq::Error::HostNotFound;
-        for address in &details.addrs {
-            let mut addrs = details.resolver.empty();
-            addrs.push(*address);
-            let after = CONNECT.min(deadline.left()).max(Duration::from_millis(1));
-            let one = ConnectionDetails {
-                uri: details.uri,
-                addrs,
-                config: details.config,
-                request_level: details.request_level,
-                resolver: details.resolver,
-                now: details.now,
-                timeout: NextTimeout { after: after.into(), ..details.timeout },
-                current_time: details.current_time.clone(),
-                run_connector: details.run_connector.clone(),
-                register_shutdown: details.register_shutdown.clone(),
-            };
-            match self.0.connect(&one, None) {
-                Ok(connection) => return Ok(connection),
-                Err(e) => last = e,
-            }
-        }
-        Err(last)
     }
 }
 
@@ -408,50 +334,6 @@ fn redirect(host: &str, status: u16, location: &str) -> Error {
     }
 }
 
-/// The certificates to trust: `SSL_CERT_FILE` and `SSL_CERT_DIR` as OpenSSL reads them, else
-/// the platform's.
-fn trusted(world: &World) -> Result<Vec<Certificate<'static>>> {
-    let (file, folder) = (world.var("SSL_CERT_FILE"), world.var("SSL_CERT_DIR"));
-    if let Some(file) = file.filter(|file| !Path::new(file).is_file()) {
-        let file = clean(&file.to_string_lossy());
-        return Err(Error::usage(format!("SSL_CERT_FILE is not a file: {file}"))
-            .hint("unset SSL_CERT_FILE, or SSL_CERT_FILE=/path/to/ca.pem"));
-    }
-    let found = match (file, folder) {
-        (None, None) => match SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists()) {
-            // One bundle, not also the folder with the same certificates one by one.
-            Some(bundle) => rustls_native_certs::load_certs_from_paths(Some(bundle), None),
-            None => rustls_native_certs::load_native_certs(),
-        },
-        _ => rustls_native_certs::load_certs_from_paths(
-            file.map(Path::new),
-            folder.map(Path::new).filter(|folder| folder.is_dir()),
-        ),
-    };
-    if found.certs.is_empty() {
-        let mut error =
-            Error::usage("no trusted certificates found, so no TLS connection can be made");
-        for problem in found.errors.iter().take(3) {
-            error = error.because(clean(&problem.to_string()));
-        }
-        return Err(error.hint("apt-get install ca-certificates, or SSL_CERT_FILE=/path/to/ca.pem"));
-    }
-    Ok(found.certs.iter().map(|cert| Certificate::from_der(cert).to_owned()).collect())
-}
-
-/// Where distributions keep their bundle, as Go's `crypto/x509` knows them.
-const SYSTEM_BUNDLES: &[&str] = if cfg!(target_os = "linux") {
-    &[
-        "/etc/ssl/certs/ca-certificates.crt",
-        "/etc/pki/tls/certs/ca-bundle.crt",
-        "/etc/ssl/ca-bundle.pem",
-        "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-        "/etc/ssl/cert.pem",
-    ]
-} else {
-    &[]
-};
-
 /// Reads a URL and refuses those that would show a secret to the network.
 pub fn check_url(url: &str) -> Result<http::Uri> {
     let uri: http::Uri =
@@ -469,19 +351,6 @@ pub fn check_url(url: &str) -> Result<http::Uri> {
 pub fn is_loopback(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// `NO_PROXY` as curl and Go read it: `*`, a host, or a domain with all that is below it.
-fn bypasses(list: &str, host: &str) -> bool {
-    list.split(',').map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
-        let entry = entry.rsplit_once(':').map_or(entry, |(name, _)| name);
-        let domain = entry.trim_start_matches("*.").trim_start_matches('.');
-        let host = host.to_ascii_lowercase();
-        let domain = domain.to_ascii_lowercase();
-        entry == "*"
-            || host == domain
-            || host.strip_suffix(&domain).is_some_and(|rest| rest.ends_with('.'))
-    })
 }
 
 /// Percent-encodes all but RFC 3986's unreserved characters, for query and form values.
@@ -518,22 +387,6 @@ mod tests {
             "",
         ] {
             assert!(check_url(url).is_err(), "{url}");
-        }
-    }
-
-    #[test]
-    fn no_proxy_covers_a_domain_and_what_is_below() {
-        for (list, host, expected) in [
-            ("example.com", "example.com", true),
-            ("example.com", "a.example.com", true),
-            (".example.com", "a.example.com", true),
-            ("*.example.com", "a.EXAMPLE.com", true),
-            ("example.com:443", "a.example.com", true),
-            ("example.com", "badexample.com", false),
-            ("a, b ,*", "anything", true),
-            ("", "anything", false),
-        ] {
-            assert_eq!(bypasses(list, host), expected, "{list} {host}");
         }
     }
 

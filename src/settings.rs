@@ -5,22 +5,21 @@
 //! `DEFAULT` is not inherited, that two auth methods at once are an error unless `auth_type`
 //! decides. What the values mean for this call is `plan.rs`'s business; no request is made here.
 
+mod file;
 pub mod host;
 mod table;
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 pub use table::{Id, SETTINGS, Setting, ValueKind};
 
-use crate::error::{Error, Result, clean, nearest};
+use crate::error::{Error, Result, clean};
 use crate::ini;
 use crate::secret::Secret;
 use crate::world::World;
+use file::{RESERVED, no_profile, profiles, read_config, read_secret};
 use host::Host;
 
 /// Where a value came from.
@@ -346,9 +345,6 @@ impl Settings {
     }
 }
 
-/// Settings of the CLI itself, not a profile.
-const RESERVED: &str = "__settings__";
-
 /// A quick look that spares most variables the search through the table.
 fn may_be_setting(name: &[u8]) -> Option<&str> {
     let begins = match name {
@@ -374,73 +370,6 @@ pub fn expand_home(path: &str, world: &World) -> Result<PathBuf> {
         Error::usage(format!("HOME is not set, so {} cannot be found", clean(path)))
     })?;
     Ok(home.join(rest.trim_start_matches('/')))
-}
-
-/// The configuration file's text; nothing where there is none.
-fn read_config(path: &Path) -> Result<Option<String>> {
-    let cannot = |why: &dyn fmt::Display| {
-        Error::usage(format!("cannot read {}", path.display())).because(why)
-    };
-    let meta = match path.metadata() {
-        Ok(meta) => meta,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(cannot(&e)),
-    };
-    if !meta.is_file() {
-        return Err(cannot(&"it is not a regular file"));
-    }
-    if meta.len() > ini::MAX_FILE {
-        return Err(cannot(&"it has more than 1 MiB"));
-    }
-    let mut bytes = Vec::with_capacity(meta.len() as usize + 1);
-    File::open(path)
-        .and_then(|file| file.take(ini::MAX_FILE).read_to_end(&mut bytes))
-        .map_err(|e| cannot(&e))?;
-    String::from_utf8(bytes).map(Some).map_err(|_| cannot(&"it is not valid UTF-8"))
-}
-
-/// The names of all profiles, as a text.
-fn profiles(text: &str) -> String {
-    let names = ini::sections(text).unwrap_or_default();
-    let names: Vec<&str> = names.into_iter().filter(|name| *name != RESERVED).collect();
-    if names.is_empty() { "no profile at all".to_owned() } else { names.join(", ") }
-}
-
-fn no_profile(path: &Path, name: &str, origin: &str, text: &str) -> Error {
-    let (path, shown) = (path.display(), clean(name));
-    let error = Error::usage(format!("{path} has no {shown} profile configured"))
-        .because(format!("profile {shown} comes from {origin}"))
-        .because(format!("the file has {}", clean(&profiles(text))));
-    let names = ini::sections(text).unwrap_or_default();
-    match nearest(name, names.into_iter().filter(|name| *name != RESERVED)) {
-        Some(near) => error.hint(format!("--profile {near}, or DATABRICKS_CONFIG_PROFILE={near}")),
-        None => error.hint(format!("databricks auth login --profile {shown}")),
-    }
-}
-
-/// The first line of a file or of stdin. A pipe may be one (`<(vault …)`), but not for ever.
-fn read_secret(flag: &str, path: &str) -> Result<Secret> {
-    const PATIENCE: Duration = Duration::from_secs(5);
-    const MOST: u64 = 64 * 1024;
-    let (send, receive) = std::sync::mpsc::channel();
-    let from = path.to_owned();
-    std::thread::spawn(move || {
-        let mut text = String::new();
-        let read = match from.as_str() {
-            "-" => std::io::stdin().lock().take(MOST).read_to_string(&mut text),
-            path => File::open(path).and_then(|file| file.take(MOST).read_to_string(&mut text)),
-        };
-        let _ = send.send((read, Secret::new(text)));
-    });
-    let shown = format!("--{flag} {}", clean(path));
-    let (read, text) = receive.recv_timeout(PATIENCE).map_err(|_| {
-        Error::usage(format!("{shown} has given nothing for {} seconds", PATIENCE.as_secs()))
-    })?;
-    read.map_err(|e| Error::usage(format!("cannot read {shown}")).because(e))?;
-    match text.expose().lines().next().unwrap_or_default().trim() {
-        "" => Err(Error::usage(format!("{shown} is empty"))),
-        line => Ok(Secret::new(line)),
-    }
 }
 
 #[cfg(test)]

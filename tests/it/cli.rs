@@ -149,6 +149,9 @@ fn the_readme_shows_the_help_as_it_is() {
 #[test]
 fn every_exit_code_and_format_is_in_the_readme() {
     let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    for code in [0, 1, 2, 3, 4, 5, 125, 126, 127] {
+        assert!(readme.contains(&format!("`{code}`")), "{code}");
+    }
     for format in lakebase_token::format::FORMATS {
         assert!(readme.contains(&format!("`{}`", format.name)), "{}", format.name);
     }
