@@ -8,6 +8,9 @@
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use rustix::buffer::spare_capacity;
+use rustix::fs::{Mode, OFlags};
+
 /// The variables a program was started with.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
@@ -19,14 +22,8 @@ pub struct Environment {
 impl Environment {
     /// This very process's.
     pub fn of_process() -> Environment {
-        if cfg!(target_os = "linux") {
-            // Two pages hold most environments; a larger one only grows the buffer.
-            let mut block = Vec::with_capacity(8192);
-            let read = std::fs::File::open("/proc/self/environ")
-                .and_then(|mut file| std::io::Read::read_to_end(&mut file, &mut block));
-            if read.is_ok_and(|length| length > 0) {
-                return Environment::of_block(block);
-            }
+        if let Some(block) = proc_environ() {
+            return Environment::of_block(block);
         }
         std::env::vars_os().collect()
     }
@@ -59,6 +56,19 @@ impl Environment {
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.iter().find(|(known, _)| known.as_bytes() == name.as_bytes()).map(|(_, value)| value)
     }
+}
+
+/// The block as the kernel has it; none where there is no `/proc`.
+fn proc_environ() -> Option<Vec<u8>> {
+    // By rustix, since the standard library spends four more system calls on such a file.
+    let path = "/proc/self/environ";
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    // Two pages hold most environments.
+    let mut block = Vec::with_capacity(8192);
+    while rustix::io::read(&file, spare_capacity(&mut block)).ok()? > 0 {
+        block.reserve(1024);
+    }
+    (!block.is_empty()).then_some(block)
 }
 
 impl FromIterator<(OsString, OsString)> for Environment {

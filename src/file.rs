@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::time::Timestamp;
@@ -31,12 +31,10 @@ pub enum Found {
 /// Reads a private file of at most `most` bytes.
 pub fn read_private(path: &Path, most: usize) -> Found {
     // O_NONBLOCK: opening a FIFO must not wait for its writer.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = match OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path) {
-        Ok(file) => file,
-        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
-            return Found::Unsafe("it is a symbolic link");
-        }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::LOOP) => return Found::Unsafe("it is a symbolic link"),
         Err(_) => return Found::Nothing,
     };
     let Ok(meta) = file.metadata() else { return Found::Nothing };
