@@ -28,6 +28,7 @@
 //!
 //! The library is for this program and its tests; it promises no stable interface.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;

@@ -1,11 +1,13 @@
 //! The process around [`lakebase_token::run`].
 
+#![forbid(unsafe_code)]
+
 use std::ffi::OsString;
 use std::io::{self, Write};
 
 use lakebase_token::world::World;
 
-// musl's own allocator takes three times the instructions and a dozen system calls more.
+// musl's own allocator costs a cached call half as many instructions again.
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
