@@ -21,8 +21,6 @@ pub struct Api<'a> {
     pub workspace_id: Option<&'a str>,
     /// The bearer.
     pub token: &'a Secret,
-    /// Whose it is, as far as it tells.
-    pub subject: Option<&'a str>,
     /// When all must have ended.
     pub deadline: Deadline,
 }
@@ -46,6 +44,17 @@ impl From<Error> for CallError {
 }
 
 impl CallError {
+    /// The same with every occurrence of a secret blotted out.
+    pub fn without(self, secret: &str) -> CallError {
+        match self {
+            CallError::Other(error) => CallError::Other(error.without(secret)),
+            CallError::Refused(no) => {
+                let message = Error::failed(no.message).without(secret).message;
+                CallError::Refused(Refusal { message, ..no })
+            }
+        }
+    }
+
     /// The failure as its reader will see it.
     pub fn into_error(self) -> Error {
         match self {
@@ -86,6 +95,7 @@ impl Refusal {
             "invalid access token",
             "invalid token",
             "token is expir",
+            "invalid bearer token",
             "token expired",
             "expired token",
             "token has expired",
@@ -239,6 +249,7 @@ mod tests {
             (401, "", true),
             (403, r#"{"error_code":"403","message":"Invalid access token."}"#, true),
             (403, r#"{"error_code":"403","message":"Token is expiring within 30 seconds."}"#, true),
+            (403, r#"{"error_code":"403","message":"Bearer token is expired"}"#, true),
             (403, "<html><pre>Invalid access token. [ReqId: 1]</pre>", true),
             (
                 403,

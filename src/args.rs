@@ -186,10 +186,15 @@ pub fn named(argv: &[OsString]) -> Option<&'static Verb> {
     let end = argv.iter().position(|arg| arg == "--").unwrap_or(argv.len());
     let mut parser = Parser::from_args(&argv[..end]);
     loop {
-        let row = match parser.next().ok()?? {
-            Arg::Value(word) => return verb::find(word.to_str()?),
-            Arg::Short(short) => SETTINGS.iter().find(|row| row.short == Some(short)),
-            Arg::Long(long) => SETTINGS.iter().find(|row| row.flag == long),
+        let row = match parser.next() {
+            Ok(None) => return None,
+            Ok(Some(Arg::Value(word))) => match word.to_str().and_then(verb::find) {
+                Some(verb) => return Some(verb),
+                None => continue,
+            },
+            Ok(Some(Arg::Short(short))) => SETTINGS.iter().find(|row| row.short == Some(short)),
+            Ok(Some(Arg::Long(long))) => SETTINGS.iter().find(|row| row.flag == long),
+            Err(_) => continue, // a value for a switch, say
         };
         if row.is_some_and(|row| row.kind != ValueKind::Switch) {
             parser.value().ok()?;
@@ -267,6 +272,8 @@ mod tests {
         for (line, verb) in [
             ("exec --formt x", "exec"),
             ("--clean exec", "exec"),
+            ("--refresh=yes exec", "exec"),
+            ("--bogus x exec", "exec"),
             ("-p exec status", "status"),
             ("-p exec", ""),
             ("--pg-database exec --ttl 1m", ""),

@@ -44,8 +44,9 @@ impl Environment {
         Environment { block, places }
     }
 
-    /// Names and values, in the order they were given.
-    pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+    /// Names and values, in the order they were given. Whoever passes them on where the last of
+    /// two equal names wins takes them in reverse, since here the first one does.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&OsStr, &OsStr)> {
         self.places.iter().map(|(begin, equals, end)| {
             let (name, value) = (&self.block[*begin..*equals], &self.block[equals + 1..*end]);
             (OsStr::from_bytes(name), OsStr::from_bytes(value))

@@ -136,7 +136,9 @@ pub fn clean(words: &str) -> String {
     for word in plain.split_inclusive(char::is_whitespace) {
         line.push_str(&masked(word, scheme));
         let word = word.trim_end().to_ascii_lowercase();
-        scheme = word.ends_with("bearer") || word.ends_with("basic");
+        if !word.is_empty() {
+            scheme = word.ends_with("bearer") || word.ends_with("basic");
+        }
     }
     line.truncate(line.trim_end().len());
     if let Some((end, _)) = line.char_indices().nth(MOST) {
@@ -153,22 +155,24 @@ fn masked(word: &str, after_scheme: bool) -> String {
     const BEGINNINGS: [&str; 3] = ["eyJ", "dapi", "dose"];
     const LEAST: usize = 12;
     let mut word = word.to_owned();
-    if let Some(at) = word.find('@') {
-        let start = word[..at].find("://").map_or(0, |scheme| scheme + 3);
-        if word[start..at].contains(':') {
-            word.replace_range(start..at, BLOT);
-        }
+    let start = word.find("://").map_or(0, |scheme| scheme + 3);
+    let end = word[start..].find(['/', '?', '#']).map_or(word.len(), |end| start + end);
+    if let Some(at) = word[start..end].rfind('@').map(|at| start + at)
+        && word[start..at].contains(':')
+    {
+        word.replace_range(start..at, BLOT);
     }
     let in_token = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);
     let parts = word.split_inclusive(|c| !in_token(c));
     let hide = |part: &str| {
         let token = part.trim_end_matches(|c| !in_token(c));
         let known = BEGINNINGS.iter().find_map(|beginning| token.find(beginning));
-        match known.or((after_scheme && !token.is_empty()).then_some(0)) {
-            Some(at) if token.len() - at >= LEAST || after_scheme => {
-                [&part[..at], BLOT, &part[token.len()..]].concat()
-            }
-            _ => part.to_owned(),
+        // "Bearer token is …" is about a token, "Bearer abc123" is one.
+        let odd = |b: u8| b.is_ascii_digit() || b"._~+/=".contains(&b);
+        let credential = after_scheme && (token.len() >= LEAST || token.bytes().any(odd));
+        match known.filter(|at| token.len() - at >= LEAST).or(credential.then_some(0)) {
+            Some(at) => [&part[..at], BLOT, &part[token.len()..]].concat(),
+            None => part.to_owned(),
         }
     };
     parts.map(hide).collect()
@@ -211,7 +215,11 @@ mod tests {
     fn foreign_words_lose_what_looks_like_a_secret() {
         for (words, expected) in [
             ("bad token eyJhbGciOi.eyJzdWIi.c2ln!", "bad token ***!"),
-            ("header 'Bearer abc' and Basic YTpi=", "header 'Bearer ***' and Basic ***"),
+            ("header 'Bearer abc1' and Basic YTpi=", "header 'Bearer ***' and Basic ***"),
+            ("Bearer  opaque-token-123456", "Bearer  ***"),
+            ("Bearer token is expired", "Bearer token is expired"),
+            ("Basic authentication is off", "Basic *** is off"),
+            ("postgres://me:hun@ter2@h/a@b", "postgres://***@h/a@b"),
             ("{\"t\":\"dapi0123456789abcdef\"}", "{\"t\":\"***\"}"),
             ("secret=dose0123456789abcdef.", "secret=***"),
             ("postgresql://me:hunter2@h/db", "postgresql://***@h/db"),

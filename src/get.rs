@@ -28,6 +28,12 @@ pub struct Session<'a> {
     cache: Cache<'a>,
 }
 
+/// An answer, and on whose behalf it was asked for.
+struct Asked<T> {
+    answer: T,
+    subject: Option<String>,
+}
+
 /// What a caller needs beside the token.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wants {
@@ -195,7 +201,10 @@ impl<'a> Session<'a> {
                 url: self.plan.url(),
                 world: self.rules.world,
                 client: &self.client,
-                found: &|what, find| self.found(what, deadline, &|_| find()),
+                found: &|what, find| {
+                    let find = |_| Ok(Asked { answer: find()?, subject: None });
+                    self.found(what, deadline, &find)
+                },
                 held,
                 refused,
                 deadline,
@@ -216,12 +225,11 @@ impl<'a> Session<'a> {
         let named = matches!(self.plan.target, Target::Endpoint(_) | Target::Instance(_));
         let database = self.database(deadline)?;
         let mint = |database: &Database| {
-            self.with_bearer(deadline, |api| {
-                let mut token = lakebase::mint(api, database, self.plan.ttl, self.rules.world)?;
-                // Whose it is, in the words in which the next workspace token will tell.
-                token.subject = api.subject.map(str::to_owned);
-                Ok(token)
-            })
+            let asked = self.with_bearer(deadline, |api| {
+                lakebase::mint(api, database, self.plan.ttl, self.rules.world)
+            })?;
+            // Whose it is, in the words in which the next workspace token will tell.
+            Ok(Token { subject: asked.subject, ..asked.answer })
         };
         match mint(&database) {
             Err(CallError::Refused(no)) if no.status == 404 && !named => {
@@ -283,10 +291,11 @@ impl<'a> Session<'a> {
         &self,
         what: &str,
         deadline: Deadline,
-        find: &dyn Fn(Deadline) -> Outcome<Database>,
+        find: &dyn Fn(Deadline) -> Outcome<Asked<Database>>,
     ) -> Result<Database> {
         let line = self.found(what, deadline, &|deadline| {
-            Ok(find(deadline).map_err(CallError::into_error)?.to_line())
+            let found = find(deadline).map_err(CallError::into_error)?;
+            Ok(Asked { answer: found.answer.to_line(), subject: found.subject })
         })?;
         Database::from_line(&line).ok_or_else(|| Error::failed("the cache holds no database"))
     }
@@ -301,21 +310,27 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Something that is found out by asking, and believed for a day.
+    /// Something that is found out by asking, and believed for a day, but only of whoever it was
+    /// asked by.
     fn found(
         &self,
         what: &str,
         deadline: Deadline,
-        find: &dyn Fn(Deadline) -> Result<String>,
+        find: &dyn Fn(Deadline) -> Result<Asked<String>>,
     ) -> Result<String> {
         let fetch = |deadline, _: Option<&Held<'_>>| {
-            let secret = Secret::new(find(deadline)?);
+            let Asked { answer, subject } = find(deadline)?;
             let issued = self.rules.world.now();
-            let expires = Some(issued.plus(DAY));
-            Ok(Token { secret, issued, expires, lifetime: DAY, subject: None })
+            let (secret, expires) = (Secret::new(answer), Some(issued.plus(DAY)));
+            Ok(Token { secret, issued, expires, lifetime: DAY, subject })
         };
         let slot = self.cache.slot(&["found", what]);
-        let token = self.cached(&slot, Freshness::Used { refused: None }, deadline, &fetch)?;
+        let look = || self.cached(&slot, Freshness::Used { refused: None }, deadline, &fetch);
+        let mut token = look()?;
+        if self.is_of_another(&token) {
+            slot.forget();
+            token = look()?;
+        }
         Ok(token.secret.expose().to_owned())
     }
 
@@ -324,19 +339,22 @@ impl<'a> Session<'a> {
         &self,
         deadline: Deadline,
         ask: impl Fn(&Api<'_>) -> Outcome<T>,
-    ) -> Outcome<T> {
+    ) -> Outcome<Asked<T>> {
         if self.plan.offline {
             return Err(CallError::Other(offline()));
         }
         let api = |token: &Token| {
-            ask(&Api {
+            let asked = ask(&Api {
                 client: &self.client,
                 url: self.plan.url(),
                 workspace_id: self.plan.workspace_id(),
                 token: &token.secret,
-                subject: token.subject.as_deref(),
                 deadline,
-            })
+            });
+            match asked {
+                Ok(answer) => Ok(Asked { answer, subject: token.subject.clone() }),
+                Err(failure) => Err(failure.without(token.secret.expose())),
+            }
         };
         let token = self.workspace_token(Freshness::Used { refused: None }, deadline)?;
         match api(&token) {

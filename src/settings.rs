@@ -12,12 +12,14 @@ mod table;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use table::{Id, SETTINGS, Setting, ValueKind};
 
 use crate::error::{Error, Result, clean};
 use crate::ini;
 use crate::secret::Secret;
+use crate::time::parse_duration;
 use crate::world::World;
 use file::{RESERVED, no_profile, profiles, read_config, read_secret};
 use host::Host;
@@ -102,7 +104,7 @@ impl Settings {
 
     fn load(&mut self, flags: &[(Id, String)], world: &World) -> Result<()> {
         for (id, text) in flags {
-            self.set_flag(*id, text)?;
+            self.set_flag(*id, text, || patience(flags, world))?;
         }
         self.load_environment(world)?;
         self.load_file(world)?;
@@ -159,13 +161,13 @@ impl Settings {
         }
     }
 
-    fn set_flag(&mut self, id: Id, text: &str) -> Result<()> {
+    fn set_flag(&mut self, id: Id, text: &str, patience: impl Fn() -> Duration) -> Result<()> {
         let row = &SETTINGS[id as usize];
         let origin = Origin::Flag(row.flag);
         match row.kind {
             ValueKind::Switch => self.set(id, "true", origin),
             ValueKind::SecretFile => {
-                let secret = read_secret(row.flag, text)?;
+                let secret = read_secret(row.flag, text, patience())?;
                 let holds = if id == Id::TokenFile { Id::Token } else { Id::ClientSecret };
                 self.set(holds, secret.expose(), origin);
             }
@@ -343,6 +345,15 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// How long a secret may take to come, as far as that is known so early: the deadline of the
+/// whole call, and never longer than its default.
+fn patience(flags: &[(Id, String)], world: &World) -> Duration {
+    const MOST: Duration = Duration::from_secs(10);
+    let flag = flags.iter().find(|(id, _)| *id == Id::Timeout).map(|(_, text)| text.as_str());
+    let text = flag.or_else(|| world.var("LAKEBASE_TOKEN_TIMEOUT")?.to_str());
+    text.and_then(|text| parse_duration(text).ok()).map_or(MOST, |timeout| timeout.min(MOST))
 }
 
 /// A quick look that spares most variables the search through the table.

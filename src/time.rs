@@ -55,12 +55,13 @@ impl Timestamp {
 }
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339 in UTC, whole seconds, rounded down: never later than the truth.
+    /// RFC 3339 in UTC, whole seconds, rounded down: never later than the truth. What lies behind
+    /// the year 9999 is shown as its end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_second(self.0.div_euclid(1000)) {
-            Ok(instant) => write!(f, "{instant}"),
-            Err(_) => f.write_str("never"),
-        }
+        let last = jiff::Timestamp::MAX.as_second();
+        let seconds = self.0.div_euclid(1000).clamp(0, last);
+        let instant = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        write!(f, "{instant}")
     }
 }
 
@@ -137,7 +138,7 @@ mod tests {
     #[test]
     fn prints_rfc_3339_in_whole_seconds_and_utc() {
         assert_eq!(Timestamp(1_701_443_988_999).to_string(), "2023-12-01T15:19:48Z");
-        assert_eq!(Timestamp(i64::MAX).to_string(), "never");
+        assert_eq!(Timestamp(i64::MAX).to_string(), "9999-12-30T22:00:00Z");
     }
 
     #[test]

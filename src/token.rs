@@ -9,7 +9,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use crate::error::{Error, Result, clean};
+use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::time::Timestamp;
 
@@ -120,9 +120,18 @@ impl Claims {
             let seconds = value.as_i64().or_else(|| value.as_f64().map(|f| f as i64))?;
             (seconds > 0).then(|| Timestamp::from_seconds(seconds))
         };
-        let sub = claims["sub"].as_str().filter(|sub| !sub.is_empty()).map(clean);
+        let sub = claims["sub"].as_str().filter(|sub| !sub.is_empty()).map(subject);
         Claims { sub, iat: time("iat"), exp: time("exp") }
     }
+}
+
+/// A subject that fits a line, and still differs from every other one.
+fn subject(sub: &str) -> String {
+    if sub.len() <= 200 && !sub.chars().any(char::is_control) {
+        return sub.to_owned();
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA256, sub.as_bytes());
+    format!("sha256:{}", BASE64_URL_SAFE_NO_PAD.encode(digest))
 }
 
 /// Which of the two tokens is asked for.
@@ -195,6 +204,27 @@ mod tests {
         for opaque in ["dapi0123", "a.b.c", &jwt("[1,2]"), &jwt(r#"{"exp":"soon","scope":[1]}"#)] {
             assert_eq!(minutes(&Token::received("token", opaque, None, NOW).unwrap()), 15);
         }
+    }
+
+    #[test]
+    fn subjects_stay_apart_and_fit_a_line() {
+        let of = |sub: &str| {
+            Claims::of(&jwt(&serde_json::json!({ "sub": sub }).to_string())).sub.unwrap()
+        };
+        let long = "x".repeat(300);
+        let subs = [
+            "user:ada@x.com",
+            "user:bob@x.com",
+            "a\nb",
+            "a\tb",
+            &(long.clone() + "1"),
+            &(long + "2"),
+        ];
+        for (n, sub) in subs.iter().enumerate() {
+            assert!(!of(sub).contains('\n') && of(sub).len() <= 200);
+            assert!(subs[n + 1..].iter().all(|other| of(other) != of(sub)), "{sub}");
+        }
+        assert_eq!(of("user:ada@x.com"), "user:ada@x.com");
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod status;
 use std::ffi::OsString;
 use std::io::Write;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, clean};
 use crate::get::Wants;
 use crate::plan::Plan;
 use crate::settings::{Id, Settings};
@@ -62,7 +62,7 @@ impl Call<'_> {
         }
         if plan.settings.is_on(Id::Verbose) {
             let until = token.expires.map_or("no known end".to_owned(), |e| format!("until {e}"));
-            let who = token.subject.as_deref().unwrap_or("unnamed");
+            let who = clean(token.subject.as_deref().unwrap_or("unnamed"));
             let target = plan.target.name();
             let (source, url, issued) = (plan.source.name, plan.url(), token.issued);
             self.world.note(&format!("workspace {url}, auth type {source}, subject {who}"));

@@ -24,6 +24,9 @@ use crate::time::{Deadline, Timestamp};
 /// The most that is taken of a child's stdout or stderr.
 const MAX_OUTPUT: u64 = 256 * 1024;
 
+/// A child that writes more than this is stopped.
+const RUNAWAY: u64 = 16 * 1024 * 1024;
+
 /// The surroundings of one call.
 pub struct World {
     /// A snapshot of the environment.
@@ -118,7 +121,7 @@ impl World {
         command
             .args(args)
             .env_clear()
-            .envs(self.env.iter().filter(|(name, _)| env(name)))
+            .envs(self.env.iter().rev().filter(|(name, _)| env(name)))
             .stdin(Stdio::null())
             .stdout(stdout.try_clone()?)
             .stderr(stderr.try_clone()?)
@@ -136,6 +139,10 @@ impl World {
                     stderr: written(stderr)?,
                 });
             }
+            if stdout.metadata()?.len().max(stderr.metadata()?.len()) > RUNAWAY {
+                // Whoever writes that much is not renewing a login.
+                child.kill()?;
+            }
             if deadline.passed() {
                 held.inspect(|held| held.leave());
                 return Ok(Run::StillRunning);
@@ -145,15 +152,11 @@ impl World {
         }
     }
 
-    /// A file without a name for a child's output, bounded where the system can bound it.
+    /// A file without a name for a child's output.
     #[cfg(target_os = "linux")]
     fn scratch(&self) -> std::io::Result<File> {
-        use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let file = memfd_create("output", flags)?;
-        ftruncate(&file, MAX_OUTPUT)?;
-        fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK)?;
-        Ok(file.into())
+        use rustix::fs::{MemfdFlags, memfd_create};
+        Ok(memfd_create("output", MemfdFlags::CLOEXEC)?.into())
     }
 
     /// A file without a name for a child's output.
@@ -165,12 +168,11 @@ impl World {
     }
 }
 
-/// What a child has written: the file's position is shared with it.
+/// The beginning of what a child has written.
 fn written(mut file: File) -> std::io::Result<Vec<u8>> {
-    let length = file.stream_position()?.min(MAX_OUTPUT);
+    let mut bytes = Vec::new();
     file.rewind()?;
-    let mut bytes = vec![0; length as usize];
-    file.read_exact(&mut bytes)?;
+    file.take(MAX_OUTPUT).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::error::{Error, Result, clean, nearest};
 use crate::ini;
 use crate::secret::Secret;
+use crate::time::show_duration;
 
 /// A section for settings of the CLI itself, not a profile.
 pub const RESERVED: &str = "__settings__";
@@ -57,8 +58,7 @@ pub fn no_profile(path: &Path, name: &str, origin: &str, text: &str) -> Error {
 }
 
 /// The first line of a file or of stdin. A pipe may be one (`<(vault …)`), but not for ever.
-pub fn read_secret(flag: &str, path: &str) -> Result<Secret> {
-    const PATIENCE: Duration = Duration::from_secs(5);
+pub fn read_secret(flag: &str, path: &str, patience: Duration) -> Result<Secret> {
     const MOST: u64 = 64 * 1024;
     let (send, receive) = std::sync::mpsc::channel();
     let from = path.to_owned();
@@ -71,8 +71,8 @@ pub fn read_secret(flag: &str, path: &str) -> Result<Secret> {
         let _ = send.send((read, Secret::new(text)));
     });
     let shown = format!("--{flag} {}", clean(path));
-    let (read, text) = receive.recv_timeout(PATIENCE).map_err(|_| {
-        Error::usage(format!("{shown} has given nothing for {} seconds", PATIENCE.as_secs()))
+    let (read, text) = receive.recv_timeout(patience).map_err(|_| {
+        Error::usage(format!("{shown} has given nothing for {}", show_duration(patience)))
     })?;
     read.map_err(|e| Error::usage(format!("cannot read {shown}")).because(e))?;
     match text.expose().lines().next().unwrap_or_default().trim() {

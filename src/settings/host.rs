@@ -6,7 +6,7 @@
 //! another machine, a port that is no number, white space.
 
 use crate::error::{Error, Result, clean};
-use crate::http::is_loopback;
+use crate::http::{check_url, is_loopback};
 
 /// A workspace's URL and what else its text said.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,6 +55,9 @@ impl Host {
         }
         let mut url = [scheme, "://", authority].concat();
         url.make_ascii_lowercase();
+        if host.contains(['[', ']', ':']) && check_url(&url).is_err() {
+            return refuse(&format!("names no host: {}", clean(authority)));
+        }
         if tail.len() < 2 {
             return Ok(Host { url, workspace_id: None, account_id: None });
         }
@@ -133,6 +136,10 @@ mod tests {
             "https://x:port",
             "https://x:99999",
             "ftp://x",
+            "::1",
+            "[",
+            "a]b",
+            "https://::1",
             "https://é",
         ] {
             let error = Host::parse(text, "DATABRICKS_HOST").unwrap_err();

@@ -45,7 +45,7 @@ fn run(call: Call<'_>) -> Result<u8> {
     let credential = session.credential(wants, Deadline::after(plan.timeout))?;
     call.explain(&plan, &credential.token);
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().envs(call.world.env.iter());
+    command.args(arguments).env_clear().envs(call.world.env.iter().rev());
     if plan.settings.is_on(Id::Clean) {
         let secrets = SETTINGS.iter().filter(|row| row.kind == ValueKind::Secret);
         let oidc = [plan.settings.text(Id::OidcTokenEnv), Some("DATABRICKS_OIDC_TOKEN")];

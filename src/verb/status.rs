@@ -95,16 +95,16 @@ impl Report {
 
     fn note_settings(&mut self, settings: &Settings) {
         for (row, text, origin) in settings.shown() {
-            let value = json!({ "value": text, "origin": origin.to_string() });
+            let value = json!({ "value": clean(text), "origin": origin.to_string() });
             self.settings.insert(row.name.to_owned(), value);
         }
-        self.host = settings.text(Id::Host).map(str::to_owned);
+        self.host = settings.text(Id::Host).map(clean);
         self.profile = settings.profile.as_ref().map(|(name, _)| name.clone());
         let id = settings.text(Id::WorkspaceId).filter(|id| *id != "none");
         self.workspace_id = id.map(str::to_owned);
         let ids = [Id::PgHost, Id::PgPort, Id::PgDatabase, Id::PgUser];
         for (place, id) in self.connection.iter_mut().zip(ids) {
-            place.1 = settings.text(id).map(str::to_owned);
+            place.1 = settings.text(id).map(clean);
         }
     }
 
@@ -140,7 +140,7 @@ impl Report {
         for (purpose, token) in tokens {
             let Some(token) = token else { continue };
             if purpose == Purpose::Workspace {
-                let who = token.subject.clone();
+                let who = token.subject.as_deref().map(clean);
                 self.login = who.map(|who| (who, token.expires));
             }
             self.cached.push(Cached {
@@ -223,7 +223,7 @@ impl Report {
         line("settings", "");
         for (name, value) in &self.settings {
             let show = |field: &str| value[field].as_str().unwrap_or_default().to_owned();
-            line("", &format!("{name} = {}  ({})", clean(&show("value")), show("origin")));
+            line("", &format!("{name} = {}  ({})", show("value"), show("origin")));
         }
         if let Some(error) = &self.error {
             line("error", &error.message);

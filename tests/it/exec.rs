@@ -150,6 +150,27 @@ fn the_code_is_the_commands_own_or_tells_whose_fault_it_was() {
 }
 
 #[test]
+fn of_two_equal_names_the_child_sees_the_one_we_saw() {
+    // A shell cannot make such an environment; Python can, and so can somebody hostile.
+    if !super::support::has("exec::of_two_equal_names", "python3") {
+        return;
+    }
+    let workspace = workspace();
+    let test = prepared(&workspace);
+    let tool = super::support::executable();
+    let script = "import ctypes, os, sys\n\
+        names = [k + b'=' + v for k, v in os.environb.items()] + [b'TWICE=first', b'TWICE=second']\n\
+        argv = [sys.argv[1].encode(), b'exec', b'--', b'/usr/bin/printenv', b'TWICE']\n\
+        array = lambda texts: (ctypes.c_char_p * (len(texts) + 1))(*texts, None)\n\
+        ctypes.CDLL(None).execve(argv[0], array(argv), array(names))\n";
+    let mut python = std::process::Command::new("python3");
+    python.args(["-c", script]).arg(tool).env_clear().envs(test.env.iter().cloned());
+    let path = std::env::var_os("PATH").unwrap();
+    let output = python.env("PATH", path).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "first\n", "{output:?}");
+}
+
+#[test]
 fn the_process_is_replaced() {
     let workspace = workspace();
     let test = prepared(&workspace);

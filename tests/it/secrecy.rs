@@ -125,6 +125,37 @@ fn a_bearer_that_the_server_echoes_is_blotted_out() {
 }
 
 #[test]
+fn an_opaque_bearer_that_the_server_echoes_is_blotted_out_too() {
+    let workspace = workspace();
+    let test = surroundings(&workspace);
+    let opaque = "QmVhcmVyT3BhcXVlZZZ";
+    let answer = json!({ "access_token": opaque, "expires_in": 3600 });
+    workspace.fault("/oidc/v1/token", 9, Answer::Json(200, answer));
+    for status in [400, 403, 404] {
+        let echo = json!({ "message": format!("no session for {opaque} here") });
+        workspace.fault("/api/2.0/postgres/credentials", 1, Answer::Json(status, echo));
+        let outcome = test.run("--refresh");
+        outcome.fails(4, &["no session for *** here"]);
+        walk(&test.cache_folder(), &mut |path| {
+            let failure = path.to_string_lossy().ends_with(".failure");
+            assert!(!failure || !fs::read_to_string(path).unwrap().contains(opaque));
+        });
+    }
+}
+
+#[test]
+fn status_shows_no_password_of_a_url() {
+    let mut test = Test::bare();
+    test.set("DATABRICKS_HOST", "https://me:hunter2pw@ws.example.com")
+        .set("PGHOST", "a:hunter2pw@b");
+    for line in ["status", "status --format json"] {
+        let outcome = test.run(line);
+        assert_eq!(outcome.code, 2);
+        holds_none(&outcome.stdout, &["hunter2pw"], line);
+    }
+}
+
+#[test]
 fn a_password_in_a_setting_is_not_repeated() {
     let workspace = workspace();
     for (name, value) in [

@@ -308,10 +308,11 @@ fn a_secret_that_never_comes_is_not_waited_for() {
     let test = Test::at(&workspace);
     let fifo = test.home.path().join("fifo");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    let began = std::time::Instant::now();
-    let line = format!("--client-secret-file {}", fifo.display());
-    test.run(&line).fails(2, &["has given nothing"]);
-    assert!(began.elapsed().as_secs() < 8);
+    for line in ["--timeout 500ms --client-secret-file", "--timeout 500ms --token-file"] {
+        let began = std::time::Instant::now();
+        test.run(&format!("{line} {}", fifo.display())).fails(2, &["has given nothing for 500ms"]);
+        assert!(began.elapsed().as_millis() < 1400);
+    }
     let mut test = Test::at(&workspace);
     test.set("SSL_CERT_FILE", fifo.to_str().unwrap());
     test.set("DATABRICKS_HOST", &workspace.url.replace("http:", "https:"));
