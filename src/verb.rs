@@ -66,8 +66,8 @@ impl Call<'_> {
             let target = plan.target.name();
             let (source, url, issued) = (plan.source.name, plan.url(), token.issued);
             self.world.note(&format!("workspace {url}, auth type {source}, subject {who}"));
-            self.world
-                .note(&format!("database {}", if target.is_empty() { "found" } else { target }));
+            let target = if target.is_empty() { "of the only project" } else { target };
+            self.world.note(&format!("database {target}"));
             let cache =
                 plan.cache.as_ref().map_or("nowhere".to_owned(), |p| p.display().to_string());
             self.world.note(&format!("issued {issued}, good {until}, cached in {cache}"));

@@ -195,7 +195,8 @@ impl Report {
     fn text(&self) -> String {
         let mut text = String::new();
         let mut line = |name: &str, value: &str| {
-            text.push_str(&format!("{name:<12}{value}\n"));
+            text.push_str(format!("{name:<12}{value}").trim_end());
+            text.push('\n');
         };
         let or_unknown =
             |value: &Option<String>| value.clone().unwrap_or("not known yet".to_owned());
