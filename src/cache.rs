@@ -2,29 +2,27 @@
 //!
 //! What an entry is for makes its name: a hash of workspace, auth type, identity and scopes, then
 //! a hash of all that and of purpose, target and lifetime. So entries of one identity share a
-//! prefix and can be dropped together. The entry repeats its key, carries a salted fingerprint of
-//! the static secret it was had with (another secret finds nothing here) and ends in a tag over
-//! all of it. Anything odd about it is a note and a miss, never an error: a cache must not stop
-//! a credential. A recent failure is remembered beside it, in a file of the same kind.
+//! prefix and can be dropped together. Anything odd about an entry is a note and a miss, never an
+//! error: a cache must not stop a credential. A recent failure is remembered beside it, in a
+//! file of the same kind.
 //!
-//! When an entry is fresh enough is decided in `freshness.rs`.
+//! What stands in an entry is `cache/entry.rs`'s business, when it is fresh enough
+//! `freshness.rs`'s.
 
-use std::fmt::Write as _;
+mod entry;
+
 use std::fs;
 use std::path::Path;
 
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ring::digest;
 
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::file::{self, Found, Lock, hex};
 use crate::secret::Secret;
 use crate::time::{DAY, Timestamp};
 use crate::token::{MAX_TOKEN, Token};
 use crate::world::World;
-
-/// First line of every entry; another one is another version's business.
-const MAGIC: &str = "lakebase-token-cache 1";
+use entry::{Fields, Seal};
 
 /// No entry is larger: a token and a failure's words.
 const MAX_ENTRY: usize = MAX_TOKEN + 16 * 1024;
@@ -126,19 +124,7 @@ impl Slot<'_> {
 
     /// Writes the token; where that is impossible, nothing is cached and nothing is said.
     pub fn store(&self, token: &Token) {
-        let mut body = String::new();
-        let mut line = |name: &str, value: &dyn std::fmt::Display| {
-            let _ = writeln!(body, "{name} {value}");
-        };
-        line("issued", &token.issued.0);
-        if let Some(expires) = token.expires {
-            line("expires", &expires.0);
-        }
-        line("lifetime", &token.lifetime);
-        if let Some(subject) = &token.subject {
-            line("subject", subject);
-        }
-        line("text", &token.secret.expose());
+        let body = entry::of_token(token);
         // The file's time is the entry's end, so that a sweep need not read entries.
         let ends = token.expires.unwrap_or_else(|| self.cache.world.now());
         if self.write(&self.name, &body, ends) {
@@ -150,10 +136,8 @@ impl Slot<'_> {
     /// Writes down what went wrong, in a file of its own: the failure of whoever has a wrong
     /// secret must not cost others the token.
     pub fn remember(&self, error: &Error) {
-        let Error { kind, message, because, hints, .. } = error;
         let now = self.cache.world.now();
-        let words = serde_json::json!([*kind as u8, message, because, hints]);
-        let body = format!("failed {}\nfailure {words}\n", now.0);
+        let body = entry::of_failure(error, now);
         self.write(&self.failure_name(), &body, now);
     }
 
@@ -193,12 +177,16 @@ impl Slot<'_> {
         self.cache.world.note(&format!("{} is not used: {reason}", path.display()));
     }
 
+    fn seal(&self) -> Seal<'_> {
+        Seal { key: &self.key, digest: &self.digest, secret: self.cache.secret }
+    }
+
     fn read<T>(&self, name: &str, take: impl FnOnce(&Fields<'_>) -> Option<T>) -> Option<T> {
         let path = self.cache.folder?.join(name);
         let reason = match file::read_private(&path, MAX_ENTRY) {
             Found::Nothing => return None,
             Found::Unsafe(reason) => reason,
-            Found::Content(content) => match self.parse(&content) {
+            Found::Content(content) => match self.seal().open(&content) {
                 Ok(fields) => return take(&fields?),
                 Err(reason) => reason,
             },
@@ -213,67 +201,9 @@ impl Slot<'_> {
         let (Ok(salt), Ok(random)) = (world.random::<12>(), world.random::<8>()) else {
             return false;
         };
-        let mut text = format!("{MAGIC}\nkey {}\n", self.key);
-        if let Some(fingerprint) = self.fingerprint(&salt) {
-            let _ = writeln!(text, "fingerprint {fingerprint}");
-        }
-        text.push_str(body);
-        let tag = self.checksum(&salt, &text);
-        let _ = writeln!(text, "tag {} {tag}", hex(&salt));
+        let text = self.seal().close(body, &salt);
         file::private_folder(folder).is_ok()
             && file::replace(folder, name, text.as_bytes(), ends, random).is_ok()
-    }
-
-    /// The fields of an entry; none where it was had with another secret.
-    fn parse<'t>(
-        &self,
-        content: &'t [u8],
-    ) -> std::result::Result<Option<Fields<'t>>, &'static str> {
-        const TORN: &str = "it is damaged";
-        let text = std::str::from_utf8(content).map_err(|_| TORN)?;
-        // The tag has one length, so it is found from the end.
-        let (body, last) = text.split_at_checked(text.len().wrapping_sub(TAG_LINE)).ok_or(TORN)?;
-        let last = last.strip_prefix("tag ").and_then(|last| last.strip_suffix('\n'));
-        let (salt, tag) = last.and_then(|last| last.split_once(' ')).ok_or(TORN)?;
-        let salt = unhex(salt).ok_or(TORN)?;
-        if !body.starts_with(MAGIC) {
-            return Err("another version wrote it");
-        }
-        if tag != self.checksum(&salt, body) {
-            return Err(TORN);
-        }
-        let mut fields = Fields::default();
-        for line in body.lines().skip(1) {
-            let (name, value) = line.split_once(' ').ok_or(TORN)?;
-            *fields.place(name).ok_or("another version wrote it")? = Some(value);
-        }
-        if fields.key != Some(&self.key) {
-            return Err("it is of another key");
-        }
-        // Not a fault: somebody else's credential, or a secret that was replaced.
-        let ours = fields.fingerprint == self.fingerprint(&salt).as_deref();
-        Ok(ours.then_some(fields))
-    }
-
-    /// A salted hash of the static secret; it is never compared across salts.
-    fn fingerprint(&self, salt: &Salt) -> Option<String> {
-        let secret = self.cache.secret?;
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(salt);
-        context.update(secret.expose().as_bytes());
-        Some(hex(&context.finish().as_ref()[..16]))
-    }
-
-    /// Tells a damaged entry from a whole one, and one entry from another; it proves nothing
-    /// against whoever can write here (the file's owner and mode do). It is Poly1305, since
-    /// SHA-256 over a token would cost more instructions than the rest of a cached call.
-    fn checksum(&self, salt: &Salt, text: &str) -> String {
-        let key = UnboundKey::new(&CHACHA20_POLY1305, self.digest.as_ref()).map(LessSafeKey::new);
-        let nonce = Nonce::assume_unique_for_key(*salt);
-        let tag = key.and_then(|key| {
-            key.seal_in_place_separate_tag(nonce, Aad::from(text.as_bytes()), &mut [])
-        });
-        tag.map_or(String::new(), |tag| hex(tag.as_ref()))
     }
 
     /// Removes some entries that died a day ago or more, and what killed processes left.
@@ -315,77 +245,5 @@ fn feed(context: &mut digest::Context, parts: &[&str]) {
     for part in parts {
         context.update(&(part.len() as u32).to_le_bytes());
         context.update(part.as_bytes());
-    }
-}
-
-/// What each entry's fingerprint and tag are made with, new at each store.
-type Salt = [u8; 12];
-
-/// `tag`, the salt and 16 bytes in hexadecimal, blanks and the newline.
-const TAG_LINE: usize = 4 + 24 + 1 + 32 + 1;
-
-fn unhex(text: &str) -> Option<Salt> {
-    let mut salt = Salt::default();
-    for (byte, digits) in salt.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(salt)
-}
-
-#[derive(Default)]
-struct Fields<'a> {
-    key: Option<&'a str>,
-    fingerprint: Option<&'a str>,
-    issued: Option<&'a str>,
-    expires: Option<&'a str>,
-    lifetime: Option<&'a str>,
-    subject: Option<&'a str>,
-    text: Option<&'a str>,
-    failed: Option<&'a str>,
-    failure: Option<&'a str>,
-}
-
-impl<'a> Fields<'a> {
-    fn place(&mut self, name: &str) -> Option<&mut Option<&'a str>> {
-        Some(match name {
-            "key" => &mut self.key,
-            "fingerprint" => &mut self.fingerprint,
-            "issued" => &mut self.issued,
-            "expires" => &mut self.expires,
-            "lifetime" => &mut self.lifetime,
-            "subject" => &mut self.subject,
-            "text" => &mut self.text,
-            "failed" => &mut self.failed,
-            "failure" => &mut self.failure,
-            _ => return None,
-        })
-    }
-
-    fn token(&self) -> Option<Token> {
-        let expires = match self.expires {
-            Some(text) => Some(Timestamp(text.parse().ok()?)),
-            None => None,
-        };
-        Some(Token {
-            secret: Secret::new(self.text?),
-            issued: Timestamp(self.issued?.parse().ok()?),
-            expires,
-            lifetime: self.lifetime?.parse().ok()?,
-            subject: self.subject.map(str::to_owned),
-        })
-    }
-
-    fn failure(&self) -> Option<PastFailure> {
-        let at = Timestamp(self.failed?.parse().ok()?);
-        let words: serde_json::Value = serde_json::from_str(self.failure?).ok()?;
-        let kind = Kind::from_code(words[0].as_u64()?.try_into().ok()?)?;
-        let list = |value: &serde_json::Value| -> Vec<String> {
-            let texts = value.as_array().into_iter().flatten();
-            texts.filter_map(|text| text.as_str().map(str::to_owned)).collect()
-        };
-        let message = words[1].as_str()?.to_owned();
-        let (because, hints) = (list(&words[2]), list(&words[3]));
-        let error = Error { kind, message, because, hints, remembered: true, exit: None };
-        Some(PastFailure { at, error })
     }
 }

@@ -1,0 +1,195 @@
+//! What stands in an entry: lines of a name and a value.
+//!
+//! It repeats its key, carries a salted fingerprint of the static secret it was had with (another
+//! secret finds nothing here) and ends in a tag over all of it.
+
+use std::fmt::Write as _;
+
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use ring::digest;
+
+use super::PastFailure;
+use crate::error::{Error, Kind};
+use crate::file::hex;
+use crate::secret::Secret;
+use crate::time::Timestamp;
+use crate::token::Token;
+
+/// First line of every entry; another one is another version's business.
+const MAGIC: &str = "lakebase-token-cache 1";
+
+/// A token as lines.
+pub fn of_token(token: &Token) -> String {
+    let mut body = String::new();
+    let mut line = |name: &str, value: &dyn std::fmt::Display| {
+        let _ = writeln!(body, "{name} {value}");
+    };
+    line("issued", &token.issued.0);
+    if let Some(expires) = token.expires {
+        line("expires", &expires.0);
+    }
+    line("lifetime", &token.lifetime);
+    if let Some(subject) = &token.subject {
+        line("subject", subject);
+    }
+    line("text", &token.secret.expose());
+    body
+}
+
+/// A failure as lines.
+pub fn of_failure(error: &Error, at: Timestamp) -> String {
+    let Error { kind, message, because, hints, .. } = error;
+    let words = serde_json::json!([*kind as u8, message, because, hints]);
+    format!("failed {}\nfailure {words}\n", at.0)
+}
+
+/// What tells an entry from all others, and a whole one from a damaged one.
+pub struct Seal<'a> {
+    /// The key in the entry's own words.
+    pub key: &'a str,
+    /// The key itself.
+    pub digest: &'a digest::Digest,
+    /// The static secret that the identity authenticates with.
+    pub secret: Option<&'a Secret>,
+}
+
+impl Seal<'_> {
+    /// The text of an entry with these lines.
+    pub fn close(&self, body: &str, salt: &Salt) -> String {
+        let mut text = format!("{MAGIC}\nkey {}\n", self.key);
+        if let Some(fingerprint) = self.fingerprint(salt) {
+            let _ = writeln!(text, "fingerprint {fingerprint}");
+        }
+        text.push_str(body);
+        let tag = self.checksum(salt, &text);
+        let _ = writeln!(text, "tag {} {tag}", hex(salt));
+        text
+    }
+
+    /// The fields of an entry; none where it was had with another secret.
+    pub fn open<'t>(
+        &self,
+        content: &'t [u8],
+    ) -> std::result::Result<Option<Fields<'t>>, &'static str> {
+        const TORN: &str = "it is damaged";
+        let text = std::str::from_utf8(content).map_err(|_| TORN)?;
+        // The tag has one length, so it is found from the end.
+        let (body, last) = text.split_at_checked(text.len().wrapping_sub(TAG_LINE)).ok_or(TORN)?;
+        let last = last.strip_prefix("tag ").and_then(|last| last.strip_suffix('\n'));
+        let (salt, tag) = last.and_then(|last| last.split_once(' ')).ok_or(TORN)?;
+        let salt = unhex(salt).ok_or(TORN)?;
+        if !body.starts_with(MAGIC) {
+            return Err("another version wrote it");
+        }
+        if tag != self.checksum(&salt, body) {
+            return Err(TORN);
+        }
+        let mut fields = Fields::default();
+        for line in body.lines().skip(1) {
+            let (name, value) = line.split_once(' ').ok_or(TORN)?;
+            *fields.place(name).ok_or("another version wrote it")? = Some(value);
+        }
+        if fields.key != Some(self.key) {
+            return Err("it is of another key");
+        }
+        // Not a fault: somebody else's credential, or a secret that was replaced.
+        let ours = fields.fingerprint == self.fingerprint(&salt).as_deref();
+        Ok(ours.then_some(fields))
+    }
+
+    /// A salted hash of the static secret; it is never compared across salts.
+    fn fingerprint(&self, salt: &Salt) -> Option<String> {
+        let secret = self.secret?;
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(salt);
+        context.update(secret.expose().as_bytes());
+        Some(hex(&context.finish().as_ref()[..16]))
+    }
+
+    /// Tells a damaged entry from a whole one, and one entry from another; it proves nothing
+    /// against whoever can write here (the file's owner and mode do). It is Poly1305, since
+    /// SHA-256 over a token would cost more instructions than the rest of a cached call.
+    fn checksum(&self, salt: &Salt, text: &str) -> String {
+        let key = UnboundKey::new(&CHACHA20_POLY1305, self.digest.as_ref()).map(LessSafeKey::new);
+        let nonce = Nonce::assume_unique_for_key(*salt);
+        let tag = key.and_then(|key| {
+            key.seal_in_place_separate_tag(nonce, Aad::from(text.as_bytes()), &mut [])
+        });
+        tag.map_or(String::new(), |tag| hex(tag.as_ref()))
+    }
+}
+
+/// What each entry's fingerprint and tag are made with, new at each store.
+pub type Salt = [u8; 12];
+
+/// `tag`, the salt and 16 bytes in hexadecimal, blanks and the newline.
+const TAG_LINE: usize = 4 + 24 + 1 + 32 + 1;
+
+fn unhex(text: &str) -> Option<Salt> {
+    let mut salt = Salt::default();
+    for (byte, digits) in salt.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(salt)
+}
+
+/// The lines of an entry.
+#[derive(Default)]
+pub struct Fields<'a> {
+    key: Option<&'a str>,
+    fingerprint: Option<&'a str>,
+    issued: Option<&'a str>,
+    expires: Option<&'a str>,
+    lifetime: Option<&'a str>,
+    subject: Option<&'a str>,
+    text: Option<&'a str>,
+    failed: Option<&'a str>,
+    failure: Option<&'a str>,
+}
+
+impl<'a> Fields<'a> {
+    fn place(&mut self, name: &str) -> Option<&mut Option<&'a str>> {
+        Some(match name {
+            "key" => &mut self.key,
+            "fingerprint" => &mut self.fingerprint,
+            "issued" => &mut self.issued,
+            "expires" => &mut self.expires,
+            "lifetime" => &mut self.lifetime,
+            "subject" => &mut self.subject,
+            "text" => &mut self.text,
+            "failed" => &mut self.failed,
+            "failure" => &mut self.failure,
+            _ => return None,
+        })
+    }
+
+    /// The token in it.
+    pub fn token(&self) -> Option<Token> {
+        let expires = match self.expires {
+            Some(text) => Some(Timestamp(text.parse().ok()?)),
+            None => None,
+        };
+        Some(Token {
+            secret: Secret::new(self.text?),
+            issued: Timestamp(self.issued?.parse().ok()?),
+            expires,
+            lifetime: self.lifetime?.parse().ok()?,
+            subject: self.subject.map(str::to_owned),
+        })
+    }
+
+    /// The failure in it.
+    pub fn failure(&self) -> Option<PastFailure> {
+        let at = Timestamp(self.failed?.parse().ok()?);
+        let words: serde_json::Value = serde_json::from_str(self.failure?).ok()?;
+        let kind = Kind::from_code(words[0].as_u64()?.try_into().ok()?)?;
+        let list = |value: &serde_json::Value| -> Vec<String> {
+            let texts = value.as_array().into_iter().flatten();
+            texts.filter_map(|text| text.as_str().map(str::to_owned)).collect()
+        };
+        let message = words[1].as_str()?.to_owned();
+        let (because, hints) = (list(&words[2]), list(&words[3]));
+        let error = Error { kind, message, because, hints, remembered: true, exit: None };
+        Some(PastFailure { at, error })
+    }
+}
