@@ -213,3 +213,18 @@ pub enum Run {
 pub fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_between_half_and_whole_and_spreads() {
+        let world = World::of_process();
+        let base = Duration::from_millis(1000);
+        let draws: Vec<Duration> = (0..200).map(|_| world.jittered(base)).collect();
+        assert!(draws.iter().all(|draw| (base / 2..=base).contains(draw)));
+        let spread = draws.iter().max().unwrap().saturating_sub(*draws.iter().min().unwrap());
+        assert!(spread > base / 4, "{spread:?}");
+    }
+}
