@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Read `freshness.rs` first: the table of freshness and the one function that carries it out.
-//! Then `get.rs` (the pipeline), `plan.rs` (what was asked), `source.rs` with `source/oauth_m2m.rs` (where workspace tokens
-//! come from), `lakebase.rs` (what is minted with them), `format.rs` (how it is printed).
+//! Then `get.rs` (the pipeline), `plan.rs` (what was asked), `source.rs` with
+//! `source/oauth_m2m.rs` (where workspace tokens come from), `lakebase.rs` (what is minted with
+//! them), `format.rs` (how it is printed).
 //!
 //! Layers; imports point upwards in this list only (`tests/it/tidy.rs` checks it):
 //!

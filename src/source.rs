@@ -3,8 +3,8 @@
 //! A row is an auth type under Databricks' name, in the Go SDK's order. The first that is
 //! configured is the one, the CLI last, since it needs nothing but a host. Unlike in the SDK a
 //! failure is final and is told: a helper that silently becomes somebody else is worse than one
-//! that fails. Types that are recognised
-//! but cannot be had here have no `fetch`: where one is configured, nothing else is tried.
+//! that fails. Types that are recognised but cannot be had here have no `fetch`: where one is
+//! configured, nothing else is tried.
 
 mod databricks_cli;
 mod oauth_m2m;

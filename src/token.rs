@@ -1,7 +1,7 @@
 //! What a credential is: a [`Token`] with its life, and a [`Credential`] with everything a
 //! format may print beside it.
 //!
-//! Freshness is not decided here (`get.rs` has that table); this file only knows when a token
+//! Freshness is not decided here (`freshness.rs` has that table); this file only knows when a token
 //! really ends. A JWT's claims are read without checking the signature: they are the server's
 //! own words about its own answer, used for expiry and for noticing that somebody else has
 //! logged in, never for trust.

@@ -1,4 +1,4 @@
-//! The table of freshness (`src/get.rs`), by moving the clock.
+//! The table of freshness (`src/freshness.rs`), by moving the clock.
 
 use std::time::{Duration, Instant};
 

@@ -17,7 +17,7 @@ mod cli; // help, mistakes, documentation's command lines
 mod exec; // what the child sees, exit codes
 mod find; // host, endpoint, instance, project, role
 mod formats; // each format's bytes, and the shells that read them
-mod freshness; // the table of get.rs, by moving the clock
+mod freshness; // the table of freshness.rs, by moving the clock
 mod http; // redirects, sizes, deadlines, retries, proxies, trust
 mod mint; // both credential APIs
 mod official; // the official SDK judges the stand-in
