@@ -19,7 +19,7 @@ use ring::digest;
 use crate::error::Error;
 use crate::file::{self, Found, Lock, hex};
 use crate::secret::Secret;
-use crate::time::{DAY, Timestamp};
+use crate::time::{DAY, MINUTE, Timestamp};
 use crate::token::{MAX_TOKEN, Token};
 use crate::world::World;
 use entry::{Fields, Seal};
@@ -28,7 +28,7 @@ use entry::{Fields, Seal};
 const MAX_ENTRY: usize = MAX_TOKEN + 16 * 1024;
 
 /// An entry from further ahead than this was written before the clock was set back.
-const MAX_AHEAD: i64 = 60 * 1000;
+const MAX_AHEAD: i64 = MINUTE;
 
 /// Entries dead for a day that one store removes at the most.
 const SWEEP: usize = 32;

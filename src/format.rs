@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 
 use crate::error::{Error, Result};
 use crate::http::percent_encode;
-use crate::time::Timestamp;
+use crate::time::{MINUTE, Timestamp};
 use crate::token::{Credential, Purpose};
 
 /// A way to print a credential.
@@ -134,7 +134,7 @@ fn json(credential: &Credential) -> Result<String> {
 /// <https://kubernetes.io/docs/reference/config-api/client-authentication.v1/>
 fn exec_credential(credential: &Credential) -> Result<String> {
     /// client-go uses a token up to the very expiry, so it is told an earlier one.
-    const EARLY: i64 = 60 * 1000;
+    const EARLY: i64 = MINUTE;
     let mut status = json!({ "token": token(credential) });
     if let Some(expires) = credential.token.expires {
         let early = Timestamp(expires.plus(-EARLY).0.max(credential.token.issued.0));

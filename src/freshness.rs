@@ -18,11 +18,8 @@ use crate::error::{Error, Kind, Result};
 use crate::file::Held;
 use crate::secret::Secret;
 use crate::time::{Deadline, MINUTE, SECOND, Timestamp};
-use crate::token::Token;
+use crate::token::{LEAST_LIFE, Token};
 use crate::world::World;
-
-/// With less life than this a token is no use to anybody.
-const LEAST: i64 = MINUTE;
 
 /// A refresh that nobody needs yet may hold its caller up this long.
 const SOFT_WAIT: Duration = Duration::from_secs(2);
@@ -63,7 +60,7 @@ impl Freshness<'_> {
         }
         match self {
             Freshness::Used { refused: Some(refused) } if token.secret == **refused => Band::Hard,
-            Freshness::Used { .. } if left > LEAST => Band::Fresh,
+            Freshness::Used { .. } if left > LEAST_LIFE => Band::Fresh,
             Freshness::Used { .. } => Band::Hard,
             // Whoever asked while it was being minted wanted this one.
             Freshness::Printed { .. } if token.issued > began => Band::Fresh,
@@ -86,7 +83,7 @@ impl Freshness<'_> {
             Freshness::Printed { .. } => !refresh,
             Freshness::Used { refused } => refused.is_none(),
         };
-        wanted && token.left(now) >= LEAST
+        wanted && token.left(now) >= LEAST_LIFE
     }
 }
 

@@ -30,7 +30,7 @@ impl Timestamp {
 
     /// From whole seconds, as JWTs and `expires_in` have them.
     pub fn from_seconds(seconds: i64) -> Timestamp {
-        Timestamp(seconds.saturating_mul(1000))
+        Timestamp(seconds.saturating_mul(SECOND))
     }
 
     /// Milliseconds from `earlier` to here; negative where it is later.

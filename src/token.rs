@@ -11,7 +11,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::error::{Error, Result};
 use crate::secret::Secret;
-use crate::time::Timestamp;
+use crate::time::{MINUTE, Timestamp};
 
 /// The longest token taken from anybody. Postgres itself stops at 65,535 bytes
 /// (`PG_MAX_AUTH_TOKEN_LENGTH`), real ones have one or two thousand.
@@ -19,7 +19,11 @@ pub const MAX_TOKEN: usize = 16 * 1024;
 
 /// What is assumed where neither the answer nor the JWT tells an expiry
 /// (databricks-ai-bridge keeps a token for as long).
-const UNKNOWN_LIFE: i64 = 15 * 60 * 1000;
+const UNKNOWN_LIFE: i64 = 15 * MINUTE;
+
+/// With less life than this a token is no use to anybody: the backend refuses the last 30
+/// seconds, and it has yet to be sent.
+pub const LEAST_LIFE: i64 = MINUTE;
 
 /// A bearer token or database credential, and how long it lives.
 #[derive(Clone, Debug)]

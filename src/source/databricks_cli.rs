@@ -17,7 +17,7 @@ use crate::error::{Error, Result, clean};
 use crate::settings::host::Host;
 use crate::settings::{Id, Settings};
 use crate::time::{Timestamp, show_duration};
-use crate::token::Token;
+use crate::token::{LEAST_LIFE, Token};
 use crate::world::{Run, World, is_executable};
 
 pub const SOURCE: Source = Source {
@@ -35,9 +35,6 @@ pub const SOURCE: Source = Source {
 
 const VERSION: &str =
     "install the Databricks CLI 0.296 or later, or set DATABRICKS_CLI_PATH to one";
-
-/// Tokens that die sooner are not worth using: the backend refuses the last 30 seconds.
-const LEAST_LIFE: i64 = 60 * 1000;
 
 fn fetch(ask: &Ask<'_>) -> Result<Token> {
     check_host(ask.settings)?;

@@ -13,6 +13,7 @@ use crate::api::{Refusal, require};
 use crate::error::{Error, Result, clean};
 use crate::http::{Answer, Request, check_url, percent_encode};
 use crate::settings::Id;
+use crate::time::SECOND;
 use crate::token::Token;
 
 pub const SOURCE: Source = Source {
@@ -57,7 +58,7 @@ fn fetch(ask: &Ask<'_>) -> Result<Token> {
         Value::String(text) => text.trim().parse().ok(),
         other => other.as_i64(),
     };
-    let stated = seconds.map(|seconds: i64| now.plus(seconds.saturating_mul(1000)));
+    let stated = seconds.map(|seconds: i64| now.plus(seconds.saturating_mul(SECOND)));
     Token::received("the workspace's token", text, stated, now)
 }
 
