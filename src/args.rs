@@ -8,7 +8,7 @@ use std::ffi::OsString;
 
 use lexopt::{Arg, Parser};
 
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, clean, nearest};
 use crate::settings::{Id, SETTINGS, Setting, ValueKind};
 use crate::verb::{self, VERBS, Verb};
 
@@ -38,9 +38,8 @@ pub enum Show {
 
 /// Reads what comes behind the program's name.
 pub fn parse(argv: &[OsString]) -> Result<Args> {
-    let end = argv.iter().position(|arg| arg == "--").unwrap_or(argv.len());
-    let command = argv.get(end + 1..).unwrap_or_default().to_vec();
-    let mut parser = Parser::from_args(&argv[..end]);
+    let (ours, command) = split(argv);
+    let mut parser = Parser::from_args(ours);
     let mut named: Option<&'static Verb> = None;
     let mut flags: Vec<(Id, String)> = Vec::new();
     let mut show = None;
@@ -97,11 +96,17 @@ pub fn parse(argv: &[OsString]) -> Result<Args> {
     if let Some(Show::Help { verb }) = &mut show {
         *verb = named.is_some();
     }
-    let args = Args { verb, flags, command, show };
+    let args = Args { verb, flags, command: command.to_vec(), show };
     if args.show.is_none() {
         check(&args)?;
     }
     Ok(args)
+}
+
+/// Ours, and the command behind `--`.
+fn split(argv: &[OsString]) -> (&[OsString], &[OsString]) {
+    let end = argv.iter().position(|arg| arg == "--").unwrap_or(argv.len());
+    (&argv[..end], argv.get(end + 1..).unwrap_or_default())
 }
 
 fn check(args: &Args) -> Result<()> {
@@ -132,7 +137,7 @@ fn bad(error: lexopt::Error) -> Error {
 }
 
 fn find_verb(word: &str) -> Result<&'static Verb> {
-    if let Some(verb) = VERBS.iter().find(|verb| verb.name == word) {
+    if let Some(verb) = verb::find(word) {
         return Ok(verb);
     }
     if word == "psql" {
@@ -173,7 +178,7 @@ fn find_flag(long: &str) -> Result<&'static Setting> {
             None => error.hint(variable),
         });
     }
-    let error = Error::usage(format!("unknown flag --{}", crate::error::clean(long)));
+    let error = Error::usage(format!("unknown flag --{}", clean(long)));
     let flags = SETTINGS.iter().map(|row| row.flag).filter(|flag| !flag.is_empty());
     Err(match nearest(long, flags.chain(["help", "version"])) {
         Some(flag) => error.hint(format!("--{flag}")),
@@ -183,8 +188,7 @@ fn find_flag(long: &str) -> Result<&'static Setting> {
 
 /// The verb that a command line names, however wrong the rest of it is.
 pub fn named(argv: &[OsString]) -> Option<&'static Verb> {
-    let end = argv.iter().position(|arg| arg == "--").unwrap_or(argv.len());
-    let mut parser = Parser::from_args(&argv[..end]);
+    let mut parser = Parser::from_args(split(argv).0);
     loop {
         let row = match parser.next() {
             Ok(None) => return None,
