@@ -66,6 +66,11 @@ pub fn find(name: &str) -> Option<&'static Format> {
     FORMATS.iter().find(|format| format.name == name)
 }
 
+/// Those that can print a workspace token.
+pub fn for_workspaces() -> impl Iterator<Item = &'static Format> {
+    FORMATS.iter().filter(|format| format.workspace)
+}
+
 /// The variables that a libpq program needs, for formats that set them and for `exec`.
 pub fn variables(credential: &Credential) -> Result<[(&'static str, String); 6]> {
     Ok([
@@ -85,16 +90,21 @@ fn token(credential: &Credential) -> &str {
     credential.token.secret.expose()
 }
 
-/// A text that every notation can carry.
+/// A text that is there and that every notation can carry.
 fn field(name: &str, text: &Option<String>) -> Result<String> {
     let text = text.as_deref().filter(|text| !text.is_empty());
     let text = text.ok_or_else(|| Error::failed(format!("the {name} is not known")))?;
-    if text.chars().any(char::is_control) {
-        return Err(Error::usage(format!(
-            "the {name} holds a control character, which no format can carry"
-        )));
-    }
+    check_text(&format!("the {name}"), text)?;
     Ok(text.to_owned())
+}
+
+/// Refuses a text that some notation cannot carry; `what` names it in the message.
+pub fn check_text(what: &str, text: &str) -> Result<()> {
+    if text.chars().any(char::is_control) {
+        let words = format!("{what} holds a control character, which no format can carry");
+        return Err(Error::usage(words));
+    }
+    Ok(())
 }
 
 fn user(credential: &Credential) -> Result<String> {

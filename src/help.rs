@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::format::FORMATS;
+use crate::format::{self, FORMATS};
 use crate::settings::{Id, SETTINGS, Setting};
 use crate::verb::{COMMON, VERBS, Verb};
 
@@ -57,7 +57,11 @@ pub fn verb(verb: &Verb) -> String {
         for format in FORMATS {
             let _ = writeln!(text, "  {:<16} {}", format.name, format.about);
         }
-        text.push_str("\nraw, json, exec-credential and header also print a workspace token.\n");
+        let able: Vec<&str> = format::for_workspaces().map(|format| format.name).collect();
+        if let [names @ .., last] = &able[..] {
+            let names = names.join(", ");
+            let _ = writeln!(text, "\n{names} and {last} also print a workspace token.");
+        }
     }
     text.push_str("\nenvironment (a flag wins; then the first of these; then the profile):\n");
     for row in SETTINGS.iter().filter(|row| verb.takes(row.id) && !row.env.is_empty()) {

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::io::Write;
 
 use crate::error::{Error, Result, clean};
+use crate::format;
 use crate::get::Wants;
 use crate::plan::Plan;
 use crate::settings::{Id, Settings};
@@ -123,11 +124,8 @@ impl Verb {
 fn check_names(plan: &Plan, wants: Wants) -> Result<()> {
     let wanted = [(Id::PgUser, wants.user), (Id::PgHost, wants.host), (Id::PgDatabase, wants.host)];
     for (id, _) in wanted.into_iter().filter(|(_, wanted)| *wanted) {
-        let text = plan.settings.text(id).unwrap_or_default();
-        if text.chars().any(char::is_control) {
-            let origin = plan.settings.origin(id);
-            let words = format!("{origin} holds a control character, which no format can carry");
-            return Err(Error::usage(words));
+        if let Some(text) = plan.settings.text(id) {
+            format::check_text(&plan.settings.origin(id), text)?;
         }
     }
     Ok(())

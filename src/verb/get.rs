@@ -31,7 +31,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     let format = chosen(&settings)?;
     let plan = Plan::new(settings, call.world)?;
     if plan.purpose == Purpose::Workspace && !format.workspace {
-        let able: Vec<&str> = FORMATS.iter().filter(|f| f.workspace).map(|f| f.name).collect();
+        let able: Vec<&str> = format::for_workspaces().map(|format| format.name).collect();
         return Err(Error::usage(format!("the format {} is for databases", format.name))
             .hint(format!("with --for workspace: {}", able.join(", "))));
     }
