@@ -109,8 +109,7 @@ impl Plan {
 
     /// The routing header's value, if there is one.
     pub fn workspace_id(&self) -> Option<&str> {
-        // The CLI writes the word `none` where a login has no workspace.
-        self.settings.text(Id::WorkspaceId).filter(|id| *id != "none")
+        self.settings.workspace_id()
     }
 
     /// libpq's host, as far as settings tell; else it has to be found.

@@ -140,6 +140,12 @@ impl Settings {
         self.values.iter().find(|(known, _)| *known == id).map(|(_, value)| value)
     }
 
+    /// The workspace's id, if there is one.
+    pub fn workspace_id(&self) -> Option<&str> {
+        // The CLI writes the word `none` where a login has no workspace.
+        self.text(Id::WorkspaceId).filter(|id| *id != "none")
+    }
+
     /// Where a value came from, for messages.
     pub fn origin(&self, id: Id) -> String {
         self.get(id).map_or("default".to_owned(), |value| value.origin.to_string())

@@ -51,9 +51,7 @@ fn identity(settings: &Settings, world: &World) -> String {
     let (flag, value) = selector(settings);
     let var = |name| world.var(name).map(|value| value.to_string_lossy()).unwrap_or_default();
     let path = settings.text(Id::DatabricksCliPath).unwrap_or_default();
-    let surroundings =
-        ["HOME", "DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE", "DATABRICKS_DISCOVERY_HOST"];
-    [flag, &value, path, &surroundings.map(var).join("\0")].join("\0")
+    [flag, &value, path, &var("HOME"), &KEPT.map(var).join("\0")].join("\0")
 }
 
 /// The CLI: where the settings say, or on PATH.
@@ -141,11 +139,13 @@ fn absent(settings: &Settings) -> Error {
         .hint("DATABRICKS_CLI_PATH=/path/to/databricks")
 }
 
-/// Which variables the CLI sees: none of Databricks' but file, storage and discovery settings,
-/// for an inherited `DATABRICKS_HOST` or profile changes whose token it prints.
+/// All that the CLI sees of Databricks' variables: where its files, its storage and its login are.
+const KEPT: [&str; 3] =
+    ["DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE", "DATABRICKS_DISCOVERY_HOST"];
+
+/// Which variables the CLI sees: not those of Databricks', but for [`KEPT`]. An inherited
+/// `DATABRICKS_HOST` or profile would change whose token it prints.
 fn keeps(name: &OsStr) -> bool {
-    const KEPT: [&str; 3] =
-        ["DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE", "DATABRICKS_DISCOVERY_HOST"];
     let name = name.to_string_lossy();
     !name.starts_with("DATABRICKS_") || KEPT.contains(&name.as_ref())
 }

@@ -100,8 +100,7 @@ impl Report {
         }
         self.host = settings.text(Id::Host).map(clean);
         self.profile = settings.profile.as_ref().map(|(name, _)| name.clone());
-        let id = settings.text(Id::WorkspaceId).filter(|id| *id != "none");
-        self.workspace_id = id.map(str::to_owned);
+        self.workspace_id = settings.workspace_id().map(str::to_owned);
         let ids = [Id::PgHost, Id::PgPort, Id::PgDatabase, Id::PgUser];
         for (place, id) in self.connection.iter_mut().zip(ids) {
             place.1 = settings.text(id).map(clean);
