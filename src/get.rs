@@ -139,10 +139,10 @@ impl<'a> Session<'a> {
     }
 
     fn target_key(&self) -> String {
-        let kind = match self.plan.target {
-            Target::Instance(_) => "instance",
+        let kind = match &self.plan.target {
+            Target::Named(database) => database.kind(),
             Target::Host(_) => "host",
-            Target::Endpoint(_) | Target::Parent(_) | Target::Only => "endpoint",
+            Target::Parent(_) | Target::Only => "endpoint",
         };
         [kind, " ", self.plan.target.name()].concat()
     }
@@ -222,7 +222,7 @@ impl<'a> Session<'a> {
     }
 
     fn mint(&self, deadline: Deadline) -> Result<Token> {
-        let named = matches!(self.plan.target, Target::Endpoint(_) | Target::Instance(_));
+        let named = matches!(self.plan.target, Target::Named(_));
         let database = self.database(deadline)?;
         let mint = |database: &Database| {
             let asked = self.with_bearer(deadline, |api| {
@@ -259,11 +259,8 @@ impl<'a> Session<'a> {
 
     /// What the target names.
     fn database(&self, deadline: Deadline) -> Result<Database> {
-        if let Target::Endpoint(name) = &self.plan.target {
-            return Ok(Database::Endpoint { name: name.clone(), host: None });
-        }
-        if let Target::Instance(name) = &self.plan.target {
-            return Ok(Database::Instance { name: name.clone(), host: None });
+        if let Target::Named(database) = &self.plan.target {
+            return Ok(database.clone());
         }
         let origin = self.plan.target_origin.as_deref().unwrap_or("nothing");
         self.found_database(&self.target_key(), deadline, &|deadline| {

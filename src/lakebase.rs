@@ -39,6 +39,21 @@ pub enum Database {
 }
 
 impl Database {
+    /// The resource name, or the instance's.
+    pub fn name(&self) -> &str {
+        match self {
+            Database::Endpoint { name, .. } | Database::Instance { name, .. } => name,
+        }
+    }
+
+    /// What the API calls it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Database::Endpoint { .. } => "endpoint",
+            Database::Instance { .. } => "instance",
+        }
+    }
+
     /// The host, once known.
     pub fn host(&self) -> Option<&str> {
         match self {
@@ -48,10 +63,7 @@ impl Database {
 
     /// As one line for the cache.
     pub fn to_line(&self) -> String {
-        match self {
-            Database::Endpoint { name, host } => json!(["endpoint", name, host]).to_string(),
-            Database::Instance { name, host } => json!(["instance", name, host]).to_string(),
-        }
+        json!([self.kind(), self.name(), self.host()]).to_string()
     }
 
     /// What [`Database::to_line`] wrote.

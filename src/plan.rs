@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Result, clean};
-use crate::lakebase::{Target, refuse_pooler};
+use crate::lakebase::{Database, Target, refuse_pooler};
 use crate::settings::{Id, Origin, Settings, expand_home};
 use crate::source::{self, Source};
 use crate::time::parse_duration;
@@ -178,7 +178,7 @@ fn target(settings: &Settings) -> Result<(Target, Option<String>)> {
                 clean(text)
             )));
         }
-        _ => Target::Instance(text.to_owned()),
+        _ => Target::Named(Database::Instance { name: text.to_owned(), host: None }),
     };
     Ok((target, Some(origin)))
 }
@@ -240,7 +240,7 @@ fn ttl(settings: &Settings, target: &Target) -> Result<Option<u64>> {
     if !BOUNDS.contains(&asked.as_secs()) || asked.subsec_nanos() > 0 {
         return Err(out_of_bounds(settings, Id::Ttl, "5m to 1h"));
     }
-    let provisioned = matches!(target, Target::Instance(_))
+    let provisioned = matches!(target, Target::Named(Database::Instance { .. }))
         || matches!(target, Target::Host(host) if host.starts_with("instance-"));
     if provisioned {
         return Err(Error::usage(format!(

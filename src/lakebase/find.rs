@@ -10,12 +10,10 @@ use crate::http::percent_encode;
 /// What the user named, before anything was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// An Autoscaling endpoint, by its full resource name.
-    Endpoint(String),
+    /// An endpoint or instance by name, so there is nothing to find.
+    Named(Database),
     /// A project or branch: its read-write endpoint.
     Parent(String),
-    /// A Provisioned instance, by name.
-    Instance(String),
     /// A Postgres host, of either product.
     Host(String),
     /// Nothing: the only project there is.
@@ -29,7 +27,7 @@ impl Target {
         let ids = |ids: &[&str]| ids.iter().all(|id| is_resource_id(id));
         match parts[..] {
             ["projects", p, "branches", b, "endpoints", e] if ids(&[p, b, e]) => {
-                Ok(Target::Endpoint(text.to_owned()))
+                Ok(Target::Named(Database::Endpoint { name: text.to_owned(), host: None }))
             }
             ["projects", p, "branches", b] if ids(&[p, b]) => Ok(Target::Parent(text.to_owned())),
             ["projects", p] if ids(&[p]) => Ok(Target::Parent(text.to_owned())),
@@ -66,8 +64,8 @@ impl Target {
     /// What the user named, as a part of a cache key.
     pub fn name(&self) -> &str {
         match self {
-            Target::Endpoint(name) | Target::Parent(name) => name,
-            Target::Instance(name) | Target::Host(name) => name,
+            Target::Named(database) => database.name(),
+            Target::Parent(name) | Target::Host(name) => name,
             Target::Only => "",
         }
     }
@@ -91,8 +89,7 @@ fn is_resource_id(id: &str) -> bool {
 /// Finds what the target names; `origin` says in messages where that name came from.
 pub fn find(api: &Api<'_>, target: &Target, origin: &str) -> Outcome<Database> {
     match target {
-        Target::Endpoint(name) => Ok(Database::Endpoint { name: name.clone(), host: None }),
-        Target::Instance(name) => Ok(Database::Instance { name: name.clone(), host: None }),
+        Target::Named(database) => Ok(database.clone()),
         Target::Parent(name) if name.contains("/branches/") => read_write_endpoint(api, name),
         Target::Parent(name) => {
             let project = api.get("to show the project", &format!("{POSTGRES}/{name}"))?;
@@ -242,7 +239,8 @@ mod tests {
     fn names_become_targets() {
         let parse = |text: &str| Target::parse(text, "LAKEBASE_ENDPOINT");
         let endpoint = "projects/p1/branches/production/endpoints/primary";
-        assert_eq!(parse(endpoint).unwrap(), Target::Endpoint(endpoint.to_owned()));
+        let named = Database::Endpoint { name: endpoint.to_owned(), host: None };
+        assert_eq!(parse(endpoint).unwrap(), Target::Named(named));
         assert_eq!(parse("projects/p").unwrap(), Target::Parent("projects/p".to_owned()));
         assert_eq!(
             parse("projects/p/branches/b").unwrap(),

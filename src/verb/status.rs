@@ -9,7 +9,7 @@ use super::{Call, Verb};
 use crate::error::{Error, Kind, Result, clean};
 use crate::freshness::bands;
 use crate::get::Session;
-use crate::lakebase::{Database, Target};
+use crate::lakebase::Target;
 use crate::plan::Plan;
 use crate::settings::{Id, Settings};
 use crate::source;
@@ -110,14 +110,12 @@ impl Report {
     fn note_plan(&mut self, plan: &Plan, call: &Call<'_>) {
         let session = Session::new(plan, call.world);
         let (found, role) = session.peek_found();
-        self.named = match (&plan.target, &found) {
-            (_, Some(Database::Endpoint { name, .. })) => Some(("endpoint", name.clone())),
-            (_, Some(Database::Instance { name, .. })) => Some(("instance", name.clone())),
-            (Target::Endpoint(name) | Target::Parent(name), None) => {
-                Some(("endpoint", name.clone()))
+        self.named = match (&found, &plan.target) {
+            (Some(database), _) | (None, Target::Named(database)) => {
+                Some((database.kind(), database.name().to_owned()))
             }
-            (Target::Instance(name), None) => Some(("instance", name.clone())),
-            (Target::Host(_) | Target::Only, None) => None,
+            (None, Target::Parent(name)) => Some(("endpoint", name.clone())),
+            (None, Target::Host(_) | Target::Only) => None,
         };
         let host = found.as_ref().and_then(|found| found.host().map(str::to_owned));
         self.connection = [
