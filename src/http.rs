@@ -140,7 +140,6 @@ impl<'a> Client<'a> {
     /// Sends a request until an answer stands, three times at most.
     pub fn send(&self, request: &Request<'_>, deadline: Deadline) -> Result<Answer> {
         let uri = check_url(request.url)?;
-        let host = uri.authority().map_or("", |authority| authority.as_str());
         let mut backoff = BACKOFF;
         let mut tries = 1;
         loop {
@@ -149,10 +148,10 @@ impl<'a> Client<'a> {
                 Ok((answer, _)) if !passing(answer.status) => return Ok(answer),
                 Ok((answer, wait)) => {
                     asked = wait;
-                    let (status, (code, message)) = (answer.status, answer.said());
-                    let words = [code, message].join(" ");
+                    let (code, message) = answer.said();
+                    let Answer { host, status, .. } = answer;
                     Error::unavailable(format!("{host} is not available: HTTP status {status}"))
-                        .because(words.trim())
+                        .because([code, message].join(" ").trim())
                 }
                 Err(Trouble::Final(error)) => return Err(error),
                 Err(Trouble::Passing(error)) => error,
@@ -163,12 +162,9 @@ impl<'a> Client<'a> {
             // `Retry-After` is a least, so the jitter comes on top.
             let pause = backoff.max(asked) + self.world.jittered(BACKOFF / 2);
             if pause >= deadline.left() {
-                let asked = (!asked.is_zero()).then(|| show_duration(asked));
-                return Err(match asked {
-                    Some(asked) => trouble
-                        .because(format!("it asks to wait {asked}, longer than --timeout allows")),
-                    None => trouble,
-                });
+                let wait = show_duration(asked);
+                let words = format!("it asks to wait {wait}, longer than --timeout allows");
+                return Err(if asked.is_zero() { trouble } else { trouble.because(words) });
             }
             self.world.sleep(pause, deadline);
             backoff *= 2;
