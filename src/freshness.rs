@@ -101,6 +101,18 @@ pub fn bands(lifetime: i64, min_ttl: i64) -> (i64, i64) {
 /// How a token is fetched: inside this deadline, under this lock.
 pub type Fetch<'f> = dyn Fn(Deadline, Option<&Held<'_>>) -> Result<Token> + 'f;
 
+/// One token of a call: where it is kept, when it will do, how another is fetched, until when.
+pub struct Wanted<'a> {
+    /// Its entry.
+    pub slot: &'a Slot<'a>,
+    /// When the one in the entry will do.
+    pub freshness: Freshness<'a>,
+    /// Gets another one.
+    pub fetch: &'a Fetch<'a>,
+    /// When all must have ended.
+    pub deadline: Deadline,
+}
+
 /// What holds for all tokens of one call.
 #[derive(Clone, Copy)]
 pub struct Rules<'a> {
@@ -118,47 +130,33 @@ pub struct Rules<'a> {
 
 impl Rules<'_> {
     /// The table at the head of this file.
-    pub fn cached(
-        &self,
-        slot: &Slot<'_>,
-        freshness: Freshness<'_>,
-        deadline: Deadline,
-        fetch: &Fetch<'_>,
-    ) -> Result<Token> {
-        let seen = slot.look();
-        let band = seen.as_ref().map_or(Band::Hard, |token| self.band(&freshness, token));
+    pub fn cached(&self, wanted: &Wanted<'_>) -> Result<Token> {
+        let seen = wanted.slot.look();
+        let band = seen.as_ref().map_or(Band::Hard, |token| self.band(wanted, token));
         match (band, seen) {
             (Band::Fresh, Some(token)) => Ok(token),
-            (Band::Soft, Some(token)) => {
-                self.refresh_early(slot, token, &freshness, deadline, fetch)
-            }
-            (_, seen) => self.fetch_now(slot, seen, &freshness, deadline, fetch),
+            (Band::Soft, Some(token)) => self.refresh_early(wanted, token),
+            (_, seen) => self.fetch_now(wanted, seen),
         }
     }
 
-    fn band(&self, freshness: &Freshness<'_>, token: &Token) -> Band {
-        freshness.band(token, self.world.now(), self.began, self.refresh)
+    fn band(&self, wanted: &Wanted<'_>, token: &Token) -> Band {
+        wanted.freshness.band(token, self.world.now(), self.began, self.refresh)
     }
 
-    fn is_fresh(&self, token: &Token, freshness: &Freshness<'_>) -> bool {
-        self.band(freshness, token) == Band::Fresh
+    fn is_fresh(&self, wanted: &Wanted<'_>, token: &Token) -> bool {
+        self.band(wanted, token) == Band::Fresh
     }
 
     /// Soft to hard: nobody has to wait, so only the first one tries.
-    fn refresh_early(
-        &self,
-        slot: &Slot<'_>,
-        old: Token,
-        freshness: &Freshness<'_>,
-        deadline: Deadline,
-        fetch: &Fetch<'_>,
-    ) -> Result<Token> {
+    fn refresh_early(&self, wanted: &Wanted<'_>, old: Token) -> Result<Token> {
+        let Wanted { slot, fetch, deadline, .. } = wanted;
         if self.offline || self.leaves_alone(slot.failure()) {
             return Ok(old);
         }
         let Some(mut lock) = slot.lock_file() else { return Ok(old) };
         let Ok(Some(held)) = Held::take(&mut lock) else { return Ok(old) };
-        if let Some(token) = slot.look().filter(|token| self.is_fresh(token, freshness)) {
+        if let Some(token) = slot.look().filter(|token| self.is_fresh(wanted, token)) {
             return Ok(token);
         }
         if self.leaves_alone(slot.failure()) {
@@ -171,21 +169,14 @@ impl Rules<'_> {
                 if self.was_dropped(slot) {
                     return Err(error);
                 }
-                self.world.note(&format!("the cached one is used, since {error}"));
-                Ok(old)
+                Ok(self.settle(old, &error))
             }
         }
     }
 
     /// Less than hard: somebody has to fetch, and everybody else waits for it.
-    fn fetch_now(
-        &self,
-        slot: &Slot<'_>,
-        mut seen: Option<Token>,
-        freshness: &Freshness<'_>,
-        deadline: Deadline,
-        fetch: &Fetch<'_>,
-    ) -> Result<Token> {
+    fn fetch_now(&self, wanted: &Wanted<'_>, mut seen: Option<Token>) -> Result<Token> {
+        let Wanted { slot, freshness, fetch, deadline } = wanted;
         if self.offline {
             return self.stand_in(seen, freshness, offline());
         }
@@ -203,7 +194,7 @@ impl Rules<'_> {
             };
             // It may have been stored between the look and the lock.
             seen = slot.look();
-            if let Some(token) = seen.take_if(|token| self.is_fresh(token, freshness)) {
+            if let Some(token) = seen.take_if(|token| self.is_fresh(wanted, token)) {
                 return Ok(token);
             }
             if held.is_some() {
@@ -214,13 +205,13 @@ impl Rules<'_> {
                     .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT");
                 return self.stand_in(seen, freshness, waiting);
             }
-            self.world.sleep(self.world.jittered(pause), deadline);
+            self.world.sleep(self.world.jittered(pause), *deadline);
             pause = (pause * 2).min(Duration::from_millis(50));
         };
         if let Some(refusal) = self.refusal(slot.failure()) {
             return Err(refusal);
         }
-        match fetch(deadline, held.as_ref()) {
+        match fetch(*deadline, held.as_ref()) {
             Ok(token) => Ok(keep(slot, token)),
             Err(error) => {
                 remember(slot, &error);
@@ -244,12 +235,14 @@ impl Rules<'_> {
         error: Error,
     ) -> Result<Token> {
         match old.filter(|old| freshness.tolerates(old, self.world.now(), self.refresh)) {
-            Some(old) if error.kind == Kind::Unavailable => {
-                self.world.note(&format!("the cached one is used, since {error}"));
-                Ok(old)
-            }
+            Some(old) if error.kind == Kind::Unavailable => Ok(self.settle(old, &error)),
             _ => Err(error),
         }
+    }
+
+    fn settle(&self, old: Token, error: &Error) -> Token {
+        self.world.note(&format!("the cached one is used, since {error}"));
+        old
     }
 
     /// A "no" that still counts; under `--refresh` only one that came after this call began.

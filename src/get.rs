@@ -9,7 +9,7 @@ use crate::api::{Api, CallError, Outcome};
 use crate::cache::{Cache, Slot};
 use crate::error::{Error, Result};
 use crate::file::Held;
-use crate::freshness::{Fetch, Freshness, Rules, offline};
+use crate::freshness::{Fetch, Freshness, Rules, Wanted, offline};
 use crate::http::Client;
 use crate::lakebase::{self, Database, Target};
 use crate::plan::Plan;
@@ -185,7 +185,7 @@ impl<'a> Session<'a> {
                 secrets.fold(error, |error, secret| error.without(secret.expose()))
             })
         };
-        self.rules.cached(slot, freshness, deadline, &fetch)
+        self.rules.cached(&Wanted { slot, freshness, fetch: &fetch, deadline })
     }
 
     fn workspace_token(&self, freshness: Freshness<'_>, deadline: Deadline) -> Result<Token> {
