@@ -9,6 +9,7 @@ use serde_json::{Map, json};
 
 use crate::error::{Error, Result};
 use crate::http::percent_encode;
+use crate::pgpass::Key;
 use crate::time::{MINUTE, Timestamp};
 use crate::token::{Credential, Purpose};
 
@@ -73,13 +74,14 @@ pub fn for_workspaces() -> impl Iterator<Item = &'static Format> {
 
 /// The variables that a libpq program needs, for formats that set them and for `exec`.
 pub fn variables(credential: &Credential) -> Result<[(&'static str, String); 6]> {
+    let connection = &credential.connection;
     Ok([
-        ("PGHOST", host(credential)?),
-        ("PGPORT", credential.port.to_string()),
-        ("PGDATABASE", database(credential)?),
-        ("PGUSER", user(credential)?),
+        ("PGHOST", connection.host()?.to_owned()),
+        ("PGPORT", connection.port.to_string()),
+        ("PGDATABASE", connection.database()?.to_owned()),
+        ("PGUSER", connection.user()?.to_owned()),
         ("PGPASSWORD", token(credential).to_owned()),
-        ("PGSSLMODE", credential.sslmode.to_owned()),
+        ("PGSSLMODE", connection.sslmode.to_owned()),
     ])
 }
 
@@ -88,35 +90,6 @@ pub const UNSET: [&str; 2] = ["PGSERVICE", "PGHOSTADDR"];
 
 fn token(credential: &Credential) -> &str {
     credential.token.secret.expose()
-}
-
-/// A text that is there and that every notation can carry.
-fn field(name: &str, text: &Option<String>) -> Result<String> {
-    let text = text.as_deref().filter(|text| !text.is_empty());
-    let text = text.ok_or_else(|| Error::failed(format!("the {name} is not known")))?;
-    check_text(&format!("the {name}"), text)?;
-    Ok(text.to_owned())
-}
-
-/// Refuses a text that some notation cannot carry; `what` names it in the message.
-pub fn check_text(what: &str, text: &str) -> Result<()> {
-    if text.chars().any(char::is_control) {
-        let words = format!("{what} holds a control character, which no format can carry");
-        return Err(Error::usage(words));
-    }
-    Ok(())
-}
-
-fn user(credential: &Credential) -> Result<String> {
-    field("role", &credential.user)
-}
-
-fn host(credential: &Credential) -> Result<String> {
-    field("host", &credential.host)
-}
-
-fn database(credential: &Credential) -> Result<String> {
-    field("database", &credential.database)
 }
 
 /// Terraform's `external` data source takes an object only if all its values are strings.
@@ -129,10 +102,11 @@ fn json(credential: &Credential) -> Result<String> {
     }
     match credential.purpose {
         Purpose::Database => {
-            put("user", user(credential)?);
-            put("host", host(credential)?);
-            put("port", credential.port.to_string());
-            put("database", database(credential)?);
+            let connection = &credential.connection;
+            put("user", connection.user()?.to_owned());
+            put("host", connection.host()?.to_owned());
+            put("port", connection.port.to_string());
+            put("database", connection.database()?.to_owned());
         }
         Purpose::Workspace => {
             put("host", credential.workspace.clone());
@@ -158,19 +132,9 @@ fn exec_credential(credential: &Credential) -> Result<String> {
     Ok(format!("{object}\n"))
 }
 
-/// One line of the password file; `\` and `:` are escaped
-/// (<https://www.postgresql.org/docs/current/libpq-pgpass.html>).
+/// One line of the password file.
 fn pgpass(credential: &Credential) -> Result<String> {
-    let escape = |text: String| text.replace('\\', "\\\\").replace(':', "\\:");
-    let (host, database) = (host(credential)?, database(credential)?);
-    let fields = [
-        escape(host),
-        credential.port.to_string(),
-        escape(database),
-        escape(user(credential)?),
-        token(credential).to_owned(),
-    ];
-    Ok(format!("{}\n", fields.join(":")))
+    Ok(Key::of(&credential.connection)?.line(token(credential)) + "\n")
 }
 
 /// What sets the variables in one shell: how a value is quoted, set, and a name unset.
@@ -235,41 +199,44 @@ fn dotenv(credential: &Credential) -> Result<String> {
 }
 
 fn url(credential: &Credential) -> Result<String> {
-    let host = host(credential)?;
+    let connection = &credential.connection;
+    let host = connection.host()?;
     // An IPv6 address stands in brackets (RFC 3986 §3.2.2).
-    let host = if host.contains(':') { format!("[{host}]") } else { percent_encode(&host) };
+    let host = if host.contains(':') { format!("[{host}]") } else { percent_encode(host) };
     Ok(format!(
         "postgresql://{}:{}@{host}:{}/{}?sslmode={}\n",
-        percent_encode(&user(credential)?),
+        percent_encode(connection.user()?),
         percent_encode(token(credential)),
-        credential.port,
-        percent_encode(&database(credential)?),
-        credential.sslmode
+        connection.port,
+        percent_encode(connection.database()?),
+        connection.sslmode
     ))
 }
 
 fn libpq_json(credential: &Credential) -> Result<String> {
+    let connection = &credential.connection;
     let object = json!({
-        "host": host(credential)?,
-        "port": credential.port.to_string(),
-        "dbname": database(credential)?,
-        "user": user(credential)?,
+        "host": connection.host()?,
+        "port": connection.port.to_string(),
+        "dbname": connection.database()?,
+        "user": connection.user()?,
         "password": token(credential),
-        "sslmode": credential.sslmode,
+        "sslmode": connection.sslmode,
     });
     Ok(format!("{object}\n"))
 }
 
 /// `"user" "password"`, a quote doubled (<https://www.pgbouncer.org/config.html>).
 fn pgbouncer(credential: &Credential) -> Result<String> {
-    Ok(format!("\"{}\" \"{}\"\n", user(credential)?.replace('"', "\"\""), token(credential)))
+    let user = credential.connection.user()?.replace('"', "\"\"");
+    Ok(format!("\"{user}\" \"{}\"\n", token(credential)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::secret::Secret;
-    use crate::token::Token;
+    use crate::token::{Connection, Token};
 
     fn credential(user: &str, database: &str) -> Credential {
         let issued = Timestamp(1_800_000_000_000);
@@ -283,11 +250,13 @@ mod tests {
                 subject: None,
             },
             workspace: "https://ws.example".to_owned(),
-            user: Some(user.to_owned()),
-            host: Some("ep-x.example".to_owned()),
-            port: 5432,
-            database: Some(database.to_owned()),
-            sslmode: "require",
+            connection: Connection {
+                user: Some(user.to_owned()),
+                host: Some("ep-x.example".to_owned()),
+                port: 5432,
+                database: Some(database.to_owned()),
+                sslmode: "require",
+            },
             api_version: "client.authentication.k8s.io/v1",
         }
     }

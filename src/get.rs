@@ -17,7 +17,7 @@ use crate::secret::Secret;
 use crate::settings::Id;
 use crate::source::Ask;
 use crate::time::{DAY, Deadline};
-use crate::token::{Credential, Purpose, Token};
+use crate::token::{Connection, Credential, Purpose, Token};
 use crate::world::World;
 
 /// One call: the plan, and what it needs to be carried out.
@@ -80,26 +80,32 @@ impl<'a> Session<'a> {
             Purpose::Database => self.database_credential(deadline)?,
             Purpose::Workspace => self.workspace_token(self.printed(), deadline)?,
         };
-        let (mut user, mut host) = (None, None);
-        if plan.purpose == Purpose::Database {
-            user = wants.user.then(|| self.user_name(deadline)).transpose()?;
-            host = wants.host.then(|| self.host(deadline)).transpose()?;
-            // Asking for them may have shown that somebody else has logged in meanwhile.
-            if self.is_of_another(&token) {
-                token = self.database_credential(deadline)?;
-                user = wants.user.then(|| self.user_name(deadline)).transpose()?;
-            }
+        let mut connection = self.connection(wants, deadline)?;
+        // Asking for it may have shown that somebody else has logged in meanwhile.
+        if plan.purpose == Purpose::Database && self.is_of_another(&token) {
+            token = self.database_credential(deadline)?;
+            connection = self.connection(wants, deadline)?;
         }
         Ok(Credential {
             purpose: plan.purpose,
             token,
             workspace: plan.url().to_owned(),
-            user,
-            host,
-            port: plan.port,
-            database: wants.host.then(|| plan.database().to_owned()),
-            sslmode: plan.sslmode,
+            connection,
             api_version: "",
+        })
+    }
+
+    /// What is wanted of where to connect to and as whom.
+    pub fn connection(&self, wants: Wants, deadline: Deadline) -> Result<Connection> {
+        let plan = self.plan;
+        let database = plan.purpose == Purpose::Database;
+        let (user, host) = (wants.user && database, wants.host && database);
+        Ok(Connection {
+            user: user.then(|| self.user_name(deadline)).transpose()?,
+            host: host.then(|| self.host(deadline)).transpose()?,
+            port: plan.port,
+            database: host.then(|| plan.database().to_owned()),
+            sslmode: plan.sslmode,
         })
     }
 

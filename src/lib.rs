@@ -17,7 +17,7 @@
 //! |---|---|---|
 //! | 0 | `error` `secret` `time` `token` | kinds and words; a text that cannot be printed; what a credential is |
 //! | 1 | `environment` `file` `world` | private files and locks; the door to everything else outside |
-//! | 2 | `http` `ini` | one request in, one answer out; `.databrickscfg` |
+//! | 2 | `http` `ini` `pgpass` `place` | one request in, one answer out; `.databrickscfg`; `.pgpass`; a file that others read |
 //! | 3 | `settings` `cache` `api` | where values come from; what is kept; calls of the workspace |
 //! | 4 | `source` `lakebase` `format` | workspace tokens; the two credential APIs; how it is printed |
 //! | 5 | `plan` `freshness` `get` | what will be done; when the cache will do; the pipeline |
@@ -45,6 +45,7 @@ pub mod help;
 pub mod http;
 pub mod ini;
 pub mod lakebase;
+pub mod pgpass;
 pub mod plan;
 pub mod secret;
 pub mod settings;

@@ -1,5 +1,5 @@
 //! What a credential is: a [`Token`] with its life, and a [`Credential`] with everything a
-//! format may print beside it.
+//! format may print beside it, above all the [`Connection`] that it opens.
 //!
 //! Freshness is not decided here (`freshness.rs` has that table); this file only knows when a token
 //! really ends. A JWT's claims are read without checking the signature: they are the server's
@@ -156,6 +156,15 @@ pub struct Credential {
     pub token: Token,
     /// The workspace's URL.
     pub workspace: String,
+    /// Where it is the password.
+    pub connection: Connection,
+    /// The `apiVersion` that the caller of an exec plugin wants back.
+    pub api_version: &'static str,
+}
+
+/// Where to connect to, and as whom. What nobody asked for is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
     /// The Postgres role.
     pub user: Option<String>,
     /// The Postgres host.
@@ -166,8 +175,40 @@ pub struct Credential {
     pub database: Option<String>,
     /// libpq's `sslmode`.
     pub sslmode: &'static str,
-    /// The `apiVersion` that the caller of an exec plugin wants back.
-    pub api_version: &'static str,
+}
+
+impl Connection {
+    /// The role, for whoever cannot do without.
+    pub fn user(&self) -> Result<&str> {
+        known("role", &self.user)
+    }
+
+    /// The host, for whoever cannot do without.
+    pub fn host(&self) -> Result<&str> {
+        known("host", &self.host)
+    }
+
+    /// The database, for whoever cannot do without.
+    pub fn database(&self) -> Result<&str> {
+        known("database", &self.database)
+    }
+}
+
+/// A name that is there and that every notation can carry.
+fn known<'a>(name: &str, text: &'a Option<String>) -> Result<&'a str> {
+    let text = text.as_deref().filter(|text| !text.is_empty());
+    let text = text.ok_or_else(|| Error::failed(format!("the {name} is not known")))?;
+    check_name(&format!("the {name}"), text)?;
+    Ok(text)
+}
+
+/// Refuses a name that some notation cannot carry; `what` it is goes into the message.
+pub fn check_name(what: &str, text: &str) -> Result<()> {
+    if text.chars().any(char::is_control) {
+        let words = format!("{what} holds a control character, which no format can carry");
+        return Err(Error::usage(words));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

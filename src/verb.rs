@@ -8,11 +8,10 @@ use std::ffi::OsString;
 use std::io::Write;
 
 use crate::error::{Error, Result, clean};
-use crate::format;
 use crate::get::Wants;
 use crate::plan::Plan;
 use crate::settings::{Id, Settings};
-use crate::token::Token;
+use crate::token::{Token, check_name};
 use crate::world::World;
 
 /// A verb.
@@ -125,7 +124,7 @@ fn check_names(plan: &Plan, wants: Wants) -> Result<()> {
     let wanted = [(Id::PgUser, wants.user), (Id::PgHost, wants.host), (Id::PgDatabase, wants.host)];
     for (id, _) in wanted.into_iter().filter(|(_, wanted)| *wanted) {
         if let Some(text) = plan.settings.text(id) {
-            format::check_text(&plan.settings.origin(id), text)?;
+            check_name(&plan.settings.origin(id), text)?;
         }
     }
     Ok(())

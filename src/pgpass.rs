@@ -1,0 +1,234 @@
+//! The lines of a password file, byte for byte.
+//!
+//! `host:port:database:user:password`; `\` escapes `:` and itself, `*` alone stands for anything,
+//! `#` in the first column begins a comment, and the first line that matches counts, however stale
+//! it is (<https://www.postgresql.org/docs/current/libpq-pgpass.html>, `passwordFromFile` in
+//! libpq). Every line that is not ours is kept as it is, whatever bytes it has. Where the file is,
+//! and how it is replaced, is `place.rs`'s business.
+
+use crate::error::Result;
+use crate::token::Connection;
+
+/// The four fields by which a line is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key<'a> {
+    /// The host that is connected to.
+    pub host: &'a str,
+    /// Its port.
+    pub port: u16,
+    /// The database; `*` for every one.
+    pub database: &'a str,
+    /// The role.
+    pub user: &'a str,
+}
+
+/// How a line of a file stands to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stands {
+    /// It has the same four fields.
+    Same,
+    /// Other fields, but libpq may take it where the key's line is meant.
+    Shadows,
+    /// They never meet.
+    Apart,
+}
+
+impl<'a> Key<'a> {
+    /// The line that libpq looks for when it opens this connection.
+    pub fn of(connection: &'a Connection) -> Result<Key<'a>> {
+        Ok(Key {
+            host: connection.host()?,
+            port: connection.port,
+            database: connection.database()?,
+            user: connection.user()?,
+        })
+    }
+
+    /// The line for this key, without its end.
+    pub fn line(&self, password: &str) -> String {
+        let database = if self.database == ANY { ANY.to_owned() } else { escaped(self.database) };
+        let (host, port, user) = (escaped(self.host), self.port, escaped(self.user));
+        format!("{host}:{port}:{database}:{user}:{password}")
+    }
+
+    fn stands(&self, line: &[u8]) -> Stands {
+        if line.starts_with(b"#") {
+            return Stands::Apart;
+        }
+        let port = self.port.to_string();
+        let (mut rest, mut same) = (line, true);
+        let every = self.database == ANY;
+        let fields = [(self.host, false), (&port, false), (self.database, every), (self.user, false)];
+        for (text, any) in fields {
+            let field = match rest.strip_prefix(b"*:") {
+                Some(after) => Some((any, after)),
+                None if any => skipped(rest).map(|after| (false, after)),
+                None => equal(rest, text.as_bytes()).map(|after| (true, after)),
+            };
+            let Some((equal, after)) = field else { return Stands::Apart };
+            same &= equal;
+            rest = after;
+        }
+        if same { Stands::Same } else { Stands::Shadows }
+    }
+}
+
+/// A field for anything.
+const ANY: &str = "*";
+
+/// A field's text in the file. A `*` that is meant as such is escaped, or it would stand for
+/// anything.
+fn escaped(text: &str) -> String {
+    if text == ANY {
+        return "\\*".to_owned();
+    }
+    text.replace('\\', "\\\\").replace(':', "\\:")
+}
+
+/// What follows the field that `line` begins with, if the field says `text`.
+fn equal<'l>(line: &'l [u8], text: &[u8]) -> Option<&'l [u8]> {
+    let mut wanted = text.iter();
+    let mut rest = line;
+    loop {
+        let (byte, after) = match rest {
+            [b':', after @ ..] => return wanted.next().is_none().then_some(after),
+            [b'\\', byte, after @ ..] | [byte, after @ ..] => (byte, after),
+            [] => return None,
+        };
+        if wanted.next() != Some(byte) {
+            return None;
+        }
+        rest = after;
+    }
+}
+
+/// What follows the field that `line` begins with.
+fn skipped(line: &[u8]) -> Option<&[u8]> {
+    let mut rest = line;
+    loop {
+        rest = match rest {
+            [b':', after @ ..] => return Some(after),
+            [b'\\', _, after @ ..] | [_, after @ ..] => after,
+            [] => return None,
+        };
+    }
+}
+
+/// A line and what ends it: `\n`, `\r\n`, or nothing at the end of the file.
+fn split_end(line: &[u8]) -> (&[u8], &[u8]) {
+    let length = line.strip_suffix(b"\n").map_or(line.len(), <[u8]>::len);
+    let length = line[..length].strip_suffix(b"\r").map_or(length, <[u8]>::len);
+    line.split_at(length)
+}
+
+/// The file with our line brought up to date. It stays where it is unless a line before it would
+/// be taken in its place; then it stands before that one. Later lines with our fields go.
+pub fn put(file: &[u8], key: &Key<'_>, password: &str) -> Vec<u8> {
+    let ours = key.line(password);
+    let mut text = Vec::with_capacity(file.len() + ours.len() + 2);
+    let mut placed = false;
+    for line in file.split_inclusive(|byte| *byte == b'\n') {
+        let (words, end) = split_end(line);
+        let stands = key.stands(words);
+        if stands != Stands::Apart && !placed {
+            text.extend(ours.as_bytes());
+            // A line of its own ends as its successor does.
+            let end = if stands == Stands::Shadows && end.is_empty() { b"\n" } else { end };
+            text.extend(end);
+            placed = true;
+        }
+        if stands != Stands::Same {
+            text.extend(line);
+        }
+    }
+    if !placed {
+        let mut lines = file.split_inclusive(|byte| *byte == b'\n');
+        let crlf = lines.next().is_some_and(|line| line.ends_with(b"\r\n"));
+        let end: &[u8] = if crlf { b"\r\n" } else { b"\n" };
+        if !text.is_empty() && !text.ends_with(b"\n") {
+            text.extend(end);
+        }
+        text.extend(ours.as_bytes());
+        text.extend(end);
+    }
+    text
+}
+
+/// The file without our lines.
+pub fn remove(file: &[u8], key: &Key<'_>) -> Vec<u8> {
+    let lines = file.split_inclusive(|byte| *byte == b'\n');
+    lines.filter(|line| key.stands(split_end(line).0) != Stands::Same).flatten().copied().collect()
+}
+
+/// The password of the first line with our fields, as it stands there: tokens need no escape.
+pub fn password<'f>(file: &'f [u8], key: &Key<'_>) -> Option<&'f str> {
+    let mut lines = file.split(|byte| *byte == b'\n').map(|line| split_end(line).0);
+    let line = lines.find(|line| key.stands(line) == Stands::Same)?;
+    let rest = (0..4).try_fold(line, |rest, _| skipped(rest))?;
+    std::str::from_utf8(rest).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: Key<'static> = Key { host: "h", port: 5432, database: "d", user: "u" };
+    const EVERY: Key<'static> = Key { database: ANY, ..KEY };
+
+    #[track_caller]
+    fn becomes(key: &Key<'_>, before: &[u8], after: &[u8]) {
+        let text = put(before, key, "T");
+        assert_eq!(text.escape_ascii().to_string(), after.escape_ascii().to_string());
+        assert_eq!(put(&text, key, "T"), text, "a second time changes nothing");
+        assert_eq!(password(&text, key), Some("T"));
+        let without = remove(&text, key);
+        assert_eq!(password(&without, key), None);
+    }
+
+    #[test]
+    fn our_line_is_updated_in_place_and_every_other_byte_kept() {
+        becomes(&KEY, b"", b"h:5432:d:u:T\n");
+        becomes(
+            &KEY,
+            b"# c\n\nx:1:y:z:p\nh:5432:d:u:OLD\nlast:1:b:bob:hunter2",
+            b"# c\n\nx:1:y:z:p\nh:5432:d:u:T\nlast:1:b:bob:hunter2",
+        );
+        becomes(&KEY, b"a:1:b:c:\xff\xfe\r\nh:5432:d:u:O", b"a:1:b:c:\xff\xfe\r\nh:5432:d:u:T");
+        becomes(&KEY, b"h:5432:d:u:O\r\nx\r\n", b"h:5432:d:u:T\r\nx\r\n");
+        becomes(&KEY, b"h:5432:d:alice:p\n", b"h:5432:d:alice:p\nh:5432:d:u:T\n");
+        becomes(&KEY, b"x:1:b:bob:hunter2", b"x:1:b:bob:hunter2\nh:5432:d:u:T\n");
+        becomes(&KEY, b"x:1:b:bob:p\r\ny", b"x:1:b:bob:p\r\ny\r\nh:5432:d:u:T\r\n");
+        becomes(&KEY, b"#h:5432:d:u:no\nh:5432:d:u\n", b"#h:5432:d:u:no\nh:5432:d:u\nh:5432:d:u:T\n");
+    }
+
+    #[test]
+    fn our_line_stands_before_what_would_shadow_it() {
+        becomes(&KEY, b"x:1:y:z:p\n*:*:*:*:pw\n", b"x:1:y:z:p\nh:5432:d:u:T\n*:*:*:*:pw\n");
+        becomes(&KEY, b"*:*:*:*:pw", b"h:5432:d:u:T\n*:*:*:*:pw");
+        becomes(
+            &KEY,
+            b"h:5432:*:u:OLD\r\nx\nh:5432:d:u:O\nh:5432:d:u:P",
+            b"h:5432:d:u:T\r\nh:5432:*:u:OLD\r\nx\n",
+        );
+        becomes(&KEY, b"h:5432:d:u:O\n*:*:*:*:p\nh:5432:d:u:Q\n", b"h:5432:d:u:T\n*:*:*:*:p\n");
+        becomes(&KEY, b"h:*:d:other:p\n", b"h:*:d:other:p\nh:5432:d:u:T\n");
+    }
+
+    #[test]
+    fn one_line_may_serve_every_database() {
+        becomes(&EVERY, b"h:5432:d:u:O\n", b"h:5432:*:u:T\nh:5432:d:u:O\n");
+        becomes(&EVERY, b"h:5432:*:u:O\nh:5432:d:u:O\n", b"h:5432:*:u:T\nh:5432:d:u:O\n");
+        becomes(&KEY, b"h:5432:*:u:O\n", b"h:5432:d:u:T\nh:5432:*:u:O\n");
+    }
+
+    #[test]
+    fn fields_are_compared_unescaped() {
+        let odd = Key { host: "::1", port: 1, database: "a\\b", user: "*" };
+        assert_eq!(odd.line("T"), "\\:\\:1:1:a\\\\b:\\*:T");
+        becomes(&odd, b"\\:\\:1:1:\\a\\\\b:\\*:O\n", b"\\:\\:1:1:a\\\\b:\\*:T\n");
+        becomes(&odd, b"\\:\\:1:1:a\\\\b:*:O\n", b"\\:\\:1:1:a\\\\b:\\*:T\n\\:\\:1:1:a\\\\b:*:O\n");
+        // A `*` that is part of a text stands for itself alone.
+        becomes(&KEY, b"h*:5432:d:u:p\n", b"h*:5432:d:u:p\nh:5432:d:u:T\n");
+        becomes(&KEY, b"h:5432:d:u\\", b"h:5432:d:u\\\nh:5432:d:u:T\n");
+    }
+}

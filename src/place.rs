@@ -1,0 +1,480 @@
+//! A file that other programs read: changed whole, under a lock on its folder.
+//!
+//! The file is one of the user's own (`~/.pgpass`, an environment file), so its owner, its mode
+//! and a symbolic link that leads to it are kept, and it is never wider than 0600 for an instant.
+//! A new one is written beside it under a random name (0600, O_EXCL), synced and renamed over it,
+//! so that a reader, a crash or a kill sees the old file or the new one. Whoever changes a file
+//! holds an flock on the folder: everyone who shares the folder sees that, and a temporary file
+//! found under the lock is what a killed run left. What the file says is the caller's business.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+use crate::error::{Error, Result};
+use crate::file::{Held, Lock, hex};
+use crate::time::Deadline;
+use crate::world::World;
+
+/// Ten thousand lines with a token each have twenty million bytes; nobody has more by intention.
+const MOST: u64 = 64 * 1024 * 1024;
+
+/// How a temporary file's name begins; sixteen digits follow.
+const TEMPORARY: &str = ".lakebase-token.";
+
+/// Where such a file is, or will be.
+pub struct Place {
+    /// The file itself, behind all links.
+    path: PathBuf,
+    name: OsString,
+    folder: File,
+}
+
+/// What became of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It already said so.
+    Unchanged,
+    /// It was replaced, or made.
+    Written,
+    /// It is gone.
+    Removed,
+}
+
+/// The mark that somebody still has to be told of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owed(Vec<u8>);
+
+/// What is there, as far as it was looked at.
+struct Old {
+    content: Vec<u8>,
+    mode: u32,
+    owner: (u32, u32),
+}
+
+impl Place {
+    /// Finds the file, and refuses at once what cannot be one. The file may be missing, its
+    /// folder may not.
+    pub fn open(path: &Path) -> Result<Place> {
+        let absolute = std::path::absolute(path).map_err(|e| cannot("find", path, e))?;
+        let (target, linked) = behind_links(absolute)?;
+        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+            return Err(unfit(&target, "it is a folder"));
+        };
+        if path.as_os_str().as_bytes().ends_with(b"/") {
+            return Err(unfit(&target, "its name ends like a folder's"));
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(parent, flags, Mode::empty()).map_err(|e| {
+            let error = cannot("open the folder of", &target, e.into());
+            let shown = parent.display();
+            if e == Errno::NOENT { error.hint(format!("mkdir -p {shown}")) } else { error }
+        })?;
+        let (name, folder) = (name.to_owned(), File::from(folder));
+        let place = Place { path: target, name, folder };
+        place.check(linked)?;
+        Ok(place)
+    }
+
+    /// The file's path, behind all links.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file's content; nothing where there is no file.
+    pub fn read(&self) -> Result<Option<Vec<u8>>> {
+        Ok(self.look()?.map(|old| old.content))
+    }
+
+    /// Puts in the file's place what `edit` makes of it; `None` removes it. With `owing` a mark
+    /// is left before anything changes, so that telling somebody is not forgotten whenever the
+    /// run ends; it comes back until [`Place::settle`] has taken it.
+    pub fn change(
+        &self,
+        world: &World,
+        deadline: Deadline,
+        owing: bool,
+        edit: &dyn Fn(Option<&[u8]>) -> Option<Vec<u8>>,
+    ) -> Result<(Change, Option<Owed>)> {
+        self.locked(world, deadline, || {
+            self.sweep()?;
+            let old = self.look()?;
+            let new = edit(old.as_ref().map(|old| old.content.as_slice()));
+            let change = match (&old, &new) {
+                (None, None) => Change::Unchanged,
+                (Some(old), Some(new)) if old.content == *new && old.mode & 0o177 == 0 => {
+                    Change::Unchanged
+                }
+                (Some(_), None) => Change::Removed,
+                (_, Some(_)) => Change::Written,
+            };
+            let mark = self.mark();
+            if change != Change::Unchanged && owing {
+                let nonce = hex(&world.random::<8>()?).into_bytes();
+                self.replace(world, &mark, &nonce, None)?;
+            }
+            match (change, new) {
+                (Change::Written, Some(new)) => self.replace(world, &self.name, &new, old.as_ref()),
+                (Change::Removed, _) => self.remove(),
+                _ => Ok(()),
+            }?;
+            let owed = if owing { fs::read(self.path.with_file_name(&mark)).ok() } else { None };
+            Ok((change, owed.map(Owed)))
+        })
+    }
+
+    /// Takes a mark away, unless the file has changed again since.
+    pub fn settle(&self, world: &World, deadline: Deadline, owed: &Owed) -> Result<()> {
+        self.locked(world, deadline, || {
+            let mark = self.path.with_file_name(self.mark());
+            if fs::read(&mark).is_ok_and(|found| found == owed.0) {
+                fs::remove_file(&mark).map_err(|e| cannot("remove", &mark, e))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The name of the mark.
+    fn mark(&self) -> OsString {
+        let mut name = OsString::from(".");
+        name.push(&self.name);
+        name.push(".owed");
+        name
+    }
+
+    /// Does something while nobody else changes a file in this folder.
+    fn locked<T>(
+        &self,
+        world: &World,
+        deadline: Deadline,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let cannot = |e: io::Error| {
+            cannot("lock the folder of", &self.path, e)
+                .hint("a place on a local disk: --pgpass-file, PGPASSFILE")
+        };
+        let mut lock = Lock::new(self.folder.try_clone().map_err(cannot)?);
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(_held) = Held::take(&mut lock).map_err(cannot)? {
+                return work();
+            }
+            if deadline.passed() {
+                let path = self.path.display();
+                return Err(Error::unavailable(format!("somebody else keeps {path} locked"))
+                    .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT"));
+            }
+            world.sleep(world.jittered(pause), deadline);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// What stands in the way is told before anything is minted for it.
+    fn check(&self, linked: bool) -> Result<()> {
+        let found = rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW);
+        let stat = match found {
+            Err(Errno::NOENT) => return Ok(()),
+            Err(e) => return Err(cannot("look at", &self.path, e.into())),
+            Ok(stat) => stat,
+        };
+        let us = geteuid();
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile if stat.st_uid == us.as_raw() => Ok(()),
+            // Root may keep somebody's file for him, but not by way of a link that he has made.
+            FileType::RegularFile if us.is_root() && !linked => Ok(()),
+            FileType::RegularFile => Err(unfit(&self.path, "it belongs to another user")),
+            FileType::Directory => Err(unfit(&self.path, "it is a folder")),
+            FileType::Fifo => Err(unfit(&self.path, "it is a FIFO")),
+            FileType::Symlink => Err(unfit(&self.path, "it became a symbolic link just now")),
+            _ => Err(unfit(&self.path, "it is a device or a socket")),
+        }
+    }
+
+    fn look(&self) -> Result<Option<Old>> {
+        // Checked before it is opened, since opening a device may do something; O_NONBLOCK in
+        // case it becomes a FIFO in between.
+        self.check(false)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.folder, &self.name, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(cannot("read", &self.path, e.into())),
+        };
+        let meta = file.metadata().map_err(|e| cannot("read", &self.path, e))?;
+        if !meta.is_file() {
+            return Err(unfit(&self.path, "it is not a regular file"));
+        }
+        if meta.len() > MOST {
+            return Err(unfit(&self.path, "it has more than 64 MiB"));
+        }
+        let mut content = Vec::with_capacity(meta.len() as usize + 1);
+        let read = file.take(MOST).read_to_end(&mut content);
+        read.map_err(|e| cannot("read", &self.path, e))?;
+        let owner = (meta.uid(), meta.gid());
+        Ok(Some(Old { content, mode: meta.mode() & 0o7777, owner }))
+    }
+
+    /// Writes beside, then renames over. The old one's owner and narrow mode are kept.
+    fn replace(
+        &self,
+        world: &World,
+        name: &OsString,
+        content: &[u8],
+        old: Option<&Old>,
+    ) -> Result<()> {
+        let temporary = format!("{TEMPORARY}{}", hex(&world.random::<8>()?));
+        let written = self.write_new(&temporary, content, old).and_then(|()| {
+            rustix::fs::renameat(&self.folder, &temporary, &self.folder, name)?;
+            rustix::fs::fsync(&self.folder)
+        });
+        written.map_err(|e| {
+            let _ = rustix::fs::unlinkat(&self.folder, &temporary, AtFlags::empty());
+            if e == Errno::BUSY {
+                return self.is_mounted();
+            }
+            cannot("write", &self.path, e.into())
+        })
+    }
+
+    fn write_new(
+        &self,
+        name: &str,
+        content: &[u8],
+        old: Option<&Old>,
+    ) -> std::result::Result<(), Errno> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let own = Mode::RUSR | Mode::WUSR;
+        let mut file = File::from(rustix::fs::openat(&self.folder, name, flags, own)?);
+        file.write_all(content).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+        let mut mode = own;
+        if let Some(Old { mode: kept, owner: (user, group), .. }) = old {
+            let meta = file.metadata().map_err(|_| Errno::IO)?;
+            if meta.uid() != *user {
+                let user = Some(Uid::from_raw(*user));
+                rustix::fs::fchown(&file, user, Some(Gid::from_raw(*group)))?;
+            } else if meta.gid() != *group {
+                // Only as far as we may: nobody reads it by its group.
+                let _ = rustix::fs::fchown(&file, None, Some(Gid::from_raw(*group)));
+            }
+            mode &= Mode::from_raw_mode(*kept) | Mode::RUSR;
+        }
+        // Also where the umask takes away more than it should.
+        rustix::fs::fchmod(&file, mode)?;
+        rustix::fs::fsync(&file)
+    }
+
+    fn remove(&self) -> Result<()> {
+        let removed = rustix::fs::unlinkat(&self.folder, &self.name, AtFlags::empty())
+            .and_then(|()| rustix::fs::fsync(&self.folder));
+        match removed {
+            Err(Errno::BUSY) => Err(self.is_mounted()),
+            removed => removed.map_err(|e| cannot("remove", &self.path, e.into())),
+        }
+    }
+
+    /// Removes what killed runs have left.
+    fn sweep(&self) -> Result<()> {
+        let cannot = |e: Errno| cannot("list the folder of", &self.path, e.into());
+        let ours = geteuid().as_raw();
+        for entry in Dir::read_from(&self.folder).map_err(cannot)? {
+            let entry = entry.map_err(cannot)?;
+            let name = entry.file_name();
+            let random = name.to_bytes().strip_prefix(TEMPORARY.as_bytes());
+            if !random.is_some_and(|r| r.len() == 16 && r.iter().all(u8::is_ascii_hexdigit)) {
+                continue;
+            }
+            let stat = rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW);
+            if stat.is_ok_and(|stat| stat.st_uid == ours) {
+                let _ = rustix::fs::unlinkat(&self.folder, name, AtFlags::empty());
+            }
+        }
+        Ok(())
+    }
+
+    fn is_mounted(&self) -> Error {
+        let folder = self.path.parent().unwrap_or(Path::new("/")).display();
+        unfit(&self.path, "it is a mount point of its own, so it cannot be replaced")
+            .hint(format!("mount the folder {folder}, not the file"))
+    }
+}
+
+/// The path that a chain of symbolic links ends at, whether there is a file or not; and whether
+/// there was a link at all.
+fn behind_links(mut path: PathBuf) -> Result<(PathBuf, bool)> {
+    /// As many as Linux follows (path_resolution(7)).
+    const MOST: usize = 40;
+    for links in 0..=MOST {
+        match fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(Path::new("/")).join(target),
+            // Whatever else is wrong with it shows when it is opened.
+            Err(_) => return Ok((path, links > 0)),
+        }
+    }
+    Err(unfit(&path, "its symbolic links lead nowhere"))
+}
+
+fn cannot(what: &str, path: &Path, why: io::Error) -> Error {
+    Error::failed(format!("cannot {what} {}", path.display())).because(why)
+}
+
+fn unfit(path: &Path, why: &str) -> Error {
+    Error::failed(format!("{} cannot be kept up to date", path.display())).because(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new() -> Folder {
+            Folder(tempfile::tempdir().unwrap())
+        }
+
+        fn at(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn file(&self, name: &str, text: &str, mode: u32) -> PathBuf {
+            fs::write(self.at(name), text).unwrap();
+            fs::set_permissions(self.at(name), fs::Permissions::from_mode(mode)).unwrap();
+            self.at(name)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(self.0.path()).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = names.collect();
+            names.sort();
+            names
+        }
+    }
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(5))
+    }
+
+    fn put(path: &Path, text: &str) -> Result<Change> {
+        let world = World::of_process();
+        let edit = |_: Option<&[u8]>| Some(text.as_bytes().to_vec());
+        Ok(Place::open(path)?.change(&world, soon(), false, &edit)?.0)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_new_file_is_private_and_an_equal_one_is_left_alone() {
+        let folder = Folder::new();
+        let path = folder.at("new");
+        assert_eq!(put(&path, "one").unwrap(), Change::Written);
+        assert_eq!(mode(&path), 0o600);
+        let inode = path.metadata().unwrap().ino();
+        assert_eq!(put(&path, "one").unwrap(), Change::Unchanged);
+        assert_eq!(path.metadata().unwrap().ino(), inode);
+        assert_eq!(folder.names(), ["new"]);
+    }
+
+    #[test]
+    fn modes_are_kept_or_narrowed() {
+        let folder = Folder::new();
+        for (before, after) in [(0o600, 0o600), (0o400, 0o400), (0o644, 0o600), (0o777, 0o600)] {
+            let path = folder.file("file", "old", before);
+            assert_eq!(put(&path, "new").unwrap(), Change::Written);
+            assert_eq!(mode(&path), after, "{before:o}");
+            fs::remove_file(path).unwrap();
+        }
+        let path = folder.file("wide", "same", 0o640);
+        assert_eq!(put(&path, "same").unwrap(), Change::Written, "libpq would ignore it");
+        assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn links_are_followed_and_kept() {
+        let folder = Folder::new();
+        fs::create_dir(folder.at("dotfiles")).unwrap();
+        symlink("dotfiles/pgpass", folder.at("middle")).unwrap();
+        symlink("middle", folder.at("link")).unwrap();
+        for text in ["made where the link leads", "changed there"] {
+            put(&folder.at("link"), text).unwrap();
+            assert_eq!(fs::read_to_string(folder.at("dotfiles/pgpass")).unwrap(), text);
+        }
+        assert!(folder.at("link").is_symlink() && folder.at("middle").is_symlink());
+        symlink("round", folder.at("round")).unwrap();
+        assert!(put(&folder.at("round"), "x").is_err());
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_at_once() {
+        let folder = Folder::new();
+        let fifo = folder.at("fifo");
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, mode, 0).unwrap();
+        for (path, why) in [
+            (fifo, "it is a FIFO"),
+            (folder.0.path().to_owned(), "it is a folder"),
+            (PathBuf::from("/dev/null"), "it is a device or a socket"),
+            (folder.at("name/"), "its name ends like a folder's"),
+            (PathBuf::from("/"), "it is a folder"),
+        ] {
+            let error = Place::open(&path).err().unwrap();
+            assert_eq!(error.because, [why], "{}", path.display());
+        }
+        let error = Place::open(&folder.at("missing/file")).err().unwrap();
+        assert_eq!(error.hints, [format!("mkdir -p {}", folder.at("missing").display())]);
+    }
+
+    #[test]
+    fn what_killed_runs_left_is_removed_and_nothing_else() {
+        let folder = Folder::new();
+        folder.file(".lakebase-token.0123456789abcdef", "secret", 0o600);
+        folder.file(".lakebase-token.notes", "mine", 0o644);
+        folder.file("file.tmp", "mine", 0o644);
+        put(&folder.at("file"), "x").unwrap();
+        assert_eq!(folder.names(), [".lakebase-token.notes", "file", "file.tmp"]);
+    }
+
+    #[test]
+    fn telling_is_owed_until_it_is_settled_for_the_last_change() {
+        let folder = Folder::new();
+        let world = World::of_process();
+        let place = Place::open(&folder.at("file")).unwrap();
+        let put = |text: &'static str| {
+            place.change(&world, soon(), true, &|_| Some(text.into())).unwrap()
+        };
+        let (change, first) = put("one");
+        assert_eq!(change, Change::Written);
+        assert_eq!(put("one"), (Change::Unchanged, first.clone()), "it is still owed");
+        let (_, second) = put("two");
+        place.settle(&world, soon(), &first.unwrap()).unwrap();
+        assert_eq!(put("two"), (Change::Unchanged, second.clone()), "the second one is");
+        place.settle(&world, soon(), &second.unwrap()).unwrap();
+        assert_eq!(put("two"), (Change::Unchanged, None));
+        assert_eq!(folder.names(), ["file"]);
+    }
+
+    #[test]
+    fn a_locked_folder_is_waited_for_and_then_told() {
+        let folder = Folder::new();
+        let mut lock = Lock::new(File::open(folder.0.path()).unwrap());
+        let held = Held::take(&mut lock).unwrap();
+        let place = Place::open(&folder.at("file")).unwrap();
+        let soon = Deadline::after(Duration::from_millis(50));
+        let error = place.change(&World::of_process(), soon, false, &|_| None).err().unwrap();
+        assert!(error.message.ends_with("locked"), "{error}");
+        drop(held);
+        put(&folder.at("file"), "x").unwrap();
+    }
+}
