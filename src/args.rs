@@ -18,6 +18,8 @@ pub struct Args {
     pub verb: &'static Verb,
     /// Flags and their texts.
     pub flags: Vec<(Id, String)>,
+    /// What follows the verb's name.
+    pub words: Vec<OsString>,
     /// What follows `--`.
     pub command: Vec<OsString>,
     /// Help or version was asked for, so nothing else counts.
@@ -42,6 +44,7 @@ pub fn parse(argv: &[OsString]) -> Result<Args> {
     let mut parser = Parser::from_args(ours);
     let mut named: Option<&'static Verb> = None;
     let mut flags: Vec<(Id, String)> = Vec::new();
+    let mut words = Vec::new();
     let mut show = None;
     while let Some(arg) = parser.next().map_err(bad)? {
         let row = match arg {
@@ -63,6 +66,7 @@ pub fn parse(argv: &[OsString]) -> Result<Args> {
                         ))
                         .hint(format!("lakebase-token {} -- COMMAND", verb.name)));
                     }
+                    Some(verb) if words.len() < verb.words => words.push(word),
                     Some(verb) => {
                         return Err(Error::usage(format!("{} takes no further words", verb.name))
                             .hint(format!("lakebase-token {} --help", verb.name)));
@@ -96,7 +100,7 @@ pub fn parse(argv: &[OsString]) -> Result<Args> {
     if let Some(Show::Help { verb }) = &mut show {
         *verb = named.is_some();
     }
-    let args = Args { verb, flags, command: command.to_vec(), show };
+    let args = Args { verb, flags, words, command: command.to_vec(), show };
     if args.show.is_none() {
         check(&args)?;
     }

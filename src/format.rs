@@ -7,7 +7,7 @@
 
 use serde_json::{Map, json};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, clean, nearest};
 use crate::http::percent_encode;
 use crate::pgpass::Key;
 use crate::time::{MINUTE, Timestamp};
@@ -67,6 +67,31 @@ pub fn find(name: &str) -> Option<&'static Format> {
     FORMATS.iter().find(|format| format.name == name)
 }
 
+/// The format that was asked for, or the default.
+pub fn chosen(name: Option<&str>) -> Result<&'static Format> {
+    let Some(name) = name else { return Ok(&FORMATS[0]) };
+    find(name).ok_or_else(|| {
+        let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
+        let error = Error::usage(format!("there is no format {}", clean(name)));
+        match nearest(name, names.iter().copied()) {
+            Some(near) => error.hint(format!("--format {near}")),
+            None => error.hint(format!("one of {}", names.join(", "))),
+        }
+    })
+}
+
+impl Format {
+    /// Refuses a token that it is not made for.
+    pub fn check(&self, purpose: Purpose) -> Result<()> {
+        if purpose == Purpose::Database || self.workspace {
+            return Ok(());
+        }
+        let able: Vec<&str> = for_workspaces().map(|format| format.name).collect();
+        Err(Error::usage(format!("the format {} is for databases", self.name))
+            .hint(format!("with --for workspace: {}", able.join(", "))))
+    }
+}
+
 /// Those that can print a workspace token.
 pub fn for_workspaces() -> impl Iterator<Item = &'static Format> {
     FORMATS.iter().filter(|format| format.workspace)
@@ -114,6 +139,10 @@ fn json(credential: &Credential) -> Result<String> {
     }
     Ok(format!("{}\n", serde_json::Value::Object(object)))
 }
+
+/// The versions of [`exec_credential`]'s object; the first one where nobody asks.
+pub const API_VERSIONS: [&str; 2] =
+    ["client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"];
 
 /// <https://kubernetes.io/docs/reference/config-api/client-authentication.v1/>
 fn exec_credential(credential: &Credential) -> Result<String> {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::cache::{PastFailure, Slot};
 use crate::error::{Error, Kind, Result};
 use crate::file::Held;
+use crate::log::{self, Level};
 use crate::secret::Secret;
 use crate::time::{Deadline, MINUTE, SECOND, Timestamp};
 use crate::token::{LEAST_LIFE, Token};
@@ -66,8 +67,8 @@ impl Freshness<'_> {
             Freshness::Printed { .. } if token.issued > began => Band::Fresh,
             Freshness::Printed { .. } if refresh => Band::Hard,
             Freshness::Printed { min_ttl } => {
-                let young = now.since(token.issued) <= MINUTE;
-                let (soft, hard) = bands(token.lifetime, if young { 0 } else { *min_ttl });
+                let (soft, hard) =
+                    bands(token.lifetime, if is_young(token, now) { 0 } else { *min_ttl });
                 match left {
                     left if left > soft => Band::Fresh,
                     left if left > hard => Band::Soft,
@@ -85,6 +86,16 @@ impl Freshness<'_> {
         };
         wanted && token.left(now) >= LEAST_LIFE
     }
+}
+
+/// One issued so lately satisfies everybody: minting again would not give a better one.
+fn is_young(token: &Token, now: Timestamp) -> bool {
+    now.since(token.issued) <= MINUTE
+}
+
+/// Whether a token was handed out although it has less life than was asked for.
+pub fn falls_short(token: &Token, min_ttl: i64, now: Timestamp) -> bool {
+    token.left(now) < min_ttl && !is_young(token, now)
 }
 
 /// The two limits for a token of this lifetime, in milliseconds: soft and hard.
@@ -242,6 +253,7 @@ impl Rules<'_> {
 
     fn settle(&self, old: Token, error: &Error) -> Token {
         self.world.note(&format!("the cached one is used, since {error}"));
+        log::event(self.world, Level::Warning, &format!("kept the cached one: {error}"));
         old
     }
 

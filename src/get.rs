@@ -9,9 +9,11 @@ use crate::api::{Api, CallError, Outcome};
 use crate::cache::{Cache, Slot};
 use crate::error::{Error, Result};
 use crate::file::Held;
+use crate::format::API_VERSIONS;
 use crate::freshness::{Fetch, Freshness, Rules, Wanted, offline};
 use crate::http::Client;
 use crate::lakebase::{self, Database, Target};
+use crate::log::{self, Level};
 use crate::plan::Plan;
 use crate::secret::Secret;
 use crate::settings::Id;
@@ -76,6 +78,7 @@ impl<'a> Session<'a> {
     /// The credential, with what is wanted beside it.
     pub fn credential(&self, wants: Wants, deadline: Deadline) -> Result<Credential> {
         let plan = self.plan;
+        plan.check_names(wants.user, wants.host)?;
         let mut token = match plan.purpose {
             Purpose::Database => self.database_credential(deadline)?,
             Purpose::Workspace => self.workspace_token(self.printed(), deadline)?,
@@ -91,7 +94,7 @@ impl<'a> Session<'a> {
             token,
             workspace: plan.url().to_owned(),
             connection,
-            api_version: "",
+            api_version: API_VERSIONS[0],
         })
     }
 
@@ -218,6 +221,9 @@ impl<'a> Session<'a> {
             if source.switches {
                 slot.drop_strangers(token.subject.as_deref());
             }
+            if source.renews {
+                self.log(&format!("workspace token by {}", source.name), &token);
+            }
             Ok(token)
         };
         if !source.renews {
@@ -235,7 +241,9 @@ impl<'a> Session<'a> {
                 lakebase::mint(api, database, self.plan.ttl, self.rules.world)
             })?;
             // Whose it is, in the words in which the next workspace token will tell.
-            Ok(Token { subject: asked.subject, ..asked.answer })
+            let token = Token { subject: asked.subject, ..asked.answer };
+            self.log(&format!("minted for {}", database.name()), &token);
+            Ok(token)
         };
         match mint(&database) {
             Err(CallError::Refused(no)) if no.status == 404 && !named => {
@@ -250,6 +258,10 @@ impl<'a> Session<'a> {
             outcome => outcome,
         }
         .map_err(|failure| self.blamed(failure).into_error())
+    }
+
+    fn log(&self, what: &str, token: &Token) {
+        log::event(self.rules.world, Level::Info, &format!("{what}: {token}"));
     }
 
     /// What was not found, with where its name came from.

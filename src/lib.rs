@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! argv ─args─▶ Args ─settings─▶ Settings ─plan─▶ Plan ─get─▶ Credential ─┬─ format ─▶ stdout
-//!     no I/O      flag>env>profile   checked, nothing        cache, lock,└─ exec   ─▶ environment
-//!                 with its origin    fetched yet             source, mint
+//!     no I/O      flag>env>profile   checked, nothing        cache, lock,├─ exec   ─▶ environment
+//!                 with its origin    fetched yet             source, mint└─ sink   ─▶ .pgpass, a file
 //! ```
 //!
 //! Read `freshness.rs` first: the table of freshness and the one function that carries it out.
@@ -17,14 +17,14 @@
 //! |---|---|---|
 //! | 0 | `error` `secret` `time` `token` | kinds and words; a text that cannot be printed; what a credential is |
 //! | 1 | `environment` `file` `world` | private files and locks; the door to everything else outside |
-//! | 2 | `http` `ini` `pgpass` `place` | one request in, one answer out; `.databrickscfg`; `.pgpass`; a file that others read |
+//! | 2 | `http` `ini` `pgpass` `place` `log` | one request in, one answer out; lines of `.databrickscfg` and `.pgpass`; a file that others read; what happened |
 //! | 3 | `settings` `cache` `api` | where values come from; what is kept; calls of the workspace |
-//! | 4 | `source` `lakebase` `format` | workspace tokens; the two credential APIs; how it is printed |
-//! | 5 | `plan` `freshness` `get` | what will be done; when the cache will do; the pipeline |
+//! | 4 | `source` `lakebase` `format` `sink` | workspace tokens; the two credential APIs; how it is printed; where it is kept |
+//! | 5 | `plan` `freshness` `get` `update` | what will be done; when the cache will do; the pipeline; a place brought up to date |
 //! | 6 | `verb` | one file a verb |
 //! | 7 | `args` `help` | the command line in, help out |
 //!
-//! Four tables hold all growth: settings, sources, formats, verbs. Adding one is a row and a
+//! Five tables hold all growth: settings, sources, formats, sinks, verbs. Adding one is a row and a
 //! function; help, completeness tests and documentation follow from the row.
 //!
 //! The library is for this program and its tests; it promises no stable interface.
@@ -45,13 +45,17 @@ pub mod help;
 pub mod http;
 pub mod ini;
 pub mod lakebase;
+pub mod log;
 pub mod pgpass;
+pub mod place;
 pub mod plan;
 pub mod secret;
 pub mod settings;
+pub mod sink;
 pub mod source;
 pub mod time;
 pub mod token;
+pub mod update;
 pub mod verb;
 pub mod world;
 
@@ -73,15 +77,19 @@ pub fn run(argv: &[OsString], world: &World, stdout: &mut dyn Write, stderr: &mu
         Ok(code) => code,
         Err(error) => {
             report(&error, stderr);
-            let verb = args::named(argv).and_then(|verb| verb.failure);
-            error.exit.or(verb).unwrap_or(error.kind as u8)
+            let verb = args::named(argv);
+            let code = error.exit.or(verb.and_then(|v| v.failure)).unwrap_or(error.kind as u8);
+            let name = verb.map_or("", |verb| verb.name);
+            log::event(world, log::Level::Error, &format!("failed {name} ({code}): {error}"));
+            code
         }
     }
 }
 
 fn attempt(argv: &[OsString], world: &World, stdout: &mut dyn Write) -> Result<u8> {
     let args = args::parse(argv)?;
-    let mut call = Call { flags: &args.flags, command: &args.command, world, stdout };
+    let mut call =
+        Call { flags: &args.flags, words: &args.words, command: &args.command, world, stdout };
     let text = match args.show {
         None => return (args.verb.run)(call),
         Some(Show::Version) => help::version(),

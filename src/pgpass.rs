@@ -58,7 +58,8 @@ impl<'a> Key<'a> {
         let port = self.port.to_string();
         let (mut rest, mut same) = (line, true);
         let every = self.database == ANY;
-        let fields = [(self.host, false), (&port, false), (self.database, every), (self.user, false)];
+        let fields =
+            [(self.host, false), (&port, false), (self.database, every), (self.user, false)];
         for (text, any) in fields {
             let field = match rest.strip_prefix(b"*:") {
                 Some(after) => Some((any, after)),
@@ -121,10 +122,9 @@ fn split_end(line: &[u8]) -> (&[u8], &[u8]) {
     line.split_at(length)
 }
 
-/// The file with our line brought up to date. It stays where it is unless a line before it would
+/// The file with our line, as [`Key::line`] has it, brought up to date. It stays where it is unless a line before it would
 /// be taken in its place; then it stands before that one. Later lines with our fields go.
-pub fn put(file: &[u8], key: &Key<'_>, password: &str) -> Vec<u8> {
-    let ours = key.line(password);
+pub fn put(file: &[u8], key: &Key<'_>, ours: &str) -> Vec<u8> {
     let mut text = Vec::with_capacity(file.len() + ours.len() + 2);
     let mut placed = false;
     for line in file.split_inclusive(|byte| *byte == b'\n') {
@@ -177,9 +177,10 @@ mod tests {
 
     #[track_caller]
     fn becomes(key: &Key<'_>, before: &[u8], after: &[u8]) {
-        let text = put(before, key, "T");
+        let ours = key.line("T");
+        let text = put(before, key, &ours);
         assert_eq!(text.escape_ascii().to_string(), after.escape_ascii().to_string());
-        assert_eq!(put(&text, key, "T"), text, "a second time changes nothing");
+        assert_eq!(put(&text, key, &ours), text, "a second time changes nothing");
         assert_eq!(password(&text, key), Some("T"));
         let without = remove(&text, key);
         assert_eq!(password(&without, key), None);
@@ -198,7 +199,11 @@ mod tests {
         becomes(&KEY, b"h:5432:d:alice:p\n", b"h:5432:d:alice:p\nh:5432:d:u:T\n");
         becomes(&KEY, b"x:1:b:bob:hunter2", b"x:1:b:bob:hunter2\nh:5432:d:u:T\n");
         becomes(&KEY, b"x:1:b:bob:p\r\ny", b"x:1:b:bob:p\r\ny\r\nh:5432:d:u:T\r\n");
-        becomes(&KEY, b"#h:5432:d:u:no\nh:5432:d:u\n", b"#h:5432:d:u:no\nh:5432:d:u\nh:5432:d:u:T\n");
+        becomes(
+            &KEY,
+            b"#h:5432:d:u:no\nh:5432:d:u\n",
+            b"#h:5432:d:u:no\nh:5432:d:u\nh:5432:d:u:T\n",
+        );
     }
 
     #[test]

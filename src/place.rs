@@ -38,6 +38,9 @@ pub struct Place {
     folder: File,
 }
 
+/// What a change makes of a file's content; `None` is no file.
+pub type Edit<'e> = dyn Fn(Option<&[u8]>) -> Option<Vec<u8>> + 'e;
+
 /// What became of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -102,7 +105,7 @@ impl Place {
         world: &World,
         deadline: Deadline,
         owing: bool,
-        edit: &dyn Fn(Option<&[u8]>) -> Option<Vec<u8>>,
+        edit: &Edit<'_>,
     ) -> Result<(Change, Option<Owed>)> {
         self.locked(world, deadline, || {
             self.sweep()?;
@@ -230,6 +233,8 @@ impl Place {
         content: &[u8],
         old: Option<&Old>,
     ) -> Result<()> {
+        // A poisoned one is as good: it guards nothing but the time.
+        let _writing = world.writing.lock();
         let temporary = format!("{TEMPORARY}{}", hex(&world.random::<8>()?));
         let written = self.write_new(&temporary, content, old).and_then(|()| {
             rustix::fs::renameat(&self.folder, &temporary, &self.folder, name)?;

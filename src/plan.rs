@@ -10,8 +10,8 @@ use crate::error::{Error, Result, clean};
 use crate::lakebase::{Database, Target, refuse_pooler};
 use crate::settings::{Id, Origin, Settings, expand_home};
 use crate::source::{self, Source};
-use crate::time::parse_duration;
-use crate::token::Purpose;
+use crate::time::{MINUTE, SECOND, parse_duration, show_duration};
+use crate::token::{Purpose, check_name};
 use crate::world::World;
 
 /// One call, decided.
@@ -35,6 +35,8 @@ pub struct Plan {
     pub ttl: Option<u64>,
     /// The least life of what is printed, in milliseconds.
     pub min_ttl: i64,
+    /// How often somebody looks after the place that it is written to.
+    pub interval: Option<Duration>,
     /// The whole call's limit.
     pub timeout: Duration,
     /// Mint now.
@@ -77,6 +79,7 @@ impl Plan {
                 Some(least) => least.as_millis().try_into().unwrap_or(i64::MAX),
                 None => 0,
             },
+            interval: interval(&settings)?,
             timeout: timeout(&settings)?,
             port: 5432,
             sslmode: REQUIRE,
@@ -89,6 +92,9 @@ impl Plan {
             source,
             settings,
         };
+        if let Some(interval) = plan.interval {
+            plan.min_ttl = plan.min_ttl.max(promise(interval));
+        }
         if purpose == Purpose::Database {
             let settings = &plan.settings;
             if let Some(host) = settings.text(Id::PgHost) {
@@ -96,6 +102,7 @@ impl Plan {
             }
             (plan.target, plan.target_origin) = target(settings)?;
             plan.ttl = ttl(settings, &plan.target)?;
+            check_ttl(settings, plan.ttl, plan.interval)?;
             plan.port = port(settings)?;
             plan.sslmode = sslmode(settings)?;
         }
@@ -125,6 +132,17 @@ impl Plan {
     pub fn user(&self) -> Option<&str> {
         let role = || self.source.role.and_then(|id| self.settings.text(id));
         self.settings.text(Id::PgUser).or_else(role)
+    }
+
+    /// Refuses names that no format can carry before anything is spent on them.
+    pub fn check_names(&self, user: bool, host: bool) -> Result<()> {
+        let wanted = [(Id::PgUser, user), (Id::PgHost, host), (Id::PgDatabase, host)];
+        for (id, _) in wanted.into_iter().filter(|(_, wanted)| *wanted) {
+            if let Some(text) = self.settings.text(id) {
+                check_name(&self.settings.origin(id), text)?;
+            }
+        }
+        Ok(())
     }
 
     /// libpq's dbname.
@@ -250,6 +268,37 @@ fn ttl(settings: &Settings, target: &Target) -> Result<Option<u64>> {
         .hint(format!("leave out {origin}")));
     }
     Ok(Some(asked.as_secs()))
+}
+
+fn interval(settings: &Settings) -> Result<Option<Duration>> {
+    let Some(interval) = duration(settings, Id::Interval)? else { return Ok(None) };
+    if interval < Duration::from_secs(60) || interval > Duration::from_secs(30 * 60) {
+        return Err(out_of_bounds(settings, Id::Interval, "1m to 30m"));
+    }
+    Ok(Some(interval))
+}
+
+/// The life that must be left, in milliseconds, in what others read until the next look: enough
+/// for a look that fails and one that is late.
+fn promise(interval: Duration) -> i64 {
+    2 * interval.as_millis() as i64 + 5 * MINUTE
+}
+
+/// A lifetime that is asked for must be able to keep the promise; the usual hour is the most.
+fn check_ttl(settings: &Settings, ttl: Option<u64>, interval: Option<Duration>) -> Result<()> {
+    let (Some(ttl), Some(interval)) = (ttl, interval) else { return Ok(()) };
+    let least = (promise(interval) / SECOND).min(3600) as u64;
+    if ttl >= least {
+        return Ok(());
+    }
+    let (ttl, least) = (Duration::from_secs(ttl), Duration::from_secs(least));
+    let every = show_duration(interval);
+    Err(Error::usage(format!(
+        "a credential of {} cannot be kept alive by a look every {every}",
+        show_duration(ttl)
+    ))
+    .because(format!("the lifetime comes from {}", settings.origin(Id::Ttl)))
+    .hint(format!("--ttl {} or more, or a shorter --interval", show_duration(least))))
 }
 
 fn timeout(settings: &Settings) -> Result<Duration> {

@@ -130,6 +130,13 @@ impl Settings {
         self.values.iter().filter(move |(id, _)| secret(*id)).map(|(_, value)| &value.text)
     }
 
+    /// The variables that may hold secrets, for whoever starts a program that wants none.
+    pub fn secret_variables(&self) -> impl Iterator<Item = &str> {
+        let secrets = SETTINGS.iter().filter(|row| row.kind == ValueKind::Secret);
+        let oidc = [self.text(Id::OidcTokenEnv), Some("DATABRICKS_OIDC_TOKEN")];
+        secrets.flat_map(|row| row.env.iter().copied()).chain(oidc.into_iter().flatten())
+    }
+
     /// Whether a switch was given or a boolean is true.
     pub fn is_on(&self, id: Id) -> bool {
         self.get(id).is_some_and(|value| parse_bool(value.text.expose()) == Some(true))

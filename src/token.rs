@@ -6,10 +6,12 @@
 //! own words about its own answer, used for expiry and for noticing that somebody else has
 //! logged in, never for trust.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, clean};
 use crate::secret::Secret;
 use crate::time::{MINUTE, Timestamp};
 
@@ -79,6 +81,17 @@ impl Token {
     /// Milliseconds of life left.
     pub fn left(&self, now: Timestamp) -> i64 {
         self.expires.map_or(i64::MAX, |expires| expires.since(now))
+    }
+}
+
+/// Whose it is and how long it lives, for people.
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "subject {}, ", clean(self.subject.as_deref().unwrap_or("unnamed")))?;
+        match self.expires {
+            Some(expires) => write!(f, "good until {expires}"),
+            None => f.write_str("with no known end"),
+        }
     }
 }
 

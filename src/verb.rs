@@ -3,15 +3,16 @@
 mod exec;
 mod get;
 mod status;
+mod watch;
+mod write;
 
 use std::ffi::OsString;
 use std::io::Write;
 
 use crate::error::{Error, Result, clean};
-use crate::get::Wants;
 use crate::plan::Plan;
 use crate::settings::{Id, Settings};
-use crate::token::{Token, check_name};
+use crate::token::Token;
 use crate::world::World;
 
 /// A verb.
@@ -26,6 +27,8 @@ pub struct Verb {
     pub more: &'static str,
     /// The flags it takes beside the common ones.
     pub flags: &'static [Id],
+    /// How many words may follow its name.
+    pub words: usize,
     /// Whether a command follows behind `--`.
     pub command: bool,
     /// Its exit codes, for its help.
@@ -40,6 +43,8 @@ pub struct Verb {
 pub struct Call<'a> {
     /// Checked flags.
     pub flags: &'a [(Id, String)],
+    /// What follows the verb's name.
+    pub words: &'a [OsString],
     /// What follows `--`.
     pub command: &'a [OsString],
     /// The surroundings.
@@ -56,7 +61,7 @@ impl Call<'_> {
     /// With `-v`: whose credential it is and where it comes from.
     fn explain(&self, plan: &Plan, token: &Token) {
         let now = self.world.now();
-        if token.left(now) < plan.min_ttl {
+        if plan.interval.is_none() && token.left(now) < plan.min_ttl {
             let until = token.expires.map_or(String::new(), |expires| expires.to_string());
             self.world.note(&format!("it dies at {until}, sooner than --min-ttl asks for"));
         }
@@ -74,11 +79,16 @@ impl Call<'_> {
         }
     }
 
-    /// Writes the result; a credential that did not arrive is a failure.
+    /// Writes the result.
     pub fn print(&mut self, text: &str) -> Result<()> {
-        let written = self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush());
-        written.map_err(|e| Error::failed("cannot write to stdout").because(e))
+        print(self.stdout, text)
     }
+}
+
+/// Writes a result; a credential that did not arrive is a failure.
+fn print(stdout: &mut dyn Write, text: &str) -> Result<()> {
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|e| Error::failed("cannot write to stdout").because(e))
 }
 
 /// The flags that every verb takes: which workspace, which database, how fresh.
@@ -105,7 +115,7 @@ pub static COMMON: &[Id] = &[
 ];
 
 /// All verbs, in the order of `--help`. The first is meant where none is named.
-pub static VERBS: &[Verb] = &[get::VERB, exec::VERB, status::VERB];
+pub static VERBS: &[Verb] = &[get::VERB, exec::VERB, write::VERB, watch::VERB, status::VERB];
 
 /// The verb of this name.
 pub fn find(name: &str) -> Option<&'static Verb> {
@@ -117,15 +127,4 @@ impl Verb {
     pub fn takes(&self, id: Id) -> bool {
         COMMON.contains(&id) || self.flags.contains(&id)
     }
-}
-
-/// Refuses names that no format can carry before anything is spent on them.
-fn check_names(plan: &Plan, wants: Wants) -> Result<()> {
-    let wanted = [(Id::PgUser, wants.user), (Id::PgHost, wants.host), (Id::PgDatabase, wants.host)];
-    for (id, _) in wanted.into_iter().filter(|(_, wanted)| *wanted) {
-        if let Some(text) = plan.settings.text(id) {
-            check_name(&plan.settings.origin(id), text)?;
-        }
-    }
-    Ok(())
 }

@@ -8,13 +8,18 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, TryLockError};
+use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::environment::Environment;
 use crate::error::{Error, Result};
@@ -37,6 +42,8 @@ pub struct World {
     pub cache_home: fn(&World) -> Option<PathBuf>,
     /// Says something on stderr that is no error.
     pub note: Box<dyn Fn(&str)>,
+    /// Held while a file is replaced: a signal waits for that, if not for long.
+    pub writing: Arc<Mutex<()>>,
 }
 
 impl World {
@@ -51,6 +58,7 @@ impl World {
                 // A closed stderr must not cost the credential.
                 let _ = writeln!(std::io::stderr(), "lakebase-token: note: {text}");
             }),
+            writing: Arc::default(),
         }
     }
 
@@ -92,6 +100,41 @@ impl World {
     /// Sleeps for the duration, or until the deadline.
     pub fn sleep(&self, duration: Duration, deadline: Deadline) {
         std::thread::sleep(duration.min(deadline.left()));
+    }
+
+    /// From now on SIGTERM and SIGINT end the process within 100 ms whatever it is doing, but for
+    /// the replacement of a file, which is finished if it can be. The process dies of the signal,
+    /// as its parent expects; process 1 of a container, which no signal kills, exits with 128 and
+    /// the signal's number.
+    pub fn end_on_signals(&self) -> Result<()> {
+        const PATIENCE: Duration = Duration::from_millis(80);
+        let cannot = |e: std::io::Error| Error::failed("cannot wait for signals").because(e);
+        let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(cannot)?;
+        let writing = self.writing.clone();
+        let supervisor = self.var("NOTIFY_SOCKET").map(OsStr::to_owned);
+        std::thread::spawn(move || {
+            let Some(signal) = signals.forever().next() else { return };
+            notify(supervisor.as_deref(), "STOPPING=1");
+            let began = Instant::now();
+            let _writing = loop {
+                match writing.try_lock() {
+                    Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    held => break held,
+                }
+            };
+            if std::process::id() != 1 {
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+            std::process::exit(128 + signal);
+        });
+        Ok(())
+    }
+
+    /// Tells systemd, where it wants to know (sd_notify(3)).
+    pub fn notify(&self, state: &str) {
+        notify(self.var("NOTIFY_SOCKET"), state);
     }
 
     /// An executable of this name on PATH.
@@ -152,6 +195,40 @@ impl World {
         }
     }
 
+    /// Runs a line in `sh`, without the variables that are hidden from it; what it prints goes to
+    /// our stderr. Where the deadline passes first it is stopped, with all that it has started,
+    /// and there is no status.
+    pub fn shell(
+        &self,
+        line: &str,
+        hidden: &[&str],
+        deadline: Deadline,
+    ) -> std::io::Result<Option<ExitStatus>> {
+        let seen = |name: &OsStr| !hidden.iter().any(|hidden| name == *hidden);
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", line])
+            .env_clear()
+            .envs(self.env.iter().rev().filter(|(name, _)| seen(name)))
+            .stdin(Stdio::null())
+            .stdout(rustix::io::dup(rustix::stdio::stderr())?)
+            .process_group(0)
+            .spawn()?;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(Some(status));
+            }
+            if deadline.passed() {
+                let group = rustix::process::Pid::from_child(&child);
+                rustix::process::kill_process_group(group, rustix::process::Signal::KILL)?;
+                child.wait()?;
+                return Ok(None);
+            }
+            self.sleep(pause, deadline);
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
     /// A file without a name for a child's output.
     #[cfg(target_os = "linux")]
     fn scratch(&self) -> std::io::Result<File> {
@@ -165,6 +242,22 @@ impl World {
         let folder = self.var("TMPDIR").map_or(PathBuf::from("/tmp"), PathBuf::from);
         let random = self.random::<16>().map_err(|e| std::io::Error::other(e.message))?;
         crate::file::nameless(&folder.join(crate::file::hex(&random)))
+    }
+}
+
+/// One datagram of sd_notify(3). Nobody is told where nobody listens.
+fn notify(socket: Option<&OsStr>, state: &str) {
+    let Some(name) = socket.map(OsStr::as_encoded_bytes) else { return };
+    let address = match name {
+        #[cfg(target_os = "linux")]
+        [b'@', rest @ ..] => {
+            use std::os::linux::net::SocketAddrExt;
+            SocketAddr::from_abstract_name(rest)
+        }
+        _ => SocketAddr::from_pathname(OsStr::from_bytes(name)),
+    };
+    if let (Ok(socket), Ok(address)) = (UnixDatagram::unbound(), address) {
+        let _ = socket.send_to_addr(state.as_bytes(), &address);
     }
 }
 

@@ -58,6 +58,7 @@ pub enum Id {
     PgUser,
     PgSslMode,
     PgSslRootCert,
+    PgPassFile,
     For,
     Format,
     As,
@@ -69,6 +70,13 @@ pub enum Id {
     Offline,
     CacheDir,
     NoCache,
+    Interval,
+    Then,
+    Remove,
+    Name,
+    Linger,
+    Purge,
+    Log,
     Verbose,
 }
 
@@ -201,6 +209,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting { name: "pg_user", profile: true, ..flag(Id::PgUser, "pg-user", "ROLE", &["PGUSER", "DATABRICKS_PG_USERNAME"], "the role (you, or the service principal)") },
     Setting { id: Id::PgSslMode, name: "pg_sslmode", env: &["PGSSLMODE"], ..ROW },
     Setting { id: Id::PgSslRootCert, name: "pg_sslrootcert", env: &["PGSSLROOTCERT"], ..ROW },
+    flag(Id::PgPassFile, "pgpass-file", "PATH", &["PGPASSFILE"], "the password file (~/.pgpass)"),
     flag(Id::For, "for", "WHAT", &[], "database (a password; the default) or workspace (a token)"),
     Setting { short: Some('f'), ..flag(Id::Format, "format", "NAME", &[], "how to print it") },
     flag(Id::As, "as", "NAME", &[], "with --for workspace: the variable to set"),
@@ -212,6 +221,13 @@ pub static SETTINGS: &[Setting] = &[
     flag(Id::Offline, "offline", "", &[], "use the cache only"),
     flag(Id::CacheDir, "cache-dir", "PATH", &["LAKEBASE_TOKEN_CACHE"], "where to cache; off for nowhere"),
     flag(Id::NoCache, "no-cache", "", &[], "neither read nor write the cache"),
+    flag(Id::Interval, "interval", "TIME", &[], "how often somebody looks, 1m to 30m (10m)"),
+    flag(Id::Then, "then", "COMMAND", &[], "run this in sh after a change, until it succeeds once"),
+    flag(Id::Remove, "remove", "", &[], "take our part out again"),
+    flag(Id::Name, "name", "NAME", &[], "tell a second service from the first"),
+    flag(Id::Linger, "linger", "", &[], "let it run without anybody logged in (systemd)"),
+    flag(Id::Purge, "purge", "", &[], "with uninstall: what it wrote and cached, too"),
+    Setting { id: Id::Log, name: "log", env: &["LAKEBASE_TOKEN_LOG"], ..ROW },
     Setting { short: Some('v'), ..flag(Id::Verbose, "verbose", "", &[], "say more on stderr") },
 ];
 

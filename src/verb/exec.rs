@@ -8,12 +8,12 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use super::{Call, Verb, check_names};
+use super::{Call, Verb};
 use crate::error::{Error, Result, clean};
 use crate::format::{UNSET, variables};
 use crate::get::{Session, Wants};
 use crate::plan::Plan;
-use crate::settings::{Id, SETTINGS, ValueKind};
+use crate::settings::Id;
 use crate::time::Deadline;
 use crate::token::Purpose;
 
@@ -27,6 +27,7 @@ pub const VERB: Verb = Verb {
            with the command's own code, 125 if there is no credential, 126 if the command cannot \
            be executed, 127 if it is not found.",
     flags: &[Id::For, Id::As, Id::Clean],
+    words: 0,
     command: true,
     codes: "exit codes: the command's own; 125 no credential, 126 not executable, 127 not found",
     failure: Some(125),
@@ -41,17 +42,12 @@ fn run(call: Call<'_>) -> Result<u8> {
     let token_variable = token_variable(&plan)?;
     let session = Session::new(&plan, call.world);
     let wants = Wants { user: true, host: true };
-    check_names(&plan, wants)?;
     let credential = session.credential(wants, Deadline::after(plan.timeout))?;
     call.explain(&plan, &credential.token);
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(call.world.env.iter().rev());
     if plan.settings.is_on(Id::Clean) {
-        let secrets = SETTINGS.iter().filter(|row| row.kind == ValueKind::Secret);
-        let oidc = [plan.settings.text(Id::OidcTokenEnv), Some("DATABRICKS_OIDC_TOKEN")];
-        for name in
-            secrets.flat_map(|row| row.env.iter().copied()).chain(oidc.into_iter().flatten())
-        {
+        for name in plan.settings.secret_variables() {
             command.env_remove(name);
         }
     }

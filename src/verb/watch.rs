@@ -1,0 +1,136 @@
+//! `watch`: keeps one place up to date in the foreground, for containers.
+//!
+//! It looks at least every `--interval` by the wall clock, so that a laptop that wakes has a fresh
+//! file within a second, and sooner where a credential lives shorter than that. After a failure it
+//! looks again soon, then less and less soon. Each look is a `write` of its own, with settings
+//! read anew, and mints once at the most. systemd's notification protocol is sd_notify(3).
+
+use std::time::Duration;
+
+use super::{Call, Verb, print};
+use crate::error::{Error, Kind, Result};
+use crate::log::{self, Level};
+use crate::place::Change;
+use crate::settings::{Id, Settings};
+use crate::time::{Deadline, Timestamp};
+use crate::update::{DEFAULT_INTERVAL, Update};
+use crate::world::World;
+
+pub const VERB: Verb = Verb {
+    name: "watch",
+    about: "keep ~/.pgpass or a file up to date until stopped",
+    usage: "pgpass|file PATH [FLAGS]",
+    more: "What `write` does, every --interval, for containers and other places without a timer. \
+           Says a line for each change and each failure, and ends at once when it is told to \
+           (SIGTERM, SIGINT), also as PID 1. What it writes lives until the look after the next.",
+    flags: &[Id::PgPassFile, Id::Format, Id::For, Id::Interval, Id::Then],
+    words: 2,
+    command: false,
+    codes: "exit codes: those of write, if the first look shows a mistake in the configuration; later\n\
+            failures are said and tried again",
+    failure: None,
+    run,
+};
+
+fn run(call: Call<'_>) -> Result<u8> {
+    for id in [Id::ClientSecretFile, Id::TokenFile] {
+        if call.flags.iter().any(|(flag, text)| *flag == id && text == "-") {
+            return Err(Error::usage("watch reads secrets anew at each look, stdin only once")
+                .hint("a file instead of -"));
+        }
+    }
+    call.world.end_on_signals()?;
+    let mut flags = call.flags.to_vec();
+    if !flags.iter().any(|(id, _)| *id == Id::Interval) {
+        flags.push((Id::Interval, DEFAULT_INTERVAL.to_owned()));
+    }
+    let look = || {
+        let update = Update::new(Settings::resolve(&flags, call.world)?, call.words, call.world)?;
+        update.run().map(|done| (done, update.plan.interval))
+    };
+    let (mut failures, mut ready) = (0, false);
+    loop {
+        let looked = call.world.now();
+        let pause = match look() {
+            Ok((done, interval)) => {
+                if done.change != Change::Unchanged {
+                    print(call.stdout, &format!("{done}\n"))?;
+                }
+                if !ready {
+                    call.world.notify("READY=1");
+                }
+                (failures, ready) = (0, true);
+                until_next(interval.unwrap_or(LONGEST), done.token.left(call.world.now()))
+            }
+            // A mistake that was there from the beginning does not go by itself.
+            Err(error) if !ready && error.kind == Kind::Usage => return Err(error),
+            Err(error) => {
+                failures += 1;
+                let reasons: String = error.because.iter().map(|r| format!(", {r}")).collect();
+                call.world.note(&format!("{error}{reasons}; the next try comes soon"));
+                log::event(call.world, Level::Error, &format!("watch: {error}"));
+                back_off(failures)
+            }
+        };
+        wait(call.world, looked, call.world.jittered(pause));
+    }
+}
+
+/// The longest pause after failures.
+const LONGEST: Duration = Duration::from_secs(10 * 60);
+
+/// Until the next look after a good one: what was written must not die before.
+fn until_next(interval: Duration, left: i64) -> Duration {
+    let half = Duration::from_millis(left.max(0) as u64 / 2);
+    interval.min(half).max(Duration::from_secs(1))
+}
+
+/// Until the next look after so many failures in a row.
+fn back_off(failures: u32) -> Duration {
+    const FIRST: Duration = Duration::from_secs(5);
+    FIRST.saturating_mul(1 << (failures - 1).min(10)).min(LONGEST)
+}
+
+/// Waits until so much time has passed by the wall clock, which goes on while a laptop sleeps and
+/// may be set back, after which nothing is known about how much has passed.
+fn wait(world: &World, since: Timestamp, pause: Duration) {
+    const SLICE: Duration = Duration::from_secs(1);
+    loop {
+        let Ok(passed) = u64::try_from(world.now().since(since)) else { return };
+        let Some(left) = pause.checked_sub(Duration::from_millis(passed)) else { return };
+        world.sleep(left.min(SLICE), Deadline::after(SLICE));
+        if left.is_zero() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn the_next_look_comes_before_the_credential_dies() {
+        assert_eq!(until_next(10 * MINUTE, 55 * 60_000), 10 * MINUTE);
+        assert_eq!(until_next(10 * MINUTE, 5 * 60_000), 5 * MINUTE / 2);
+        assert_eq!(until_next(10 * MINUTE, 0), Duration::from_secs(1), "never in a tight loop");
+    }
+
+    #[test]
+    fn failures_are_followed_by_longer_and_longer_pauses() {
+        let pauses: Vec<u64> = (1..=9).map(|n| back_off(n).as_secs()).collect();
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 600, 600]);
+        assert_eq!(back_off(u32::MAX), LONGEST);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_on_or_back_ends_the_wait() {
+        for jump in [3_600_000, -3_600_000] {
+            let mut world = World::of_process();
+            world.now = Box::new(move || Timestamp::of_system().plus(jump));
+            wait(&world, Timestamp::of_system(), 10 * MINUTE);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `write`: brings one place up to date, once.
+
+use super::{Call, Verb};
+use crate::error::Result;
+use crate::place::Change;
+use crate::settings::Id;
+use crate::update::Update;
+
+pub const VERB: Verb = Verb {
+    name: "write",
+    about: "bring ~/.pgpass or a file up to date, once",
+    usage: "pgpass|file PATH [FLAGS]",
+    more: "pgpass is one line of the password file, beside all that others have there; file is a \
+           file of its own in any --format. Either is replaced whole, with mode 0600, and only if \
+           it changes. With --interval what is written lives until the look after the next, which \
+           is what a timer wants.",
+    flags: &[Id::PgPassFile, Id::Format, Id::For, Id::Interval, Id::Then, Id::Remove],
+    words: 2,
+    command: false,
+    codes: "exit codes: 0 up to date, 1 broken, 2 usage or configuration, 3 log in first, 4 refused,\n\
+            5 not available now",
+    failure: None,
+    run,
+};
+
+fn run(mut call: Call<'_>) -> Result<u8> {
+    let update = Update::new(call.settings()?, call.words, call.world)?;
+    let path = update.path().display();
+    let line = if update.plan.settings.is_on(Id::Remove) {
+        match update.remove()? {
+            Change::Unchanged => format!("unchanged: nothing of ours is in {path}\n"),
+            _ => format!("removed from {path}\n"),
+        }
+    } else {
+        let done = update.run()?;
+        call.explain(&update.plan, &done.token);
+        format!("{done}\n")
+    };
+    call.print(&line)?;
+    Ok(0)
+}
