@@ -67,15 +67,16 @@ impl<'a> Cache<'a> {
         Slot { cache: self, name, digest, key }
     }
 
-    /// Drops all entries of this identity but one.
-    fn drop_all_but(&self, keep: &Slot<'_>) {
+    /// Drops all entries of this identity, or all but one.
+    pub fn drop_all_but(&self, keep: Option<&Slot<'_>>) {
         let Some(entries) = self.folder.and_then(|folder| fs::read_dir(folder).ok()) else {
             return;
         };
         for entry in entries.flatten() {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            if name.starts_with(&self.prefix) && !name.ends_with(LOCK) && name != keep.name {
+            let kept = name.ends_with(LOCK) || keep.is_some_and(|keep| keep.name == name);
+            if name.starts_with(&self.prefix) && !kept {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -151,7 +152,7 @@ impl Slot<'_> {
     pub fn drop_strangers(&self, subject: Option<&str>) {
         let former = self.look().and_then(|token| token.subject);
         if former.is_some() && subject.is_some() && former.as_deref() != subject {
-            self.cache.drop_all_but(self);
+            self.cache.drop_all_but(Some(self));
         }
     }
 

@@ -134,6 +134,11 @@ impl<'a> Session<'a> {
         (known.and_then(|line| Database::from_line(&line)), look(ROLE))
     }
 
+    /// Drops everything that is cached for this identity.
+    pub fn forget(&self) {
+        self.cache.drop_all_but(None);
+    }
+
     fn printed(&self) -> Freshness<'static> {
         Freshness::Printed { min_ttl: self.plan.min_ttl }
     }
@@ -276,7 +281,7 @@ impl<'a> Session<'a> {
     }
 
     /// What the target names.
-    fn database(&self, deadline: Deadline) -> Result<Database> {
+    pub fn database(&self, deadline: Deadline) -> Result<Database> {
         if let Target::Named(database) = &self.plan.target {
             return Ok(database.clone());
         }

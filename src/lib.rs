@@ -20,7 +20,7 @@
 //! | 2 | `http` `ini` `pgpass` `place` `log` | one request in, one answer out; lines of `.databrickscfg` and `.pgpass`; a file that others read; what happened |
 //! | 3 | `settings` `cache` `api` | where values come from; what is kept; calls of the workspace |
 //! | 4 | `source` `lakebase` `format` `sink` | workspace tokens; the two credential APIs; how it is printed; where it is kept |
-//! | 5 | `plan` `freshness` `get` `update` | what will be done; when the cache will do; the pipeline; a place brought up to date |
+//! | 5 | `plan` `freshness` `get` `update` `service` | what will be done; when the cache will do; the pipeline; a place brought up to date, and scheduled |
 //! | 6 | `verb` | one file a verb |
 //! | 7 | `args` `help` | the command line in, help out |
 //!
@@ -50,6 +50,7 @@ pub mod pgpass;
 pub mod place;
 pub mod plan;
 pub mod secret;
+pub mod service;
 pub mod settings;
 pub mod sink;
 pub mod source;

@@ -161,11 +161,10 @@ pub fn remove(file: &[u8], key: &Key<'_>) -> Vec<u8> {
 }
 
 /// The password of the first line with our fields, as it stands there: tokens need no escape.
-pub fn password<'f>(file: &'f [u8], key: &Key<'_>) -> Option<&'f str> {
+pub fn password<'f>(file: &'f [u8], key: &Key<'_>) -> Option<&'f [u8]> {
     let mut lines = file.split(|byte| *byte == b'\n').map(|line| split_end(line).0);
     let line = lines.find(|line| key.stands(line) == Stands::Same)?;
-    let rest = (0..4).try_fold(line, |rest, _| skipped(rest))?;
-    std::str::from_utf8(rest).ok()
+    (0..4).try_fold(line, |rest, _| skipped(rest))
 }
 
 #[cfg(test)]
@@ -181,7 +180,7 @@ mod tests {
         let text = put(before, key, &ours);
         assert_eq!(text.escape_ascii().to_string(), after.escape_ascii().to_string());
         assert_eq!(put(&text, key, &ours), text, "a second time changes nothing");
-        assert_eq!(password(&text, key), Some("T"));
+        assert_eq!(password(&text, key), Some(&b"T"[..]));
         let without = remove(&text, key);
         assert_eq!(password(&without, key), None);
     }

@@ -270,7 +270,9 @@ impl Place {
                 // Only as far as we may: nobody reads it by its group.
                 let _ = rustix::fs::fchown(&file, None, Some(Gid::from_raw(*group)));
             }
-            mode &= Mode::from_raw_mode(*kept) | Mode::RUSR;
+            if kept & 0o200 == 0 {
+                mode = Mode::RUSR;
+            }
         }
         // Also where the umask takes away more than it should.
         rustix::fs::fchmod(&file, mode)?;

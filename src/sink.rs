@@ -27,6 +27,8 @@ pub struct Sink {
     path: fn(&Settings, &World) -> Result<PathBuf>,
     /// Puts in what the format has printed.
     pub put: for<'e> fn(&'e Connection, &'e str) -> Result<Box<Edit<'e>>>,
+    /// Our part of what it says.
+    pub part: for<'e> fn(&'e Connection, &'e [u8]) -> Option<&'e [u8]>,
     /// Takes our part out.
     pub remove: for<'e> fn(&'e Connection) -> Result<Box<Edit<'e>>>,
 }
@@ -45,6 +47,7 @@ pub static SINKS: &[Sink] = &[
                 Some(pgpass::put(old.unwrap_or_default(), &key, line.trim_end_matches('\n')))
             }))
         },
+        part: |connection, file| pgpass::password(file, &Key::of(connection).ok()?),
         remove: |connection| {
             let key = Key::of(connection)?;
             // An empty file stays: it may be a link's target, or have been there before.
@@ -58,9 +61,17 @@ pub static SINKS: &[Sink] = &[
         format: None,
         path: |_, _| Err(Error::usage("file wants a path").hint("lakebase-token write file PATH")),
         put: |_, text| Ok(Box::new(|_| Some(text.as_bytes().to_vec()))),
+        part: |_, file| Some(file),
         remove: |_| Ok(Box::new(|_| None)),
     },
 ];
+
+impl Sink {
+    /// How it is named on the command line.
+    pub fn usage(&self) -> String {
+        if self.has_path { format!("{} PATH", self.name) } else { self.name.to_owned() }
+    }
+}
 
 /// The sink that the words on the command line name, and its file.
 pub fn named(

@@ -142,6 +142,13 @@ impl Claims {
     }
 }
 
+/// When the JWT that stands somewhere in a text dies, by the clock of whoever issued it.
+pub fn expiry_within(text: &[u8]) -> Option<Timestamp> {
+    let in_jwt = |b: &u8| b.is_ascii_alphanumeric() || b"-_.".contains(b);
+    let words = text.split(|b| !in_jwt(b)).filter_map(|word| std::str::from_utf8(word).ok());
+    words.filter_map(|word| Claims::of(word).exp).next()
+}
+
 /// A subject that fits a line, and still differs from every other one.
 fn subject(sub: &str) -> String {
     if sub.len() <= 200 && !sub.chars().any(char::is_control) {
@@ -262,6 +269,21 @@ mod tests {
         for opaque in ["dapi0123", "a.b.c", &jwt("[1,2]"), &jwt(r#"{"exp":"soon","scope":[1]}"#)] {
             assert_eq!(minutes(&Token::received("token", opaque, None, NOW).unwrap()), 15);
         }
+    }
+
+    #[test]
+    fn an_expiry_is_found_wherever_the_jwt_stands() {
+        let token = jwt(r#"{"exp":1800000600}"#);
+        for text in [
+            format!("{token}\n"),
+            format!("PGHOST=a.b.c\nPGPASSWORD={token}\n"),
+            format!("{{\"token\":\"{token}\"}}"),
+            format!("postgresql://me:{token}@h/d"),
+        ] {
+            let expires = expiry_within(text.as_bytes());
+            assert_eq!(expires, Some(Timestamp::from_seconds(1_800_000_600)), "{text}");
+        }
+        assert_eq!(expiry_within(b"a.b.c dapi0123 \xff"), None);
     }
 
     #[test]

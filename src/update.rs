@@ -116,7 +116,8 @@ impl<'a> Update<'a> {
         Ok(change)
     }
 
-    fn wants(&self) -> Wants {
+    /// What the format prints.
+    pub fn wants(&self) -> Wants {
         Wants { user: self.format.user, host: self.format.host }
     }
 

@@ -2,6 +2,7 @@
 
 mod exec;
 mod get;
+mod service;
 mod status;
 mod watch;
 mod write;
@@ -115,7 +116,8 @@ pub static COMMON: &[Id] = &[
 ];
 
 /// All verbs, in the order of `--help`. The first is meant where none is named.
-pub static VERBS: &[Verb] = &[get::VERB, exec::VERB, write::VERB, watch::VERB, status::VERB];
+pub static VERBS: &[Verb] =
+    &[get::VERB, exec::VERB, write::VERB, watch::VERB, service::VERB, status::VERB];
 
 /// The verb of this name.
 pub fn find(name: &str) -> Option<&'static Verb> {

@@ -82,6 +82,13 @@ impl World {
         self.var("HOME").map(PathBuf::from).filter(|home| home.is_absolute())
     }
 
+    /// Where settings of programs belong (XDG Base Directory Specification).
+    pub fn config_home(&self) -> Option<PathBuf> {
+        let named =
+            self.var("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        named.or_else(|| Some(self.home()?.join(".config")))
+    }
+
     /// Random bytes from the system.
     pub fn random<const N: usize>(&self) -> Result<[u8; N]> {
         let mut bytes = [0; N];

@@ -9,6 +9,7 @@
 #[path = "../sandbox/mod.rs"]
 mod sandbox;
 
+mod machine;
 mod support;
 
 mod artefact; // the static executable
@@ -24,6 +25,7 @@ mod official; // the official SDK judges the stand-in
 mod postgres; // a real psql at a real server
 mod process; // herds, pipes, full disks
 mod secrecy; // no secret anywhere it should not be
+mod service; // systemd, launchd, cron
 mod settings; // unified authentication's rules, and bad input
 mod sources; // pat, oauth-m2m, databricks-cli, the chain
 mod status; // what would be used

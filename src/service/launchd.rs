@@ -1,0 +1,158 @@
+//! launchd: an agent with calendar intervals (launchd.plist(5), launchctl(1)).
+//!
+//! The property list is the one of `integrations/launchd`, with a few values filled in. launchd
+//! reads no environment files, so a shell does; nor does it try again soon after a failure, so
+//! only the next look does, which is what the promise of `plan.rs` leaves room for.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::getuid;
+
+use super::{Job, Manager, State, Tools};
+use crate::error::{Error, Result};
+use crate::time::Deadline;
+use crate::world::World;
+
+/// Its row.
+pub static LAUNCHD: Manager = Manager {
+    name: "launchd",
+    folder: |world: &World| Some(world.home()?.join("Library/LaunchAgents")),
+    endings: &[".plist"],
+    files: |job, world| vec![plist(job, world)],
+    quote: |word| format!("<string>{}</string>", escaped(word)),
+    reach,
+    prove,
+    schedule,
+    cancel,
+    forget: |_| Ok(()),
+    state,
+    // An agent runs while its user is logged in; whoever wants more has no terminal of his own.
+    linger: |_, wanted| {
+        if !wanted {
+            return Ok(false);
+        }
+        Err(Error::usage("launchd runs agents of users who are logged in, no others")
+            .hint("leave out --linger"))
+    },
+};
+
+const PLIST: &str = include_str!("../../integrations/launchd/lakebase-token-pgpass.plist");
+
+fn plist(job: &Job, world: &World) -> String {
+    let string = |text: &str| format!("<string>{}</string>", escaped(text));
+    let list = |items: Vec<String>| {
+        let items: String = items.iter().map(|item| format!("\t\t{item}\n")).collect();
+        format!("<array>\n{items}\t</array>")
+    };
+    let environment = job.environment.to_string_lossy();
+    let shell = ["/bin/sh", "-c", "set -a; . \"$1\"; shift; exec \"$@\"", &job.name, &environment];
+    let words = shell.iter().copied().chain(job.command.iter().map(String::as_str));
+    let step = (job.interval.as_secs() / 60).clamp(1, 60) as usize;
+    let minutes = (0..60).step_by(step);
+    let minute = |n| format!("<dict><key>Minute</key><integer>{n}</integer></dict>");
+    let values = [
+        ("Label", string(&job.name)),
+        ("ProgramArguments", list(words.map(string).collect())),
+        ("StartCalendarInterval", list(minutes.map(minute).collect())),
+        ("StandardErrorPath", string(&log(world, &job.name).to_string_lossy())),
+    ];
+    values.iter().fold(PLIST.to_owned(), |text, (key, value)| replaced(&text, key, value))
+}
+
+/// The list with another value for a key of its outer dictionary.
+fn replaced(plist: &str, key: &str, value: &str) -> String {
+    let mark = format!("\n\t<key>{key}</key>\n\t");
+    let Some((before, rest)) = plist.split_once(&mark) else { return plist.to_owned() };
+    let end = rest.find("\n\t<key>").unwrap_or(rest.len());
+    [before, &mark, value, &rest[end..]].concat()
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// The session of the one who is logged in.
+fn domain() -> String {
+    format!("gui/{}", getuid().as_raw())
+}
+
+fn target(tools: &Tools<'_>) -> String {
+    format!("{}/{}", domain(), tools.name)
+}
+
+fn reach(tools: &Tools<'_>) -> Result<()> {
+    tools.tell("launchctl", &["print", &domain()]).map(|_| ()).map_err(|error| {
+        let mut refusal = Error::failed("launchd has no session of yours");
+        refusal.because = error.because;
+        refusal.hint("log in at the machine itself, or lakebase-token watch")
+    })
+}
+
+/// Loads the agent, which runs it, and waits for its end.
+fn prove(tools: &Tools<'_>) -> Result<()> {
+    let target = target(tools);
+    if let Some(folder) = log(tools.world, tools.name).parent() {
+        // launchd refuses to start what has no place for its words.
+        let _ = fs::create_dir_all(folder);
+    }
+    let _ = tools.ask("launchctl", &["bootout", &target])?;
+    tools.tell("launchctl", &["bootstrap", &domain(), tools.unit.as_deref().unwrap_or("")])?;
+    loop {
+        let shown = tools.tell("launchctl", &["print", &target])?;
+        if let Some(code) = last_code(&shown) {
+            return failure(tools, code).map_or(Ok(()), Err);
+        }
+        if tools.deadline.passed() {
+            return Err(Error::unavailable(format!("{} has not ended in time", tools.name)));
+        }
+        tools.world.sleep(POLL, Deadline::after(POLL));
+    }
+}
+
+fn last_code(shown: &str) -> Option<u8> {
+    value(shown, "last exit code").and_then(|code| code.parse().ok())
+}
+
+/// Why a run failed, if it did, as far as its stderr tells.
+fn failure(tools: &Tools<'_>, code: u8) -> Option<Error> {
+    let log = || fs::read_to_string(log(tools.world, tools.name)).unwrap_or_default();
+    (code != 0).then(|| tools.failure(Some(code), &log()))
+}
+
+const POLL: Duration = Duration::from_millis(100);
+
+/// Where stderr goes, which has a line for each failure.
+fn log(world: &World, name: &str) -> PathBuf {
+    world.home().unwrap_or_default().join(format!("Library/Logs/{name}.log"))
+}
+
+/// Loading it has scheduled it; this is for whoever has switched it off.
+fn schedule(tools: &Tools<'_>) -> Result<()> {
+    tools.tell("launchctl", &["enable", &target(tools)]).map(|_| ())
+}
+
+fn cancel(tools: &Tools<'_>) -> Result<()> {
+    // It fails where nothing is loaded, which is what is wanted.
+    tools.ask("launchctl", &["bootout", &target(tools)]).map(|_| ())
+}
+
+fn state(tools: &Tools<'_>) -> Result<State> {
+    let said = tools.ask("launchctl", &["print", &target(tools)])?;
+    let code = last_code(&said.stdout);
+    let error = code.and_then(|code| failure(tools, code));
+    let last = match code {
+        None => "none since it was loaded",
+        Some(0) => "succeeded",
+        Some(_) => "failed",
+    };
+    let next = if said.success { "by the calendar" } else { "(it is not loaded)" };
+    Ok(State { scheduled: said.success, next: next.to_owned(), last: last.to_owned(), error })
+}
+
+/// `name = value`, as `launchctl print` indents it.
+fn value<'t>(shown: &'t str, name: &str) -> Option<&'t str> {
+    let mut lines = shown.lines().filter_map(|line| line.trim().split_once(" = "));
+    lines.find(|(known, _)| *known == name).map(|(_, value)| value)
+}

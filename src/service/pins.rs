@@ -1,0 +1,272 @@
+//! What a service works with: every setting that was found, written down as an environment file.
+//!
+//! Flags and variables are pinned as variables; a profile by its name, so that a secret that is
+//! changed there is found; database, host and role as they were looked up. Secrets of the
+//! environment stand in the file, which only its user can read, never in a unit. Settings that have
+//! no value are pinned to nothing, which counts as unset, so that the session that a timer runs in
+//! has no say.
+//!
+//! The notation, `NAME="value"` with `\` before `"`, `\`, `$` and a backquote, is read alike by
+//! systemd (systemd.exec(5), `EnvironmentFile=`), by `sh` and by [`Pins::parse`].
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::{absolute, is_uncarriable, text};
+use crate::error::{Error, Result};
+use crate::get::Session;
+use crate::lakebase::Database;
+use crate::secret::Secret;
+use crate::settings::{Id, Origin, SETTINGS, Settings, expand_home};
+use crate::time::Deadline;
+use crate::token::Purpose;
+use crate::update::Update;
+use crate::world::World;
+
+/// Variables and their values; an empty one is unset.
+pub struct Pins(Vec<(String, Secret)>);
+
+/// What else decides how a request goes out, and which Databricks CLI is asked and how it keeps
+/// its login.
+const ALSO: [&str; 11] = [
+    "PATH",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "DATABRICKS_AUTH_STORAGE",
+    "DATABRICKS_DISCOVERY_HOST",
+];
+
+impl Pins {
+    /// Looks up what is not known yet, and pins all. `pgpass` is the password file, where that is
+    /// the place.
+    pub fn of(
+        update: &Update<'_>,
+        flags: &[(Id, String)],
+        pgpass: Option<String>,
+        world: &World,
+    ) -> Result<Pins> {
+        let plan = &update.plan;
+        let settings = &plan.settings;
+        let mut known: Vec<(Id, Option<String>)> =
+            vec![(Id::AuthType, Some(plan.source.name.to_owned())), (Id::PgPassFile, pgpass)];
+        if let Some((name, _)) = &settings.profile {
+            known.push((Id::Profile, Some(name.clone())));
+        }
+        for id in [Id::ConfigFile, Id::DatabricksCliPath, Id::Log] {
+            if let Some(path) = settings.text(id).filter(|path| path.contains('/')) {
+                known.push((id, Some(text(&absolute(&expand_home(path, world)?)?)?)));
+            }
+        }
+        known.push((
+            Id::CacheDir,
+            Some(match &plan.cache {
+                Some(folder) => text(&absolute(folder)?)?,
+                None => "off".to_owned(),
+            }),
+        ));
+        if plan.purpose == Purpose::Database {
+            let session = Session::new(plan, world);
+            let deadline = Deadline::after(plan.timeout);
+            let (endpoint, instance) = match session.database(deadline)? {
+                Database::Endpoint { name, .. } => (Some(name), None),
+                Database::Instance { name, .. } => (None, Some(name)),
+            };
+            known.extend([(Id::Endpoint, endpoint), (Id::Instance, instance)]);
+            let connection = session.connection(update.wants(), deadline)?;
+            if connection.host.is_some() {
+                known.push((Id::PgPort, Some(connection.port.to_string())));
+            }
+            let found = [
+                (Id::PgHost, connection.host),
+                (Id::PgDatabase, connection.database),
+                (Id::PgUser, connection.user),
+            ];
+            known.extend(found.into_iter().filter(|(_, value)| value.is_some()));
+        }
+        let from_file = |id| {
+            let file = match id {
+                Id::ClientSecret => Id::ClientSecretFile,
+                Id::Token => Id::TokenFile,
+                _ => return false,
+            };
+            flags.iter().any(|(flag, path)| *flag == file && path != "-")
+        };
+        let (mut pins, mut unset) = (Vec::new(), Vec::new());
+        for row in SETTINGS.iter().filter(|row| !row.env.is_empty()) {
+            let value = match known.iter().find(|(id, _)| *id == row.id) {
+                Some((_, value)) => value.clone().map(Secret::new),
+                None if from_file(row.id) => None,
+                None => given(settings, row.id),
+            };
+            match value {
+                Some(value) => pins.push((row.env[0].to_owned(), value)),
+                None => {
+                    unset.extend(row.env.iter().map(|name| ((*name).to_owned(), Secret::new(""))));
+                }
+            }
+        }
+        for name in ALSO {
+            let Some(value) = world.var(name) else { continue };
+            pins.push((name.to_owned(), Secret::new(text(Path::new(value))?)));
+        }
+        pins.append(&mut unset);
+        Ok(Pins(pins))
+    }
+
+    /// The file. `name` is the service's.
+    pub fn render(&self, name: &str) -> Result<Secret> {
+        let mut text = format!(
+            "# What {name} works with, as `lakebase-token service install` found it. It may hold\n\
+             # secrets. What has no value counts as unset, whatever the session's environment says.\n"
+        );
+        for (name, value) in &self.0 {
+            let value = value.expose();
+            if value.chars().any(is_uncarriable) {
+                return Err(Error::usage(format!("{name} holds a control character"))
+                    .because("the environment file of a service cannot carry it"));
+            }
+            let _ = match value {
+                "" => writeln!(text, "{name}="),
+                _ => writeln!(text, "{name}=\"{}\"", escaped(value)),
+            };
+        }
+        Ok(Secret::new(text))
+    }
+
+    /// Reads what [`Pins::render`] wrote.
+    pub fn parse(text: &str) -> Pins {
+        let mut pins = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let line = rest.split('\n').next().unwrap_or_default();
+            let assigned = line.split_once('=').filter(|_| !line.starts_with('#'));
+            let Some((name, value)) = assigned else {
+                rest = rest[line.len()..].strip_prefix('\n').unwrap_or_default();
+                continue;
+            };
+            let behind = &rest[name.len() + 1..];
+            let (value, after) = match behind.strip_prefix('"') {
+                Some(quoted) => unescaped(quoted),
+                None => (value.to_owned(), &behind[value.len()..]),
+            };
+            pins.push((name.to_owned(), Secret::new(value)));
+            rest = after.strip_prefix('\n').unwrap_or(after);
+        }
+        Pins(pins)
+    }
+
+    /// A value that is no secret.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        let pin = self.0.iter().find(|(known, value)| known == name && !value.expose().is_empty());
+        pin.map(|(_, value)| value.expose())
+    }
+
+    /// The world that the job runs in.
+    pub fn world(&self, ours: &World) -> World {
+        let now = ours.now();
+        let pins = self.0.iter();
+        let pins = pins.map(|(name, value)| (name.into(), OsString::from(value.expose())));
+        let home = ours.home().map(|home| ("HOME".into(), home.into_os_string()));
+        World {
+            env: pins.chain(home).collect(),
+            now: Box::new(move || now),
+            cache_home: ours.cache_home,
+            note: Box::new(|_| ()),
+            writing: ours.writing.clone(),
+        }
+    }
+}
+
+/// A value of a flag, a variable or the workspace's URL; what a profile says is read there anew.
+fn given(settings: &Settings, id: Id) -> Option<Secret> {
+    let value = settings.get(id)?;
+    let pinned = !matches!(value.origin, Origin::Profile(_));
+    pinned.then(|| settings.secret(id).cloned()).flatten()
+}
+
+fn escaped(value: &str) -> String {
+    let mut text = String::with_capacity(value.len() + 2);
+    for c in value.chars() {
+        if "\\\"$`".contains(c) {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text
+}
+
+/// A value up to its closing quote, and what follows that.
+fn unescaped(quoted: &str) -> (String, &str) {
+    let mut value = String::new();
+    let mut chars = quoted.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return (value, &quoted[at + 1..]),
+            '\\' => value.extend(chars.next().map(|(_, c)| c)),
+            _ => value.push(c),
+        }
+    }
+    (value, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Values that somebody will have one day.
+    pub const ODD: [&str; 7] = [
+        "two words",
+        "a\"b'c`d",
+        "100%h $HOME ${X} \\",
+        "first\nsecond=\"x\"\n",
+        "a&b<c>;|#",
+        "\ttab é",
+        "'",
+    ];
+
+    fn pins() -> Pins {
+        let pin = |(n, value): (usize, &&str)| (format!("PIN{n}"), Secret::new(*value));
+        let empty = [("EMPTY".to_owned(), Secret::new(""))];
+        Pins(ODD.iter().enumerate().map(pin).chain(empty).collect())
+    }
+
+    #[test]
+    fn the_file_is_read_as_it_was_written() {
+        let text = pins().render("x").unwrap();
+        let parsed = Pins::parse(text.expose());
+        assert_eq!(parsed.0, pins().0);
+        assert_eq!(parsed.text("EMPTY"), None);
+        assert_eq!(parsed.text("PIN0"), Some("two words"));
+        for broken in ["A=\"never ends", "A", "=", "A=\"x\"junk\nB=1"] {
+            Pins::parse(broken);
+        }
+    }
+
+    #[test]
+    fn a_shell_reads_the_same() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), pins().render("x").unwrap().expose()).unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "set -a; . \"$1\"; env -0", "sh"]).arg(file.path()).env_clear();
+        let output = shell.output().unwrap();
+        let env = String::from_utf8(output.stdout).unwrap();
+        for (n, value) in ODD.iter().enumerate() {
+            assert!(env.split('\0').any(|line| line == format!("PIN{n}={value}")), "{value:?}");
+        }
+        assert!(env.split('\0').any(|line| line == "EMPTY="));
+    }
+
+    #[test]
+    fn what_no_file_can_carry_is_refused() {
+        let pins = Pins(vec![("PGUSER".to_owned(), Secret::new("a\rb"))]);
+        assert!(pins.render("x").unwrap_err().message.contains("PGUSER"));
+    }
+}

@@ -1,0 +1,237 @@
+//! systemd: a oneshot service and a timer of the user's own manager (systemd.service(5),
+//! systemd.timer(5), systemd.syntax(7)).
+//!
+//! The files are those of `integrations/systemd`, with a few assignments filled in.
+
+use std::path::PathBuf;
+
+use rustix::process::getuid;
+
+use super::{Job, Manager, State, Tools};
+use crate::error::{Error, Result};
+use crate::world::World;
+
+/// Its row.
+pub static SYSTEMD: Manager = Manager {
+    name: "systemd",
+    folder,
+    endings: &[".service", ".timer"],
+    files,
+    quote,
+    reach,
+    prove,
+    schedule,
+    cancel,
+    forget,
+    state,
+    linger,
+};
+
+const SERVICE: &str = include_str!("../../integrations/systemd/lakebase-token-pgpass.service");
+const TIMER: &str = include_str!("../../integrations/systemd/lakebase-token-pgpass.timer");
+
+fn folder(world: &World) -> Option<PathBuf> {
+    Some(world.config_home()?.join("systemd/user"))
+}
+
+fn files(job: &Job, _: &World) -> Vec<String> {
+    let about = format!("lakebase-token: {}", plain(&job.place));
+    let [program, arguments @ ..] = &job.command[..] else { return Vec::new() };
+    let mut line = quoted(program, false);
+    for word in arguments {
+        line.push(' ');
+        line.push_str(&quote(word));
+    }
+    // The place's folder must be there; the others are no reason to fail.
+    let folders = job.folders.iter().enumerate();
+    let folders = folders
+        .map(|(n, folder)| quoted(&format!("{}{folder}", if n > 0 { "-" } else { "" }), false));
+    let service = filled(
+        SERVICE,
+        &[
+            ("Description", &about),
+            ("EnvironmentFile", &plain(&job.environment.to_string_lossy())),
+            ("ExecStart", &line),
+            ("ReadWritePaths", &folders.collect::<Vec<_>>().join(" ")),
+        ],
+    );
+    // Rounded down to minutes that an hour has; the first of the next hour comes early at worst.
+    let minutes = (job.interval.as_secs() / 60).max(1);
+    let timer =
+        filled(TIMER, &[("Description", &about), ("OnCalendar", &format!("*:0/{minutes}"))]);
+    vec![service, timer]
+}
+
+/// A file with the first assignment of each name replaced.
+fn filled(template: &str, values: &[(&str, &str)]) -> String {
+    let mut left = values.to_vec();
+    let mut text = String::with_capacity(template.len() * 2);
+    for line in template.lines() {
+        let name = line.split_once('=').map_or("", |(name, _)| name);
+        match left.iter().position(|(known, _)| *known == name) {
+            Some(found) => {
+                let (name, value) = left.remove(found);
+                text.extend([name, "=", value]);
+            }
+            None => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    debug_assert!(left.is_empty(), "{left:?}");
+    text
+}
+
+/// A value that is taken to the end of its line.
+fn plain(text: &str) -> String {
+    text.replace('%', "%%").replace('\n', " ")
+}
+
+fn quote(word: &str) -> String {
+    quoted(word, true)
+}
+
+/// A word that is unquoted and whose specifiers and, but for the program's, variables are expanded.
+fn quoted(word: &str, variables: bool) -> String {
+    let safe = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@".contains(c);
+    if !word.is_empty() && word.chars().all(safe) {
+        return word.to_owned();
+    }
+    let mut text = String::from("\"");
+    for c in word.chars() {
+        match c {
+            '\\' | '"' => text.extend(['\\', c]),
+            '\n' => text.push_str("\\n"),
+            '\t' => text.push_str("\\t"),
+            '%' => text.push_str("%%"),
+            '$' if variables => text.push_str("$$"),
+            _ => text.push(c),
+        }
+    }
+    text.push('"');
+    text
+}
+
+fn reach(tools: &Tools<'_>) -> Result<()> {
+    let asked = tools.tell("systemctl", &["--user", "show", "--property=Version"]);
+    asked.map(|_| ()).map_err(|error| {
+        let mut refusal = Error::failed("no systemd user manager answers here");
+        refusal.because = error.because;
+        let uid = getuid().as_raw();
+        refusal
+            .hint(format!("after su or sudo: export XDG_RUNTIME_DIR=/run/user/{uid}"))
+            .hint("without systemd: lakebase-token watch, or cron with lakebase-token write")
+    })
+}
+
+fn user(tools: &Tools<'_>, words: &[&str]) -> Result<String> {
+    tools.tell("systemctl", &[&["--user"], words].concat())
+}
+
+fn prove(tools: &Tools<'_>) -> Result<()> {
+    let unit = format!("{}.service", tools.name);
+    user(tools, &["daemon-reload"])?;
+    // One that waits to be tried again would not be started.
+    tools.ask("systemctl", &["--user", "stop", &unit])?;
+    let started = tools.ask("systemctl", &["--user", "start", &unit])?;
+    if started.success {
+        return Ok(());
+    }
+    let ended = user(tools, &["show", &unit, PROPERTIES])?;
+    let error = failure(tools, &ended, &started.stderr);
+    tools.ask("systemctl", &["--user", "stop", &unit])?;
+    Err(error)
+}
+
+/// What is told of a service's last run.
+const PROPERTIES: &str = "--property=SubState,Result,ExecMainCode,ExecMainStatus,\
+                          ExecMainExitTimestamp,InvocationID";
+
+/// Why the last run failed, as far as the journal has it; `otherwise` what systemd says.
+fn failure(tools: &Tools<'_>, shown: &str, otherwise: &str) -> Error {
+    // 1 is CLD_EXITED of waitid(2): it ended by itself.
+    let exited = value(shown, "ExecMainCode") == "1" && value(shown, "Result") == "exit-code";
+    let code = value(shown, "ExecMainStatus").parse().ok().filter(|_| exited);
+    let run = format!("_SYSTEMD_INVOCATION_ID={}", value(shown, "InvocationID"));
+    let log = tools.ask("journalctl", &["--user", "--output=cat", "--no-pager", &run]);
+    let log = log.map(|said| said.stdout).unwrap_or_default();
+    let error = tools.failure(code, &log);
+    if log.contains("lakebase-token: ") {
+        return error;
+    }
+    error.because(otherwise).hint(format!("journalctl --user -u {}", tools.name))
+}
+
+fn schedule(tools: &Tools<'_>) -> Result<()> {
+    let timer = format!("{}.timer", tools.name);
+    user(tools, &["daemon-reload"])?;
+    user(tools, &["enable", &timer])?;
+    user(tools, &["restart", &timer]).map(|_| ())
+}
+
+fn cancel(tools: &Tools<'_>) -> Result<()> {
+    let (service, timer) = (format!("{}.service", tools.name), format!("{}.timer", tools.name));
+    // Each fails where there is nothing to be done; `forget` looks whether all is done.
+    for words in [
+        &["disable", "--now", &timer][..],
+        &["stop", &service],
+        // When it ran last, which `Persistent=` writes down.
+        &["clean", "--what=state", &timer],
+    ] {
+        tools.ask("systemctl", &[&["--user"], words].concat())?;
+    }
+    Ok(())
+}
+
+fn forget(tools: &Tools<'_>) -> Result<()> {
+    let (service, timer) = (format!("{}.service", tools.name), format!("{}.timer", tools.name));
+    user(tools, &["daemon-reload"])?;
+    tools.ask("systemctl", &["--user", "reset-failed", &service, &timer])?;
+    if tools.ask("systemctl", &["--user", "is-active", &service, &timer])?.success {
+        return Err(Error::failed(format!("{} cannot be stopped", tools.name))
+            .hint(format!("systemctl --user status {timer} {service}")));
+    }
+    Ok(())
+}
+
+fn state(tools: &Tools<'_>) -> Result<State> {
+    let (service, timer) = (format!("{}.service", tools.name), format!("{}.timer", tools.name));
+    let properties = "--property=ActiveState,UnitFileState,NextElapseUSecRealtime";
+    let timer = user(tools, &["show", &timer, properties])?;
+    let service = user(tools, &["show", &service, PROPERTIES])?;
+    let (at, result) = (value(&service, "ExecMainExitTimestamp"), value(&service, "Result"));
+    let error = (result != "success").then(|| failure(tools, &service, result));
+    let mut last = match &error {
+        Some(_) => format!("failed, {at}"),
+        None if at.is_empty() => "none since the manager was started".to_owned(),
+        None => format!("succeeded, {at}"),
+    };
+    match value(&service, "SubState") {
+        "auto-restart" => last.push_str("; it is tried again soon"),
+        "start" => last.push_str("; another one is under way"),
+        _ => (),
+    }
+    let (active, enabled) = (value(&timer, "ActiveState"), value(&timer, "UnitFileState"));
+    let scheduled = active == "active" && enabled == "enabled";
+    let next = match value(&timer, "NextElapseUSecRealtime") {
+        _ if !scheduled => format!("(the timer is {active} and {enabled})"),
+        "" => "when the one under way has ended".to_owned(),
+        next => next.to_owned(),
+    };
+    Ok(State { scheduled, next, last, error })
+}
+
+fn linger(tools: &Tools<'_>, wanted: bool) -> Result<bool> {
+    let uid = getuid().as_raw().to_string();
+    if wanted {
+        tools.tell("loginctl", &["enable-linger", &uid])?;
+    }
+    // It fails for a user who neither is logged in nor lingers.
+    let said = tools.ask("loginctl", &["show-user", &uid, "--property=Linger"])?;
+    Ok(value(&said.stdout, "Linger") == "yes")
+}
+
+/// A property as `systemctl show` prints it.
+fn value<'t>(shown: &'t str, name: &str) -> &'t str {
+    let mut lines = shown.lines().filter_map(|line| line.split_once('='));
+    lines.find(|(known, _)| *known == name).map_or("", |(_, value)| value)
+}

@@ -1,0 +1,113 @@
+//! `service`: a place that the system's own timer keeps up to date.
+
+use super::{Call, Verb};
+use crate::error::{Error, Result, clean, nearest};
+use crate::service::{MANAGER, Service};
+use crate::settings::{Id, SETTINGS, Settings};
+use crate::sink;
+use crate::time::show_duration;
+use crate::update::{DEFAULT_INTERVAL, Update};
+
+pub const VERB: Verb = Verb {
+    name: "service",
+    about: "have systemd or launchd keep ~/.pgpass or a file up to date",
+    usage: "install|uninstall|status|restart pgpass|file PATH [FLAGS]",
+    more: "install writes a timer of your own (systemd user units, a launchd agent) and all settings \
+           that were found, runs it once and takes it back if that fails. status says how it \
+           fares, restart runs it now, uninstall takes it away, with --purge also what it wrote and \
+           cached. A second service for the same kind of place needs a --name.",
+    flags: &[
+        Id::PgPassFile,
+        Id::Format,
+        Id::For,
+        Id::Interval,
+        Id::Then,
+        Id::Name,
+        Id::Linger,
+        Id::Purge,
+    ],
+    words: 3,
+    command: false,
+    codes: "exit codes: 0 done, or all is well; else as for write. status: 1 it does not run, or the\n\
+            file has no living credential; 2 not installed; otherwise the last run's own code",
+    failure: None,
+    run,
+};
+
+const ACTIONS: [&str; 4] = ["install", "uninstall", "status", "restart"];
+
+fn run(mut call: Call<'_>) -> Result<u8> {
+    let [action, place @ ..] = call.words else {
+        return Err(Error::usage("what about the service?").hint(actions()));
+    };
+    let action = action.to_string_lossy();
+    if !ACTIONS.contains(&&*action) {
+        let error = Error::usage(format!("a service cannot be told to {}", clean(&action)));
+        return Err(match nearest(&action, ACTIONS.into_iter()) {
+            Some(near) => error.hint(format!("lakebase-token service {near}")),
+            None => error.hint(actions()),
+        });
+    }
+    check_flags(&action, call.flags)?;
+    // All but `install` go by what was installed, whatever is configured here and now.
+    let (settings, _) = Settings::resolve_what_can_be(call.flags, call.world);
+    let place: Vec<_> = place.iter().map(|word| word.as_os_str()).collect();
+    let named = sink::named(&place, &settings, call.world)?;
+    let service = Service::new(named, settings.text(Id::Name), MANAGER, call.world)?;
+    let name = service.name();
+    let line = match &*action {
+        "install" => install(&call, &service, settings.is_on(Id::Linger))?,
+        "uninstall" => match service.uninstall(settings.is_on(Id::Purge))? {
+            true => format!("uninstalled {name}\n"),
+            false => format!("unchanged: {name} is not installed\n"),
+        },
+        "restart" => service.restart().map(|()| format!("restarted {name}\n"))?,
+        _ => {
+            let report = service.status()?;
+            let lines = report.lines.iter().map(|(what, words)| format!("{what:<12}{words}\n"));
+            call.print(&lines.collect::<String>())?;
+            return Ok(report.code);
+        }
+    };
+    call.print(&line)?;
+    Ok(0)
+}
+
+fn install(call: &Call<'_>, service: &Service<'_>, linger: bool) -> Result<String> {
+    let mut flags = call.flags.to_vec();
+    if !flags.iter().any(|(id, _)| *id == Id::Interval) {
+        flags.push((Id::Interval, DEFAULT_INTERVAL.to_owned()));
+    }
+    let settings = Settings::resolve(&flags, call.world)?;
+    let update = Update::new(settings, &call.words[1..], call.world)?;
+    let (job, pins) = service.job(&update, &flags)?;
+    let done = service.install(&job, &pins, linger)?;
+    if !service.lingers() {
+        call.world.note(
+            "it runs while you are logged in; for always: loginctl enable-linger, or --linger",
+        );
+    }
+    let (name, place) = (service.name(), &job.place);
+    Ok(format!("{done} {name}: {place}, every {}\n", show_duration(job.interval)))
+}
+
+/// What is said to an action that does not hear it would be a mistake.
+fn check_flags(action: &str, flags: &[(Id, String)]) -> Result<()> {
+    let hears = |id: Id| match id {
+        Id::Purge => action == "uninstall",
+        Id::Name | Id::PgPassFile | Id::Verbose => true,
+        _ => action == "install",
+    };
+    match flags.iter().find(|(id, _)| !hears(*id)) {
+        None => Ok(()),
+        Some((id, _)) => {
+            let flag = SETTINGS[*id as usize].flag;
+            Err(Error::usage(format!("service {action} has no use for --{flag}"))
+                .hint("lakebase-token service --help"))
+        }
+    }
+}
+
+fn actions() -> String {
+    format!("lakebase-token service {} pgpass", ACTIONS.join("|"))
+}

@@ -1,0 +1,147 @@
+//! A machine of its own: a real systemd, booted in namespaces of this one.
+//!
+//! It has its own processes, `/run`, `/tmp` and cgroups, a user with a home, that user's manager
+//! with its timers, and this machine's network, so that the sandbox can be reached. `/mnt` in it is
+//! the folder outside. Needs root.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use super::support::{executable, has, is_root, not_run};
+
+/// A user that nobody has by accident.
+pub const UID: u32 = 4242;
+
+const BOOT: &str = r#"
+set -e
+mount --make-rprivate /
+for file in passwd group shadow; do
+    cp -p "/etc/$file" "$1/$file"
+done
+echo 'somebody:x:4242:4242::/mnt/home:/bin/sh' >>"$1/passwd"
+echo 'somebody:x:4242:' >>"$1/group"
+echo 'somebody:*:19000:0:99999:7:::' >>"$1/shadow"
+for file in passwd group shadow; do
+    mount --bind "$1/$file" "/etc/$file"
+done
+mount --bind "$1" /mnt
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /tmp
+mount -t tmpfs tmpfs /var/log
+mount -t tmpfs tmpfs /var/lib/systemd
+mkdir -p /var/log/journal
+if [ -d /var/spool/cron/crontabs ]; then
+    mount -t tmpfs -o "mode=1730,gid=$(stat -c %g /var/spool/cron/crontabs)" tmpfs /var/spool/cron/crontabs
+    : >/mnt/crontab
+    mount --bind /mnt/crontab /etc/crontab
+    mount -t tmpfs tmpfs /etc/cron.d
+fi
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+exec env -i container=docker /lib/systemd/systemd --system --unit=basic.target
+"#;
+
+pub struct Machine {
+    pub folder: tempfile::TempDir,
+    pub env: Vec<(String, String)>,
+    unshare: Child,
+    init: String,
+}
+
+impl Machine {
+    /// Boots one, or says why it cannot.
+    pub fn boot(test: &str) -> Option<Machine> {
+        if !is_root() {
+            not_run(test, "only root can boot a systemd in namespaces");
+            return None;
+        }
+        if !Path::new("/lib/systemd/systemd").exists() || !has(test, "unshare") {
+            not_run(test, "systemd is not installed");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for name in ["home", "bin"] {
+            let path = folder.path().join(name);
+            fs::create_dir(&path).unwrap();
+            chown(&path, Some(UID), Some(UID)).unwrap();
+        }
+        fs::copy(executable(), folder.path().join("bin/lakebase-token")).unwrap();
+        let flags =
+            ["--fork", "--kill-child", "--pid", "--mount", "--mount-proc", "--uts", "--ipc"];
+        let unshare = Command::new("unshare")
+            .args(flags)
+            .args(["--cgroup", "sh", "-c", BOOT, "sh"])
+            .arg(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(folder.path().join("boot.log")).unwrap())
+            .spawn()
+            .unwrap();
+        let pid = unshare.id();
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        let log = folder.path().join("boot.log");
+        let init = wait_for("a child of unshare", || {
+            let said = fs::read_to_string(&log).unwrap();
+            assert!(said.is_empty(), "{said}");
+            fs::read_to_string(&children).ok()?.split_whitespace().next().map(str::to_owned)
+        });
+        let machine = Machine { folder, env: Vec::new(), unshare, init };
+        wait_for("systemd", || {
+            let up = machine.root(&["systemctl", "start", &format!("user@{UID}")]).status.success();
+            let ready = || machine.run("systemctl --user is-active timers.target");
+            (up && ready().status.success()).then_some(())
+        });
+        Some(machine)
+    }
+
+    /// Runs a command as root.
+    pub fn root(&self, words: &[&str]) -> Output {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.init, "-a"]).args(words).stdin(Stdio::null());
+        command.output().unwrap()
+    }
+
+    /// Runs a shell line as the user.
+    pub fn run(&self, line: &str) -> Output {
+        let ids = format!("--reuid={UID}");
+        let group = format!("--regid={UID}");
+        let runtime = format!("XDG_RUNTIME_DIR=/run/user/{UID}");
+        let mut command = Command::new("nsenter");
+        command
+            .args(["-t", &self.init, "-a", "setpriv", &ids, &group])
+            .args(["--clear-groups", "env", "-i", "HOME=/mnt/home", "PATH=/mnt/bin:/usr/bin:/bin"])
+            .arg(runtime)
+            .args(self.env.iter().map(|(name, value)| format!("{name}={value}")))
+            .args(["sh", "-c", &format!("cd && {line}")])
+            .stdin(Stdio::null());
+        command.output().unwrap()
+    }
+
+    /// A file of the user's home, seen from outside.
+    pub fn home(&self, name: &str) -> PathBuf {
+        self.folder.path().join("home").join(name)
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Nothing else ends a process 1 at once.
+        let _ = Command::new("kill").args(["-9", &self.init]).status();
+        let _ = self.unshare.wait();
+    }
+}
+
+/// Waits up to a minute until something is there.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < until, "{what} does not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

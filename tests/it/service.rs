@@ -1,0 +1,396 @@
+//! Services: installed, run, shown and taken away by a real systemd; a real cron; and the files of
+//! all of them read back by those who read them.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use lakebase_token::service::launchd::LAUNCHD;
+use lakebase_token::service::systemd::SYSTEMD;
+use lakebase_token::service::{Job, Manager};
+use lakebase_token::world::World;
+
+use super::machine::{Machine, UID, wait_for};
+use super::support::{Test, executable, has, repository, workspace};
+use crate::sandbox::Sandbox;
+use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET};
+
+/// What people put into names, paths and commands one day.
+const ODD: &str = "o\"d'd 100%h $HOME ${X} a&b;<c> \\ é";
+
+fn words(output: &Output) -> String {
+    let part = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    format!("{:?}: {}{}", output.status.code(), part(&output.stdout), part(&output.stderr))
+}
+
+/// A booted machine with everything that finds the sandbox in its user's environment.
+fn machine(test: &str) -> Option<(Sandbox, Machine)> {
+    let sandbox = Sandbox::start().unwrap();
+    let mut machine = Machine::boot(test)?;
+    fs::copy(&sandbox.certificates.authority, machine.folder.path().join("ca.pem")).unwrap();
+    for (name, value) in sandbox.env() {
+        match name {
+            "HOME" => (),
+            "SSL_CERT_FILE" => machine.env.push((name.into(), "/mnt/ca.pem".into())),
+            _ => machine.env.push((name.into(), value)),
+        }
+    }
+    Some((sandbox, machine))
+}
+
+impl Machine {
+    /// Runs a line as the user; this exit code, these words.
+    #[track_caller]
+    fn says(&self, line: &str, code: i32, expected: &[&str]) -> String {
+        let output = self.run(line);
+        let said = words(&output);
+        assert_eq!(output.status.code(), Some(code), "{line}\n{said}");
+        for words in expected {
+            assert!(said.contains(words), "{words:?} is missing in\n{line}\n{said}");
+        }
+        said
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.env.retain(|(known, _)| known != name);
+        self.env.push((name.into(), value.into()));
+    }
+
+    fn password(&self) -> String {
+        let file = fs::read_to_string(self.home(".pgpass")).unwrap_or_default();
+        let line = file.lines().find(|line| line.contains(CLIENT_ID)).unwrap_or_default();
+        line.rsplit(':').next().unwrap_or_default().to_owned()
+    }
+
+    fn forget_cache(&self) {
+        fs::remove_dir_all(self.home(".cache/lakebase-token")).unwrap();
+    }
+}
+
+const LOGIN: &str = "env -u PGPASSWORD psql -wAtc 'select current_user'";
+const FOREIGN: &str = "other:5432:db:me:mine";
+
+#[test]
+fn a_booted_systemd_keeps_pgpass_true() {
+    let test = "service::a_booted_systemd";
+    if !has(test, "psql") {
+        return;
+    }
+    let Some((sandbox, mut machine)) = machine(test) else { return };
+    fs::write(machine.home(".pgpass"), FOREIGN).unwrap();
+    chown(machine.home(".pgpass"), Some(UID), Some(UID)).unwrap();
+
+    // Nothing is there yet, and that is what is said.
+    machine.says("lakebase-token service status pgpass", 2, &["is not installed", "hint: "]);
+    machine.says("lakebase-token service restart pgpass", 2, &["is not installed"]);
+    machine.says("lakebase-token service uninstall pgpass", 0, &["unchanged: "]);
+
+    // Installed, unchanged, replaced; and proven each time.
+    machine.says(
+        "lakebase-token service install pgpass",
+        0,
+        &["installed lakebase-token-pgpass: "],
+    );
+    machine.says(LOGIN, 0, &[CLIENT_ID]);
+    machine.says("lakebase-token service install pgpass", 0, &["unchanged lakebase-token-pgpass"]);
+    let other = "lakebase-token service install pgpass --interval 5m";
+    machine.says(other, 0, &["replaced lakebase-token-pgpass", "every 5m"]);
+    let well = ["scheduled, next look ", "last look   succeeded, ", "good until "];
+    machine.says("lakebase-token service status pgpass", 0, &well);
+
+    // The secret is in the private environment file, and in no unit.
+    let environment = machine.home(".config/lakebase-token/lakebase-token-pgpass.env");
+    assert!(fs::read_to_string(&environment).unwrap().contains(CLIENT_SECRET));
+    assert_eq!(environment.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let units = machine.home(".config/systemd/user");
+    for unit in fs::read_dir(&units).unwrap().map(|unit| unit.unwrap().path()) {
+        assert!(unit.is_dir() || !fs::read_to_string(&unit).unwrap().contains(CLIENT_SECRET));
+    }
+
+    // Seconds instead of minutes, by a drop-in that nobody writes by accident.
+    sandbox.workspace.state().credential_life = 8;
+    machine.forget_cache();
+    let drop_in = machine.home(".config/systemd/user/lakebase-token-pgpass.timer.d");
+    fs::create_dir(&drop_in).unwrap();
+    let seconds =
+        "[Timer]\nOnCalendar=\nOnCalendar=*:*:0/2\nRandomizedDelaySec=0\nAccuracySec=100ms\n";
+    fs::write(drop_in.join("seconds.conf"), seconds).unwrap();
+    let long = machine.password();
+    machine.says("systemctl --user daemon-reload", 0, &[]);
+    machine.says("systemctl --user restart lakebase-token-pgpass.timer", 0, &[]);
+    let first = wait_for("a new entry", || Some(machine.password()).filter(|now| *now != long));
+    machine.says(LOGIN, 0, &[CLIENT_ID]);
+    let old = format!("PGPASSWORD={first} psql -wAtc 'select 1'");
+    machine.says(&old, 0, &["1"]);
+    wait_for("its end", || (!machine.run(&old).status.success()).then_some(()));
+    machine.says(LOGIN, 0, &[CLIENT_ID]);
+    assert_ne!(machine.password(), first);
+
+    // A secret that is no longer right: the timer's runs fail, and status says so and why.
+    fs::remove_dir_all(&drop_in).unwrap();
+    machine.says("systemctl --user daemon-reload", 0, &[]);
+    sandbox.workspace.state().credential_life = 3600;
+    let right = |secret: &str| {
+        sandbox.workspace.state().clients.insert(CLIENT_ID.to_owned(), secret.to_owned());
+    };
+    right("another");
+    machine.forget_cache();
+    let before = machine.password();
+    machine.says("systemctl --user start lakebase-token-pgpass.service", 1, &[]);
+    let why = ["last look   failed, ", "invalid_client", "exit code 4", "hint  "];
+    machine.says("lakebase-token service status pgpass", 4, &why);
+    machine.says("lakebase-token service restart pgpass", 4, &["invalid_client"]);
+    let unit = units.join("lakebase-token-pgpass.service");
+    let former = fs::read(&unit).unwrap();
+    machine.says("lakebase-token service install pgpass --interval 7m", 4, &["invalid_client"]);
+    assert_eq!(fs::read(&unit).unwrap(), former);
+    assert_eq!(machine.password(), before, "what was there is not spoilt by a failure");
+    right(CLIENT_SECRET);
+    // A refusal is remembered for three seconds.
+    let restart = || machine.run("lakebase-token service restart pgpass").status.success();
+    wait_for("the right secret", || restart().then_some(()));
+    machine.says("lakebase-token service status pgpass", 0, &["succeeded"]);
+
+    // What works here and not in the unit is found out by running the unit, and undone.
+    for (name, words) in
+        [("second", "nothing is installed"), ("pgpass", "the former service is back")]
+    {
+        let drop_in =
+            machine.home(&format!(".config/systemd/user/lakebase-token-{name}.service.d"));
+        fs::create_dir(&drop_in).unwrap();
+        fs::write(drop_in.join("x.conf"), "[Service]\nExecStart=\nExecStart=/bin/false\n").unwrap();
+        let line = format!("lakebase-token service install pgpass --name {name} --interval 8m");
+        machine.says(&line, 1, &["was started and failed", words, "hint: journalctl"]);
+        fs::remove_dir_all(&drop_in).unwrap();
+    }
+    assert_eq!(fs::read(&unit).unwrap(), former);
+    assert!(!units.join("lakebase-token-second.service").exists());
+    assert!(!machine.home(".config/lakebase-token/lakebase-token-second.env").exists());
+    machine.says("systemctl --user is-active lakebase-token-pgpass.timer", 0, &["active"]);
+
+    // Nobody else's place is taken, and no flag means nothing.
+    machine.set("PGPASSFILE", "/mnt/home/elsewhere");
+    machine.says("lakebase-token service install pgpass", 2, &["another file", "hint: --name"]);
+    machine.set("PGPASSFILE", "");
+    machine.says("lakebase-token service status pgpass --interval 5m", 2, &["--interval"]);
+    machine.says("lakebase-token service uninstall --help", 0, &["usage: "]);
+    machine.says("lakebase-token service install pgpass", 0, &["note: ", "enable-linger"]);
+    let lingering = machine.says("lakebase-token service install pgpass --linger", 0, &[]);
+    assert!(!lingering.contains("note: "), "{lingering}");
+    machine.says("loginctl show-user somebody -p Linger", 0, &["Linger=yes"]);
+
+    // A timer that somebody has stopped is no success.
+    machine.says("systemctl --user stop lakebase-token-pgpass.timer", 0, &[]);
+    machine.says("lakebase-token service status pgpass", 1, &["not scheduled"]);
+
+    // Nothing is left but what was there.
+    machine.says("lakebase-token service uninstall pgpass --purge", 0, &["uninstalled "]);
+    machine.says("lakebase-token service uninstall pgpass --purge", 0, &["unchanged: "]);
+    assert_eq!(fs::read_to_string(machine.home(".pgpass")).unwrap(), format!("{FOREIGN}\n"));
+    let left = machine.says("cd && find . -type f ! -name '*.lock' -o -type l", 0, &[]);
+    assert_eq!(left, "Some(0): ./.pgpass\n");
+    machine.says("systemctl --user list-unit-files --no-legend 'lakebase*'; systemctl --user list-units --all --no-legend 'lakebase*'", 0, &[]);
+}
+
+#[test]
+fn systemd_reads_odd_values_as_they_are() {
+    let Some((_sandbox, mut machine)) = machine("service::systemd_reads") else { return };
+    // The program (which systemd refuses to start with a quote or a backslash in its path), the
+    // file, the role and the command all have odd names.
+    let program = ODD.replace(['"', '\'', '\\'], "");
+    for folder in [&program, ODD] {
+        let folder = machine.home(folder);
+        fs::create_dir(&folder).unwrap();
+        fs::copy(executable(), folder.join("lakebase-token")).unwrap();
+        chown(&folder, Some(UID), Some(UID)).unwrap();
+    }
+    machine.set("PROGRAM", &format!("/mnt/home/{program}/lakebase-token"));
+    machine.set("PGUSER", ODD);
+    machine.set("DATABRICKS_TOKEN_AUDIENCE", "first\nSECOND=\"2\"\n\ttab `x`");
+    machine.set("ODD", &format!("/mnt/home/{ODD}"));
+    let then = "env -0 >\"$HOME/$PGUSER/env\"\nprintf '%s|' \"a\\b\" '$HOME' 100%h >\"$HOME/$PGUSER/then\"";
+    machine.set("THEN", then);
+    let line = "\"$PROGRAM\" service install file \"$ODD/a file\" --format json \
+                --then \"$THEN\"";
+    machine.says(line, 0, &["installed lakebase-token-file-a-file: "]);
+    let json = fs::read_to_string(machine.home(&format!("{ODD}/a file"))).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["user"], ODD);
+    assert_eq!(
+        fs::read_to_string(machine.home(&format!("{ODD}/then"))).unwrap(),
+        "a\\b|$HOME|100%h|"
+    );
+    let env = fs::read_to_string(machine.home(&format!("{ODD}/env"))).unwrap();
+    for expected in [
+        &format!("PGUSER={ODD}"),
+        "DATABRICKS_TOKEN_AUDIENCE=first\nSECOND=\"2\"\n\ttab `x`",
+        "DATABRICKS_AUTH_TYPE=oauth-m2m",
+    ] {
+        assert!(env.split('\0').any(|line| line == expected), "{expected} is missing in {env:?}");
+    }
+    assert!(!env.contains(CLIENT_SECRET), "the command is none of the secret's business");
+    let status = "\"$PROGRAM\" service status file \"$ODD/a file\"";
+    machine.says(status, 0, &["good until "]);
+    // Another file of the same name is another service.
+    machine.says(
+        "mkdir x && \"$PROGRAM\" service install file 'x/a file' --format json",
+        2,
+        &["looks after another file already", "hint: --name"],
+    );
+    let uninstall = "\"$PROGRAM\" service uninstall file \"$ODD/a file\" --purge";
+    machine.says(uninstall, 0, &["uninstalled"]);
+    assert!(!machine.home(&format!("{ODD}/a file")).exists());
+}
+
+#[test]
+fn the_units_work_by_hand_as_their_readme_says() {
+    let Some((_sandbox, machine)) = machine("service::the_units") else { return };
+    let readme = fs::read_to_string(repository().join("integrations/systemd/README.md")).unwrap();
+    let by_hand = readme.split("```sh\n").skip(1).find(|block| block.contains("cp ")).unwrap();
+    let by_hand = by_hand.split("```").next().unwrap();
+    let files = machine.folder.path().join("integrations/systemd");
+    fs::create_dir_all(&files).unwrap();
+    for file in fs::read_dir(repository().join("integrations/systemd")).unwrap() {
+        let file = file.unwrap().path();
+        fs::copy(&file, files.join(file.file_name().unwrap())).unwrap();
+    }
+    machine.says("mkdir -p ~/.cargo/bin && cp /mnt/bin/lakebase-token ~/.cargo/bin", 0, &[]);
+    // What its reader has in mind where the README says so.
+    let mut pinned = String::new();
+    for (name, value) in &machine.env {
+        pinned.push_str(&format!("{name}=\"{value}\"\n"));
+    }
+    fs::write(machine.folder.path().join("mine.env"), pinned).unwrap();
+    let by_hand = by_hand.replace("${EDITOR:-vi}", "cp /mnt/mine.env");
+    machine.says(&format!("cd /mnt && set -e\n{by_hand}"), 0, &[]);
+    machine.says("systemctl --user is-active lakebase-token-pgpass.timer", 0, &["active"]);
+    assert!(machine.password().starts_with("eyJ"));
+}
+
+#[test]
+fn a_real_cron_runs_the_documented_line() {
+    let test = "service::a_real_cron";
+    if !has(test, "crontab") {
+        return;
+    }
+    let Some((_sandbox, machine)) = machine(test) else { return };
+    let table = fs::read_to_string(repository().join("integrations/cron/crontab")).unwrap();
+    let line = table.lines().find(|line| line.starts_with("*/10 * * * * ")).unwrap();
+    // Each minute rather than each tenth, so that nobody waits for ten.
+    let mut crontab = String::from("SSL_CERT_FILE=/mnt/ca.pem\n");
+    let mut profile = String::from("[lakebase]\n");
+    for (name, value) in &machine.env {
+        match name.strip_prefix("DATABRICKS_") {
+            Some(key) => profile.push_str(&format!("{} = {value}\n", key.to_lowercase())),
+            None if name.starts_with("PG") => crontab.push_str(&format!("{name}={value}\n")),
+            None => (),
+        }
+    }
+    crontab.push_str(&format!("{}\n", line.replacen("*/10", "*", 1)));
+    fs::write(machine.folder.path().join("crontab.txt"), crontab).unwrap();
+    fs::write(machine.home(".databrickscfg"), profile).unwrap();
+    machine.says("mkdir -p ~/.cargo/bin && cp /mnt/bin/lakebase-token ~/.cargo/bin", 0, &[]);
+    machine.says("crontab /mnt/crontab.txt", 0, &[]);
+    let output = machine.root(&["systemctl", "start", "cron"]);
+    assert!(output.status.success(), "{}", words(&output));
+    wait_for("cron", || machine.password().starts_with("eyJ").then_some(()));
+    machine.says("psql -wAtc 'select current_user'", 0, &[CLIENT_ID]);
+}
+
+fn job() -> Job {
+    Job {
+        name: "lakebase-token-x".to_owned(),
+        place: format!("/home/{ODD}/.pgpass"),
+        command: vec![format!("/opt/{ODD}/lakebase-token"), "write".into(), "two\nlines\t".into()],
+        interval: Duration::from_secs(7 * 60 + 30),
+        environment: PathBuf::from(format!("/home/{ODD}/x.env")),
+        folders: vec!["/home".into()],
+    }
+}
+
+fn files(manager: &Manager) -> Vec<String> {
+    let env = [(OsString::from("HOME"), OsString::from(format!("/Users/{ODD}")))];
+    (manager.files)(&job(), &World { env: env.into_iter().collect(), ..World::of_process() })
+}
+
+#[test]
+fn a_property_list_is_read_as_it_was_meant() {
+    if !has("service::a_property_list", "python3") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let parse = |text: &str| -> serde_json::Value {
+        let path = folder.path().join("x.plist");
+        fs::write(&path, text).unwrap();
+        let script =
+            "import json, plistlib, sys; print(json.dumps(plistlib.load(open(sys.argv[1], 'rb'))))";
+        let output = Command::new("python3").args(["-c", script]).arg(&path).output().unwrap();
+        assert!(output.status.success(), "{}", words(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let ours = files(&LAUNCHD);
+    let ours = parse(&ours[0]);
+    let job = job();
+    assert_eq!(ours["Label"], "lakebase-token-x");
+    let words = ours["ProgramArguments"].as_array().unwrap();
+    assert_eq!(words[..2], ["/bin/sh", "-c"]);
+    assert_eq!(words[4], job.environment.to_str().unwrap());
+    assert_eq!(words[5..], job.command[..]);
+    let minutes = ours["StartCalendarInterval"].as_array().unwrap();
+    let minutes: Vec<i64> = minutes.iter().map(|m| m["Minute"].as_i64().unwrap()).collect();
+    assert_eq!(minutes, [0, 7, 14, 21, 28, 35, 42, 49, 56]);
+    assert_eq!(
+        ours["StandardErrorPath"],
+        format!("/Users/{ODD}/Library/Logs/lakebase-token-x.log")
+    );
+    assert_eq!((&ours["RunAtLoad"], &ours["Umask"]), (&true.into(), &0o077.into()));
+    assert_eq!(ours["ProcessType"], "Background");
+    assert_eq!(ours.as_object().unwrap().len(), 7);
+    // The one for hands is the same list.
+    let path = repository().join("integrations/launchd/lakebase-token-pgpass.plist");
+    let by_hand = parse(&fs::read_to_string(path).unwrap());
+    let keys = |list: &serde_json::Value| -> Vec<String> {
+        list.as_object().unwrap().keys().cloned().collect()
+    };
+    assert_eq!(keys(&by_hand), keys(&ours));
+}
+
+#[test]
+fn the_units_say_what_was_decided() {
+    let units = files(&SYSTEMD);
+    assert!(units[1].contains("\nOnCalendar=*:0/7\n"));
+    let assigned = |name: &str| {
+        let line = units[0].lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_once('=').unwrap().1.to_owned()
+    };
+    assert!(!assigned("Description").contains(" 100%h"), "specifiers are escaped");
+    assert!(assigned("ExecStart").ends_with(" write \"two\\nlines\\t\""));
+    assert_eq!(assigned("ReadWritePaths"), "/home");
+}
+
+#[test]
+fn mistakes_are_answered_before_anything_is_done() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    for (line, words) in [
+        ("service", &["what about the service?", "install|uninstall|status|restart"][..]),
+        (
+            "service instal pgpass",
+            &["cannot be told to instal", "hint: lakebase-token service install"],
+        ),
+        ("service install", &["which place?", "pgpass or file"]),
+        ("service install pgpas", &["no place called pgpas", "hint: pgpass"]),
+        ("service install pgpass --name a/b", &["--name is not a service's name"]),
+        ("service install pgpass --interval 59s", &["--interval", "1m to 30m"]),
+        ("service install pgpass --offline", &["cannot do with --offline"]),
+        ("service install pgpass --purge", &["install has no use for --purge"]),
+        ("service status pgpass --pg-host x", &["status has no use for --pg-host"]),
+        ("service uninstall pgpass --linger", &["uninstall has no use for --linger"]),
+    ] {
+        test.run(line).fails(2, words);
+    }
+    assert!(workspace.take_requests().is_empty());
+}
