@@ -80,7 +80,7 @@ pub fn run(argv: &[OsString], world: &World, stdout: &mut dyn Write, stderr: &mu
             report(&error, stderr);
             let verb = args::named(argv);
             let code = error.exit.or(verb.and_then(|v| v.failure)).unwrap_or(error.kind as u8);
-            let name = verb.map_or("", |verb| verb.name);
+            let name = verb.unwrap_or(&verb::VERBS[0]).name;
             log::event(world, log::Level::Error, &format!("failed {name} ({code}): {error}"));
             code
         }

@@ -77,6 +77,11 @@ impl Test {
         }
     }
 
+    /// The time here.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::of_system().plus(self.ahead.get())
+    }
+
     /// Moves our clock alone.
     pub fn set_clock(&self, millis: i64) {
         self.ahead.set(self.ahead.get() + millis);

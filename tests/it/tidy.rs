@@ -98,8 +98,8 @@ fn secrets_leave_their_type_in_few_places() {
         "cache/entry.rs",      // the entry, and the fingerprint
         "format.rs",           // the output
         "get.rs",              // names that were found, kept like tokens
-        "service.rs",          // the environment file, 0600
-        "service/pins.rs",     // the same
+        "service/pins.rs",     // the environment file, 0600
+        "service.rs",          // the same
         "settings/file.rs",    // the first line of a file
         "settings.rs",         // values that are none, by their row
         "source/oauth_m2m.rs", // the Basic header

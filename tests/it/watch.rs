@@ -1,0 +1,133 @@
+//! `watch`: as a process, until a signal comes.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use super::machine::wait_for;
+use super::support::{Test, is_root, not_run, workspace};
+use crate::sandbox::server::Answer;
+
+fn start(test: &Test, words: &[&str]) -> Child {
+    let mut command = test.command();
+    command.args(["watch", "pgpass"]).args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// Sends a signal; how the process ended, and how long that took.
+fn end(mut child: Child, signal: Signal) -> (String, Duration) {
+    let began = Instant::now();
+    kill_process(Pid::from_child(&child), signal).unwrap();
+    let status = child.wait().unwrap();
+    (status.to_string(), began.elapsed())
+}
+
+fn written(test: &Test) {
+    let path = test.home.path().join(".pgpass");
+    wait_for(".pgpass", || fs::read(&path).is_ok_and(|text| !text.is_empty()).then_some(()));
+}
+
+#[test]
+fn it_writes_tells_systemd_and_ends_when_told_to() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    let socket = test.home.path().join("notify");
+    let supervisor = UnixDatagram::bind(&socket).unwrap();
+    supervisor.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    test.set("NOTIFY_SOCKET", socket.to_str().unwrap());
+    let heard = || {
+        let mut buffer = [0; 100];
+        let length = supervisor.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    for (signal, how) in [(Signal::TERM, "signal: 15"), (Signal::INT, "signal: 2")] {
+        let mut child = start(&test, &[]);
+        assert_eq!(heard(), "READY=1");
+        let said = BufReader::new(child.stdout.take().unwrap());
+        let (status, took) = end(child, signal);
+        assert!(status.starts_with(how), "{status}");
+        // A hundred milliseconds is what is promised; a busy machine gets ten times as long.
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert_eq!(heard(), "STOPPING=1");
+        let lines: Vec<String> = said.lines().map(|line| line.unwrap()).collect();
+        let first = signal == Signal::TERM;
+        assert_eq!(lines.len(), usize::from(first), "one line an event: {lines:?}");
+        assert!(!first || lines[0].starts_with("wrote "));
+    }
+}
+
+#[test]
+fn it_ends_at_once_in_the_middle_of_a_request_and_of_a_command() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    workspace.fault("/oidc", 1, Answer::Hang(Duration::from_secs(30)));
+    let child = start(&test, &[]);
+    wait_for("a request", || (workspace.count("/oidc/v1/token") > 0).then_some(()));
+    let (status, took) = end(child, Signal::TERM);
+    assert!(status.starts_with("signal: 15") && took < Duration::from_secs(1), "{status} {took:?}");
+    let child = start(&test, &["--then", "touch \"$HOME/begun\"; sleep 30"]);
+    let begun = test.home.path().join("begun");
+    wait_for("the command", || begun.exists().then_some(()));
+    let (status, took) = end(child, Signal::TERM);
+    assert!(status.starts_with("signal: 15") && took < Duration::from_secs(1), "{status} {took:?}");
+}
+
+#[test]
+fn process_one_of_a_container_ends_too() {
+    if !is_root() {
+        return not_run("watch::process_one", "only root can make a process 1");
+    }
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let tool = test.command().get_program().to_owned();
+    let mut command = Command::new("unshare");
+    command.args(["--fork", "--pid", "--kill-child"]).arg(tool).args(["watch", "pgpass"]);
+    command.env_clear().envs(test.env.clone()).stdout(Stdio::null());
+    let mut outer = command.spawn().unwrap();
+    written(&test);
+    let children = format!("/proc/{0}/task/{0}/children", outer.id());
+    let first: i32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    let began = Instant::now();
+    kill_process(Pid::from_raw(first).unwrap(), Signal::TERM).unwrap();
+    let status = outer.wait().unwrap();
+    assert_eq!(status.code(), Some(128 + 15));
+    assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn a_failure_is_said_and_tried_again_soon() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let down = Answer::Json(503, json!({ "error_code": "TEMPORARILY_UNAVAILABLE" }));
+    workspace.fault("/oidc", 3, down);
+    let child = start(&test, &[]);
+    written(&test);
+    let mut child = child;
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let said = BufReader::new(child.stderr.take().unwrap());
+    let lines: Vec<String> = said.lines().map(|line| line.unwrap()).collect();
+    child.wait().unwrap();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("lakebase-token: note: ") && lines[0].contains("the next try"));
+}
+
+#[test]
+fn a_mistake_at_the_start_is_an_error_not_a_loop() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    for (line, words) in [
+        ("watch pgpass --interval 1s", "1m to 30m"),
+        ("watch pgpas", "no place called"),
+        ("watch pgpass --client-secret-file -", "stdin only once"),
+        ("watch pgpass --ttl 5m", "cannot be kept alive"),
+        ("watch file", "file wants a path"),
+    ] {
+        test.run(line).fails(2, &[words]);
+    }
+    assert!(workspace.take_requests().is_empty());
+}

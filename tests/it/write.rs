@@ -1,0 +1,533 @@
+//! `write`: .pgpass and files, byte for byte; crowds and kills; what psql makes of it; a year.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use lakebase_token::pgpass::{self, Key};
+use lakebase_token::token::expiry_within;
+use serde_json::json;
+
+use super::support::{MINUTE, SECOND, Test, has, is_root, not_run, workspace};
+use crate::sandbox::jwt::random;
+use crate::sandbox::server::Answer;
+use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT_HOST, Workspace};
+
+const MINT: &str = "/api/2.0/postgres/credentials";
+
+/// A service principal, and a password file that somebody has written by hand: CRLF here and
+/// there, Latin-1, blanks, comments, no newline at the end.
+fn with_file(workspace: &Workspace) -> Test {
+    let test = Test::at(workspace);
+    fs::write(test.home.path().join(".pgpass"), FOREIGN).unwrap();
+    fs::set_permissions(test.home.path().join(".pgpass"), fs::Permissions::from_mode(0o600))
+        .unwrap();
+    test
+}
+
+const FOREIGN: &[u8] = b"# mine\r\n\n  \nh:1:d:u:p\xe9\r\n#h:*:*:*:no\nx:5432:*:bob:hun\\:ter2";
+
+fn file(test: &Test) -> Vec<u8> {
+    fs::read(test.home.path().join(".pgpass")).unwrap()
+}
+
+/// The password of the line for this database.
+fn password(file: &[u8], database: &str) -> String {
+    let key = Key { host: ENDPOINT_HOST, port: 5432, database, user: CLIENT_ID };
+    let password = pgpass::password(file, &key).expect("no line of ours");
+    String::from_utf8(password.to_vec()).unwrap()
+}
+
+fn ours(test: &Test) -> String {
+    password(&file(test), "databricks_postgres")
+}
+
+#[test]
+fn a_line_comes_changes_and_goes_and_no_other_byte_with_it() {
+    let workspace = workspace();
+    let test = with_file(&workspace);
+    let wrote = test.run("write pgpass");
+    assert_eq!((wrote.code, wrote.stderr.as_str()), (0, ""));
+    assert!(wrote.stdout.starts_with("wrote ") && wrote.stdout.contains(".pgpass: subject "));
+    let line = format!("{ENDPOINT_HOST}:5432:databricks_postgres:{CLIENT_ID}:{}", ours(&test));
+    assert_eq!(file(&test), [FOREIGN, b"\r\n", line.as_bytes(), b"\r\n"].concat());
+
+    let inode = test.home.path().join(".pgpass").metadata().unwrap().ino();
+    assert!(test.run("write pgpass").stdout.starts_with("unchanged "));
+    let again = test.home.path().join(".pgpass").metadata().unwrap().ino();
+    assert_eq!(inode, again, "nothing is written when nothing changed");
+
+    let first = ours(&test);
+    test.pass(50 * MINUTE);
+    assert!(test.run("write pgpass").stdout.starts_with("wrote "));
+    assert_ne!(ours(&test), first);
+
+    assert!(test.run("write --remove pgpass").stdout.starts_with("removed from "));
+    assert_eq!(file(&test), [FOREIGN, b"\r\n"].concat());
+    assert!(test.run("write --remove pgpass").stdout.starts_with("unchanged: nothing of ours"));
+}
+
+#[test]
+fn one_line_can_serve_every_database() {
+    let workspace = workspace();
+    let test = with_file(&workspace);
+    test.run("write pgpass --pg-database *");
+    assert!(!password(&file(&test), "*").is_empty());
+    // Now it would be taken where the line of one database is meant, so that stands before it.
+    test.run("write pgpass");
+    let text = String::from_utf8_lossy(&file(&test)).into_owned();
+    let at = |database: &str| text.find(&format!(":5432:{database}:{CLIENT_ID}:")).unwrap();
+    assert!(at("databricks_postgres") < at("*"));
+}
+
+#[test]
+fn the_place_is_the_flags_or_libpqs() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.run("write pgpass");
+    assert!(test.home.path().join(".pgpass").exists());
+    let by_variable = test.home.path().join("variable").to_str().unwrap().to_owned();
+    let by_flag = test.home.path().join("flag");
+    test.set("PGPASSFILE", &by_variable).run("write pgpass");
+    test.run(&format!("write pgpass --pgpass-file {}", by_flag.display()));
+    assert!(Path::new(&by_variable).exists() && by_flag.exists());
+    test.unset("PGPASSFILE").unset("HOME").run("write pgpass").fails(2, &["HOME", "--pgpass-file"]);
+}
+
+#[test]
+fn a_file_has_any_format_and_is_private() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    for format in lakebase_token::format::FORMATS {
+        let path = test.home.path().join(format.name);
+        let line = format!("write file {} --format {}", path.display(), format.name);
+        assert_eq!(test.run(&line).code, 0);
+        let printed = test.run(&format!("-f {}", format.name)).stdout;
+        assert_eq!(fs::read_to_string(&path).unwrap(), printed, "{}", format.name);
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+    }
+    let path = test.home.path().join("json");
+    test.run(&format!("write --remove file {}", path.display()));
+    assert!(!path.exists());
+    let workspace = format!("write file {} --for workspace -f dotenv", path.display());
+    test.run(&workspace).fails(2, &["dotenv"]);
+    test.run("write pgpass --format raw").fails(2, &["a format of its own", "write file PATH"]);
+}
+
+#[test]
+fn what_is_no_file_of_ours_is_refused_before_anything_is_minted() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let path = test.home.path().join("x");
+    let line = format!("write file {}", path.display());
+    fs::create_dir(&path).unwrap();
+    test.run(&line).fails(1, &["it is a folder"]);
+    fs::remove_dir(&path).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    test.run(&line).fails(1, &["it is a FIFO"]);
+    fs::remove_file(&path).unwrap();
+    symlink("/dev/null", &path).unwrap();
+    test.run(&line).fails(1, &["it is a device"]);
+    fs::remove_file(&path).unwrap();
+    test.run("write file /nowhere/x").fails(1, &["/nowhere/x", "hint: mkdir -p /nowhere"]);
+    if is_root() {
+        symlink("/etc/hostname", &path).unwrap();
+        let theirs = test.home.path().join("theirs");
+        fs::write(&theirs, "x").unwrap();
+        std::os::unix::fs::chown(&theirs, Some(4242), Some(4242)).unwrap();
+        fs::remove_file(&path).unwrap();
+        symlink(&theirs, &path).unwrap();
+        test.run(&line).fails(1, &["it belongs to another user"]);
+    }
+    assert!(workspace.take_requests().is_empty());
+}
+
+#[test]
+fn a_file_that_is_a_mount_point_cannot_be_replaced() {
+    if !is_root() {
+        return not_run("write::a_file_that_is_a_mount_point", "only root can mount");
+    }
+    let workspace = workspace();
+    let test = with_file(&workspace);
+    let script = "mount --bind \"$HOME/.pgpass\" \"$HOME/.pgpass\" && exec \"$0\" write pgpass";
+    let tool = test.command().get_program().to_owned();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(tool).env_clear().envs(test.env.clone());
+    let output = command.env("PATH", "/usr/bin:/bin").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("mount point") && said.contains("hint: mount the folder "), "{said}");
+    assert_eq!(file(&test), FOREIGN);
+}
+
+#[test]
+fn a_new_file_is_never_wider_and_is_on_the_disk_before_it_is_there() {
+    if !has("write::a_new_file", "strace") {
+        return;
+    }
+    let workspace = workspace();
+    let test = with_file(&workspace);
+    let trace = test.home.path().join("trace");
+    let script = "umask 000; exec strace -f -o \"$TRACE\" -e trace=openat,fsync,fchmod,rename,renameat,renameat2 \"$0\" write pgpass";
+    let tool = test.command().get_program().to_owned();
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(tool).env_clear().envs(test.env.clone());
+    let path = std::env::var_os("PATH").unwrap();
+    let status = command.env("TRACE", &trace).env("PATH", path).output().unwrap().status;
+    assert!(status.success());
+    let trace = fs::read_to_string(trace).unwrap();
+    let calls: Vec<&str> =
+        trace.lines().filter_map(|line| line.split_once(' ')).map(|(_, c)| c.trim()).collect();
+    let made = calls.iter().position(|call| call.contains("\".lakebase-token.")).unwrap();
+    for flag in ["O_CREAT", "O_EXCL", "O_NOFOLLOW", ", 0600)"] {
+        assert!(calls[made].contains(flag), "{}", calls[made]);
+    }
+    let names: Vec<&str> =
+        calls[made..].iter().filter_map(|call| Some(call.split_once('(')?.0)).collect();
+    assert_eq!(names, ["openat", "fchmod", "fsync", "renameat", "fsync"], "{calls:#?}");
+}
+
+#[test]
+fn sixty_four_writers_lose_nothing() {
+    const WRITERS: usize = 64;
+    let workspace = workspace();
+    let test = with_file(&workspace);
+    for round in 0..20 {
+        // Every other round takes the lines out again, so that every run has something to write.
+        let verb: &[&str] = if round % 2 == 0 { &["write"] } else { &["write", "--remove"] };
+        let start = |n: usize| {
+            let mut command = test.command();
+            let database = format!("db{n}");
+            command.args(verb).args(["pgpass", "--pg-database", &database, "--timeout", "60s"]);
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let children: Vec<Child> = (0..WRITERS).map(start).collect();
+        for child in children {
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!((output.status.code(), said.as_str()), (Some(0), ""), "round {round}");
+        }
+        let content = file(&test);
+        assert!(content.starts_with(FOREIGN));
+        let lines = content[FOREIGN.len()..].split(|byte| *byte == b'\n');
+        let lines = lines.filter(|line| !line.is_empty() && *line != b"\r").count();
+        assert_eq!(lines, if round % 2 == 0 { WRITERS } else { 0 }, "round {round}");
+        if round % 2 == 0 {
+            (0..WRITERS).for_each(|n| assert!(password(&content, &format!("db{n}")).len() > 100));
+        }
+    }
+    assert_eq!(workspace.count(MINT), 1);
+}
+
+#[test]
+fn a_kill_at_any_instant_leaves_the_old_file_or_the_new_one() {
+    let workspace = workspace();
+    let test = with_file(&workspace);
+    // Long enough for a kill to meet the writing.
+    let many: String = (0..20_000).map(|n| format!("host{n}:5432:db:me:secret{n}\n")).collect();
+    let path = test.home.path().join(".pgpass");
+    fs::write(&path, &many).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let without = file(&test);
+    let began = Instant::now();
+    test.command().args(["write", "pgpass"]).stdout(Stdio::null()).status().unwrap();
+    let with = file(&test);
+    test.command().args(["write", "--remove", "pgpass"]).stdout(Stdio::null()).status().unwrap();
+    assert_eq!(file(&test), without);
+    let mut limit = began.elapsed() / 2;
+    let (mut old, mut new, mut left) = (0, 0, 0);
+    for _ in 0..500 {
+        let before = file(&test);
+        let verb: &[&str] = if before == without { &["write"] } else { &["write", "--remove"] };
+        let mut command = test.command();
+        let mut child = command.args(verb).arg("pgpass").stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(limit * u32::from(random::<1>()[0]) / 256);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let after = file(&test);
+        assert!(after == with || after == without, "{} bytes", after.len());
+        // Half of the kills shall come before the new file and half behind it.
+        if after == before {
+            old += 1;
+            limit = limit * 21 / 20;
+        } else {
+            new += 1;
+            limit = limit * 20 / 21;
+        }
+        for entry in fs::read_dir(test.home.path()).unwrap().map(|entry| entry.unwrap()) {
+            if entry.file_name().to_string_lossy().starts_with(".lakebase-token.") {
+                left += 1;
+                assert_eq!(entry.metadata().unwrap().mode() & 0o777, 0o600);
+            }
+        }
+    }
+    eprintln!("500 kills: {old} left the old file, {new} the new one, {left} a private left-over");
+    assert!(old > 20 && new > 20, "{old} {new}");
+    test.command().args(["write", "--remove", "pgpass"]).stdout(Stdio::null()).status().unwrap();
+    test.command().args(["write", "pgpass"]).stdout(Stdio::null()).status().unwrap();
+    let names: Vec<OsString> =
+        fs::read_dir(test.home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!names.iter().any(|n| n.to_string_lossy().starts_with(".lakebase")), "{names:?}");
+}
+
+/// What psql sends as password to a server that asks for one.
+fn asked(listener: &TcpListener) -> Vec<u8> {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut message = |tagged: bool| -> Vec<u8> {
+        let mut head = [0; 5];
+        let head = if tagged { &mut head[..] } else { &mut head[1..] };
+        stream.read_exact(head).unwrap();
+        let length = u32::from_be_bytes(head[head.len() - 4..].try_into().unwrap());
+        let mut body = vec![0; length as usize - 4];
+        stream.read_exact(&mut body).unwrap();
+        body
+    };
+    message(false); // who and which database
+    let mut answer: &TcpStream = &stream;
+    answer.write_all(b"R\0\0\0\x08\0\0\0\x03").unwrap(); // AuthenticationCleartextPassword
+    let mut head = [0; 5];
+    answer.read_exact(&mut head).unwrap();
+    let length = u32::from_be_bytes(head[1..].try_into().unwrap());
+    let mut body = vec![0; length as usize - 4];
+    answer.read_exact(&mut body).unwrap();
+    answer.write_all(b"E\0\0\0\x0fSFATAL\0Mno\0\0").unwrap();
+    body.pop(); // the NUL at its end
+    body
+}
+
+#[test]
+fn psql_finds_every_name_that_a_line_was_written_for() {
+    if !has("write::psql_finds", "psql") {
+        return;
+    }
+    const ALPHABET: [&str; 16] =
+        ["a", "B", ":", ":", "\\", "\\", "*", "#", " ", "'", "\"", "=", "é", "x", "%", "ß"];
+    let name = || -> String {
+        let bytes = random::<6>();
+        let length = 1 + usize::from(bytes[0]) % 5;
+        bytes[1..=length].iter().map(|b| ALPHABET[usize::from(*b) % 16]).collect()
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pgpass");
+    // Those that mean something of their own come first, then what chance brings.
+    let mut names: Vec<(String, String)> =
+        [("*", "d"), ("u", "a:b"), ("\\", "\\:"), ("#", "#"), ("\\*", "**"), (" ", ":")]
+            .map(|(user, database)| (user.to_owned(), database.to_owned()))
+            .to_vec();
+    names.extend((0..150).map(|_| (name(), name())));
+    let mut text = b"# by hand\n127.0.0.1:1:*:*:wrong\nbroken\n".to_vec();
+    for (n, (user, database)) in names.iter().enumerate() {
+        let key = Key { host: "127.0.0.1", port, database, user };
+        text = pgpass::put(&text, &key, &key.line(&format!("password{n}")));
+    }
+    fs::write(&path, &text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    for (user, database) in &names {
+        // `*` as a database would be every one, which is tested elsewhere.
+        if database == "*" {
+            continue;
+        }
+        let last = names.iter().rposition(|other| other == &(user.clone(), database.clone()));
+        let mut psql = Command::new("psql")
+            .args(["-w", "-c", "select 1"])
+            .env_clear()
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", port.to_string())
+            .env("PGUSER", user)
+            .env("PGDATABASE", database)
+            .env("PGSSLMODE", "disable")
+            .env("PGGSSENCMODE", "disable")
+            .env("PGPASSFILE", &path)
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let sent = asked(&listener);
+        psql.wait().unwrap();
+        let expected = format!("password{}", last.unwrap());
+        assert_eq!(String::from_utf8_lossy(&sent), expected, "{user:?} {database:?}");
+    }
+}
+
+#[test]
+fn names_that_no_line_can_carry_are_refused_before_anything_is_minted() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.set("PGUSER", "two\nlines").run("write pgpass").fails(2, &["PGUSER", "control character"]);
+    test.unset("PGUSER");
+    let argv = ["write", "pgpass", "--pg-database", "a\rb"].map(OsString::from);
+    test.run_args(&argv).fails(2, &["--pg-database", "control character"]);
+    assert!(workspace.take_requests().is_empty());
+    // A path may be any bytes.
+    let odd = OsString::from_vec(
+        [test.home.path().as_os_str().as_encoded_bytes(), b"/\xff\xfe"].concat(),
+    );
+    let argv = ["write", "file"].map(OsString::from).into_iter().chain([odd.clone()]);
+    assert_eq!(test.run_args(&argv.collect::<Vec<_>>()).code, 0);
+    assert!(Path::new(&odd).exists());
+}
+
+#[test]
+fn a_command_is_told_of_each_change_until_it_has_heard() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.set("PATH", "/usr/bin:/bin");
+    let home = test.home.path().to_owned();
+    let told = || fs::read_to_string(home.join("told")).map_or(0, |text| text.lines().count());
+    let write = |then: &str| {
+        let path = home.join("x");
+        let words = ["write", "file", path.to_str().unwrap(), "--then", then];
+        test.run_args(&words.map(OsString::from))
+    };
+    const TELL: &str = "echo x >>\"$HOME/told\"; test -e \"$HOME/ready\"";
+    write(TELL).fails(1, &["--then failed", "exit status: 1", "is written", "next time"]);
+    write(TELL).fails(1, &["--then failed"]);
+    assert_eq!(told(), 2, "unchanged, but still owed");
+    test.write("ready", "");
+    assert_eq!(write(TELL).code, 0);
+    assert_eq!(write(TELL).code, 0);
+    assert_eq!(told(), 3, "once it has succeeded it is told of changes only");
+    test.pass(50 * MINUTE);
+    assert_eq!(write(TELL).code, 0);
+    assert_eq!(told(), 4);
+    // It hears no secret, has no stdin, says what it says on our stderr, and does not stay.
+    test.pass(50 * MINUTE);
+    assert_eq!(write("test -z \"$DATABRICKS_CLIENT_SECRET\" && ! read x").code, 0);
+    test.pass(50 * MINUTE);
+    test.set("LAKEBASE_TOKEN_TIMEOUT", "1s");
+    let path = home.join("x");
+    let words = ["write", "file", path.to_str().unwrap(), "--then", "sleep 60 & sleep 60"];
+    test.run_args(&words.map(OsString::from)).fails(1, &["took longer than --timeout"]);
+}
+
+#[test]
+fn a_promise_that_cannot_be_kept_is_said() {
+    let workspace = workspace();
+    let test = with_file(&workspace);
+    for interval in
+        ["0s", "59s", "31m", "100000h", "0", "-5m", "5", "1e9m", "99999999999999999999s"]
+    {
+        let argv = ["write", "pgpass", "--interval", interval].map(OsString::from);
+        test.run_args(&argv).fails(2, &["--interval"]);
+    }
+    test.run("write pgpass --interval 10m --ttl 20m").fails(2, &["20m", "--ttl 25m or more"]);
+    assert!(workspace.take_requests().is_empty());
+
+    // With half an hour between looks an hour is all there is, and one mint a call the most.
+    for line in ["write pgpass --interval 30m", "write pgpass --min-ttl 999999h --interval 1m"] {
+        workspace.take_requests();
+        assert_eq!(test.run(line).code, 0);
+        assert!(workspace.count(MINT) <= 1);
+    }
+    // What is too old for the promise while nobody mints: written, and said to whoever schedules.
+    test.pass(40 * MINUTE);
+    let down = Answer::Json(503, json!({ "error_code": "TEMPORARILY_UNAVAILABLE" }));
+    workspace.fault("/", 1000, down);
+    let late = test.run("write pgpass --interval 10m --timeout 2s");
+    late.fails(5, &["has no newer credential yet", "good until "]);
+    assert!(!ours(&test).is_empty());
+    let plain = test.run("write pgpass --timeout 2s");
+    assert_eq!(plain.code, 0, "{plain:?}");
+}
+
+/// A run of `write --interval`, what it finds in the file, and what it leaves there: milliseconds
+/// of life left.
+fn look(test: &Test, interval: &str) -> (i64, i64) {
+    let left = || {
+        let content = fs::read(test.home.path().join(".pgpass")).unwrap_or_default();
+        expiry_within(&content).map_or(0, |expires| expires.since(test.now()))
+    };
+    let before = left();
+    let outcome = test.run(&format!("write pgpass --interval {interval}"));
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    (before, left())
+}
+
+/// Looks for so many days every so many minutes: each up to three minutes late (two of jitter, and
+/// what systemd's timers may be late besides), each twentieth not at all.
+fn looks(minutes: i64, days: i64) -> (usize, i64) {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let interval = format!("{minutes}m");
+    look(&test, &interval);
+    let (mut clock, mut missed, mut least) = (0, false, i64::MAX);
+    for n in 1..=(days * 24 * 60 / minutes) {
+        let [late, luck] = random::<2>();
+        missed = !missed && luck < 13;
+        if missed {
+            continue;
+        }
+        let at = n * minutes * MINUTE + i64::from(late) * 3 * MINUTE / 255;
+        test.pass((at - clock) / SECOND * SECOND);
+        clock += (at - clock) / SECOND * SECOND;
+        let (before, after) = look(&test, &interval);
+        assert!(before >= MINUTE, "look {n}: {before} ms were left");
+        assert!(after >= (2 * minutes + 5) * MINUTE || after > 59 * MINUTE, "{after}");
+        least = least.min(before);
+    }
+    let mints = workspace.count(MINT);
+    eprintln!(
+        "{days} days of looks every {minutes} min: {mints} mints, least life {} s",
+        least / SECOND
+    );
+    (mints, least)
+}
+
+#[test]
+fn a_year_of_late_and_missed_looks_and_the_credential_never_dies() {
+    let (mints, _) = looks(10, 365);
+    // One for each half hour, which is what a life of an hour and the promise leave.
+    assert!(mints < 365 * 24 * 60 / 25, "{mints}");
+    looks(1, 7);
+    looks(5, 60);
+    looks(25, 365);
+}
+
+#[test]
+fn events_are_logged_for_those_who_want_it() {
+    let workspace = workspace();
+    let mut test = with_file(&workspace);
+    let log = test.home.path().join("log");
+    test.set("LAKEBASE_TOKEN_LOG", log.to_str().unwrap());
+    test.run("write pgpass");
+    test.run("write pgpass");
+    test.run("write --remove pgpass");
+    test.set("DATABRICKS_CLIENT_SECRET", "wrong").run("--refresh");
+    let text = fs::read_to_string(&log).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let expected = [
+        "info workspace token by oauth-m2m: subject ",
+        "info minted for ",
+        "info wrote ",
+        "info removed our part of ",
+        "error failed get (4): ",
+    ];
+    assert_eq!(lines.len(), expected.len(), "{text}");
+    for (line, words) in lines.iter().zip(expected) {
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert!(lakebase_token::time::Timestamp::parse(time).is_some() && time.ends_with('Z'));
+        assert!(rest.starts_with(words), "{line}");
+    }
+    assert!(lines[1].contains(CLIENT_ID) && lines[1].contains("good until "), "{text}");
+    assert!(!text.contains("eyJ") && !text.contains("wrong"));
+    assert_eq!(log.metadata().unwrap().mode() & 0o777, 0o600);
+    test.set("LAKEBASE_TOKEN_LOG", "/nowhere/log")
+        .set("DATABRICKS_CLIENT_SECRET", crate::sandbox::workspace::CLIENT_SECRET);
+    test.run("--refresh").notes("cannot write LAKEBASE_TOKEN_LOG");
+}
