@@ -26,6 +26,7 @@ pub fn program() -> String {
          \x20 PGPASSWORD=$(lakebase-token) psql      with PGHOST and PGUSER set\n\
          \x20 lakebase-token exec -- psql            with nothing set but a Databricks login\n\
          \x20 lakebase-token -f json                 token, expiry, role, host\n\
+         \x20 lakebase-token service install pgpass  keep ~/.pgpass true for all that read it\n\
          \x20 lakebase-token status                  what is configured, and where\n\n\
          `lakebase-token VERB --help` lists a verb's flags.\n\n",
     );
@@ -67,7 +68,10 @@ pub fn verb(verb: &Verb) -> String {
     for row in SETTINGS.iter().filter(|row| verb.takes(row.id) && !row.env.is_empty()) {
         let _ = writeln!(text, "  --{:<16} {}", row.flag, row.env.join(", "));
     }
-    text.push_str("  all of Databricks unified authentication (DATABRICKS_CLIENT_ID, …)\n\n");
+    text.push_str(
+        "  all of Databricks unified authentication (DATABRICKS_CLIENT_ID, …)\n\
+         \x20 LAKEBASE_TOKEN_LOG=PATH  a line there for each mint, write and failure\n\n",
+    );
     let _ = writeln!(text, "{}", verb.codes);
     text
 }

@@ -73,7 +73,7 @@ fn invocations(text: &str) -> Vec<Vec<OsString>> {
             let end = rest.find([')', '|', ';', '>', '`', '"', '<', '(']).unwrap_or(rest.len());
             let rest = rest[..end].split(" #").next().unwrap();
             // Two blanks set an explanation off from its command.
-            let rest = rest.split("   ").next().unwrap();
+            let rest = rest.split("  ").next().unwrap();
             found.push(rest.split_whitespace().map(OsString::from).collect());
         }
     }
@@ -91,6 +91,12 @@ fn every_command_line_of_the_documentation_parses() {
     let mut texts = vec![fs::read_to_string(repository().join("README.md")).unwrap()];
     let test = Test::bare();
     texts.push(test.run("--help").stdout);
+    for folder in ["", "systemd/", "launchd/", "cron/"] {
+        let path = repository().join(format!("integrations/{folder}README.md"));
+        let text = fs::read_to_string(path).unwrap();
+        assert!(folder.is_empty() || text.lines().count() < 40, "{folder}");
+        texts.push(text);
+    }
     let mut checked = 0;
     for text in &texts {
         let code: String = ["sh", "console", "ini", "yaml", "text"]

@@ -1,0 +1,21 @@
+// Logs in by node-postgres, over and over, until $STOP is there; says how often.
+const fs = require("fs");
+const { Client } = require("pg");
+
+async function main() {
+  let n = 0;
+  while (!fs.existsSync(process.env.STOP)) {
+    const client = new Client({ ssl: { ca: fs.readFileSync(process.env.SSL_CERT_FILE) } });
+    await client.connect();
+    const { rows } = await client.query("select 1 as one");
+    if (rows[0].one !== 1) throw new Error("not 1");
+    await client.end();
+    n += 1;
+  }
+  console.log(n);
+}
+
+main().catch((error) => {
+  console.error(error);
+  process.exit(1);
+});
