@@ -55,8 +55,8 @@ pub struct Manager {
     pub forget: fn(&Tools<'_>) -> Result<()>,
     /// How the job fares.
     pub state: fn(&Tools<'_>) -> Result<State>,
-    /// Lets it run without anybody logged in, if asked to; whether it does.
-    pub linger: fn(&Tools<'_>, bool) -> Result<bool>,
+    /// Lets it run without anybody logged in, if asked to; what there is to know if it does not.
+    pub linger: fn(&Tools<'_>, bool) -> Result<Option<&'static str>>,
 }
 
 /// The one of this platform.
@@ -201,7 +201,7 @@ impl<'a> Service<'a> {
 
     /// Puts the job's files in place, runs it once, schedules it. Says what it did.
     pub fn install(&self, job: &Job, pins: &Pins, linger: bool) -> Result<&'static str> {
-        let tools = self.tools(Duration::from_secs(1800));
+        let tools = self.tools(LONGEST_RUN);
         (self.manager.reach)(&tools)?;
         if linger {
             (self.manager.linger)(&tools, true)?;
@@ -251,14 +251,14 @@ impl<'a> Service<'a> {
         })
     }
 
-    /// Whether the job runs without anybody logged in.
-    pub fn lingers(&self) -> bool {
-        (self.manager.linger)(&self.tools(MINUTE), false).unwrap_or(true)
+    /// What there is to know about a job that runs only while its user is logged in.
+    pub fn linger_note(&self) -> Option<&'static str> {
+        (self.manager.linger)(&self.tools(MINUTE), false).ok().flatten()
     }
 
     /// Runs the job now and schedules it anew.
     pub fn restart(&self) -> Result<()> {
-        let tools = self.tools(Duration::from_secs(1800));
+        let tools = self.tools(LONGEST_RUN);
         self.installed()?;
         (self.manager.reach)(&tools)?;
         (self.manager.schedule)(&tools)?;
@@ -279,7 +279,7 @@ impl<'a> Service<'a> {
         if purge {
             self.purge()?;
         }
-        for file in &files {
+        for file in files.iter().filter(|file| file.symlink_metadata().is_ok()) {
             self.put(file, None)?;
         }
         if let Some(folder) = files.last().and_then(|file| file.parent()) {
@@ -446,6 +446,9 @@ impl<'a> Service<'a> {
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// `TimeoutStartSec=` of the unit.
+const LONGEST_RUN: Duration = Duration::from_secs(30 * 60);
 
 fn no_home() -> Error {
     Error::usage("HOME is not set, so a service has no place").hint("export HOME=/home/you")

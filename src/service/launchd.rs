@@ -28,13 +28,10 @@ pub static LAUNCHD: Manager = Manager {
     cancel,
     forget: |_| Ok(()),
     state,
-    // An agent runs while its user is logged in; whoever wants more has no terminal of his own.
-    linger: |_, wanted| {
-        if !wanted {
-            return Ok(false);
-        }
-        Err(Error::usage("launchd runs agents of users who are logged in, no others")
-            .hint("leave out --linger"))
+    linger: |_, wanted| match wanted {
+        false => Ok(None),
+        true => Err(Error::usage("launchd runs agents of users who are logged in, no others")
+            .hint("leave out --linger")),
     },
 };
 

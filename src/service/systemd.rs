@@ -220,14 +220,16 @@ fn state(tools: &Tools<'_>) -> Result<State> {
     Ok(State { scheduled, next, last, error })
 }
 
-fn linger(tools: &Tools<'_>, wanted: bool) -> Result<bool> {
+fn linger(tools: &Tools<'_>, wanted: bool) -> Result<Option<&'static str>> {
     let uid = getuid().as_raw().to_string();
     if wanted {
         tools.tell("loginctl", &["enable-linger", &uid])?;
     }
     // It fails for a user who neither is logged in nor lingers.
     let said = tools.ask("loginctl", &["show-user", &uid, "--property=Linger"])?;
-    Ok(value(&said.stdout, "Linger") == "yes")
+    const NOT: &str =
+        "it runs while you are logged in; for always: --linger, or loginctl enable-linger";
+    Ok((value(&said.stdout, "Linger") != "yes").then_some(NOT))
 }
 
 /// A property as `systemctl show` prints it.

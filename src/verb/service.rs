@@ -82,10 +82,8 @@ fn install(call: &Call<'_>, service: &Service<'_>, linger: bool) -> Result<Strin
     let update = Update::new(settings, &call.words[1..], call.world)?;
     let (job, pins) = service.job(&update, &flags)?;
     let done = service.install(&job, &pins, linger)?;
-    if !service.lingers() {
-        call.world.note(
-            "it runs while you are logged in; for always: loginctl enable-linger, or --linger",
-        );
+    if let Some(words) = service.linger_note() {
+        call.world.note(words);
     }
     let (name, place) = (service.name(), &job.place);
     Ok(format!("{done} {name}: {place}, every {}\n", show_duration(job.interval)))
