@@ -4,11 +4,13 @@
 //! The files are those of `integrations/systemd`, with a few assignments filled in.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::process::getuid;
 
 use super::{Job, Manager, State, Tools};
 use crate::error::{Error, Result};
+use crate::time::Deadline;
 use crate::world::World;
 
 /// Its row.
@@ -146,16 +148,30 @@ fn prove(tools: &Tools<'_>) -> Result<()> {
 const PROPERTIES: &str = "--property=SubState,Result,ExecMainCode,ExecMainStatus,\
                           ExecMainExitTimestamp,InvocationID";
 
+/// How long one waits for the journal at a time.
+const LATE: Duration = Duration::from_millis(100);
+
 /// Why the last run failed, as far as the journal has it; `otherwise` what systemd says.
 fn failure(tools: &Tools<'_>, shown: &str, otherwise: &str) -> Error {
     // 1 is CLD_EXITED of waitid(2): it ended by itself.
     let exited = value(shown, "ExecMainCode") == "1" && value(shown, "Result") == "exit-code";
     let code = value(shown, "ExecMainStatus").parse().ok().filter(|_| exited);
     let run = format!("_SYSTEMD_INVOCATION_ID={}", value(shown, "InvocationID"));
-    let log = tools.ask("journalctl", &["--user", "--output=cat", "--no-pager", &run]);
-    let log = log.map(|said| said.stdout).unwrap_or_default();
-    let error = tools.failure(code, &log);
-    if log.contains("lakebase-token: ") {
+    let said = || {
+        let log = tools.ask("journalctl", &["--user", "--output=cat", "--no-pager", &run]);
+        log.map(|said| said.stdout).ok().filter(|log| log.contains("lakebase-token: error: "))
+    };
+    // What was said last may still be on its way into the journal.
+    let mut log = said();
+    for _ in 0..10 {
+        if log.is_some() || code.is_none() {
+            break;
+        }
+        tools.world.sleep(LATE, Deadline::after(LATE));
+        log = said();
+    }
+    let error = tools.failure(code, log.as_deref().unwrap_or_default());
+    if log.is_some() {
         return error;
     }
     error.because(otherwise).hint(format!("journalctl --user -u {}", tools.name))
