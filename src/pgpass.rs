@@ -56,22 +56,34 @@ impl<'a> Key<'a> {
             return Stands::Apart;
         }
         let port = self.port.to_string();
-        let (mut rest, mut same) = (line, true);
+        let Some(host) = field(line, self.host) else { return Stands::Apart };
+        let Some(port) = field(host.rest, &port) else { return Stands::Apart };
         let every = self.database == ANY;
-        let fields =
-            [(self.host, false), (&port, false), (self.database, every), (self.user, false)];
-        for (text, any) in fields {
-            let field = match rest.strip_prefix(b"*:") {
-                Some(after) => Some((any, after)),
-                None if any => skipped(rest).map(|after| (false, after)),
-                None => equal(rest, text.as_bytes()).map(|after| (true, after)),
-            };
-            let Some((equal, after)) = field else { return Stands::Apart };
-            same &= equal;
-            rest = after;
+        let mut best = Stands::Apart;
+        // What matches a database that nobody has named yet may end at any colon.
+        let databases = if every {
+            fields(port.rest)
+        } else {
+            field(port.rest, self.database).into_iter().collect()
+        };
+        for database in databases {
+            let Some(user) = field(database.rest, self.user) else { continue };
+            let same = host.named && port.named && user.named && database.named != every;
+            if same {
+                return Stands::Same;
+            }
+            best = Stands::Shadows;
         }
-        if same { Stands::Same } else { Stands::Shadows }
+        best
     }
+}
+
+/// A field that a line begins with.
+struct Field<'l> {
+    /// It says what was looked for, rather than `*`.
+    named: bool,
+    /// What follows it.
+    rest: &'l [u8],
 }
 
 /// A field for anything.
@@ -86,44 +98,44 @@ fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace(':', "\\:")
 }
 
-/// What follows the field that `line` begins with, if the field says `text`.
-fn equal<'l>(line: &'l [u8], text: &[u8]) -> Option<&'l [u8]> {
-    let mut wanted = text.iter();
+/// The field that `line` begins with, if libpq takes it where it looks for `text`. A colon ends it
+/// only when all of `text` has been seen, so one within needs no backslash (`pwdfMatchesString`).
+fn field<'l>(line: &'l [u8], text: &str) -> Option<Field<'l>> {
+    if let Some(rest) = line.strip_prefix(b"*:") {
+        return Some(Field { named: false, rest });
+    }
     let mut rest = line;
-    loop {
+    for wanted in text.as_bytes() {
         let (byte, after) = match rest {
-            [b':', after @ ..] => return wanted.next().is_none().then_some(after),
             [b'\\', byte, after @ ..] | [byte, after @ ..] => (byte, after),
             [] => return None,
         };
-        if wanted.next() != Some(byte) {
+        if byte != wanted {
             return None;
         }
         rest = after;
     }
+    let rest = rest.strip_prefix(b":")?;
+    Some(Field { named: true, rest })
 }
 
-/// What follows the field that `line` begins with.
-fn skipped(line: &[u8]) -> Option<&[u8]> {
-    let mut rest = line;
-    loop {
-        rest = match rest {
-            [b':', after @ ..] => return Some(after),
-            [b'\\', _, after @ ..] | [_, after @ ..] => after,
-            [] => return None,
-        };
-    }
+/// The fields that `line` may begin with, whatever is looked for.
+fn fields(line: &[u8]) -> Vec<Field<'_>> {
+    let any = line.starts_with(b"*:");
+    let colons = line.iter().enumerate().filter(|(_, byte)| **byte == b':');
+    let ends = colons.map(|(at, _)| Field { named: !(any && at == 1), rest: &line[at + 1..] });
+    ends.collect()
 }
 
 /// A line and what ends it: `\n`, `\r\n`, or nothing at the end of the file.
 fn split_end(line: &[u8]) -> (&[u8], &[u8]) {
-    let length = line.strip_suffix(b"\n").map_or(line.len(), <[u8]>::len);
-    let length = line[..length].strip_suffix(b"\r").map_or(length, <[u8]>::len);
-    line.split_at(length)
+    let Some(words) = line.strip_suffix(b"\n") else { return (line, b"") };
+    line.split_at(words.strip_suffix(b"\r").map_or(words.len(), <[u8]>::len))
 }
 
-/// The file with our line, as [`Key::line`] has it, brought up to date. It stays where it is unless a line before it would
-/// be taken in its place; then it stands before that one. Later lines with our fields go.
+/// The file with our line, as [`Key::line`] has it, brought up to date. It stays where it is unless
+/// a line before it would be taken in its place; then it stands before that one. Later lines with
+/// our fields go.
 pub fn put(file: &[u8], key: &Key<'_>, ours: &str) -> Vec<u8> {
     let mut text = Vec::with_capacity(file.len() + ours.len() + 2);
     let mut placed = false;
@@ -160,11 +172,11 @@ pub fn remove(file: &[u8], key: &Key<'_>) -> Vec<u8> {
     lines.filter(|line| key.stands(split_end(line).0) != Stands::Same).flatten().copied().collect()
 }
 
-/// The password of the first line with our fields, as it stands there: tokens need no escape.
+/// What follows the last colon of the first line with our fields: tokens have none.
 pub fn password<'f>(file: &'f [u8], key: &Key<'_>) -> Option<&'f [u8]> {
-    let mut lines = file.split(|byte| *byte == b'\n').map(|line| split_end(line).0);
+    let mut lines = file.split_inclusive(|byte| *byte == b'\n').map(|line| split_end(line).0);
     let line = lines.find(|line| key.stands(line) == Stands::Same)?;
-    (0..4).try_fold(line, |rest, _| skipped(rest))
+    line.rsplit(|byte| *byte == b':').next()
 }
 
 #[cfg(test)]
@@ -216,6 +228,21 @@ mod tests {
         );
         becomes(&KEY, b"h:5432:d:u:O\n*:*:*:*:p\nh:5432:d:u:Q\n", b"h:5432:d:u:T\n*:*:*:*:p\n");
         becomes(&KEY, b"h:*:d:other:p\n", b"h:*:d:other:p\nh:5432:d:u:T\n");
+    }
+
+    #[test]
+    fn a_colon_within_a_field_needs_no_backslash_for_libpq() {
+        let key = Key { host: "::1", user: "a:b", ..KEY };
+        becomes(&key, b"::1:5432:d:a:b:O\n", b"\\:\\:1:5432:d:a\\:b:T\n");
+        becomes(&key, b"::1:*:d:a:b:O\n", b"\\:\\:1:5432:d:a\\:b:T\n::1:*:d:a:b:O\n");
+        becomes(&key, b"::1:5432:d:a:O\n", b"::1:5432:d:a:O\n\\:\\:1:5432:d:a\\:b:T\n");
+        becomes(&EVERY, b"h:5432:x:y:u:O\n", b"h:5432:*:u:T\nh:5432:x:y:u:O\n");
+    }
+
+    #[test]
+    fn a_carriage_return_alone_ends_no_line() {
+        becomes(&KEY, b"b:1:d:b:pw\n*:*:*:*:x\r", b"b:1:d:b:pw\nh:5432:d:u:T\n*:*:*:*:x\r");
+        becomes(&KEY, b"b:1:d:b:pw\r", b"b:1:d:b:pw\r\nh:5432:d:u:T\n");
     }
 
     #[test]

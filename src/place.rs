@@ -15,12 +15,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{Access, AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use crate::error::{Error, Result};
-use crate::file::{Held, Lock, hex};
+use crate::error::{Error, Result, clean};
+use crate::file::{Found, Held, Lock, hex, read_private};
 use crate::time::Deadline;
 use crate::world::World;
 
@@ -61,6 +61,17 @@ struct Old {
     content: Vec<u8>,
     mode: u32,
     owner: (u32, u32),
+    stamp: Stamp,
+}
+
+/// What changes when somebody writes into a file or replaces it: inode, size, time of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp(u64, u64, i64, i64);
+
+impl Stamp {
+    fn of(meta: &fs::Metadata) -> Stamp {
+        Stamp(meta.ino(), meta.len(), meta.ctime(), meta.ctime_nsec())
+    }
 }
 
 impl Place {
@@ -68,7 +79,7 @@ impl Place {
     /// folder may not.
     pub fn open(path: &Path) -> Result<Place> {
         let absolute = std::path::absolute(path).map_err(|e| cannot("find", path, e))?;
-        let (target, linked) = behind_links(absolute)?;
+        let (target, linkers) = behind_links(absolute)?;
         let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
             return Err(unfit(&target, "it is a folder"));
         };
@@ -78,13 +89,19 @@ impl Place {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(parent, flags, Mode::empty()).map_err(|e| {
             let error = cannot("open the folder of", &target, e.into());
-            let shown = parent.display();
-            if e == Errno::NOENT { error.hint(format!("mkdir -p {shown}")) } else { error }
+            let missing = e == Errno::NOENT;
+            if missing { error.hint(format!("mkdir -p {}", shown(parent))) } else { error }
         })?;
         let (name, folder) = (name.to_owned(), File::from(folder));
         let place = Place { path: target, name, folder };
-        place.check(linked)?;
+        place.check(&linkers)?;
         Ok(place)
+    }
+
+    /// Refuses a folder that no file can be put into.
+    pub fn check_folder(&self) -> Result<()> {
+        rustix::fs::accessat(&self.folder, ".", Access::WRITE_OK, AtFlags::empty())
+            .map_err(|e| cannot("write into the folder of", &self.path, e.into()))
     }
 
     /// The file's path, behind all links.
@@ -109,36 +126,67 @@ impl Place {
     ) -> Result<(Change, Option<Owed>)> {
         self.locked(world, deadline, || {
             self.sweep()?;
-            let old = self.look()?;
-            let new = edit(old.as_ref().map(|old| old.content.as_slice()));
-            let change = match (&old, &new) {
-                (None, None) => Change::Unchanged,
-                (Some(old), Some(new)) if old.content == *new && old.mode & 0o177 == 0 => {
-                    Change::Unchanged
+            // Somebody who appends a line while we write does not do so all the time.
+            for _ in 0..100 {
+                if let Some(done) = self.try_change(world, owing, edit)? {
+                    return Ok(done);
                 }
-                (Some(_), None) => Change::Removed,
-                (_, Some(_)) => Change::Written,
-            };
-            let mark = self.mark();
-            if change != Change::Unchanged && owing {
-                let nonce = hex(&world.random::<8>()?).into_bytes();
-                self.replace(world, &mark, &nonce, None)?;
             }
-            match (change, new) {
-                (Change::Written, Some(new)) => self.replace(world, &self.name, &new, old.as_ref()),
-                (Change::Removed, _) => self.remove(),
-                _ => Ok(()),
-            }?;
-            let owed = if owing { fs::read(self.path.with_file_name(&mark)).ok() } else { None };
-            Ok((change, owed.map(Owed)))
+            Err(unfit(&self.path, "somebody else keeps writing into it"))
         })
+    }
+
+    /// One try; nothing where somebody else has changed the file meanwhile.
+    fn try_change(
+        &self,
+        world: &World,
+        owing: bool,
+        edit: &Edit<'_>,
+    ) -> Result<Option<(Change, Option<Owed>)>> {
+        let old = self.look()?;
+        let new = edit(old.as_ref().map(|old| old.content.as_slice()));
+        let change = match (&old, &new) {
+            (None, None) => Change::Unchanged,
+            (Some(old), Some(new)) if old.content == *new && old.mode & 0o177 == 0 => {
+                Change::Unchanged
+            }
+            (Some(_), None) => Change::Removed,
+            (_, Some(_)) => Change::Written,
+        };
+        let before = self.owed();
+        if change != Change::Unchanged && owing {
+            let nonce = hex(&world.random::<8>()?).into_bytes();
+            self.replace(world, &self.mark(), &nonce, None, || true)?;
+        }
+        let same = || self.is_as_it_was(old.as_ref());
+        let done = match (change, &new) {
+            (Change::Written, Some(new)) => {
+                self.replace(world, &self.name, new, old.as_ref(), same)
+            }
+            (Change::Removed, _) if same() => self.remove().map(|()| true),
+            (Change::Removed, _) => Ok(false),
+            _ => Ok(true),
+        };
+        if !matches!(done, Ok(true)) && owing && before.is_none() {
+            // Nothing has changed, so nobody has to be told.
+            let _ = rustix::fs::unlinkat(&self.folder, self.mark(), AtFlags::empty());
+        }
+        Ok(done?.then(|| (change, self.owed().filter(|_| owing))))
+    }
+
+    /// The mark, if there is one and it is ours.
+    fn owed(&self) -> Option<Owed> {
+        match read_private(&self.path.with_file_name(self.mark()), 100) {
+            Found::Content(nonce) => Some(Owed(nonce)),
+            _ => None,
+        }
     }
 
     /// Takes a mark away, unless the file has changed again since.
     pub fn settle(&self, world: &World, deadline: Deadline, owed: &Owed) -> Result<()> {
         self.locked(world, deadline, || {
-            let mark = self.path.with_file_name(self.mark());
-            if fs::read(&mark).is_ok_and(|found| found == owed.0) {
+            if self.owed().as_ref() == Some(owed) {
+                let mark = self.path.with_file_name(self.mark());
                 fs::remove_file(&mark).map_err(|e| cannot("remove", &mark, e))?;
             }
             Ok(())
@@ -147,9 +195,8 @@ impl Place {
 
     /// The name of the mark.
     fn mark(&self) -> OsString {
-        let mut name = OsString::from(".");
+        let mut name = OsString::from(".lakebase-token.owed.");
         name.push(&self.name);
-        name.push(".owed");
         name
     }
 
@@ -181,7 +228,7 @@ impl Place {
     }
 
     /// What stands in the way is told before anything is minted for it.
-    fn check(&self, linked: bool) -> Result<()> {
+    fn check(&self, linkers: &[u32]) -> Result<()> {
         let found = rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW);
         let stat = match found {
             Err(Errno::NOENT) => return Ok(()),
@@ -190,9 +237,13 @@ impl Place {
         };
         let us = geteuid();
         match FileType::from_raw_mode(stat.st_mode) {
+            // Whoever makes links must not decide which of our files is replaced.
+            FileType::RegularFile if linkers.iter().any(|uid| *uid != us.as_raw() && *uid != 0) => {
+                Err(unfit(&self.path, "a symbolic link that another user has made leads to it"))
+            }
             FileType::RegularFile if stat.st_uid == us.as_raw() => Ok(()),
-            // Root may keep somebody's file for him, but not by way of a link that he has made.
-            FileType::RegularFile if us.is_root() && !linked => Ok(()),
+            // Root may keep somebody's file for him, but not by way of a link.
+            FileType::RegularFile if us.is_root() && linkers.is_empty() => Ok(()),
             FileType::RegularFile => Err(unfit(&self.path, "it belongs to another user")),
             FileType::Directory => Err(unfit(&self.path, "it is a folder")),
             FileType::Fifo => Err(unfit(&self.path, "it is a FIFO")),
@@ -204,7 +255,7 @@ impl Place {
     fn look(&self) -> Result<Option<Old>> {
         // Checked before it is opened, since opening a device may do something; O_NONBLOCK in
         // case it becomes a FIFO in between.
-        self.check(false)?;
+        self.check(&[])?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(&self.folder, &self.name, flags, Mode::empty()) {
             Ok(file) => File::from(file),
@@ -222,26 +273,39 @@ impl Place {
         let read = file.take(MOST).read_to_end(&mut content);
         read.map_err(|e| cannot("read", &self.path, e))?;
         let owner = (meta.uid(), meta.gid());
-        Ok(Some(Old { content, mode: meta.mode() & 0o7777, owner }))
+        let stamp = Stamp::of(&meta);
+        Ok(Some(Old { content, mode: meta.mode() & 0o7777, owner, stamp }))
     }
 
-    /// Writes beside, then renames over. The old one's owner and narrow mode are kept.
+    /// Whether the file is as it was when it was read: an editor knows nothing of our lock.
+    fn is_as_it_was(&self, old: Option<&Old>) -> bool {
+        let now = self.path.symlink_metadata().ok();
+        now.map(|meta| Stamp::of(&meta)) == old.map(|old| old.stamp)
+    }
+
+    /// Writes beside, then renames over, if that is still right. The old one's owner and narrow
+    /// mode are kept.
     fn replace(
         &self,
         world: &World,
         name: &OsString,
         content: &[u8],
         old: Option<&Old>,
-    ) -> Result<()> {
+        still: impl Fn() -> bool,
+    ) -> Result<bool> {
         // A poisoned one is as good: it guards nothing but the time.
         let _writing = world.writing.lock();
         let temporary = format!("{TEMPORARY}{}", hex(&world.random::<8>()?));
+        let discard = || rustix::fs::unlinkat(&self.folder, &temporary, AtFlags::empty());
         let written = self.write_new(&temporary, content, old).and_then(|()| {
+            if !still() {
+                return discard().map(|()| false);
+            }
             rustix::fs::renameat(&self.folder, &temporary, &self.folder, name)?;
-            rustix::fs::fsync(&self.folder)
+            rustix::fs::fsync(&self.folder).map(|()| true)
         });
         written.map_err(|e| {
-            let _ = rustix::fs::unlinkat(&self.folder, &temporary, AtFlags::empty());
+            let _ = discard();
             if e == Errno::BUSY {
                 return self.is_mounted();
             }
@@ -300,7 +364,8 @@ impl Place {
                 continue;
             }
             let stat = rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW);
-            if stat.is_ok_and(|stat| stat.st_uid == ours) {
+            // Root gives a new file to its owner before it is in place.
+            if stat.is_ok_and(|stat| stat.st_uid == ours || ours == 0) {
                 let _ = rustix::fs::unlinkat(&self.folder, name, AtFlags::empty());
             }
         }
@@ -314,27 +379,32 @@ impl Place {
     }
 }
 
-/// The path that a chain of symbolic links ends at, whether there is a file or not; and whether
-/// there was a link at all.
-fn behind_links(mut path: PathBuf) -> Result<(PathBuf, bool)> {
+/// The path that a chain of symbolic links ends at, whether there is a file or not; and who has
+/// made them.
+fn behind_links(mut path: PathBuf) -> Result<(PathBuf, Vec<u32>)> {
     /// As many as Linux follows (path_resolution(7)).
     const MOST: usize = 40;
-    for links in 0..=MOST {
-        match fs::read_link(&path) {
-            Ok(target) => path = path.parent().unwrap_or(Path::new("/")).join(target),
-            // Whatever else is wrong with it shows when it is opened.
-            Err(_) => return Ok((path, links > 0)),
-        }
+    let mut linkers = Vec::new();
+    for _ in 0..=MOST {
+        // Whatever else is wrong with it shows when it is opened.
+        let Ok(target) = fs::read_link(&path) else { return Ok((path, linkers)) };
+        linkers.extend(path.symlink_metadata().map(|meta| meta.uid()));
+        path = path.parent().unwrap_or(Path::new("/")).join(target);
     }
     Err(unfit(&path, "its symbolic links lead nowhere"))
 }
 
 fn cannot(what: &str, path: &Path, why: io::Error) -> Error {
-    Error::failed(format!("cannot {what} {}", path.display())).because(why)
+    Error::failed(format!("cannot {what} {}", shown(path))).because(why)
+}
+
+/// A path as it stands in a message.
+fn shown(path: &Path) -> String {
+    clean(&path.to_string_lossy())
 }
 
 fn unfit(path: &Path, why: &str) -> Error {
-    Error::failed(format!("{} cannot be kept up to date", path.display())).because(why)
+    Error::failed(format!("{} cannot be kept up to date", shown(path))).because(why)
 }
 
 #[cfg(test)]

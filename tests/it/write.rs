@@ -14,6 +14,7 @@ use lakebase_token::pgpass::{self, Key};
 use lakebase_token::token::expiry_within;
 use serde_json::json;
 
+use super::machine::wait_for;
 use super::support::{MINUTE, SECOND, Test, has, is_root, not_run, workspace};
 use crate::sandbox::jwt::random;
 use crate::sandbox::server::Answer;
@@ -144,13 +145,15 @@ fn what_is_no_file_of_ours_is_refused_before_anything_is_minted() {
     fs::remove_file(&path).unwrap();
     test.run("write file /nowhere/x").fails(1, &["/nowhere/x", "hint: mkdir -p /nowhere"]);
     if is_root() {
-        symlink("/etc/hostname", &path).unwrap();
         let theirs = test.home.path().join("theirs");
         fs::write(&theirs, "x").unwrap();
         std::os::unix::fs::chown(&theirs, Some(4242), Some(4242)).unwrap();
-        fs::remove_file(&path).unwrap();
         symlink(&theirs, &path).unwrap();
         test.run(&line).fails(1, &["it belongs to another user"]);
+        fs::remove_file(&path).unwrap();
+        symlink(test.write("ours", "x"), &path).unwrap();
+        std::os::unix::fs::lchown(&path, Some(4242), Some(4242)).unwrap();
+        test.run(&line).fails(1, &["a symbolic link that another user has made"]);
     }
     assert!(workspace.take_requests().is_empty());
 }
@@ -198,6 +201,34 @@ fn a_new_file_is_never_wider_and_is_on_the_disk_before_it_is_there() {
     let names: Vec<&str> =
         calls[made..].iter().filter_map(|call| Some(call.split_once('(')?.0)).collect();
     assert_eq!(names, ["openat", "fchmod", "fsync", "renameat", "fsync"], "{calls:#?}");
+}
+
+#[test]
+fn a_line_that_an_editor_appends_meanwhile_is_kept() {
+    if !has("write::a_line_that_an_editor", "strace") {
+        return;
+    }
+    let workspace = workspace();
+    let test = with_file(&workspace);
+    let path = test.home.path().join(".pgpass");
+    // The first file that is synced is the new one, with the old one read long ago.
+    let slow = ["-qq", "-o", "/dev/null", "-f", "-e", "trace=fsync"];
+    let slow = slow.into_iter().chain(["-e", "inject=fsync:delay_enter=1500000:when=1"]);
+    let mut command = Command::new("strace");
+    command.args(slow).arg(test.command().get_program()).args(["write", "pgpass"]);
+    let env = test.env.clone();
+    command.env_clear().envs(env).env("PATH", std::env::var_os("PATH").unwrap());
+    let child = command.stdout(Stdio::null()).spawn().unwrap();
+    let begun = || {
+        let mut names = fs::read_dir(test.home.path()).unwrap().map(|e| e.unwrap().file_name());
+        names.any(|n| n.to_string_lossy().starts_with(".lakebase-token.")).then_some(())
+    };
+    wait_for("the new file", begun);
+    let mut editor = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    editor.write_all(b"\ncolleague:1:b:c:d\n").unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+    let text = file(&test);
+    assert!(text.windows(19).any(|line| line == b"\ncolleague:1:b:c:d\n") && ours(&test).len() > 9);
 }
 
 #[test]
@@ -329,8 +360,17 @@ fn psql_finds_every_name_that_a_line_was_written_for() {
         [("*", "d"), ("u", "a:b"), ("\\", "\\:"), ("#", "#"), ("\\*", "**"), (" ", ":")]
             .map(|(user, database)| (user.to_owned(), database.to_owned()))
             .to_vec();
-    names.extend((0..150).map(|_| (name(), name())));
+    // As a database `*` alone is every one, which is tested elsewhere.
+    names.extend((0..150).map(|_| (name(), name())).filter(|(_, database)| database != "*"));
     let mut text = b"# by hand\n127.0.0.1:1:*:*:wrong\nbroken\n".to_vec();
+    // What somebody wrote without a thought for backslashes, some of it in the way.
+    let port_text = port.to_string();
+    for n in 0..300 {
+        let host = ["127.0.0.1", "*"][n % 2];
+        let port = [port_text.as_str(), "*", "1"][n % 3];
+        let (user, database) = if n % 5 == 0 { ("*".to_owned(), name()) } else { (name(), name()) };
+        text.extend(format!("{host}:{port}:{database}:{user}:junk{n}\n").into_bytes());
+    }
     for (n, (user, database)) in names.iter().enumerate() {
         let key = Key { host: "127.0.0.1", port, database, user };
         text = pgpass::put(&text, &key, &key.line(&format!("password{n}")));
@@ -338,10 +378,6 @@ fn psql_finds_every_name_that_a_line_was_written_for() {
     fs::write(&path, &text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     for (user, database) in &names {
-        // `*` as a database would be every one, which is tested elsewhere.
-        if database == "*" {
-            continue;
-        }
         let last = names.iter().rposition(|other| other == &(user.clone(), database.clone()));
         let mut psql = Command::new("psql")
             .args(["-w", "-c", "select 1"])
