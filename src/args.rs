@@ -8,7 +8,7 @@ use std::ffi::OsString;
 
 use lexopt::{Arg, Parser};
 
-use crate::error::{Error, Result, clean, nearest};
+use crate::error::{Error, Result, clean, is_plain, nearest};
 use crate::settings::{Id, SETTINGS, Setting, ValueKind};
 use crate::verb::{self, VERBS, Verb};
 
@@ -147,9 +147,7 @@ fn find_verb(word: &str) -> Result<&'static Verb> {
     if word == "psql" {
         return Err(Error::usage("unknown verb psql").hint("lakebase-token exec -- psql"));
     }
-    // Only what looks like a word is repeated.
-    let plain = word.len() <= 20 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
-    let error = Error::usage(if plain {
+    let error = Error::usage(if is_plain(word) {
         format!("unknown verb {word}")
     } else {
         "the first word is no verb".to_owned()

@@ -178,6 +178,11 @@ fn masked(word: &str, after_scheme: bool) -> String {
     parts.map(hide).collect()
 }
 
+/// Whether a word of the command line looks like a name, so that it may be repeated.
+pub fn is_plain(word: &str) -> bool {
+    word.len() <= 20 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
+}
+
 /// The name that differs least, unless it differs too much to be meant.
 pub fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let best = names.map(|name| (distance(word, name), name)).min()?;

@@ -52,6 +52,17 @@ pub enum Change {
     Removed,
 }
 
+/// Who is to be told of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// Nobody.
+    Nobody,
+    /// Somebody, until he has heard.
+    Somebody,
+    /// Nobody any more: something is taken out.
+    NoMore,
+}
+
 /// The mark that somebody still has to be told of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owed(Vec<u8>);
@@ -114,21 +125,21 @@ impl Place {
         Ok(self.look()?.map(|old| old.content))
     }
 
-    /// Puts in the file's place what `edit` makes of it; `None` removes it. With `owing` a mark
-    /// is left before anything changes, so that telling somebody is not forgotten whenever the
-    /// run ends; it comes back until [`Place::settle`] has taken it.
+    /// Puts in the file's place what `edit` makes of it; `None` removes it. Where somebody is to be
+    /// told, a mark is left before anything changes, so that it is not forgotten whenever the run
+    /// ends; it comes back until [`Place::settle`] has taken it.
     pub fn change(
         &self,
         world: &World,
         deadline: Deadline,
-        owing: bool,
+        telling: Telling,
         edit: &Edit<'_>,
     ) -> Result<(Change, Option<Owed>)> {
         self.locked(world, deadline, || {
             self.sweep()?;
             // Somebody who appends a line while we write does not do so all the time.
             for _ in 0..100 {
-                if let Some(done) = self.try_change(world, owing, edit)? {
+                if let Some(done) = self.try_change(world, telling, edit)? {
                     return Ok(done);
                 }
             }
@@ -140,20 +151,23 @@ impl Place {
     fn try_change(
         &self,
         world: &World,
-        owing: bool,
+        telling: Telling,
         edit: &Edit<'_>,
     ) -> Result<Option<(Change, Option<Owed>)>> {
         let old = self.look()?;
         let new = edit(old.as_ref().map(|old| old.content.as_slice()));
         let change = match (&old, &new) {
             (None, None) => Change::Unchanged,
-            (Some(old), Some(new)) if old.content == *new && old.mode & 0o177 == 0 => {
+            // What stays although ours is taken out is not ours to narrow.
+            (Some(old), Some(new))
+                if old.content == *new && (old.mode & 0o177 == 0 || telling == Telling::NoMore) =>
+            {
                 Change::Unchanged
             }
             (Some(_), None) => Change::Removed,
             (_, Some(_)) => Change::Written,
         };
-        let before = self.owed();
+        let (before, owing) = (self.owed(), telling == Telling::Somebody);
         if change != Change::Unchanged && owing {
             let nonce = hex(&world.random::<8>()?).into_bytes();
             self.replace(world, &self.mark(), &nonce, None, || true)?;
@@ -167,8 +181,8 @@ impl Place {
             (Change::Removed, _) => Ok(false),
             _ => Ok(true),
         };
-        if !matches!(done, Ok(true)) && owing && before.is_none() {
-            // Nothing has changed, so nobody has to be told.
+        let changed = matches!(done, Ok(true));
+        if telling == Telling::NoMore && changed || owing && !changed && before.is_none() {
             let _ = rustix::fs::unlinkat(&self.folder, self.mark(), AtFlags::empty());
         }
         Ok(done?.then(|| (change, self.owed().filter(|_| owing))))
@@ -294,7 +308,7 @@ impl Place {
         still: impl Fn() -> bool,
     ) -> Result<bool> {
         // A poisoned one is as good: it guards nothing but the time.
-        let _writing = world.writing.lock();
+        let _writing = world.busy.writing.lock();
         let temporary = format!("{TEMPORARY}{}", hex(&world.random::<8>()?));
         let discard = || rustix::fs::unlinkat(&self.folder, &temporary, AtFlags::empty());
         let written = self.write_new(&temporary, content, old).and_then(|()| {
@@ -445,7 +459,7 @@ mod tests {
     fn put(path: &Path, text: &str) -> Result<Change> {
         let world = World::of_process();
         let edit = |_: Option<&[u8]>| Some(text.as_bytes().to_vec());
-        Ok(Place::open(path)?.change(&world, soon(), false, &edit)?.0)
+        Ok(Place::open(path)?.change(&world, soon(), Telling::Nobody, &edit)?.0)
     }
 
     fn mode(path: &Path) -> u32 {
@@ -529,7 +543,7 @@ mod tests {
         let world = World::of_process();
         let place = Place::open(&folder.at("file")).unwrap();
         let put = |text: &'static str| {
-            place.change(&world, soon(), true, &|_| Some(text.into())).unwrap()
+            place.change(&world, soon(), Telling::Somebody, &|_| Some(text.into())).unwrap()
         };
         let (change, first) = put("one");
         assert_eq!(change, Change::Written);
@@ -549,7 +563,8 @@ mod tests {
         let held = Held::take(&mut lock).unwrap();
         let place = Place::open(&folder.at("file")).unwrap();
         let soon = Deadline::after(Duration::from_millis(50));
-        let error = place.change(&World::of_process(), soon, false, &|_| None).err().unwrap();
+        let error =
+            place.change(&World::of_process(), soon, Telling::Nobody, &|_| None).err().unwrap();
         assert!(error.message.ends_with("locked"), "{error}");
         drop(held);
         put(&folder.at("file"), "x").unwrap();

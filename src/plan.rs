@@ -240,7 +240,8 @@ fn duration(settings: &Settings, id: Id) -> Result<Option<Duration>> {
     parse_duration(text).map(Some).map_err(|e| {
         let error = Error::usage(format!("{} is {e}: {}", settings.origin(id), clean(text)));
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        if digits { error.hint(format!("{text}s, if these are seconds")) } else { error }
+        let (unit, name) = if id == Id::Interval { ("m", "minutes") } else { ("s", "seconds") };
+        if digits { error.hint(format!("{text}{unit}, if these are {name}")) } else { error }
     })
 }
 
@@ -270,9 +271,12 @@ fn ttl(settings: &Settings, target: &Target) -> Result<Option<u64>> {
     Ok(Some(asked.as_secs()))
 }
 
+/// The shortest time between two looks.
+const SHORTEST: Duration = Duration::from_secs(60);
+
 fn interval(settings: &Settings) -> Result<Option<Duration>> {
     let Some(interval) = duration(settings, Id::Interval)? else { return Ok(None) };
-    if interval < Duration::from_secs(60) || interval > Duration::from_secs(30 * 60) {
+    if interval < SHORTEST || interval > Duration::from_secs(30 * 60) {
         return Err(out_of_bounds(settings, Id::Interval, "1m to 30m"));
     }
     Ok(Some(interval))
@@ -293,12 +297,15 @@ fn check_ttl(settings: &Settings, ttl: Option<u64>, interval: Option<Duration>) 
     }
     let (ttl, least) = (Duration::from_secs(ttl), Duration::from_secs(least));
     let every = show_duration(interval);
+    // With the shortest one, or else no other helps.
+    let shorter = ttl.as_millis() as i64 >= promise(SHORTEST);
+    let or = if shorter { ", or a shorter --interval" } else { "" };
     Err(Error::usage(format!(
         "a credential of {} cannot be kept alive by a look every {every}",
         show_duration(ttl)
     ))
     .because(format!("the lifetime comes from {}", settings.origin(Id::Ttl)))
-    .hint(format!("--ttl {} or more, or a shorter --interval", show_duration(least))))
+    .hint(format!("--ttl {} or more{or}", show_duration(least))))
 }
 
 fn timeout(settings: &Settings) -> Result<Duration> {

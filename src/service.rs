@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::error::{Error, Result, clean};
 use crate::file::private_folder;
 use crate::get::Session;
-use crate::place::{Change, Place};
+use crate::place::{Change, Place, Telling};
 use crate::plan::Plan;
 use crate::secret::Secret;
 use crate::settings::{Id, SETTINGS, Settings};
@@ -351,9 +351,7 @@ impl<'a> Service<'a> {
         if let Ok(place) = Place::open(&self.place()) {
             let connection = connection(&pins);
             let edit = (self.sink.remove)(&connection)?;
-            // Nobody needs to be told of a change any more.
-            let (_, owed) = place.change(self.world, deadline, true, edit.as_ref())?;
-            owed.map_or(Ok(()), |owed| place.settle(self.world, deadline, &owed))?;
+            place.change(self.world, deadline, Telling::NoMore, edit.as_ref())?;
         }
         let world = pins.world(self.world);
         match Settings::resolve(&[], &world).and_then(|settings| Plan::new(settings, &world)) {
@@ -411,7 +409,7 @@ impl<'a> Service<'a> {
         let place = Place::open(path)?;
         let content = content.map(<[u8]>::to_vec);
         let deadline = Deadline::after(MINUTE);
-        Ok(place.change(self.world, deadline, false, &|_| content.clone())?.0)
+        Ok(place.change(self.world, deadline, Telling::Nobody, &|_| content.clone())?.0)
     }
 
     fn pinned(&self) -> Result<Pins> {

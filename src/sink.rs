@@ -6,11 +6,11 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use crate::error::{Error, Result, clean, nearest};
+use crate::error::{Error, Result, is_plain, nearest};
 use crate::pgpass::{self, Key};
 use crate::place::Edit;
 use crate::settings::{Id, Settings, expand_home};
-use crate::token::Connection;
+use crate::token::{Connection, holds_token};
 use crate::world::World;
 
 /// A kind of place.
@@ -62,7 +62,8 @@ pub static SINKS: &[Sink] = &[
         path: |_, _| Err(Error::usage("file wants a path").hint("lakebase-token write file PATH")),
         put: |_, text| Ok(Box::new(|_| Some(text.as_bytes().to_vec()))),
         part: |_, file| Some(file),
-        remove: |_| Ok(Box::new(|_| None)),
+        // Somebody may have mistaken the path: what holds no token is not ours.
+        remove: |_| Ok(Box::new(|old| old.filter(|text| !holds_token(text)).map(<[u8]>::to_vec))),
     },
 ];
 
@@ -85,7 +86,10 @@ pub fn named(
         return Err(Error::usage("which place?").hint(format!("one of: {}", all())));
     };
     let Some(sink) = SINKS.iter().find(|sink| sink.name == name) else {
-        let error = Error::usage(format!("there is no place called {}", clean(&name)));
+        let error = Error::usage(match is_plain(&name) {
+            true => format!("there is no place called {name}"),
+            false => "there is no such place".to_owned(),
+        });
         return Err(match nearest(&name, names()) {
             Some(near) => error.hint(near),
             None => error.hint(format!("one of: {}", all())),

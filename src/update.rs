@@ -10,12 +10,12 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Kind, Result, clean};
+use crate::error::{Error, Result};
 use crate::format::{self, Format};
 use crate::freshness::falls_short;
 use crate::get::{Session, Wants};
 use crate::log::{self, Level};
-use crate::place::{Change, Place};
+use crate::place::{Change, Owed, Place, Telling};
 use crate::plan::Plan;
 use crate::settings::{Id, Settings};
 use crate::sink::{self, Sink};
@@ -41,6 +41,9 @@ pub struct Done {
     pub change: Change,
     /// What it has now.
     pub token: Token,
+    /// What went wrong with it nevertheless: nobody could be told of the change, or it is older
+    /// than was promised.
+    pub failure: Option<Error>,
 }
 
 impl fmt::Display for Done {
@@ -66,6 +69,7 @@ impl<'a> Update<'a> {
         let plan = Plan::new(settings, world)?;
         format.check(plan.purpose)?;
         let place = Place::open(&path)?;
+        place.check_folder()?;
         Ok(Update { plan, world, sink, format, place })
     }
 
@@ -82,33 +86,42 @@ impl<'a> Update<'a> {
         let text = (self.format.render)(&credential)?;
         let edit = (self.sink.put)(&credential.connection, &text)?;
         let then = self.plan.settings.text(Id::Then);
-        let (change, owed) =
-            self.place.change(self.world, deadline, then.is_some(), edit.as_ref())?;
-        let done = Done { path: self.path().to_owned(), change, token: credential.token };
+        let telling = if then.is_some() { Telling::Somebody } else { Telling::Nobody };
+        let (change, owed) = self.place.change(self.world, deadline, telling, edit.as_ref())?;
+        let path = self.path().to_owned();
+        let mut done = Done { path, change, token: credential.token, failure: None };
         if change != Change::Unchanged {
             log::event(self.world, Level::Info, &done.to_string());
         }
-        if let (Some(command), Some(owed)) = (then, owed) {
-            self.tell(command)?;
-            self.place.settle(self.world, Deadline::after(self.plan.timeout), &owed)?;
-        }
-        if self.plan.interval.is_some()
-            && falls_short(&done.token, self.plan.min_ttl, self.world.now())
-        {
-            let path = self.path().display();
-            return Err(Error::unavailable(format!("{path} has no newer credential yet"))
-                .because(format!("what it has: {}", done.token)));
-        }
+        let told = match (then, owed) {
+            (Some(command), Some(owed)) => self.tell(command, &owed),
+            _ => Ok(()),
+        };
+        done.failure = told.and_then(|()| self.keeps_promise(&done.token)).err();
         Ok(done)
+    }
+
+    /// What others read lives until the look after the next, or whoever schedules it must know.
+    fn keeps_promise(&self, token: &Token) -> Result<()> {
+        if self.plan.interval.is_none() || !falls_short(token, self.plan.min_ttl, self.world.now())
+        {
+            return Ok(());
+        }
+        let path = self.path().display();
+        Err(Error::unavailable(format!("{path} has no newer credential yet"))
+            .because(format!("what it has: {token}")))
     }
 
     /// Takes our part out of the file again.
     pub fn remove(&self) -> Result<Change> {
         let deadline = Deadline::after(self.plan.timeout);
         let session = Session::new(&self.plan, self.world);
-        let connection = session.connection(self.wants(), deadline)?;
+        // In a file of our own there is nothing to be told from anything.
+        let wants = if self.sink.has_path { Wants::default() } else { self.wants() };
+        let connection = session.connection(wants, deadline)?;
         let edit = (self.sink.remove)(&connection)?;
-        let (change, _) = self.place.change(self.world, deadline, false, edit.as_ref())?;
+        let (change, _) =
+            self.place.change(self.world, deadline, Telling::NoMore, edit.as_ref())?;
         if change != Change::Unchanged {
             let words = format!("removed our part of {}", self.path().display());
             log::event(self.world, Level::Info, &words);
@@ -121,21 +134,24 @@ impl<'a> Update<'a> {
         Wants { user: self.format.user, host: self.format.host }
     }
 
-    /// Runs the command that is to be told of a change.
-    fn tell(&self, command: &str) -> Result<()> {
+    /// Runs the command that is to be told of a change. Its words are not repeated: they may hold
+    /// a secret.
+    fn tell(&self, command: &str, owed: &Owed) -> Result<()> {
+        self.world.end_on_signals()?;
         let hidden: Vec<&str> = self.plan.settings.secret_variables().collect();
         let deadline = Deadline::after(self.plan.timeout);
         let why = match self.world.shell(command, &hidden, deadline) {
-            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(status)) if status.success() => {
+                let deadline = Deadline::after(self.plan.timeout);
+                return self.place.settle(self.world, deadline, owed);
+            }
             Ok(Some(status)) => status.to_string(),
             Ok(None) => "it took longer than --timeout and was stopped".to_owned(),
             Err(e) => e.to_string(),
         };
-        Err(Error::new(Kind::Failed, format!("--then failed: {}", clean(command)))
+        let path = self.path().display();
+        Err(Error::failed("the command of --then failed")
             .because(why)
-            .because(format!(
-                "{} is written; the command is run again next time",
-                self.path().display()
-            )))
+            .because(format!("{path} is written; the command is run again next time")))
     }
 }

@@ -14,10 +14,13 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -42,8 +45,19 @@ pub struct World {
     pub cache_home: fn(&World) -> Option<PathBuf>,
     /// Says something on stderr that is no error.
     pub note: Box<dyn Fn(&str)>,
+    /// What a signal has to know of.
+    pub busy: Arc<Busy>,
+}
+
+/// What a process is doing that a signal must not cut short, or must end as well.
+#[derive(Debug, Default)]
+pub struct Busy {
     /// Held while a file is replaced: a signal waits for that, if not for long.
-    pub writing: Arc<Mutex<()>>,
+    pub writing: Mutex<()>,
+    /// The process group of a command that runs; 0 for none.
+    command: AtomicI32,
+    /// Whether signals are listened for already.
+    listening: AtomicBool,
 }
 
 impl World {
@@ -58,7 +72,7 @@ impl World {
                 // A closed stderr must not cost the credential.
                 let _ = writeln!(std::io::stderr(), "lakebase-token: note: {text}");
             }),
-            writing: Arc::default(),
+            busy: Arc::default(),
         }
     }
 
@@ -110,21 +124,27 @@ impl World {
     }
 
     /// From now on SIGTERM and SIGINT end the process within 100 ms whatever it is doing, but for
-    /// the replacement of a file, which is finished if it can be. The process dies of the signal,
-    /// as its parent expects; process 1 of a container, which no signal kills, exits with 128 and
+    /// the replacement of a file, which is finished if it can be, and a command of ours is told to
+    /// end, too. The process dies of the signal, as its parent expects; process 1 of a container, which no signal kills, exits with 128 and
     /// the signal's number.
     pub fn end_on_signals(&self) -> Result<()> {
         const PATIENCE: Duration = Duration::from_millis(80);
+        if self.busy.listening.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
         let cannot = |e: std::io::Error| Error::failed("cannot wait for signals").because(e);
         let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(cannot)?;
-        let writing = self.writing.clone();
+        let busy = self.busy.clone();
         let supervisor = self.var("NOTIFY_SOCKET").map(OsStr::to_owned);
         std::thread::spawn(move || {
             let Some(signal) = signals.forever().next() else { return };
+            if let Some(group) = Pid::from_raw(busy.command.load(Ordering::SeqCst)) {
+                let _ = kill_process_group(group, Signal::TERM);
+            }
             notify(supervisor.as_deref(), "STOPPING=1");
             let began = Instant::now();
             let _writing = loop {
-                match writing.try_lock() {
+                match busy.writing.try_lock() {
                     Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => {
                         std::thread::sleep(Duration::from_millis(1));
                     }
@@ -217,22 +237,31 @@ impl World {
             .env_clear()
             .envs(self.env.iter().rev().filter(|(name, _)| seen(name)))
             .stdin(Stdio::null())
-            .stdout(rustix::io::dup(rustix::stdio::stderr())?)
+            .stdout(fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)?)
             .process_group(0)
             .spawn()?;
+        let group = Pid::from_child(&child);
+        self.busy.command.store(group.as_raw_nonzero().get(), Ordering::SeqCst);
         let mut pause = Duration::from_millis(1);
         loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(Some(status));
-            }
-            if deadline.passed() {
-                let group = rustix::process::Pid::from_child(&child);
-                rustix::process::kill_process_group(group, rustix::process::Signal::KILL)?;
-                child.wait()?;
-                return Ok(None);
+            let ended = child.try_wait()?;
+            if ended.is_some() || deadline.passed() {
+                self.busy.command.store(0, Ordering::SeqCst);
+                if ended.is_none() {
+                    kill_process_group(group, Signal::KILL)?;
+                    child.wait()?;
+                }
+                return Ok(ended);
             }
             self.sleep(pause, deadline);
             pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    /// As process 1 of a container: takes note of the end of processes whose parents are gone.
+    pub fn reap(&self) {
+        if std::process::id() == 1 {
+            while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
         }
     }
 
@@ -264,6 +293,8 @@ fn notify(socket: Option<&OsStr>, state: &str) {
         _ => SocketAddr::from_pathname(OsStr::from_bytes(name)),
     };
     if let (Ok(socket), Ok(address)) = (UnixDatagram::unbound(), address) {
+        // Whoever does not listen must not keep us from ending.
+        let _ = socket.set_nonblocking(true);
         let _ = socket.send_to_addr(state.as_bytes(), &address);
     }
 }

@@ -179,7 +179,7 @@ impl Pins {
             now: Box::new(move || now),
             cache_home: ours.cache_home,
             note: Box::new(|_| ()),
-            writing: ours.writing.clone(),
+            busy: ours.busy.clone(),
         }
     }
 }

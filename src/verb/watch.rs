@@ -26,7 +26,7 @@ pub const VERB: Verb = Verb {
     flags: &[Id::PgPassFile, Id::Format, Id::For, Id::Interval, Id::Then],
     words: 2,
     command: false,
-    codes: "exit codes: those of write, if the first look shows a mistake in the configuration; later\n\
+    codes: "exit codes: those of write, if the first look fails for another reason than 5; all other\n\
             failures are said and tried again",
     failure: None,
     run,
@@ -50,34 +50,40 @@ fn run(call: Call<'_>) -> Result<u8> {
     };
     let (mut failures, mut ready) = (0, false);
     loop {
+        call.world.reap();
         let looked = call.world.now();
-        let pause = match look() {
-            Ok((done, interval)) => {
+        let (failure, longest) = match look() {
+            Ok((mut done, interval)) => {
                 if done.change != Change::Unchanged {
-                    print(call.stdout, &format!("{done}\n"))?;
+                    // Who does not listen must not keep the file from being true.
+                    let _ = print(call.stdout, &format!("{done}\n"));
                 }
                 if !ready {
                     call.world.notify("READY=1");
                 }
-                (failures, ready) = (0, true);
-                until_next(interval.unwrap_or(LONGEST), done.token.left(call.world.now()))
+                ready = true;
+                let left = done.token.left(call.world.now());
+                (done.failure.take(), until_next(interval.unwrap_or(LONGEST), left))
             }
-            // A mistake that was there from the beginning does not go by itself.
-            Err(error) if !ready && error.kind == Kind::Usage => return Err(error),
-            Err(error) => {
-                failures += 1;
-                let reasons: String = error.because.iter().map(|r| format!(", {r}")).collect();
-                call.world.note(&format!("{error}{reasons}; the next try comes soon"));
-                log::event(call.world, Level::Error, &format!("watch: {error}"));
-                back_off(failures)
-            }
+            // At the beginning only what passes by itself is waited for.
+            Err(error) if !ready && error.kind != Kind::Unavailable => return Err(error),
+            Err(error) => (Some(error), LONGEST),
         };
-        wait(call.world, looked, call.world.jittered(pause));
+        failures = if failure.is_some() { failures + 1 } else { 0 };
+        let pause = if failures > 0 { back_off(failures).min(longest) } else { longest };
+        let pause = call.world.jittered(pause);
+        if let Some(error) = failure {
+            let reasons: String = error.because.iter().map(|r| format!(", {r}")).collect();
+            let wait = pause.as_secs().max(1);
+            call.world.note(&format!("{error}{reasons}; the next look is in {wait} s"));
+            log::event(call.world, Level::Error, &format!("watch: {error}"));
+        }
+        wait(call.world, looked, pause);
     }
 }
 
-/// The longest pause after failures.
-const LONGEST: Duration = Duration::from_secs(10 * 60);
+/// The longest pause after failures: no longer than the shortest interval.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Until the next look after a good one: what was written must not die before.
 fn until_next(interval: Duration, left: i64) -> Duration {
@@ -121,7 +127,7 @@ mod tests {
     #[test]
     fn failures_are_followed_by_longer_and_longer_pauses() {
         let pauses: Vec<u64> = (1..=9).map(|n| back_off(n).as_secs()).collect();
-        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 600, 600]);
+        assert_eq!(pauses, [5, 10, 20, 40, 60, 60, 60, 60, 60]);
         assert_eq!(back_off(u32::MAX), LONGEST);
     }
 

@@ -12,7 +12,7 @@ pub const VERB: Verb = Verb {
     usage: "pgpass|file PATH [FLAGS]",
     more: "pgpass is one line of the password file, beside all that others have there; file is a \
            file of its own in any --format. Either is replaced whole, with mode 0600, and only if \
-           it changes. With --interval what is written lives until the look after the next, which \
+           it changes. A command of --then has --timeout to end. With --interval what is written lives until the look after the next, which \
            is what a timer wants.",
     flags: &[Id::PgPassFile, Id::Format, Id::For, Id::Interval, Id::Then, Id::Remove],
     words: 2,
@@ -32,7 +32,10 @@ fn run(mut call: Call<'_>) -> Result<u8> {
             _ => format!("removed from {path}\n"),
         }
     } else {
-        let done = update.run()?;
+        let mut done = update.run()?;
+        if let Some(error) = done.failure.take() {
+            return Err(error);
+        }
         call.explain(&update.plan, &done.token);
         format!("{done}\n")
     };

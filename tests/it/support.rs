@@ -132,7 +132,7 @@ impl Test {
             now: Box::new(move || Timestamp::of_system().plus(ahead.get())),
             cache_home: |world| Some(world.home()?.join(".cache/lakebase-token")),
             note: Box::new(move |text| said.borrow_mut().push_str(&format!("note: {text}\n"))),
-            writing: Arc::default(),
+            busy: Arc::default(),
         };
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let code = lakebase_token::run(argv, &world, &mut stdout, &mut stderr);

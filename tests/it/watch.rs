@@ -70,11 +70,14 @@ fn it_ends_at_once_in_the_middle_of_a_request_and_of_a_command() {
     wait_for("a request", || (workspace.count("/oidc/v1/token") > 0).then_some(()));
     let (status, took) = end(child, Signal::TERM);
     assert!(status.starts_with("signal: 15") && took < Duration::from_secs(1), "{status} {took:?}");
-    let child = start(&test, &["--then", "touch \"$HOME/begun\"; sleep 30"]);
-    let begun = test.home.path().join("begun");
-    wait_for("the command", || begun.exists().then_some(()));
+    let then = "echo $$ >\"$HOME/pid.tmp\"; mv \"$HOME/pid.tmp\" \"$HOME/pid\"; sleep 30";
+    let child = start(&test, &["--then", then]);
+    let pid = test.home.path().join("pid");
+    let command = wait_for("the command", || fs::read_to_string(&pid).ok());
     let (status, took) = end(child, Signal::TERM);
     assert!(status.starts_with("signal: 15") && took < Duration::from_secs(1), "{status} {took:?}");
+    let alive = format!("/proc/{}/comm", command.trim());
+    wait_for("the end of the command", || (!fs::exists(&alive).unwrap()).then_some(()));
 }
 
 #[test]
@@ -113,7 +116,9 @@ fn a_failure_is_said_and_tried_again_soon() {
     let lines: Vec<String> = said.lines().map(|line| line.unwrap()).collect();
     child.wait().unwrap();
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].starts_with("lakebase-token: note: ") && lines[0].contains("the next try"));
+    assert!(
+        lines[0].starts_with("lakebase-token: note: ") && lines[0].contains("the next look is in ")
+    );
 }
 
 #[test]
@@ -129,5 +134,28 @@ fn a_mistake_at_the_start_is_an_error_not_a_loop() {
     ] {
         test.run(line).fails(2, &[words]);
     }
+    let folder = test.home.path().join("folder");
+    fs::create_dir(&folder).unwrap();
+    test.run(&format!("watch file {}", folder.display())).fails(1, &["it is a folder"]);
+    test.run("watch file /nowhere/x").fails(1, &["hint: mkdir -p /nowhere"]);
     assert!(workspace.take_requests().is_empty());
+    let mut test = Test::at(&workspace);
+    test.set("DATABRICKS_CLIENT_SECRET", "wrong");
+    test.run("watch pgpass").fails(4, &["invalid_client"]);
+}
+
+#[test]
+fn a_supervisor_that_does_not_listen_keeps_nobody_from_ending() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    let socket = test.home.path().join("notify");
+    let _deaf = UnixDatagram::bind(&socket).unwrap();
+    let full = UnixDatagram::unbound().unwrap();
+    full.set_nonblocking(true).unwrap();
+    while full.send_to(b"x", &socket).is_ok() {}
+    test.set("NOTIFY_SOCKET", socket.to_str().unwrap());
+    let child = start(&test, &[]);
+    written(&test);
+    let (status, took) = end(child, Signal::TERM);
+    assert!(status.starts_with("signal: 15") && took < Duration::from_secs(1), "{status} {took:?}");
 }

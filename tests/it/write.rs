@@ -116,6 +116,12 @@ fn a_file_has_any_format_and_is_private() {
     let path = test.home.path().join("json");
     test.run(&format!("write --remove file {}", path.display()));
     assert!(!path.exists());
+    // What holds no token is somebody else's, and to see that nobody need be asked.
+    let precious = test.write("precious", "mine\n");
+    workspace.take_requests();
+    let removed = test.run(&format!("write --remove file {}", precious.display()));
+    assert!(removed.stdout.starts_with("unchanged: nothing of ours") && precious.exists());
+    assert!(workspace.take_requests().is_empty());
     let workspace = format!("write file {} --for workspace -f dotenv", path.display());
     test.run(&workspace).fails(2, &["dotenv"]);
     test.run("write pgpass --format raw").fails(2, &["a format of its own", "write file PATH"]);
@@ -432,7 +438,7 @@ fn a_command_is_told_of_each_change_until_it_has_heard() {
         test.run_args(&words.map(OsString::from))
     };
     const TELL: &str = "echo x >>\"$HOME/told\"; test -e \"$HOME/ready\"";
-    write(TELL).fails(1, &["--then failed", "exit status: 1", "is written", "next time"]);
+    write(TELL).fails(1, &["--then failed", "exit status: 1", "next time"]);
     write(TELL).fails(1, &["--then failed"]);
     assert_eq!(told(), 2, "unchanged, but still owed");
     test.write("ready", "");
@@ -450,6 +456,11 @@ fn a_command_is_told_of_each_change_until_it_has_heard() {
     let path = home.join("x");
     let words = ["write", "file", path.to_str().unwrap(), "--then", "sleep 60 & sleep 60"];
     test.run_args(&words.map(OsString::from)).fails(1, &["took longer than --timeout"]);
+    // Nothing that somebody put into it is repeated.
+    let words = ["write", "file", path.to_str().unwrap(), "--then", "false hunter2"];
+    let failed = test.run_args(&words.map(OsString::from));
+    failed.fails(1, &["--then failed"]);
+    assert!(!failed.stderr.contains("hunter2"), "{failed:?}");
 }
 
 #[test]
@@ -462,6 +473,7 @@ fn a_promise_that_cannot_be_kept_is_said() {
         let argv = ["write", "pgpass", "--interval", interval].map(OsString::from);
         test.run_args(&argv).fails(2, &["--interval"]);
     }
+    test.run("write pgpass --interval 5").fails(2, &["hint: 5m, if these are minutes"]);
     test.run("write pgpass --interval 10m --ttl 20m").fails(2, &["20m", "--ttl 25m or more"]);
     assert!(workspace.take_requests().is_empty());
 
