@@ -16,7 +16,8 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{FdFlags, fcntl_setfd};
 
-use crate::time::Timestamp;
+use crate::time::{Deadline, Timestamp};
+use crate::world::World;
 
 /// What was found where a private file should be.
 pub enum Found {
@@ -159,6 +160,26 @@ impl<'a> Held<'a> {
     /// Leaves the lock to the process it was bequeathed to: dropping this does not unlock.
     pub fn leave(&self) {
         self.left.set(true);
+    }
+}
+
+/// Does something while nobody else has the lock; nothing where the deadline comes first.
+pub fn while_held<T>(
+    lock: &mut Lock,
+    world: &World,
+    deadline: Deadline,
+    work: impl FnOnce() -> T,
+) -> io::Result<Option<T>> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(_held) = Held::take(lock)? {
+            return Ok(Some(work()));
+        }
+        if deadline.passed() {
+            return Ok(None);
+        }
+        world.sleep(world.jittered(pause), deadline);
+        pause = (pause * 2).min(Duration::from_millis(20));
     }
 }
 

@@ -13,14 +13,13 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::error::{Error, Result, clean};
-use crate::file::{Found, Held, Lock, hex, read_private};
+use crate::file::{Found, Lock, hex, read_private, while_held};
 use crate::time::Deadline;
 use crate::world::World;
 
@@ -226,19 +225,11 @@ impl Place {
                 .hint("a place on a local disk: --pgpass-file, PGPASSFILE")
         };
         let mut lock = Lock::new(self.folder.try_clone().map_err(cannot)?);
-        let mut pause = Duration::from_millis(1);
-        loop {
-            if let Some(_held) = Held::take(&mut lock).map_err(cannot)? {
-                return work();
-            }
-            if deadline.passed() {
-                let path = self.path.display();
-                return Err(Error::unavailable(format!("somebody else keeps {path} locked"))
-                    .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT"));
-            }
-            world.sleep(world.jittered(pause), deadline);
-            pause = (pause * 2).min(Duration::from_millis(20));
-        }
+        while_held(&mut lock, world, deadline, work).map_err(cannot)?.unwrap_or_else(|| {
+            let path = shown(&self.path);
+            Err(Error::unavailable(format!("somebody else keeps {path} locked"))
+                .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT"))
+        })
     }
 
     /// What stands in the way is told before anything is minted for it.
@@ -424,7 +415,9 @@ fn unfit(path: &Path, why: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::file::Held;
     use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::time::Duration;
 
     struct Folder(tempfile::TempDir);
 

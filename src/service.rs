@@ -1,33 +1,36 @@
 //! A place that the system's own timer keeps up to date: `write`, scheduled for good.
 //!
-//! A [`Job`] is decided from an update that would work here and now: the command, how often, and
-//! every setting that was found, written down in an environment file that only its user can read
-//! (`service/pins.rs`), so that the job does the same whatever session it is started from. The
-//! files that schedule it and the programs that are asked to are one row a platform
+//! A [`Job`] is decided from an update that would work here and now (`service/job.rs`): the command,
+//! how often, and every setting that was found, written down in an environment file that only its
+//! user can read (`service/pins.rs`), so that the job does the same whatever session it is started
+//! from. The files that schedule it and the programs that are asked to are one row a platform
 //! (`service/systemd.rs`, `service/launchd.rs`). A job that was not seen to succeed once is not
-//! installed: what was there before is put back.
+//! installed: what was there before is put back. All that is done later goes by what was written
+//! down, whatever is configured by then.
 
+pub mod job;
 pub mod launchd;
 pub mod pins;
 pub mod systemd;
 mod tools;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Result, clean};
-use crate::file::private_folder;
+use crate::file::{Lock, private_folder, while_held};
 use crate::get::Session;
 use crate::place::{Change, Place, Telling};
 use crate::plan::Plan;
 use crate::secret::Secret;
-use crate::settings::{Id, SETTINGS, Settings};
+use crate::settings::{Id, Settings};
 use crate::sink::Sink;
-use crate::time::{Deadline, show_duration};
-use crate::token::{Connection, LEAST_LIFE, expiry_within};
+use crate::time::Deadline;
+use crate::token::{Connection, LEAST_LIFE, expiry_within, holds_token};
 use crate::update::Update;
 use crate::world::World;
+pub use job::Job;
 use pins::Pins;
 pub use tools::Tools;
 
@@ -41,16 +44,14 @@ pub struct Manager {
     pub endings: &'static [&'static str],
     /// What those files say.
     pub files: fn(&Job, &World) -> Vec<String>,
-    /// A word in the notation of the first of them.
-    pub quote: fn(&str) -> String,
     /// Fails, with what else there is, where it cannot be asked.
     pub reach: fn(&Tools<'_>) -> Result<()>,
-    /// Reads the files anew and runs the job once.
-    pub prove: fn(&Tools<'_>) -> Result<()>,
-    /// Schedules the job from now on.
-    pub schedule: fn(&Tools<'_>) -> Result<()>,
+    /// Reads the job's files anew and schedules it from now on.
+    pub load: fn(&Tools<'_>) -> Result<()>,
+    /// Runs the loaded job once, or waits for the run that loading has begun.
+    pub run: fn(&Tools<'_>) -> Result<()>,
     /// Stops the job, while its files are still there.
-    pub cancel: fn(&Tools<'_>) -> Result<()>,
+    pub unload: fn(&Tools<'_>) -> Result<()>,
     /// Notices that its files are gone.
     pub forget: fn(&Tools<'_>) -> Result<()>,
     /// How the job fares.
@@ -62,22 +63,6 @@ pub struct Manager {
 /// The one of this platform.
 pub static MANAGER: &Manager =
     if cfg!(target_os = "macos") { &launchd::LAUNCHD } else { &systemd::SYSTEMD };
-
-/// What a timer shall do.
-pub struct Job {
-    /// Its name, which begins the names of its files.
-    pub name: String,
-    /// The place, for people.
-    pub place: String,
-    /// The program and its arguments.
-    pub command: Vec<String>,
-    /// How often.
-    pub interval: Duration,
-    /// The environment file.
-    pub environment: PathBuf,
-    /// The folders it writes to: the place's, cache and log.
-    pub folders: Vec<String>,
-}
 
 /// How a job fares.
 pub struct State {
@@ -118,7 +103,7 @@ impl<'a> Service<'a> {
     ) -> Result<Service<'a>> {
         const MOST: usize = 64;
         let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        let path = absolute(&path)?;
+        let path = job::real(&path)?;
         let own = match (name, path.file_name().filter(|_| sink.has_path)) {
             (Some(name), _) if name.len() <= MOST && name.chars().all(legal) => name.to_owned(),
             (Some(name), _) => {
@@ -141,88 +126,30 @@ impl<'a> Service<'a> {
     }
 
     /// Decides what the job does. `flags` are those of the command line.
-    pub fn job(&self, update: &Update<'_>, flags: &[(Id, String)]) -> Result<(Job, Pins)> {
-        let plan = &update.plan;
-        for id in [Id::Refresh, Id::Offline] {
-            if plan.settings.is_on(id) {
-                let flag = SETTINGS[id as usize].flag;
-                return Err(Error::usage(format!("a service cannot do with --{flag}"))
-                    .hint(format!("leave out --{flag}")));
-            }
-        }
-        let own = if self.sink.has_path { None } else { Some(text(&self.path)?) };
-        let pins = Pins::of(update, flags, own, self.world)?;
-        let program = std::env::current_exe()
-            .map_err(|e| Error::failed("cannot find this program's own file").because(e))?;
-        let mut command = vec![text(&program)?, "write".to_owned()];
-        command.push(self.sink.name.to_owned());
-        if self.sink.has_path {
-            command.push(text(&self.path)?);
-        }
-        let interval = plan.interval.unwrap_or_default();
-        command.extend(["--interval".to_owned(), show_duration(interval)]);
-        for id in [Id::For, Id::Format, Id::Then] {
-            if let Some(value) = plan.settings.text(id) {
-                command.extend([format!("--{}", SETTINGS[id as usize].flag), value.to_owned()]);
-            }
-        }
-        for id in [Id::ClientSecretFile, Id::TokenFile] {
-            let given = flags.iter().find(|(flag, path)| *flag == id && path != "-");
-            if let Some((_, path)) = given {
-                let path = text(&absolute(Path::new(path))?)?;
-                command.extend([format!("--{}", SETTINGS[id as usize].flag), path]);
-            }
-        }
-        if plan.settings.is_on(Id::Verbose) {
-            command.push("--verbose".to_owned());
-        }
-        let mut folders = vec![text(update.path().parent().unwrap_or(Path::new("/")))?];
-        for name in ["LAKEBASE_TOKEN_CACHE", "LAKEBASE_TOKEN_LOG"] {
-            let value = pins.text(name).filter(|value| value.starts_with('/'));
-            let Some(path) = value.map(Path::new) else { continue };
-            let folder = if name == "LAKEBASE_TOKEN_LOG" { path.parent() } else { Some(path) };
-            folders.extend(folder.map(text).transpose()?);
-        }
-        let words = command.iter().chain(&folders);
-        if let Some(word) = words.clone().find(|word| word.chars().any(is_uncarriable)) {
-            let words = format!("a unit file cannot carry this: {}", clean(word));
-            return Err(Error::usage(words).because("it holds a control character"));
-        }
-        let job = Job {
-            name: self.name.clone(),
-            place: text(&self.path)?,
-            command,
-            interval,
-            environment: self.environment()?,
-            folders,
-        };
-        Ok((job, pins))
+    pub fn job(&self, update: &Update<'_>, flags: &[(Id, String)]) -> Result<Job> {
+        let place = (self.sink, self.path.as_path());
+        Job::of(&self.name, self.environment()?, place, update, flags, self.world)
     }
 
     /// Puts the job's files in place, runs it once, schedules it. Says what it did.
-    pub fn install(&self, job: &Job, pins: &Pins, linger: bool) -> Result<&'static str> {
+    pub fn install(&self, job: &Job, linger: bool) -> Result<&'static str> {
         let tools = self.tools(LONGEST_RUN);
         (self.manager.reach)(&tools)?;
-        if linger {
-            (self.manager.linger)(&tools, true)?;
-        }
-        self.refuse_other_place(job, pins)?;
-        let cannot = |what: &Path, e| {
-            Error::failed(format!("cannot make the folder {}", what.display())).because(e)
-        };
-        let units = self.units()?;
         let folder = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();
-        let private = folder(&job.environment);
-        private_folder(&private).map_err(|e| cannot(&private, e))?;
-        for folder in units.iter().map(|unit| folder(unit)) {
-            fs::create_dir_all(&folder).map_err(|e| cannot(&folder, e))?;
+        let units = self.units()?;
+        private_folder(&folder(&job.environment)).map_err(|e| cannot(&job.environment, e))?;
+        for unit in &units {
+            fs::create_dir_all(folder(unit)).map_err(|e| cannot(unit, e))?;
         }
-        let mut files = vec![(job.environment.clone(), pins.render(&self.name)?)];
-        files.extend(
-            units
-                .into_iter()
-                .zip((self.manager.files)(job, self.world).into_iter().map(Secret::new)),
-        );
+        self.alone(&tools, || self.install_alone(job, linger, &tools))
+    }
+
+    fn install_alone(&self, job: &Job, linger: bool, tools: &Tools<'_>) -> Result<&'static str> {
+        self.pinned()?;
+        let units = self.units()?;
+        let mut files = vec![(job.environment.clone(), job.pins.render(&self.name)?)];
+        let contents = (self.manager.files)(job, self.world).into_iter().map(Secret::new);
+        files.extend(units.into_iter().zip(contents));
         let mut former = Vec::new();
         for (path, _) in &files {
             former.push((path.clone(), Place::open(path)?.read()?));
@@ -230,16 +157,19 @@ impl<'a> Service<'a> {
         let (mut changed, existed) = (false, former.iter().all(|(_, content)| content.is_some()));
         let installed = (|| {
             for (path, content) in &files {
-                let content = content.expose().as_bytes();
-                changed |= self.put(path, Some(content))? != Change::Unchanged;
+                changed |= self.put(path, content.expose().as_bytes())? != Change::Unchanged;
             }
-            (self.manager.prove)(&tools)?;
-            (self.manager.schedule)(&tools)
+            (self.manager.load)(tools)?;
+            (self.manager.run)(tools)?;
+            if linger {
+                (self.manager.linger)(tools, true)?;
+            }
+            Ok(())
         })();
         if let Err(error) = installed {
-            let restored = self.restore(&former, existed);
+            let error: Error = error;
             let words = if existed { "the former service is back" } else { "nothing is installed" };
-            return Err(match restored {
+            return Err(match self.restore(&former, existed) {
                 Ok(()) => error.because(words),
                 Err(e) => error.because(format!("and undoing it failed: {e}")),
             });
@@ -261,8 +191,8 @@ impl<'a> Service<'a> {
         let tools = self.tools(LONGEST_RUN);
         self.installed()?;
         (self.manager.reach)(&tools)?;
-        (self.manager.schedule)(&tools)?;
-        (self.manager.prove)(&tools)
+        (self.manager.load)(&tools)?;
+        (self.manager.run)(&tools)
     }
 
     /// Takes the job's files away, and with `purge` what it has written and cached. Whether there
@@ -274,36 +204,52 @@ impl<'a> Service<'a> {
         if !files.iter().any(|file| file.symlink_metadata().is_ok()) {
             return Ok(false);
         }
+        let pins = self.pinned()?;
         (self.manager.reach)(&tools)?;
-        (self.manager.cancel)(&tools)?;
-        if purge {
-            self.purge()?;
-        }
-        for file in files.iter().filter(|file| file.symlink_metadata().is_ok()) {
-            self.put(file, None)?;
+        self.alone(&tools, || self.uninstall_alone(&files, pins, purge, &tools))
+    }
+
+    fn uninstall_alone(
+        &self,
+        files: &[PathBuf],
+        pins: Option<Pins>,
+        purge: bool,
+        tools: &Tools<'_>,
+    ) -> Result<bool> {
+        (self.manager.unload)(tools)?;
+        let purged = match (purge, pins) {
+            (false, _) => Ok(()),
+            (true, Some(pins)) => self.purge(&pins),
+            (true, None) => Err(Error::failed(format!(
+                "what {} wrote and cached stays: it has no environment file any more",
+                self.name
+            ))),
+        };
+        for file in files {
+            remove(file)?;
         }
         if let Some(folder) = files.last().and_then(|file| file.parent()) {
             // Another service's file keeps it.
             let _ = fs::remove_dir(folder);
         }
-        (self.manager.forget)(&tools)?;
-        Ok(true)
+        (self.manager.forget)(tools)?;
+        purged.map(|()| true)
     }
 
     /// How it fares, in words and as an exit code.
     pub fn status(&self) -> Result<Report> {
-        self.installed()?;
+        let pins = self.installed()?;
         let tools = self.tools(MINUTE);
         (self.manager.reach)(&tools)?;
         let state = (self.manager.state)(&tools)?;
-        let place = self.place();
-        let (content, good) = self.entry(&place);
+        let (content, good) = self.entry(&pins);
+        let path = pins.path().unwrap_or(&self.path).display();
         let timer = if state.scheduled { "scheduled, next look" } else { "not scheduled" };
         let mut lines = vec![
             ("service", format!("{} ({})", self.name, self.manager.name)),
             ("timer", format!("{timer} {}", state.next).trim_end().to_owned()),
             ("last look", state.last),
-            ("file", format!("{}: {content}", place.display())),
+            ("file", format!("{path}: {content}")),
         ];
         let code = match &state.error {
             Some(error) => error.kind as u8,
@@ -316,27 +262,19 @@ impl<'a> Service<'a> {
         Ok(Report { lines, code })
     }
 
-    /// The place as the job knows it.
-    fn place(&self) -> PathBuf {
-        let pinned = self.pinned().ok().and_then(|pins| pins.text("PGPASSFILE").map(PathBuf::from));
-        pinned.filter(|_| !self.sink.has_path).unwrap_or_else(|| self.path.clone())
-    }
-
     /// What the place says of us, and whether that is a living credential.
-    fn entry(&self, place: &Path) -> (String, bool) {
-        let content = match Place::open(place).and_then(|place| place.read()) {
+    fn entry(&self, pins: &Pins) -> (String, bool) {
+        let place = Place::open(pins.path().unwrap_or(&self.path));
+        let content = match place.and_then(|place| place.read()) {
             Ok(Some(content)) => content,
             Ok(None) => return ("there is no such file".to_owned(), false),
             Err(error) => return (error.to_string(), false),
         };
-        let connection = self.pinned().ok().map(|pins| connection(&pins));
-        let part = match &connection {
-            Some(connection) => (self.sink.part)(connection, &content),
-            None => None,
-        };
+        let connection = connection(pins);
+        let part = (self.sink.part)(&connection, &content).filter(|part| holds_token(part));
         let Some(part) = part else { return ("it has nothing of ours".to_owned(), false) };
         match expiry_within(part) {
-            None => ("it has a credential that does not tell its end".to_owned(), true),
+            None => ("it has a token that does not tell its end".to_owned(), true),
             Some(expires) if expires.since(self.world.now()) < LEAST_LIFE => {
                 (format!("expired at {expires}"), false)
             }
@@ -345,80 +283,89 @@ impl<'a> Service<'a> {
     }
 
     /// Removes our part of the place and what this identity has cached.
-    fn purge(&self) -> Result<()> {
-        let pins = self.pinned()?;
+    fn purge(&self, pins: &Pins) -> Result<()> {
         let deadline = Deadline::after(MINUTE);
-        if let Ok(place) = Place::open(&self.place()) {
-            let connection = connection(&pins);
-            let edit = (self.sink.remove)(&connection)?;
-            place.change(self.world, deadline, Telling::NoMore, edit.as_ref())?;
-        }
+        let connection = connection(pins);
+        let edit = (self.sink.remove)(&connection)?;
+        let place = Place::open(pins.path().unwrap_or(&self.path))?;
+        place.change(self.world, deadline, Telling::NoMore, edit.as_ref())?;
         let world = pins.world(self.world);
-        match Settings::resolve(&[], &world).and_then(|settings| Plan::new(settings, &world)) {
-            Ok(plan) => Session::new(&plan, &world).forget(),
-            Err(error) => self.world.note(&format!("its cache entries stay: {error}")),
-        }
+        let settings = Settings::resolve(&pins.secret_files(), &world)?;
+        Session::new(&Plan::new(settings, &world)?, &world).forget();
         Ok(())
     }
 
-    /// Refuses to take a name away from a service that looks after another place.
-    fn refuse_other_place(&self, job: &Job, pins: &Pins) -> Result<()> {
-        let Some(unit) = self.units()?.first().and_then(|unit| fs::read_to_string(unit).ok())
-        else {
-            return Ok(());
-        };
-        let quoted = |path: &str| unit.contains(&(self.manager.quote)(path));
-        let same = match self.sink.has_path {
-            true => job.command.get(3).is_some_and(|path| quoted(path)),
-            false => {
-                self.pinned().is_ok_and(|old| old.text("PGPASSFILE") == pins.text("PGPASSFILE"))
+    /// What was written down when it was installed; its files must be there.
+    fn installed(&self) -> Result<Pins> {
+        let pins = self.pinned()?;
+        let mut files = self.units()?;
+        files.push(self.environment()?);
+        let missing = files.iter().find(|file| file.symlink_metadata().is_err());
+        match (pins, missing) {
+            (Some(pins), None) => Ok(pins),
+            (_, missing) => {
+                let missing = missing.map(|file| format!("there is no {}", file.display()));
+                Err(Error::usage(format!("{} is not installed", self.name))
+                    .because(missing.unwrap_or_default())
+                    .hint(format!("lakebase-token service install {}", self.sink.usage())))
             }
-        };
-        if same {
-            return Ok(());
         }
-        Err(Error::usage(format!("{} looks after another file already", self.name))
-            .because(format!("see {}", self.environment()?.display()))
-            .hint("--name NAME for a second service"))
     }
 
-    fn installed(&self) -> Result<()> {
-        let units = self.units()?;
-        let missing = units.iter().find(|unit| unit.symlink_metadata().is_err());
-        missing.map_or(Ok(()), |unit| {
-            let install = format!("lakebase-token service install {}", self.sink.usage());
-            Err(Error::usage(format!("{} is not installed", self.name))
-                .because(format!("there is no {}", unit.display()))
-                .hint(install))
-        })
+    /// What was written down, if anything was, and if it is about this place: a name belongs to
+    /// one place.
+    fn pinned(&self) -> Result<Option<Pins>> {
+        let path = self.environment()?;
+        if path.symlink_metadata().is_err() {
+            return Ok(None);
+        }
+        let content = Place::open(&path)?.read()?.unwrap_or_default();
+        let pins = Pins::parse(&String::from_utf8_lossy(&content));
+        let named = (self.sink.name, self.path.as_path());
+        match (pins.sink(), pins.path()) {
+            (Some(sink), Some(path)) if (sink, path) != named => {
+                Err(Error::usage(format!("{} looks after another place", self.name))
+                    .because(format!("{sink} {}", path.display()))
+                    .hint("--name NAME for a second service, or name that place"))
+            }
+            _ => Ok(Some(pins)),
+        }
     }
 
     /// Puts back what was there.
     fn restore(&self, former: &[(PathBuf, Option<Vec<u8>>)], existed: bool) -> Result<()> {
         let tools = self.tools(MINUTE);
         if !existed {
-            let _ = (self.manager.cancel)(&tools);
+            (self.manager.unload)(&tools)?;
         }
         for (path, content) in former {
-            self.put(path, content.as_deref())?;
+            match content {
+                Some(content) => self.put(path, content).map(|_| ())?,
+                None => remove(path)?,
+            }
         }
-        if existed { (self.manager.schedule)(&tools) } else { (self.manager.forget)(&tools) }
+        if existed { (self.manager.load)(&tools) } else { (self.manager.forget)(&tools) }
     }
 
-    fn put(&self, path: &Path, content: Option<&[u8]>) -> Result<Change> {
+    fn put(&self, path: &Path, content: &[u8]) -> Result<Change> {
         let place = Place::open(path)?;
-        let content = content.map(<[u8]>::to_vec);
+        let edit = |_: Option<&[u8]>| Some(content.to_vec());
         let deadline = Deadline::after(MINUTE);
-        Ok(place.change(self.world, deadline, Telling::Nobody, &|_| content.clone())?.0)
+        Ok(place.change(self.world, deadline, Telling::Nobody, &edit)?.0)
     }
 
-    fn pinned(&self) -> Result<Pins> {
-        let path = self.environment()?;
+    /// Does something while nobody else installs a service or takes one away. The lock is on a
+    /// folder that none of a service's files is in, since each of those is locked for itself.
+    fn alone<T>(&self, tools: &Tools<'_>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let units = self.units()?;
+        let folder = units.first().and_then(|unit| unit.parent()?.parent());
+        let folder = folder.unwrap_or(Path::new("/"));
         let cannot =
-            |why: &str| Error::failed(format!("cannot read {}", path.display())).because(why);
-        let content = Place::open(&path)?.read()?.ok_or_else(|| cannot("there is no such file"))?;
-        let text = String::from_utf8(content).map_err(|_| cannot("it is not valid UTF-8"))?;
-        Ok(Pins::parse(&text))
+            |e| Error::failed(format!("cannot lock the folder {}", folder.display())).because(e);
+        let mut lock = File::open(folder).map(Lock::new).map_err(cannot)?;
+        while_held(&mut lock, self.world, tools.deadline, work).map_err(cannot)?.unwrap_or_else(
+            || Err(Error::unavailable("somebody else is installing a service at the moment")),
+        )
     }
 
     fn environment(&self) -> Result<PathBuf> {
@@ -452,21 +399,18 @@ fn no_home() -> Error {
     Error::usage("HOME is not set, so a service has no place").hint("export HOME=/home/you")
 }
 
-/// A control character that the notations of units and environment files cannot all carry.
-fn is_uncarriable(c: char) -> bool {
-    c.is_control() && c != '\n' && c != '\t'
+fn cannot(path: &Path, why: std::io::Error) -> Error {
+    Error::failed(format!("cannot make the folder of {}", path.display())).because(why)
 }
 
-fn text(path: &Path) -> Result<String> {
-    path.to_str().map(str::to_owned).ok_or_else(|| {
-        Error::usage(format!("a unit file cannot carry this path: {}", path.display()))
-            .because("it is not valid UTF-8")
-    })
-}
-
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path)
-        .map_err(|e| Error::failed(format!("cannot find {}", path.display())).because(e))
+/// Removes a file, or the link that is there in its place.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::failed(format!("cannot remove {}", path.display())).because(e))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The connection that a job's environment file describes.

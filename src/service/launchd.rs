@@ -21,11 +21,10 @@ pub static LAUNCHD: Manager = Manager {
     folder: |world: &World| Some(world.home()?.join("Library/LaunchAgents")),
     endings: &[".plist"],
     files: |job, world| vec![plist(job, world)],
-    quote: |word| format!("<string>{}</string>", escaped(word)),
     reach,
-    prove,
-    schedule,
-    cancel,
+    load,
+    run,
+    unload,
     forget: |_| Ok(()),
     state,
     linger: |_, wanted| match wanted {
@@ -61,7 +60,7 @@ fn plist(job: &Job, world: &World) -> String {
 /// The list with another value for a key of its outer dictionary.
 fn replaced(plist: &str, key: &str, value: &str) -> String {
     let mark = format!("\n\t<key>{key}</key>\n\t");
-    let Some((before, rest)) = plist.split_once(&mark) else { return plist.to_owned() };
+    let (before, rest) = plist.split_once(&mark).expect("the template has all keys");
     let end = rest.find("\n\t<key>").unwrap_or(rest.len());
     [before, &mark, value, &rest[end..]].concat()
 }
@@ -87,35 +86,57 @@ fn reach(tools: &Tools<'_>) -> Result<()> {
     })
 }
 
-/// Loads the agent, which runs it, and waits for its end.
-fn prove(tools: &Tools<'_>) -> Result<()> {
+/// Loads the agent, which begins a run. Its former self may take a moment to go.
+fn load(tools: &Tools<'_>) -> Result<()> {
     let target = target(tools);
     if let Some(folder) = log(tools.world, tools.name).parent() {
         // launchd refuses to start what has no place for its words.
         let _ = fs::create_dir_all(folder);
     }
-    let _ = tools.ask("launchctl", &["bootout", &target])?;
-    tools.tell("launchctl", &["bootstrap", &domain(), tools.unit.as_deref().unwrap_or("")])?;
+    tools.tell("launchctl", &["enable", &target])?;
+    unload(tools)?;
+    let unit = tools.unit.as_deref().unwrap_or_default();
+    let gone = Deadline::after(GONE);
     loop {
-        let shown = tools.tell("launchctl", &["print", &target])?;
-        if let Some(code) = last_code(&shown) {
-            return failure(tools, code).map_or(Ok(()), Err);
+        let loaded = tools.tell("launchctl", &["bootstrap", &domain(), unit]);
+        if loaded.is_ok() || gone.passed() {
+            return loaded.map(|_| ());
         }
-        if tools.deadline.passed() {
-            return Err(Error::unavailable(format!("{} has not ended in time", tools.name)));
-        }
-        tools.world.sleep(POLL, Deadline::after(POLL));
+        tools.world.sleep(POLL, gone);
     }
 }
 
-fn last_code(shown: &str) -> Option<u8> {
-    value(shown, "last exit code").and_then(|code| code.parse().ok())
+/// How long a label may be busy after its agent was told to go.
+const GONE: Duration = Duration::from_secs(15);
+
+/// Waits for the end of the run that loading has begun.
+fn run(tools: &Tools<'_>) -> Result<()> {
+    loop {
+        let shown = tools.tell("launchctl", &["print", &target(tools)])?;
+        match ended(&shown) {
+            Some(0) => return Ok(()),
+            Some(code) => return Err(failure(tools, code)),
+            None if tools.deadline.passed() => {
+                return Err(Error::unavailable(format!("{} has not ended in time", tools.name)));
+            }
+            None => tools.world.sleep(POLL, Deadline::after(POLL)),
+        }
+    }
 }
 
-/// Why a run failed, if it did, as far as its stderr tells.
-fn failure(tools: &Tools<'_>, code: u8) -> Option<Error> {
-    let log = || fs::read_to_string(log(tools.world, tools.name)).unwrap_or_default();
-    (code != 0).then(|| tools.failure(Some(code), &log()))
+/// The exit code of the last run, as `launchctl print` tells it (`0`, or `78: EX_CONFIG`); what a
+/// shell would make of a signal; none where no run has ended.
+fn ended(shown: &str) -> Option<u8> {
+    let code = value(shown, "last exit code").and_then(|text| text.split(':').next()?.parse().ok());
+    code.or_else(|| value(shown, "last terminating signal").map(|_| KILLED))
+}
+
+const KILLED: u8 = 128;
+
+/// Why a run failed, as far as its stderr tells.
+fn failure(tools: &Tools<'_>, code: u8) -> Error {
+    let log = fs::read_to_string(log(tools.world, tools.name)).unwrap_or_default();
+    tools.failure(Some(code).filter(|code| *code != KILLED), &log)
 }
 
 const POLL: Duration = Duration::from_millis(100);
@@ -125,20 +146,15 @@ fn log(world: &World, name: &str) -> PathBuf {
     world.home().unwrap_or_default().join(format!("Library/Logs/{name}.log"))
 }
 
-/// Loading it has scheduled it; this is for whoever has switched it off.
-fn schedule(tools: &Tools<'_>) -> Result<()> {
-    tools.tell("launchctl", &["enable", &target(tools)]).map(|_| ())
-}
-
-fn cancel(tools: &Tools<'_>) -> Result<()> {
+fn unload(tools: &Tools<'_>) -> Result<()> {
     // It fails where nothing is loaded, which is what is wanted.
     tools.ask("launchctl", &["bootout", &target(tools)]).map(|_| ())
 }
 
 fn state(tools: &Tools<'_>) -> Result<State> {
     let said = tools.ask("launchctl", &["print", &target(tools)])?;
-    let code = last_code(&said.stdout);
-    let error = code.and_then(|code| failure(tools, code));
+    let code = ended(&said.stdout);
+    let error = code.filter(|code| *code != 0).map(|code| failure(tools, code));
     let last = match code {
         None => "none since it was loaded",
         Some(0) => "succeeded",

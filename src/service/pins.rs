@@ -1,6 +1,7 @@
 //! What a service works with: every setting that was found, written down as an environment file.
 //!
-//! Flags and variables are pinned as variables; a profile by its name, so that a secret that is
+//! The command stands at its top, so that all that is done later knows what it is about. Flags and
+//! variables are pinned as variables; a profile by its name, so that a secret that is
 //! changed there is found; database, host and role as they were looked up. Secrets of the
 //! environment stand in the file, which only its user can read, never in a unit. Settings that have
 //! no value are pinned to nothing, which counts as unset, so that the session that a timer runs in
@@ -13,7 +14,9 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{absolute, is_uncarriable, text};
+use serde_json::Value;
+
+use super::job::{absolute, is_uncarriable, text};
 use crate::error::{Error, Result};
 use crate::get::Session;
 use crate::lakebase::Database;
@@ -24,8 +27,27 @@ use crate::token::Purpose;
 use crate::update::Update;
 use crate::world::World;
 
-/// Variables and their values; an empty one is unset.
-pub struct Pins(Vec<(String, Secret)>);
+/// What is written down.
+#[derive(Debug, Default, PartialEq)]
+pub struct Pins {
+    /// The program and its arguments.
+    command: Vec<String>,
+    /// Variables and their values; an empty one is unset.
+    variables: Vec<(String, Secret)>,
+}
+
+/// The flags that name files with secrets.
+pub const SECRET_FILES: [Id; 2] = [Id::ClientSecretFile, Id::TokenFile];
+
+/// The file that such a flag names, if it can be read again: neither stdin nor a pipe of a shell.
+pub fn kept_file(id: Id, flags: &[(Id, String)]) -> Option<&Path> {
+    let (_, path) = flags.iter().find(|(flag, _)| *flag == id)?;
+    let lasting = path != "-" && !path.starts_with("/dev/") && !path.starts_with("/proc/");
+    lasting.then(|| Path::new(path))
+}
+
+/// Before the command, in the file.
+const COMMAND: &str = "# command: ";
 
 /// What else decides how a request goes out, and which Databricks CLI is asked and how it keeps
 /// its login.
@@ -49,6 +71,7 @@ impl Pins {
     pub fn of(
         update: &Update<'_>,
         flags: &[(Id, String)],
+        command: &[String],
         pgpass: Option<String>,
         world: &World,
     ) -> Result<Pins> {
@@ -60,7 +83,9 @@ impl Pins {
             known.push((Id::Profile, Some(name.clone())));
         }
         for id in [Id::ConfigFile, Id::DatabricksCliPath, Id::Log] {
-            if let Some(path) = settings.text(id).filter(|path| path.contains('/')) {
+            // The CLI may be named without a folder, which means PATH.
+            let is_path = |path: &&str| id != Id::DatabricksCliPath || path.contains('/');
+            if let Some(path) = settings.text(id).filter(is_path) {
                 known.push((id, Some(text(&absolute(&expand_home(path, world)?)?)?)));
             }
         }
@@ -90,13 +115,10 @@ impl Pins {
             ];
             known.extend(found.into_iter().filter(|(_, value)| value.is_some()));
         }
-        let from_file = |id| {
-            let file = match id {
-                Id::ClientSecret => Id::ClientSecretFile,
-                Id::Token => Id::TokenFile,
-                _ => return false,
-            };
-            flags.iter().any(|(flag, path)| *flag == file && path != "-")
+        let from_file = |id| match id {
+            Id::ClientSecret => kept_file(Id::ClientSecretFile, flags).is_some(),
+            Id::Token => kept_file(Id::TokenFile, flags).is_some(),
+            _ => false,
         };
         let (mut pins, mut unset) = (Vec::new(), Vec::new());
         for row in SETTINGS.iter().filter(|row| !row.env.is_empty()) {
@@ -113,20 +135,29 @@ impl Pins {
             }
         }
         for name in ALSO {
-            let Some(value) = world.var(name) else { continue };
-            pins.push((name.to_owned(), Secret::new(text(Path::new(value))?)));
+            match world.var(name) {
+                Some(value) if name.starts_with("SSL_") => {
+                    pins.push((name.to_owned(), Secret::new(text(&absolute(Path::new(value))?)?)));
+                }
+                Some(value) => pins.push((name.to_owned(), Secret::new(text(Path::new(value))?))),
+                // Without PATH there would be no Databricks CLI.
+                None if name == "PATH" => (),
+                None => unset.push((name.to_owned(), Secret::new(""))),
+            }
         }
         pins.append(&mut unset);
-        Ok(Pins(pins))
+        Ok(Pins { command: command.to_vec(), variables: pins })
     }
 
     /// The file. `name` is the service's.
     pub fn render(&self, name: &str) -> Result<Secret> {
         let mut text = format!(
             "# What {name} works with, as `lakebase-token service install` found it. It may hold\n\
-             # secrets. What has no value counts as unset, whatever the session's environment says.\n"
+             # secrets. What has no value counts as unset, whatever the session's environment says.\n\
+             {COMMAND}{}\n",
+            Value::from(self.command.clone())
         );
-        for (name, value) in &self.0 {
+        for (name, value) in &self.variables {
             let value = value.expose();
             if value.chars().any(is_uncarriable) {
                 return Err(Error::usage(format!("{name} holds a control character"))
@@ -142,12 +173,15 @@ impl Pins {
 
     /// Reads what [`Pins::render`] wrote.
     pub fn parse(text: &str) -> Pins {
-        let mut pins = Vec::new();
+        let mut pins = Pins::default();
         let mut rest = text;
         while !rest.is_empty() {
             let line = rest.split('\n').next().unwrap_or_default();
             let assigned = line.split_once('=').filter(|_| !line.starts_with('#'));
             let Some((name, value)) = assigned else {
+                if let Some(command) = line.strip_prefix(COMMAND) {
+                    pins.command = serde_json::from_str(command).unwrap_or_default();
+                }
                 rest = rest[line.len()..].strip_prefix('\n').unwrap_or_default();
                 continue;
             };
@@ -156,22 +190,47 @@ impl Pins {
                 Some(quoted) => unescaped(quoted),
                 None => (value.to_owned(), &behind[value.len()..]),
             };
-            pins.push((name.to_owned(), Secret::new(value)));
+            pins.variables.push((name.to_owned(), Secret::new(value)));
             rest = after.strip_prefix('\n').unwrap_or(after);
         }
-        Pins(pins)
+        pins
+    }
+
+    /// The kind of place.
+    pub fn sink(&self) -> Option<&str> {
+        self.command.get(2).map(String::as_str)
+    }
+
+    /// The place.
+    pub fn path(&self) -> Option<&Path> {
+        let named = || self.command.get(3).filter(|word| word.starts_with('/')).map(String::as_str);
+        self.text("PGPASSFILE").or_else(named).map(Path::new)
+    }
+
+    /// The flags of the command that name files with secrets.
+    pub fn secret_files(&self) -> Vec<(Id, String)> {
+        let words = self.command.windows(2);
+        let flag = |word: &str| {
+            SECRET_FILES
+                .into_iter()
+                .find(|id| word.strip_prefix("--") == Some(SETTINGS[*id as usize].flag))
+        };
+        words.filter_map(|pair| Some((flag(&pair[0])?, pair[1].clone()))).collect()
     }
 
     /// A value that is no secret.
     pub fn text(&self, name: &str) -> Option<&str> {
-        let pin = self.0.iter().find(|(known, value)| known == name && !value.expose().is_empty());
+        let pin = self
+            .variables
+            .iter()
+            .find(|(known, value)| known == name && !value.expose().is_empty());
         pin.map(|(_, value)| value.expose())
     }
 
     /// The world that the job runs in.
     pub fn world(&self, ours: &World) -> World {
         let now = ours.now();
-        let pins = self.0.iter();
+        let pins = self.variables.iter();
         let pins = pins.map(|(name, value)| (name.into(), OsString::from(value.expose())));
         let home = ours.home().map(|home| ("HOME".into(), home.into_os_string()));
         World {
@@ -235,14 +294,20 @@ mod tests {
     fn pins() -> Pins {
         let pin = |(n, value): (usize, &&str)| (format!("PIN{n}"), Secret::new(*value));
         let empty = [("EMPTY".to_owned(), Secret::new(""))];
-        Pins(ODD.iter().enumerate().map(pin).chain(empty).collect())
+        let command = ["/p", "write", "file", "/a file", "--then", "x\ny\"", "--token-file", "/t"];
+        Pins {
+            command: command.map(str::to_owned).to_vec(),
+            variables: ODD.iter().enumerate().map(pin).chain(empty).collect(),
+        }
     }
 
     #[test]
     fn the_file_is_read_as_it_was_written() {
         let text = pins().render("x").unwrap();
         let parsed = Pins::parse(text.expose());
-        assert_eq!(parsed.0, pins().0);
+        assert_eq!(parsed, pins());
+        assert_eq!((parsed.sink(), parsed.path()), (Some("file"), Some(Path::new("/a file"))));
+        assert_eq!(parsed.secret_files(), [(Id::TokenFile, "/t".to_owned())]);
         assert_eq!(parsed.text("EMPTY"), None);
         assert_eq!(parsed.text("PIN0"), Some("two words"));
         for broken in ["A=\"never ends", "A", "=", "A=\"x\"junk\nB=1"] {
@@ -266,7 +331,8 @@ mod tests {
 
     #[test]
     fn what_no_file_can_carry_is_refused() {
-        let pins = Pins(vec![("PGUSER".to_owned(), Secret::new("a\rb"))]);
+        let variables = vec![("PGUSER".to_owned(), Secret::new("a\rb"))];
+        let pins = Pins { variables, ..Pins::default() };
         assert!(pins.render("x").unwrap_err().message.contains("PGUSER"));
     }
 }

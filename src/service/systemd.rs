@@ -3,7 +3,7 @@
 //!
 //! The files are those of `integrations/systemd`, with a few assignments filled in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::getuid;
@@ -19,11 +19,10 @@ pub static SYSTEMD: Manager = Manager {
     folder,
     endings: &[".service", ".timer"],
     files,
-    quote,
     reach,
-    prove,
-    schedule,
-    cancel,
+    load,
+    run,
+    unload,
     forget,
     state,
     linger,
@@ -79,13 +78,14 @@ fn filled(template: &str, values: &[(&str, &str)]) -> String {
         }
         text.push('\n');
     }
-    debug_assert!(left.is_empty(), "{left:?}");
+    assert!(left.is_empty(), "the template has no {left:?}");
     text
 }
 
-/// A value that is taken to the end of its line.
+/// A value that is taken to the end of its line, which a backslash would join to the next.
 fn plain(text: &str) -> String {
-    text.replace('%', "%%").replace('\n', " ")
+    let text = text.replace('%', "%%").replace('\n', " ");
+    if text.ends_with('\\') { text + " " } else { text }
 }
 
 fn quote(word: &str) -> String {
@@ -114,26 +114,40 @@ fn quoted(word: &str, variables: bool) -> String {
 }
 
 fn reach(tools: &Tools<'_>) -> Result<()> {
-    let asked = tools.tell("systemctl", &["--user", "show", "--property=Version"]);
-    asked.map(|_| ()).map_err(|error| {
+    let asked = tools.tell("systemctl", &["--user", "show", "--property=Version,UnitPath"]);
+    let asked = asked.map_err(|error| {
         let mut refusal = Error::failed("no systemd user manager answers here");
         refusal.because = error.because;
         let uid = getuid().as_raw();
         refusal
             .hint(format!("after su or sudo: export XDG_RUNTIME_DIR=/run/user/{uid}"))
             .hint("without systemd: lakebase-token watch, or cron with lakebase-token write")
-    })
+    })?;
+    let folder = folder(tools.world).unwrap_or_default();
+    if value(&asked, "UnitPath").split(' ').any(|known| Path::new(known) == folder) {
+        return Ok(());
+    }
+    Err(Error::usage(format!("systemd looks for no units in {}", folder.display()))
+        .because("HOME or XDG_CONFIG_HOME is not what its user manager was started with")
+        .hint("unset XDG_CONFIG_HOME"))
 }
 
 fn user(tools: &Tools<'_>, words: &[&str]) -> Result<String> {
     tools.tell("systemctl", &[&["--user"], words].concat())
 }
 
-fn prove(tools: &Tools<'_>) -> Result<()> {
-    let unit = format!("{}.service", tools.name);
+fn load(tools: &Tools<'_>) -> Result<()> {
+    let (service, timer) = (format!("{}.service", tools.name), format!("{}.timer", tools.name));
     user(tools, &["daemon-reload"])?;
-    // One that waits to be tried again would not be started.
-    tools.ask("systemctl", &["--user", "stop", &unit])?;
+    // A run that waits to be tried again is none of the new unit's business.
+    tools.ask("systemctl", &["--user", "stop", &service])?;
+    tools.ask("systemctl", &["--user", "reset-failed", &service, &timer])?;
+    user(tools, &["enable", &timer])?;
+    user(tools, &["restart", &timer]).map(|_| ())
+}
+
+fn run(tools: &Tools<'_>) -> Result<()> {
+    let unit = format!("{}.service", tools.name);
     let started = tools.ask("systemctl", &["--user", "start", &unit])?;
     if started.success {
         return Ok(());
@@ -147,6 +161,10 @@ fn prove(tools: &Tools<'_>) -> Result<()> {
 /// What is told of a service's last run.
 const PROPERTIES: &str = "--property=SubState,Result,ExecMainCode,ExecMainStatus,\
                           ExecMainExitTimestamp,InvocationID";
+
+/// Exit codes of systemd's own (systemd.exec(5)), for mounts and for users.
+const NAMESPACE: u8 = 226;
+const USER: u8 = 217;
 
 /// How long one waits for the journal at a time.
 const LATE: Duration = Duration::from_millis(100);
@@ -174,17 +192,16 @@ fn failure(tools: &Tools<'_>, shown: &str, otherwise: &str) -> Error {
     if log.is_some() {
         return error;
     }
+    if matches!(code, Some(NAMESPACE | USER)) {
+        return error
+            .because("systemd cannot set up the unit's sandbox here")
+            .hint(format!("systemctl --user edit {}.service, to turn it off", tools.name))
+            .hint("[Service] PrivateUsers=no ProtectSystem=no");
+    }
     error.because(otherwise).hint(format!("journalctl --user -u {}", tools.name))
 }
 
-fn schedule(tools: &Tools<'_>) -> Result<()> {
-    let timer = format!("{}.timer", tools.name);
-    user(tools, &["daemon-reload"])?;
-    user(tools, &["enable", &timer])?;
-    user(tools, &["restart", &timer]).map(|_| ())
-}
-
-fn cancel(tools: &Tools<'_>) -> Result<()> {
+fn unload(tools: &Tools<'_>) -> Result<()> {
     let (service, timer) = (format!("{}.service", tools.name), format!("{}.timer", tools.name));
     // Each fails where there is nothing to be done; `forget` looks whether all is done.
     for words in [

@@ -49,14 +49,21 @@ fn run(mut call: Call<'_>) -> Result<u8> {
         });
     }
     check_flags(&action, call.flags)?;
-    // All but `install` go by what was installed, whatever is configured here and now.
-    let (settings, _) = Settings::resolve_what_can_be(call.flags, call.world);
+    let (mut flags, install) = (call.flags.to_vec(), action == "install");
+    if install && !flags.iter().any(|(id, _)| *id == Id::Interval) {
+        flags.push((Id::Interval, DEFAULT_INTERVAL.to_owned()));
+    }
+    let settings = match install {
+        true => Settings::resolve(&flags, call.world)?,
+        // The others go by what was installed, whatever is configured here and now.
+        false => Settings::resolve_what_can_be(&flags, call.world).0,
+    };
     let place: Vec<_> = place.iter().map(|word| word.as_os_str()).collect();
     let named = sink::named(&place, &settings, call.world)?;
     let service = Service::new(named, settings.text(Id::Name), MANAGER, call.world)?;
     let name = service.name();
     let line = match &*action {
-        "install" => install(&call, &service, settings.is_on(Id::Linger))?,
+        "install" => install_service(&call, &service, settings, &flags)?,
         "uninstall" => match service.uninstall(settings.is_on(Id::Purge))? {
             true => format!("uninstalled {name}\n"),
             false => format!("unchanged: {name} is not installed\n"),
@@ -73,15 +80,16 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     Ok(0)
 }
 
-fn install(call: &Call<'_>, service: &Service<'_>, linger: bool) -> Result<String> {
-    let mut flags = call.flags.to_vec();
-    if !flags.iter().any(|(id, _)| *id == Id::Interval) {
-        flags.push((Id::Interval, DEFAULT_INTERVAL.to_owned()));
-    }
-    let settings = Settings::resolve(&flags, call.world)?;
+fn install_service(
+    call: &Call<'_>,
+    service: &Service<'_>,
+    settings: Settings,
+    flags: &[(Id, String)],
+) -> Result<String> {
+    let linger = settings.is_on(Id::Linger);
     let update = Update::new(settings, &call.words[1..], call.world)?;
-    let (job, pins) = service.job(&update, &flags)?;
-    let done = service.install(&job, &pins, linger)?;
+    let job = service.job(&update, flags)?;
+    let done = service.install(&job, linger)?;
     if let Some(words) = service.linger_note() {
         call.world.note(words);
     }

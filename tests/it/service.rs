@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use lakebase_token::service::launchd::LAUNCHD;
+use lakebase_token::service::pins::Pins;
 use lakebase_token::service::systemd::SYSTEMD;
 use lakebase_token::service::{Job, Manager};
 use lakebase_token::world::World;
@@ -171,9 +172,17 @@ fn a_booted_systemd_keeps_pgpass_true() {
     assert!(!machine.home(".config/lakebase-token/lakebase-token-second.env").exists());
     machine.says("systemctl --user is-active lakebase-token-pgpass.timer", 0, &["active"]);
 
+    // A secret may come by stdin; it is read once and pinned.
+    let stdin = "printf %s \"$DATABRICKS_CLIENT_SECRET\" | env -u DATABRICKS_CLIENT_SECRET \
+                 lakebase-token service install pgpass --client-secret-file - --name stdin";
+    machine.says(stdin, 0, &["installed lakebase-token-stdin"]);
+    machine.says("lakebase-token service uninstall pgpass --name stdin", 0, &["uninstalled"]);
+    let elsewhere = "XDG_CONFIG_HOME=/mnt/home/config lakebase-token service install pgpass";
+    machine.says(elsewhere, 2, &["looks for no units in", "hint: unset XDG_CONFIG_HOME"]);
+
     // Nobody else's place is taken, and no flag means nothing.
     machine.set("PGPASSFILE", "/mnt/home/elsewhere");
-    machine.says("lakebase-token service install pgpass", 2, &["another file", "hint: --name"]);
+    machine.says("lakebase-token service install pgpass", 2, &["another place", "hint: --name"]);
     machine.set("PGPASSFILE", "");
     machine.says("lakebase-token service status pgpass --interval 5m", 2, &["--interval"]);
     machine.says("lakebase-token service uninstall --help", 0, &["usage: "]);
@@ -234,15 +243,47 @@ fn systemd_reads_odd_values_as_they_are() {
     assert!(!env.contains(CLIENT_SECRET), "the command is none of the secret's business");
     let status = "\"$PROGRAM\" service status file \"$ODD/a file\"";
     machine.says(status, 0, &["good until "]);
-    // Another file of the same name is another service.
-    machine.says(
-        "mkdir x && \"$PROGRAM\" service install file 'x/a file' --format json",
-        2,
-        &["looks after another file already", "hint: --name"],
-    );
+    // Another file of the same name is another service's business.
+    for line in [
+        "install file 'x/a file' --format json",
+        "status file 'x/a file'",
+        "uninstall file 'x/a file' --purge",
+    ] {
+        let line = format!("mkdir -p x && \"$PROGRAM\" service {line}");
+        machine.says(&line, 2, &["looks after another place", "hint: --name"]);
+    }
     let uninstall = "\"$PROGRAM\" service uninstall file \"$ODD/a file\" --purge";
     machine.says(uninstall, 0, &["uninstalled"]);
     assert!(!machine.home(&format!("{ODD}/a file")).exists());
+}
+
+#[test]
+fn a_file_anywhere_is_kept_and_the_cache_is_made_anew() {
+    let Some((sandbox, machine)) = machine("service::a_file_anywhere") else { return };
+    let install = "mkdir -p a b && cd a && lakebase-token service install file ../b/app.env \
+                   --format dotenv --then 'echo x >>../../mnt/home/b/told'";
+    machine.says(install, 0, &["installed lakebase-token-file-app.env: "]);
+    // The usual one, and one that is somewhere else.
+    for folder in [".cache/lakebase-token", "b"] {
+        assert!(machine.home(folder).exists());
+    }
+    machine.forget_cache();
+    machine.says("lakebase-token service restart file b/app.env", 0, &["restarted"]);
+    let mints = sandbox.workspace.count("/api/2.0/postgres/credentials");
+    machine.says("lakebase-token service restart file b/app.env", 0, &["restarted"]);
+    assert_eq!(
+        sandbox.workspace.count("/api/2.0/postgres/credentials"),
+        mints,
+        "it is cached again"
+    );
+    fs::write(machine.home("b/app.env"), "junk").unwrap();
+    machine.says("lakebase-token service status file b/app.env", 1, &["it has nothing of ours"]);
+    // Without its environment file nobody knows what to purge; the rest goes.
+    fs::remove_file(machine.home(".config/lakebase-token/lakebase-token-file-app.env.env"))
+        .unwrap();
+    let uninstall = "lakebase-token service uninstall file b/app.env --purge";
+    machine.says(uninstall, 1, &["no environment file any more"]);
+    machine.says(uninstall, 0, &["unchanged: "]);
 }
 
 #[test]
@@ -307,6 +348,7 @@ fn job() -> Job {
         command: vec![format!("/opt/{ODD}/lakebase-token"), "write".into(), "two\nlines\t".into()],
         interval: Duration::from_secs(7 * 60 + 30),
         environment: PathBuf::from(format!("/home/{ODD}/x.env")),
+        pins: Pins::default(),
         folders: vec!["/home".into()],
     }
 }

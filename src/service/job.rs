@@ -1,0 +1,138 @@
+//! What a timer shall do, decided from an update that would work here and now.
+//!
+//! What has a variable is pinned as one (`pins.rs`); the words of the command are the place, and
+//! those flags that have none.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::pins::{self, Pins};
+use crate::error::{Error, Result, clean};
+use crate::file::private_folder;
+use crate::plan::Plan;
+use crate::settings::{Id, SETTINGS};
+use crate::sink::Sink;
+use crate::time::show_duration;
+use crate::update::Update;
+use crate::world::World;
+
+/// What a timer shall do.
+pub struct Job {
+    /// Its name, which begins the names of its files.
+    pub name: String,
+    /// The place, for people.
+    pub place: String,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// How often.
+    pub interval: Duration,
+    /// The environment file.
+    pub environment: PathBuf,
+    /// What that says.
+    pub pins: Pins,
+    /// The folders it writes to: the place's, which must be there; cache and log.
+    pub folders: Vec<String>,
+}
+
+impl Job {
+    /// Decides. `flags` are those of the command line.
+    pub fn of(
+        name: &str,
+        environment: PathBuf,
+        (sink, path): (&Sink, &Path),
+        update: &Update<'_>,
+        flags: &[(Id, String)],
+        world: &World,
+    ) -> Result<Job> {
+        let plan = &update.plan;
+        for id in [Id::Refresh, Id::Offline] {
+            if plan.settings.is_on(id) {
+                let flag = SETTINGS[id as usize].flag;
+                return Err(Error::usage(format!("a service cannot do with --{flag}"))
+                    .hint(format!("leave out --{flag}")));
+            }
+        }
+        let place = text(path)?;
+        let mut command = vec![program()?, "write".to_owned(), sink.name.to_owned()];
+        command.extend(sink.has_path.then(|| place.clone()));
+        command.extend(repeated(plan, flags)?);
+        let folders = folders(update)?;
+        let words = command.iter().chain(&folders);
+        if let Some(word) = words.clone().find(|word| word.chars().any(is_uncarriable)) {
+            let words = format!("a unit file cannot carry this: {}", clean(word));
+            return Err(Error::usage(words).because("it holds a control character"));
+        }
+        let pgpass = (!sink.has_path).then(|| place.clone());
+        let pins = Pins::of(update, flags, &command, pgpass, world)?;
+        let interval = plan.interval.unwrap_or_default();
+        let name = name.to_owned();
+        Ok(Job { name, place, command, interval, environment, pins, folders })
+    }
+}
+
+fn program() -> Result<String> {
+    let program = std::env::current_exe();
+    text(&program.map_err(|e| Error::failed("cannot find this program's own file").because(e))?)
+}
+
+/// The flags that no variable stands for.
+fn repeated(plan: &Plan, flags: &[(Id, String)]) -> Result<Vec<String>> {
+    let flag = |id: Id| format!("--{}", SETTINGS[id as usize].flag);
+    let interval = show_duration(plan.interval.unwrap_or_default());
+    let mut words = vec![flag(Id::Interval), interval];
+    for id in [Id::For, Id::Format, Id::Then] {
+        if let Some(value) = plan.settings.text(id) {
+            words.extend([flag(id), value.to_owned()]);
+        }
+    }
+    for id in pins::SECRET_FILES {
+        if let Some(path) = pins::kept_file(id, flags) {
+            words.extend([flag(id), text(&absolute(path)?)?]);
+        }
+    }
+    words.extend(plan.settings.is_on(Id::Verbose).then(|| flag(Id::Verbose)));
+    Ok(words)
+}
+
+/// The folders that are written to. systemd wants them without `..` and links, and passes over
+/// those that are not there.
+fn folders(update: &Update<'_>) -> Result<Vec<String>> {
+    let folder = |path: &Path| text(real(path)?.parent().unwrap_or(Path::new("/")));
+    let mut folders = vec![folder(update.path())?];
+    if let Some(cache) = &update.plan.cache {
+        // Where there can be none, there will be none.
+        let _ = private_folder(cache);
+        folders.push(folder(&cache.join("entry"))?);
+    }
+    if let Some(log) = update.plan.settings.text(Id::Log) {
+        folders.push(folder(Path::new(log))?);
+    }
+    Ok(folders)
+}
+
+/// A control character that the notations of units and environment files cannot all carry.
+pub fn is_uncarriable(c: char) -> bool {
+    c.is_control() && c != '\n' && c != '\t'
+}
+
+/// A path as a text.
+pub fn text(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        Error::usage(format!("a unit file cannot carry this path: {}", path.display()))
+            .because("it is not valid UTF-8")
+    })
+}
+
+/// The one path of a file, whatever folders and links lead to it; a link in its place stays.
+pub fn real(path: &Path) -> Result<PathBuf> {
+    let path = absolute(path)?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(path) };
+    Ok(fs::canonicalize(folder).map_or(path.clone(), |folder| folder.join(name)))
+}
+
+/// A path that means the same wherever one is.
+pub fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path)
+        .map_err(|e| Error::failed(format!("cannot find {}", path.display())).because(e))
+}
