@@ -160,7 +160,7 @@ fn run(tools: &Tools<'_>) -> Result<()> {
 
 /// What is told of a service's last run.
 const PROPERTIES: &str = "--property=SubState,Result,ExecMainCode,ExecMainStatus,\
-                          ExecMainExitTimestamp,InvocationID";
+                          ExecMainExitTimestamp,ExecMainPID";
 
 /// Exit codes of systemd's own (systemd.exec(5)), for mounts and for users.
 const NAMESPACE: u8 = 226;
@@ -174,9 +174,11 @@ fn failure(tools: &Tools<'_>, shown: &str, otherwise: &str) -> Error {
     // 1 is CLD_EXITED of waitid(2): it ended by itself.
     let exited = value(shown, "ExecMainCode") == "1" && value(shown, "Result") == "exit-code";
     let code = value(shown, "ExecMainStatus").parse().ok().filter(|_| exited);
-    let run = format!("_SYSTEMD_INVOCATION_ID={}", value(shown, "InvocationID"));
+    // Not by its invocation: of a process that has ended journald does not always know that.
+    let run = format!("_PID={}", value(shown, "ExecMainPID"));
     let said = || {
-        let log = tools.ask("journalctl", &["--user", "--output=cat", "--no-pager", &run]);
+        let log =
+            tools.ask("journalctl", &["--user", "--boot", "--output=cat", "--no-pager", &run]);
         log.map(|said| said.stdout).ok().filter(|log| log.contains("lakebase-token: error: "))
     };
     // What was said last may still be on its way into the journal.
