@@ -157,7 +157,7 @@ impl Api<'_> {
             headers.push(("X-Databricks-Workspace-Id", id.to_owned()));
         }
         let url = format!("{}{path}", self.url);
-        let request = Request { method, url: &url, headers: &headers, body };
+        let request = Request { method, url: &url, headers: &headers, body, once: false };
         let answer = self.client.send(&request, self.deadline)?;
         if answer.status != 200 {
             return Err(CallError::Refused(Refusal::of(what, &answer)));

@@ -18,7 +18,7 @@ pub fn program() -> String {
          minted by exactly one of however many ask.\n\n\
          usage: lakebase-token [VERB] [FLAGS]\n\n",
     );
-    for verb in VERBS {
+    for verb in VERBS.iter().filter(|verb| !verb.about.is_empty()) {
         let _ = writeln!(text, "  {:<10} {}", verb.name, verb.about);
     }
     text.push_str(

@@ -32,8 +32,7 @@ const TRIES: u32 = 3;
 /// The pause before the second try; it doubles.
 const BACKOFF: Duration = Duration::from_millis(250);
 
-/// A request. All of ours may be repeated: minting twice gives two good tokens. It holds
-/// secrets, so it cannot be printed.
+/// A request. It holds secrets, so it cannot be printed.
 pub struct Request<'a> {
     /// `GET` or `POST`.
     pub method: &'static str,
@@ -43,6 +42,9 @@ pub struct Request<'a> {
     pub headers: &'a [(&'static str, String)],
     /// The body with its content type.
     pub body: Option<(&'static str, String)>,
+    /// It must not reach the server twice: a code or a refresh token may be good for once. Most
+    /// may: minting twice gives two good tokens.
+    pub once: bool,
 }
 
 /// An answer with a status that is neither a redirect nor passing trouble. It may hold a token,
@@ -143,7 +145,7 @@ impl<'a> Client<'a> {
         let mut backoff = BACKOFF;
         let mut tries = 1;
         loop {
-            let mut asked = Duration::ZERO;
+            let (mut asked, mut unsent) = (Duration::ZERO, false);
             let trouble = match self.send_once(request, &uri, deadline) {
                 Ok((answer, _)) if !passing(answer.status) => return Ok(answer),
                 Ok((answer, wait)) => {
@@ -155,8 +157,12 @@ impl<'a> Client<'a> {
                 }
                 Err(Trouble::Final(error)) => return Err(error),
                 Err(Trouble::Passing(error)) => error,
+                Err(Trouble::Unsent(error)) => {
+                    unsent = true;
+                    error
+                }
             };
-            if tries == TRIES {
+            if tries == TRIES || request.once && !unsent {
                 return Err(trouble);
             }
             // `Retry-After` is a least, so the jitter comes on top.
@@ -264,6 +270,8 @@ impl<'a> Client<'a> {
 /// What came in the way of an answer.
 enum Trouble {
     Passing(Error),
+    /// The same, and nothing has reached the server.
+    Unsent(Error),
     Final(Error),
 }
 
@@ -277,11 +285,7 @@ fn trouble(error: ureq::Error, host: &str, via: Option<&str>, deadline: Deadline
     let unreachable = |why: &str| {
         let error = Error::unavailable(format!("cannot reach {host}{way}"))
             .because(clean(why.trim_start_matches("io: ")));
-        Trouble::Passing(if via.is_some() {
-            error.hint("check HTTPS_PROXY and NO_PROXY")
-        } else {
-            error
-        })
+        if via.is_some() { error.hint("check HTTPS_PROXY and NO_PROXY") } else { error }
     };
     match error {
         E::BodyExceedsLimit(_) => Trouble::Final(Error::failed(format!(
@@ -303,7 +307,15 @@ fn trouble(error: ureq::Error, host: &str, via: Option<&str>, deadline: Deadline
                 Error::failed(format!("{host} does not speak proper HTTP")).because(words),
             )
         }
-        other => unreachable(&other.to_string()),
+        E::HostNotFound
+        | E::ConnectionFailed
+        | E::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => {
+            Trouble::Unsent(unreachable(&error.to_string()))
+        }
+        E::Io(ref e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+            Trouble::Unsent(unreachable(&error.to_string()))
+        }
+        other => Trouble::Passing(unreachable(&other.to_string())),
     }
 }
 

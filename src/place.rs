@@ -38,7 +38,7 @@ pub struct Place {
 }
 
 /// What a change makes of a file's content; `None` is no file.
-pub type Edit<'e> = dyn Fn(Option<&[u8]>) -> Option<Vec<u8>> + 'e;
+pub type Edit<'e> = dyn Fn(Option<&[u8]>) -> Result<Option<Vec<u8>>> + 'e;
 
 /// What became of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +154,7 @@ impl Place {
         edit: &Edit<'_>,
     ) -> Result<Option<(Change, Option<Owed>)>> {
         let old = self.look()?;
-        let new = edit(old.as_ref().map(|old| old.content.as_slice()));
+        let new = edit(old.as_ref().map(|old| old.content.as_slice()))?;
         let change = match (&old, &new) {
             (None, None) => Change::Unchanged,
             // What stays although ours is taken out is not ours to narrow.
@@ -451,7 +451,7 @@ mod tests {
 
     fn put(path: &Path, text: &str) -> Result<Change> {
         let world = World::of_process();
-        let edit = |_: Option<&[u8]>| Some(text.as_bytes().to_vec());
+        let edit = |_: Option<&[u8]>| Ok(Some(text.as_bytes().to_vec()));
         Ok(Place::open(path)?.change(&world, soon(), Telling::Nobody, &edit)?.0)
     }
 
@@ -536,7 +536,7 @@ mod tests {
         let world = World::of_process();
         let place = Place::open(&folder.at("file")).unwrap();
         let put = |text: &'static str| {
-            place.change(&world, soon(), Telling::Somebody, &|_| Some(text.into())).unwrap()
+            place.change(&world, soon(), Telling::Somebody, &|_| Ok(Some(text.into()))).unwrap()
         };
         let (change, first) = put("one");
         assert_eq!(change, Change::Written);
@@ -557,7 +557,7 @@ mod tests {
         let place = Place::open(&folder.at("file")).unwrap();
         let soon = Deadline::after(Duration::from_millis(50));
         let error =
-            place.change(&World::of_process(), soon, Telling::Nobody, &|_| None).err().unwrap();
+            place.change(&World::of_process(), soon, Telling::Nobody, &|_| Ok(None)).err().unwrap();
         assert!(error.message.ends_with("locked"), "{error}");
         drop(held);
         put(&folder.at("file"), "x").unwrap();

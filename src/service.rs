@@ -349,7 +349,7 @@ impl<'a> Service<'a> {
 
     fn put(&self, path: &Path, content: &[u8]) -> Result<Change> {
         let place = Place::open(path)?;
-        let edit = |_: Option<&[u8]>| Some(content.to_vec());
+        let edit = |_: Option<&[u8]>| Ok(Some(content.to_vec()));
         let deadline = Deadline::after(MINUTE);
         Ok(place.change(self.world, deadline, Telling::Nobody, &edit)?.0)
     }

@@ -44,14 +44,15 @@ pub static SINKS: &[Sink] = &[
         put: |connection, line| {
             let key = Key::of(connection)?;
             Ok(Box::new(move |old| {
-                Some(pgpass::put(old.unwrap_or_default(), &key, line.trim_end_matches('\n')))
+                let file = old.unwrap_or_default();
+                Ok(Some(pgpass::put(file, &key, line.trim_end_matches('\n'))))
             }))
         },
         part: |connection, file| pgpass::password(file, &Key::of(connection).ok()?),
         remove: |connection| {
             let key = Key::of(connection)?;
             // An empty file stays: it may be a link's target, or have been there before.
-            Ok(Box::new(move |old| Some(pgpass::remove(old?, &key))))
+            Ok(Box::new(move |old| Ok(old.map(|file| pgpass::remove(file, &key)))))
         },
     },
     Sink {
@@ -60,10 +61,12 @@ pub static SINKS: &[Sink] = &[
         has_path: true,
         format: None,
         path: |_, _| Err(Error::usage("file wants a path").hint("lakebase-token write file PATH")),
-        put: |_, text| Ok(Box::new(|_| Some(text.as_bytes().to_vec()))),
+        put: |_, text| Ok(Box::new(|_| Ok(Some(text.as_bytes().to_vec())))),
         part: |_, file| Some(file),
         // Somebody may have mistaken the path: what holds no token is not ours.
-        remove: |_| Ok(Box::new(|old| old.filter(|text| !holds_token(text)).map(<[u8]>::to_vec))),
+        remove: |_| {
+            Ok(Box::new(|old| Ok(old.filter(|text| !holds_token(text)).map(<[u8]>::to_vec))))
+        },
     },
 ];
 

@@ -7,6 +7,7 @@
 //! configured, nothing else is tried.
 
 mod databricks_cli;
+mod external_browser;
 mod oauth_m2m;
 mod pat;
 
@@ -94,6 +95,7 @@ pub static SOURCES: &[Source] = &[
     pat::SOURCE,
     recognised("basic", "host, username, password", |s, _| has(s, &[Id::Username, Id::Password])),
     oauth_m2m::SOURCE,
+    external_browser::SOURCE,
     databricks_cli::SOURCE,
     recognised("metadata-service", "metadata_service_url", |s, _| has(s, &[Id::MetadataServiceUrl])),
     recognised("github-oidc", "a GitHub Actions job with id-token: write", |s, _| has(s, &[Id::ActionsRequestUrl, Id::ActionsRequestToken])),
@@ -107,6 +109,9 @@ pub static SOURCES: &[Source] = &[
     recognised("google-credentials", "google_credentials", |s, _| is_gcp(s) && has(s, &[Id::GoogleCredentials])),
     recognised("google-id", "google_service_account", |s, _| is_gcp(s) && has(s, &[Id::GoogleServiceAccount])),
 ];
+
+/// The auth type of logins of our own.
+pub const BROWSER: &str = external_browser::SOURCE.name;
 
 /// What an Azure DevOps job has in its environment.
 const DEVOPS: [&str; 6] = [
@@ -162,11 +167,11 @@ pub fn choose(settings: &Settings, world: &World) -> Result<&'static Source> {
         };
     }
     let configured = |source: &&Source| (source.configured)(settings, world);
-    // The CLI needs no setting of its own, so whatever was configured on purpose or by the
-    // surroundings goes before it.
-    let is_cli = |source: &&Source| source.name == databricks_cli::SOURCE.name;
-    let explicit = SOURCES.iter().filter(|source| !is_cli(source));
-    match explicit.chain(SOURCES.iter().filter(is_cli)).find(configured) {
+    // Logins need no setting of their own, so whatever was configured on purpose or by the
+    // surroundings goes before them.
+    let is_login = |source: &&Source| [BROWSER, databricks_cli::SOURCE.name].contains(&source.name);
+    let explicit = SOURCES.iter().filter(|source| !is_login(source));
+    match explicit.chain(SOURCES.iter().filter(is_login)).find(configured) {
         Some(source) if source.fetch.is_some() => Ok(source),
         Some(source) => Err(unsupported(source, "what is configured is", &names())),
         None => Err(nothing(settings)),
@@ -200,6 +205,7 @@ pub fn nothing(settings: &Settings) -> Error {
     }
     let url = settings.text(Id::Host).unwrap_or("https://…");
     half(Error::usage("no Databricks identity is configured"))
+        .hint(format!("lakebase-token login --host {url} (a person, by a browser)"))
         .hint(format!("databricks auth login --host {url} (a person, by the Databricks CLI)"))
         .hint("DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET (a service principal)")
 }

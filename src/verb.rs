@@ -2,6 +2,9 @@
 
 mod exec;
 mod get;
+mod login;
+mod logout;
+mod renew;
 mod service;
 mod status;
 mod watch;
@@ -20,7 +23,7 @@ use crate::world::World;
 pub struct Verb {
     /// Its name on the command line.
     pub name: &'static str,
-    /// One line for `--help`.
+    /// One line for `--help`; empty for what nobody needs to know of.
     pub about: &'static str,
     /// What follows the name in its usage line.
     pub usage: &'static str,
@@ -116,8 +119,17 @@ pub static COMMON: &[Id] = &[
 ];
 
 /// All verbs, in the order of `--help`. The first is meant where none is named.
-pub static VERBS: &[Verb] =
-    &[get::VERB, exec::VERB, write::VERB, watch::VERB, service::VERB, status::VERB];
+pub static VERBS: &[Verb] = &[
+    get::VERB,
+    exec::VERB,
+    write::VERB,
+    watch::VERB,
+    service::VERB,
+    login::VERB,
+    logout::VERB,
+    status::VERB,
+    renew::VERB,
+];
 
 /// The verb of this name.
 pub fn find(name: &str) -> Option<&'static Verb> {

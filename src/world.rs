@@ -7,7 +7,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -47,6 +47,8 @@ pub struct World {
     pub note: Box<dyn Fn(&str)>,
     /// What a signal has to know of.
     pub busy: Arc<Busy>,
+    /// This program's own file, for whoever starts it again.
+    pub program: fn() -> std::io::Result<PathBuf>,
 }
 
 /// What a process is doing that a signal must not cut short, or must end as well.
@@ -68,11 +70,11 @@ impl World {
             now: Box::new(Timestamp::of_system),
             cache_home,
             note: Box::new(|text| {
-                use std::io::Write;
                 // A closed stderr must not cost the credential.
                 let _ = writeln!(std::io::stderr(), "lakebase-token: note: {text}");
             }),
             busy: Arc::default(),
+            program: std::env::current_exe,
         }
     }
 
@@ -101,6 +103,35 @@ impl World {
         let named =
             self.var("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         named.or_else(|| Some(self.home()?.join(".config")))
+    }
+
+    /// Where this program keeps what no cache setting touches.
+    pub fn state_home(&self) -> Option<PathBuf> {
+        state_home(self)
+    }
+
+    /// Says something to the person at the terminal who is waited for.
+    pub fn say(&self, text: &str) {
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+
+    /// Opens a page: with `$BROWSER`, a list of commands, or in the platform's way. Whether any
+    /// could be started; whether it shows anything nobody knows.
+    pub fn browse(&self, url: &str) -> bool {
+        let named = self.var("BROWSER").map(|list| list.to_string_lossy().into_owned());
+        let usual = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+        let list = named.unwrap_or(usual.to_owned());
+        list.split(':').filter(|name| !name.is_empty()).any(|name| {
+            let program = match name.contains('/') {
+                true => Some(PathBuf::from(name)),
+                false => self.find_program(name),
+            };
+            let Some(program) = program else { return false };
+            let mut command = Command::new(program);
+            command.arg(url).env_clear().envs(self.env.iter().rev()).process_group(0);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command.spawn().is_ok()
+        })
     }
 
     /// Random bytes from the system.
@@ -323,6 +354,22 @@ fn cache_home(world: &World) -> Option<PathBuf> {
     world.home()?;
     let folders = directories::ProjectDirs::from("", "", "lakebase-token")?;
     Some(folders.cache_dir().to_owned())
+}
+
+/// The same for state that is kept.
+#[cfg(target_os = "linux")]
+fn state_home(world: &World) -> Option<PathBuf> {
+    let named = world.var("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let states = named.or_else(|| Some(world.home()?.join(".local/state")))?;
+    Some(states.join("lakebase-token"))
+}
+
+/// The same for state that is kept.
+#[cfg(not(target_os = "linux"))]
+fn state_home(world: &World) -> Option<PathBuf> {
+    world.home()?;
+    let folders = directories::ProjectDirs::from("", "", "lakebase-token")?;
+    Some(folders.data_local_dir().to_owned())
 }
 
 /// How a child process came out.

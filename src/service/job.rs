@@ -54,7 +54,7 @@ impl Job {
             }
         }
         let place = text(path)?;
-        let mut command = vec![program()?, "write".to_owned(), sink.name.to_owned()];
+        let mut command = vec![program(world)?, "write".to_owned(), sink.name.to_owned()];
         command.extend(sink.has_path.then(|| place.clone()));
         command.extend(repeated(plan, flags)?);
         let folders = folders(update)?;
@@ -71,8 +71,8 @@ impl Job {
     }
 }
 
-fn program() -> Result<String> {
-    let program = std::env::current_exe();
+fn program(world: &World) -> Result<String> {
+    let program = (world.program)();
     text(&program.map_err(|e| Error::failed("cannot find this program's own file").because(e))?)
 }
 

@@ -239,6 +239,7 @@ impl Pins {
             cache_home: ours.cache_home,
             note: Box::new(|_| ()),
             busy: ours.busy.clone(),
+            program: ours.program,
         }
     }
 }

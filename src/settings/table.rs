@@ -76,6 +76,8 @@ pub enum Id {
     Name,
     Linger,
     Purge,
+    NoBrowser,
+    All,
     Log,
     Verbose,
 }
@@ -227,6 +229,8 @@ pub static SETTINGS: &[Setting] = &[
     flag(Id::Name, "name", "NAME", &[], "tell a second service from the first"),
     flag(Id::Linger, "linger", "", &[], "let it run without anybody logged in (systemd)"),
     flag(Id::Purge, "purge", "", &[], "with uninstall: what it wrote and cached, too"),
+    flag(Id::NoBrowser, "no-browser", "", &[], "print the address, and ask for the one it ends on"),
+    flag(Id::All, "all", "", &[], "every login there is"),
     Setting { id: Id::Log, name: "log", env: &["LAKEBASE_TOKEN_LOG"], ..ROW },
     Setting { short: Some('v'), ..flag(Id::Verbose, "verbose", "", &[], "say more on stderr") },
 ];

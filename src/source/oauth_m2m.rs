@@ -71,7 +71,7 @@ fn post(ask: &Ask<'_>, endpoint: &str) -> Result<Answer> {
     let scope = scopes(ask.settings.text(Id::Scopes)).join(" ");
     let form = format!("grant_type=client_credentials&scope={}", percent_encode(&scope));
     let body = Some(("application/x-www-form-urlencoded", form));
-    let request = Request { method: "POST", url: endpoint, headers: &headers, body };
+    let request = Request { method: "POST", url: endpoint, headers: &headers, body, once: false };
     ask.client.send(&request, ask.deadline)
 }
 
@@ -87,7 +87,8 @@ fn scopes(list: Option<&str>) -> Vec<&str> {
 /// The token endpoint that a discovery document names, believed for a day.
 fn discovered(ask: &Ask<'_>, document: &str) -> Result<String> {
     (ask.found)(&format!("token endpoint by {document}"), &|| {
-        let request = Request { method: "GET", url: document, headers: &[], body: None };
+        let request =
+            Request { method: "GET", url: document, headers: &[], body: None, once: false };
         let answer = ask.client.send(&request, ask.deadline)?;
         if answer.status != 200 {
             return Err(Refusal::of("to show its OAuth configuration", &answer).into_error());

@@ -133,6 +133,7 @@ impl Test {
             cache_home: |world| Some(world.home()?.join(".cache/lakebase-token")),
             note: Box::new(move |text| said.borrow_mut().push_str(&format!("note: {text}\n"))),
             busy: Arc::default(),
+            program: || Ok(executable()),
         };
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let code = lakebase_token::run(argv, &world, &mut stdout, &mut stderr);

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use rustls::ServerConfig;
 use serde_json::{Value, json};
 
@@ -28,6 +29,8 @@ pub const INSTANCE: &str = "legacy";
 pub const INSTANCE_UID: &str = "0b1f4c39-9b0a-4b2f-8a1d-e00100000001";
 pub const INSTANCE_HOST: &str =
     "instance-0b1f4c39-9b0a-4b2f-8a1d-e00100000001.database.cloud.databricks.com";
+/// The client of browsers' logins.
+const PUBLIC_CLIENT: &str = "databricks-cli";
 const WORKSPACE_ID: &str = "900800700600";
 
 /// Knobs and memory. Tests turn the first and read the second.
@@ -53,6 +56,16 @@ pub struct State {
     pub instances: Vec<Value>,
     /// Bearers that are no longer accepted.
     pub revoked: Vec<String>,
+    /// What the person at the login page does.
+    pub consent: Consent,
+    /// How long the token endpoint thinks after it has done what it was asked to.
+    pub thinking: Duration,
+    /// Codes that were given and not yet used: challenge, redirection.
+    codes: HashMap<String, (String, String)>,
+    /// Refresh tokens that are good, with their families.
+    refresh: HashMap<String, u64>,
+    /// Those that were used: whoever uses one again loses the family.
+    used: HashMap<String, u64>,
     secrets: HashMap<String, HashMap<String, String>>,
 }
 
@@ -61,6 +74,17 @@ pub struct Fault {
     pub path: &'static str,
     pub times: usize,
     pub answer: Answer,
+}
+
+/// What the person at the login page does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consent {
+    /// Reads the page and presses a button.
+    Page,
+    /// Agrees at once.
+    Allow,
+    /// Refuses at once.
+    Deny,
 }
 
 pub struct Pat {
@@ -114,6 +138,11 @@ impl Workspace {
 
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no handler panicked")
+    }
+
+    /// Ends all logins of people.
+    pub fn end_logins(&self) {
+        self.state().refresh.clear();
     }
 
     /// The same, for whoever outlives this borrow.
@@ -185,6 +214,11 @@ impl State {
                 "pg_version": "PG_VERSION_16",
             })],
             revoked: Vec::new(),
+            consent: Consent::Page,
+            thinking: Duration::ZERO,
+            codes: HashMap::new(),
+            refresh: HashMap::new(),
+            used: HashMap::new(),
             secrets: HashMap::new(),
         }
     }
@@ -232,7 +266,14 @@ fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request)
                 "token_endpoint": format!("{base}/oidc/v1/token"),
             }),
         ),
-        ("POST", "/oidc/v1/token") => token(signer, &state, &request),
+        ("GET", "/oidc/v1/authorize") => authorize(&mut state, &request),
+        ("POST", "/oidc/v1/token") => {
+            let answer = token(signer, &mut state, &request);
+            let thinking = state.thinking;
+            drop(state);
+            std::thread::sleep(thinking);
+            answer
+        }
         (_, path) if path.starts_with("/api/") => match identify(signer, &state, &request) {
             Ok(identity) => api(signer, &mut state, &request, &identity),
             Err(refusal) => refusal,
@@ -245,13 +286,101 @@ fn error(status: u16, code: &str, message: &str) -> Answer {
     Answer::Json(status, json!({ "error_code": code, "message": message }))
 }
 
-/// The token endpoint, for client credentials.
-fn token(signer: &Signer, state: &State, request: &Request) -> Answer {
+/// The login page of the public client that every workspace knows. A button is the same address
+/// with a decision.
+fn authorize(state: &mut State, request: &Request) -> Answer {
+    let value = |name: &str| request.value(name).unwrap_or_default();
+    let redirect = value("redirect_uri");
+    let port = redirect.strip_prefix("http://localhost:").and_then(|port| port.parse().ok());
+    let known = value("response_type") == "code"
+        && value("client_id") == PUBLIC_CLIENT
+        && value("code_challenge_method") == "S256"
+        && value("scope").split(' ').any(|scope| scope == "offline_access")
+        && !value("code_challenge").is_empty()
+        && port.is_some_and(|port: u16| (8020..=8040).contains(&port));
+    if !known {
+        return Answer::html(400, "<h1>invalid_request</h1>");
+    }
+    let consent = match value("decision").as_str() {
+        "allow" => Consent::Allow,
+        "deny" => Consent::Deny,
+        _ => state.consent,
+    };
+    let back = |answer: String| {
+        Answer::redirect(302, &format!("{redirect}/?{answer}&state={}", value("state")))
+    };
+    match consent {
+        Consent::Page => {
+            let address = format!("/oidc/v1/authorize?{}", request.query).replace('&', "&amp;");
+            let button = |name: &str, words: &str| {
+                format!(
+                    "<p><a id=\"{name}\" href=\"{address}&amp;decision={name}\">{words}</a></p>"
+                )
+            };
+            let (allow, deny) = (button("allow", "Allow"), button("deny", "Deny"));
+            Answer::html(200, &format!("<h1>Log in as {USER}?</h1>{allow}{deny}"))
+        }
+        Consent::Allow => {
+            let code = BASE64_URL_SAFE_NO_PAD.encode(random::<24>());
+            state.codes.insert(code.clone(), (value("code_challenge"), redirect.clone()));
+            back(format!("code={code}"))
+        }
+        Consent::Deny => back("error=access_denied&error_description=The+user+said+no".to_owned()),
+    }
+}
+
+/// The two grants of a person. Each refresh gives another refresh token; whoever uses one twice
+/// loses all that came of the same login.
+fn grant(signer: &Signer, state: &mut State, request: &Request) -> Answer {
+    let value = |name: &str| request.value(name).unwrap_or_default();
+    let refuse = |status, words: &str| {
+        Answer::Json(status, json!({ "error": "invalid_request", "error_description": words }))
+    };
+    let family = if value("grant_type") == "authorization_code" {
+        let Some((challenge, redirect)) = state.codes.remove(&value("code")) else {
+            return refuse(400, "Code is invalid");
+        };
+        let digest = ring::digest::digest(&ring::digest::SHA256, value("code_verifier").as_bytes());
+        let right = BASE64_URL_SAFE_NO_PAD.encode(digest) == challenge;
+        if !right || redirect != value("redirect_uri") || value("client_id") != PUBLIC_CLIENT {
+            return refuse(400, "Code verifier or redirection is wrong");
+        }
+        u64::from_le_bytes(random())
+    } else {
+        let token = value("refresh_token");
+        if let Some(family) = state.used.get(&token).copied() {
+            state.refresh.retain(|_, known| *known != family);
+        }
+        let Some(family) = state.refresh.remove(&token) else {
+            return refuse(401, "Refresh token is invalid");
+        };
+        state.used.insert(token, family);
+        family
+    };
+    let refresh = format!("refresh-{}", BASE64_URL_SAFE_NO_PAD.encode(random::<24>()));
+    state.refresh.insert(refresh.clone(), family);
+    let token = signer.sign(USER, Scope::Workspace, state.token_life, state.skew);
+    Answer::Json(
+        200,
+        json!({
+            "access_token": token,
+            "refresh_token": refresh,
+            "token_type": "Bearer",
+            "expires_in": state.token_life,
+            "scope": "all-apis offline_access",
+        }),
+    )
+}
+
+/// The token endpoint.
+fn token(signer: &Signer, state: &mut State, request: &Request) -> Answer {
     let refuse = |status, code: &str, words: &str| {
         Answer::Json(status, json!({ "error": code, "error_description": words }))
     };
-    if request.value("grant_type").as_deref() != Some("client_credentials") {
-        return refuse(400, "unsupported_grant_type", "the sandbox knows client_credentials only");
+    match request.value("grant_type").as_deref() {
+        Some("client_credentials") => (),
+        Some("authorization_code" | "refresh_token") => return grant(signer, state, request),
+        _ => return refuse(400, "unsupported_grant_type", "the sandbox does not know that grant"),
     }
     let basic = request.header("authorization").and_then(|header| header.strip_prefix("Basic "));
     let pair = basic.and_then(|text| BASE64_STANDARD.decode(text).ok());

@@ -1,0 +1,230 @@
+//! Grants for people: authorization code with PKCE (RFC 6749 §4.1, RFC 7636) and refresh token
+//! (RFC 6749 §6), as the public client `databricks-cli`.
+//!
+//! A code and a refresh token may be good for one time only, so such a request is repeated only
+//! where it has not left this machine. The answer decides nothing but the tokens.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use ring::digest::{SHA256, digest};
+use serde_json::Value;
+
+use crate::api::{Refusal, require};
+use crate::error::{Error, Result};
+use crate::http::{Client, Request, percent_encode};
+use crate::secret::Secret;
+use crate::time::{Deadline, SECOND};
+use crate::token::check_text;
+use crate::world::World;
+
+/// The client that every workspace knows (databricks-sdk-go `credentials/u2m`).
+const CLIENT_ID: &str = "databricks-cli";
+
+/// What a login is for; without `offline_access` there is no refresh token.
+const SCOPES: &str = "offline_access all-apis";
+
+/// Tokens, as the workspace has given them.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// The access token.
+    pub access: Secret,
+    /// What the next one is had with; none where it cannot be renewed.
+    pub refresh: Option<Secret>,
+    /// How long the access token lives, in milliseconds, as far as the answer says.
+    pub life: Option<i64>,
+}
+
+/// Why there is no grant.
+pub enum Refused {
+    /// The code or the refresh token is no good any more: somebody must log in.
+    Dead(Error),
+    /// Anything else.
+    Other(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Refused {
+        Refused::Other(error)
+    }
+}
+
+/// What one attempt to log in is known by.
+pub struct Attempt {
+    state: String,
+    verifier: Secret,
+    redirect: String,
+}
+
+impl Attempt {
+    /// Begins one; the browser comes back to `redirect`.
+    pub fn new(world: &World, redirect: String) -> Result<Attempt> {
+        let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        let state = encode(&world.random::<16>()?);
+        let verifier = Secret::new(encode(&world.random::<64>()?));
+        Ok(Attempt { state, verifier, redirect })
+    }
+
+    /// Where the browser goes.
+    pub fn url(&self, host: &str) -> String {
+        let challenge = digest(&SHA256, self.verifier.expose().as_bytes());
+        let challenge = BASE64_URL_SAFE_NO_PAD.encode(challenge);
+        let query = form(&[
+            ("response_type", "code"),
+            ("client_id", CLIENT_ID),
+            ("redirect_uri", &self.redirect),
+            ("scope", SCOPES),
+            ("state", &self.state),
+            ("code_challenge", &challenge),
+            ("code_challenge_method", "S256"),
+        ]);
+        format!("{host}/oidc/v1/authorize?{query}")
+    }
+
+    /// The code in what the browser came back with, or what went wrong there.
+    pub fn code(&self, query: &str) -> Result<Secret> {
+        let value = |name: &str| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.find(|(key, _)| *key == name).map(|(_, value)| decoded(value))
+        };
+        if value("state").as_deref() != Some(&self.state) {
+            return Err(Error::failed("the browser came back with the answer to another login")
+                .because("its state is not the one that was sent")
+                .hint("close old tabs and log in again"));
+        }
+        if let Some(error) = value("error") {
+            let words = value("error_description").unwrap_or_default();
+            return Err(Error::denied("the workspace gave no login")
+                .because(crate::error::clean(&format!("{error}: {words}"))));
+        }
+        let code = value("code").filter(|code| !code.is_empty());
+        code.map(Secret::new)
+            .ok_or_else(|| Error::failed("the browser came back without a code or an error"))
+    }
+
+    /// Tokens for the code.
+    pub fn exchange(
+        &self,
+        client: &Client<'_>,
+        host: &str,
+        code: &Secret,
+        deadline: Deadline,
+    ) -> std::result::Result<Grant, Refused> {
+        let form = form(&[
+            ("grant_type", "authorization_code"),
+            ("code", code.expose()),
+            ("redirect_uri", &self.redirect),
+            ("client_id", CLIENT_ID),
+            ("code_verifier", self.verifier.expose()),
+        ]);
+        grant(client, host, form, deadline)
+    }
+}
+
+/// New tokens for a refresh token. Where the answer has no new refresh token the old one stays.
+pub fn refresh(
+    client: &Client<'_>,
+    host: &str,
+    token: &Secret,
+    deadline: Deadline,
+) -> std::result::Result<Grant, Refused> {
+    let form = form(&[
+        ("grant_type", "refresh_token"),
+        ("refresh_token", token.expose()),
+        ("client_id", CLIENT_ID),
+    ]);
+    let mut granted = grant(client, host, form, deadline)?;
+    granted.refresh.get_or_insert_with(|| token.clone());
+    Ok(granted)
+}
+
+fn grant(
+    client: &Client<'_>,
+    host: &str,
+    form: String,
+    deadline: Deadline,
+) -> std::result::Result<Grant, Refused> {
+    let url = format!("{host}/oidc/v1/token");
+    let body = Some(("application/x-www-form-urlencoded", form));
+    let request = Request { method: "POST", url: &url, headers: &[], body, once: true };
+    let answer = client.send(&request, deadline)?;
+    if answer.status != 200 {
+        let refusal = Refusal::of("to renew the login", &answer);
+        // RFC 6749 §5.2 has `invalid_grant`; Databricks has these words, with another code.
+        let dead = refusal.code == "invalid_grant"
+            || refusal.message.to_ascii_lowercase().contains("refresh token is invalid");
+        let error = refusal.into_error();
+        return Err(if dead { Refused::Dead(error) } else { Refused::Other(error) });
+    }
+    let body = answer.json("token request")?;
+    let access = require(&body, "access_token", "the workspace's token answer")?;
+    check_text("the workspace's token", access)?;
+    let life = body["expires_in"].as_i64().map(|seconds| seconds.saturating_mul(SECOND));
+    let refresh = body["refresh_token"].as_str().filter(|token| !token.is_empty());
+    Ok(Grant { access: Secret::new(access), refresh: refresh.map(Secret::new), life })
+}
+
+fn form(pairs: &[(&str, &str)]) -> String {
+    let pairs = pairs.iter().map(|(name, value)| format!("{name}={}", percent_encode(value)));
+    pairs.collect::<Vec<_>>().join("&")
+}
+
+/// A value of a query: `+` is a blank, `%` and two digits are a byte.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let hex = match rest {
+            [b'%', high, low, ..] => {
+                let digits = [*high, *low];
+                std::str::from_utf8(&digits).ok().and_then(|d| u8::from_str_radix(d, 16).ok())
+            }
+            _ => None,
+        };
+        bytes.push(hex.unwrap_or(if *first == b'+' { b' ' } else { *first }));
+        rest = if hex.is_some() { &rest[3..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A token answer's own shape, for whoever hands a grant on.
+pub fn answer(grant: &Grant) -> Value {
+    let seconds = grant.life.map(|life| life / SECOND);
+    serde_json::json!({ "access_token": grant.access.expose(), "expires_in": seconds })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_decoded() {
+        assert_eq!(decoded("a%20b+c%C3%A9%2"), "a b cé%2");
+    }
+
+    #[test]
+    fn a_challenge_is_the_verifiers_digest() {
+        // RFC 7636, appendix B.
+        let verifier = Secret::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
+        let attempt = Attempt { state: "s".into(), verifier, redirect: "http://localhost".into() };
+        let url = attempt.url("https://x");
+        assert!(
+            url.contains("code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&"),
+            "{url}"
+        );
+        assert!(url.contains("&redirect_uri=http%3A%2F%2Flocalhost&"));
+    }
+
+    #[test]
+    fn a_wrong_state_is_told_from_a_refusal() {
+        let world = World::of_process();
+        let attempt = Attempt::new(&world, "http://localhost:8020".into()).unwrap();
+        let state = &attempt.state;
+        assert_eq!(attempt.code(&format!("code=a%2Bb&state={state}")).unwrap().expose(), "a+b");
+        let refused = attempt.code(&format!("error=access_denied&state={state}")).unwrap_err();
+        assert!(refused.because[0].contains("access_denied"));
+        for query in ["code=x&state=other", "code=x", "error=access_denied", ""] {
+            assert!(attempt.code(query).unwrap_err().message.contains("another login"), "{query}");
+        }
+        assert!(attempt.code(&format!("state={state}")).is_err());
+    }
+}

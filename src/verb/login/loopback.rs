@@ -1,0 +1,129 @@
+//! What a browser comes back to: a listener on loopback that understands one request line.
+//!
+//! The ports are the ones that the client `databricks-cli` is registered for. Only this machine
+//! can connect; what comes is believed by its `state`, which is `oauth.rs`'s business.
+
+use std::cell::Cell;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use crate::error::{Error, Result, clean};
+use crate::time::Deadline;
+use crate::world::World;
+
+/// databricks-sdk-go `credentials/u2m`: the first free one.
+const PORTS: std::ops::RangeInclusive<u16> = 8020..=8040;
+
+/// The longest request that is read.
+const MOST: usize = 16 * 1024;
+
+/// Waits for the browser.
+pub struct Listener {
+    port: u16,
+    /// On both loopback addresses, where there are two: `localhost` may mean either.
+    sockets: Vec<TcpListener>,
+}
+
+/// A request of the browser's.
+pub struct Visit {
+    stream: Cell<Option<TcpStream>>,
+    target: String,
+}
+
+impl Listener {
+    /// Listens on the port that is asked for, or on the first one that is free.
+    pub fn open(asked: Option<&str>) -> Result<Listener> {
+        let asked = asked.and_then(|port| port.parse().ok());
+        let ports = asked.map_or(PORTS, |port: u16| port..=port);
+        let mut why = None;
+        for port in ports.clone() {
+            match TcpListener::bind(("127.0.0.1", port)) {
+                Ok(socket) => {
+                    let other = TcpListener::bind(("::1", port)).ok();
+                    let sockets: Vec<TcpListener> =
+                        [Some(socket), other].into_iter().flatten().collect();
+                    let ready = sockets.iter().try_for_each(|socket| socket.set_nonblocking(true));
+                    ready.map_err(|e| Error::failed("cannot listen for the browser").because(e))?;
+                    return Ok(Listener { port, sockets });
+                }
+                Err(e) => why = Some(e),
+            }
+        }
+        let (first, last) = (ports.start(), ports.end());
+        let error =
+            Error::failed(format!("no port from {first} to {last} is free for the browser"));
+        Err(why.map_or(error.clone(), |e| error.because(e)).hint("--no-browser"))
+    }
+
+    /// Where the browser is to come back to.
+    pub fn address(&self) -> String {
+        format!("http://localhost:{}", self.port)
+    }
+
+    /// The next request; none by the deadline.
+    pub fn wait(&self, world: &World, deadline: Deadline) -> Result<Option<Visit>> {
+        const POLL: Duration = Duration::from_millis(20);
+        while !deadline.passed() {
+            for socket in &self.sockets {
+                match socket.accept() {
+                    Ok((stream, _)) => {
+                        if let Some(visit) = Visit::read(stream) {
+                            return Ok(Some(visit));
+                        }
+                    }
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => (),
+                    Err(e) => {
+                        return Err(Error::failed("cannot listen for the browser").because(e));
+                    }
+                }
+            }
+            world.sleep(POLL, deadline);
+        }
+        Ok(None)
+    }
+}
+
+impl Visit {
+    /// Reads the head of a request; whoever says nothing for a second is no browser.
+    fn read(mut stream: TcpStream) -> Option<Visit> {
+        stream.set_nonblocking(false).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+        let mut head = Vec::new();
+        let mut buffer = [0; 4096];
+        while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < MOST {
+            match stream.read(&mut buffer).ok()? {
+                0 => break,
+                length => head.extend(&buffer[..length]),
+            }
+        }
+        let head = String::from_utf8(head).ok()?;
+        let mut words = head.lines().next()?.split(' ');
+        let target = (words.next() == Some("GET")).then(|| words.next()).flatten()?.to_owned();
+        Some(Visit { stream: Cell::new(Some(stream)), target })
+    }
+
+    /// What the browser came back with; none where it asks for something else.
+    pub fn query(&self) -> Option<&str> {
+        let (path, query) = self.target.split_once('?')?;
+        (path == "/").then_some(query)
+    }
+
+    /// Says how it ended.
+    pub fn answer(&self, status: u16, words: &str) {
+        let Some(mut stream) = self.stream.take() else { return };
+        let words = clean(words).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let page = format!(
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>lakebase-token</title>\
+             <body style=\"font:1.2em sans-serif;margin:15vh auto;max-width:32em\">\
+             <h1>lakebase-token</h1><p>{words}</p></body></html>\n"
+        );
+        let head = format!(
+            "HTTP/1.1 {status} \r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\
+             Cache-Control: no-store\r\nReferrer-Policy: no-referrer\r\nConnection: close\r\n\r\n",
+            page.len()
+        );
+        // A browser that has gone away has its answer on the terminal.
+        let _ = stream.write_all((head + &page).as_bytes());
+    }
+}

@@ -1,0 +1,252 @@
+//! A person's login: by a browser, by hand; renewed by crowds and through kills; ended.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::support::{Test, has, workspace};
+use crate::sandbox::jwt::random;
+use crate::sandbox::workspace::{Consent, ENDPOINT, USER, Workspace};
+
+const TOKEN: &str = "/oidc/v1/token";
+
+/// Somebody without any Databricks setting but the workspace, whose browser is curl.
+fn person(workspace: &Workspace) -> Test {
+    let mut test = Test::at(workspace);
+    test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
+    test.set("LAKEBASE_ENDPOINT", ENDPOINT);
+    browser(&mut test, "exec /usr/bin/curl -sSL -o \"$HOME/page\" \"$1\"");
+    workspace.state().consent = Consent::Allow;
+    test
+}
+
+fn browser(test: &mut Test, line: &str) {
+    let path = test.program("browser", &format!("#!/bin/sh\n{line}\n"));
+    let path = path.to_str().unwrap().to_owned();
+    test.set("BROWSER", &path);
+}
+
+fn page(test: &Test) -> String {
+    super::machine::wait_for("the page", || fs::read_to_string(test.home.path().join("page")).ok())
+}
+
+fn logged_in(workspace: &Workspace) -> Test {
+    let test = person(workspace);
+    let outcome = test.run("login");
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    test
+}
+
+#[test]
+fn a_browser_logs_in_and_nobody_is_asked_again() {
+    if !has("login::a_browser", "curl") {
+        return;
+    }
+    let workspace = workspace();
+    let test = person(&workspace);
+    test.run("").fails(2, &["no Databricks identity", "lakebase-token login --host"]);
+    let outcome = test.run("login");
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert_eq!(outcome.stdout, format!("logged in as {USER} at {0} (--host {0})\n", workspace.url));
+    assert!(page(&test).contains("You are logged in."));
+    // A private file, in the state folder.
+    let folder = test.home.path().join(".local/state/lakebase-token");
+    let files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap()).collect();
+    assert_eq!(files.len(), 1);
+    assert_eq!(files[0].metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let kept: Value = serde_json::from_slice(&fs::read(files[0].path()).unwrap()).unwrap();
+    // Neither screen nor cache has what it is renewed by.
+    let refresh = kept["refresh_token"].as_str().unwrap();
+    assert!(!outcome.stderr.contains(refresh) && !outcome.stdout.contains(refresh));
+    workspace.take_requests();
+    test.run("").token();
+    for entry in test.entries() {
+        assert!(!fs::read_to_string(entry).unwrap().contains(refresh));
+    }
+    assert_eq!(workspace.count("/oidc/v1/authorize"), 0);
+    assert_eq!(workspace.count(TOKEN), 0, "the login's own token is still good");
+    let status: Value = serde_json::from_str(&test.run("status --format json").stdout).unwrap();
+    assert_eq!(status["auth_type"], "external-browser");
+    assert_eq!(status["login"]["who"], USER);
+}
+
+#[test]
+fn what_went_wrong_is_told_apart() {
+    if !has("login::what_went_wrong", "curl") {
+        return;
+    }
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    workspace.state().consent = Consent::Deny;
+    test.run("login")
+        .fails(4, &["the workspace gave no login", "access_denied", "The user said no"]);
+    assert!(page(&test).contains("You are not logged in"));
+    workspace.state().consent = Consent::Allow;
+    // Somebody else's answer, sent to our port.
+    let other = "port=$(printf %s \"$1\" | sed 's/.*localhost%3A\\([0-9]*\\).*/\\1/')\n\
+                 exec /usr/bin/curl -sS -o \"$HOME/page\" \"http://localhost:$port/?code=x&state=y\"";
+    browser(&mut test, &format!("PATH=/usr/bin:/bin\n{other}"));
+    test.run("login").fails(1, &["the answer to another login", "state"]);
+    browser(&mut test, "exit 0");
+    test.run("login --timeout 1s").fails(5, &["nobody has logged in in time"]);
+    test.unset("DATABRICKS_HOST");
+    test.run("login").fails(2, &["no workspace is named", "login --host"]);
+    assert!(!test.home.path().join(".local/state/lakebase-token").exists());
+}
+
+#[test]
+fn the_address_can_be_carried_by_hand() {
+    if !has("login::the_address", "curl") {
+        return;
+    }
+    let workspace = workspace();
+    let test = person(&workspace);
+    let mut command = test.command();
+    command.args(["login", "--no-browser"]);
+    let mut child: Child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(|line| line.unwrap());
+    let url = said.find(|line| line.trim().starts_with("http")).unwrap().trim().to_owned();
+    let mut curl = Command::new("curl");
+    let output = curl.args(["-s", "-o", "/dev/null", "-w", "%{redirect_url}", &url]).output();
+    let back = output.unwrap().stdout;
+    assert!(back.starts_with(b"http://localhost:8020/?code="));
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&[b"  ", &back[..], b"\n"].concat()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    test.run("").token();
+}
+
+#[test]
+fn a_login_belongs_to_its_profile() {
+    if !has("login::a_login_belongs", "curl") {
+        return;
+    }
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    test.unset("DATABRICKS_HOST");
+    test.write(".databrickscfg", &format!("[work]\nhost = {}\n", workspace.url));
+    assert_eq!(test.run("login --profile work").code, 0);
+    test.run("--profile work").token();
+    test.set("DATABRICKS_HOST", &workspace.url);
+    test.run("").fails(2, &["no Databricks identity"]);
+    // Another workspace in the same profile is another identity.
+    test.unset("DATABRICKS_HOST");
+    test.write(".databrickscfg", "[work]\nhost = https://elsewhere.cloud.databricks.com\n");
+    test.run("--profile work").fails(2, &["no Databricks identity"]);
+}
+
+#[test]
+fn what_was_configured_on_purpose_goes_first_and_that_is_said() {
+    if !has("login::what_was_configured", "curl") {
+        return;
+    }
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    test.set("DATABRICKS_TOKEN", crate::sandbox::workspace::PAT);
+    let outcome = test.run("login");
+    assert!(outcome.stderr.contains("pat is configured and goes first"), "{outcome:?}");
+    let chosen = test.run("status --format json --auth-type external-browser").stdout;
+    assert!(chosen.contains("\"auth_type\":\"external-browser\""), "{chosen}");
+}
+
+#[test]
+fn a_login_that_has_ended_names_the_command() {
+    if !has("login::a_login_that_has_ended", "curl") {
+        return;
+    }
+    let workspace = workspace();
+    workspace.state().token_life = 200; // less than a login's own token is believed for
+    let test = logged_in(&workspace);
+    workspace.end_logins();
+    let hint = format!("hint: lakebase-token login --host {}", workspace.url);
+    test.run("").fails(3, &["has ended", "Refresh token is invalid", &hint]);
+    let status = test.run("status");
+    assert_eq!(status.code, 3, "{status:?}");
+    let named = test.run("--auth-type external-browser --host https://127.0.0.1:1");
+    named.fails(
+        3,
+        &["nobody has logged in here", "lakebase-token login --host https://127.0.0.1:1"],
+    );
+}
+
+#[test]
+fn logout_forgets_the_login_and_what_came_of_it() {
+    if !has("login::logout", "curl") {
+        return;
+    }
+    let workspace = workspace();
+    let test = logged_in(&workspace);
+    test.run("").token();
+    assert!(!test.entries().is_empty());
+    assert_eq!(
+        test.run("logout").stdout,
+        format!("logged out {USER} (--host {})\n", workspace.url)
+    );
+    assert!(test.entries().is_empty(), "{:?}", test.entries());
+    test.run("").fails(2, &["no Databricks identity"]);
+    assert_eq!(test.run("logout").stdout, "nobody was logged in\n");
+    test.run("login");
+    assert!(test.run("logout --all").stdout.starts_with("logged out "));
+}
+
+fn herd(test: &Test, count: usize, args: &[&str]) -> Vec<std::process::Output> {
+    let start = |_| {
+        let mut command = test.command();
+        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let children: Vec<Child> = (0..count).map(start).collect();
+    children.into_iter().map(|child| child.wait_with_output().unwrap()).collect()
+}
+
+#[test]
+fn fifty_at_once_are_one_refresh_and_the_login_survives() {
+    if !has("login::fifty_at_once", "curl") {
+        return;
+    }
+    let workspace = workspace();
+    workspace.state().token_life = 200;
+    let test = logged_in(&workspace);
+    workspace.take_requests();
+    let answers = herd(&test, 50, &[]);
+    for answer in &answers {
+        let said = String::from_utf8_lossy(&answer.stderr);
+        assert!(answer.status.success() && answer.stdout == answers[0].stdout, "{said}");
+    }
+    assert_eq!(workspace.count(TOKEN), 1);
+    // Without a cache each needs one of its own, and still none is used twice.
+    let answers = herd(&test, 10, &["--no-cache"]);
+    assert!(answers.iter().all(|answer| answer.status.success()));
+    assert!(test.run("--no-cache").code == 0, "the login survives");
+}
+
+#[test]
+fn killed_callers_never_lose_the_login() {
+    if !has("login::killed_callers", "curl") {
+        return;
+    }
+    let workspace = workspace();
+    workspace.state().token_life = 200;
+    let test = logged_in(&workspace);
+    workspace.state().thinking = Duration::from_millis(15);
+    workspace.take_requests();
+    for _ in 0..200 {
+        let mut child = test.command().arg("--no-cache").stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(u64::from(random::<1>()[0]) * 150));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    eprintln!("200 callers killed, {} refreshes", workspace.count(TOKEN));
+    assert!(workspace.count(TOKEN) > 20);
+    assert_eq!(test.run("--no-cache").code, 0, "the login survives");
+}
