@@ -137,12 +137,17 @@ impl Refusal {
 impl Api<'_> {
     /// `GET path`; `what` completes "refused …".
     pub fn get(&self, what: &str, path: &str) -> Outcome<Value> {
-        self.call(what, "GET", path, None)
+        self.call(what, "GET", path, None, false)
     }
 
     /// `POST path` with a JSON body.
     pub fn post(&self, what: &str, path: &str, body: &Value) -> Outcome<Value> {
-        self.call(what, "POST", path, Some(("application/json", body.to_string())))
+        self.call(what, "POST", path, Some(body), false)
+    }
+
+    /// The same for what must not happen twice: it is repeated only if it was not sent.
+    pub fn post_once(&self, what: &str, path: &str, body: &Value) -> Outcome<Value> {
+        self.call(what, "POST", path, Some(body), true)
     }
 
     fn call(
@@ -150,14 +155,16 @@ impl Api<'_> {
         what: &str,
         method: &'static str,
         path: &str,
-        body: Option<(&'static str, String)>,
+        body: Option<&Value>,
+        once: bool,
     ) -> Outcome<Value> {
         let mut headers = vec![("Authorization", format!("Bearer {}", self.token.expose()))];
         if let Some(id) = self.workspace_id {
             headers.push(("X-Databricks-Workspace-Id", id.to_owned()));
         }
         let url = format!("{}{path}", self.url);
-        let request = Request { method, url: &url, headers: &headers, body, once: false };
+        let body = body.map(|body| ("application/json", body.to_string()));
+        let request = Request { method, url: &url, headers: &headers, body, once };
         let answer = self.client.send(&request, self.deadline)?;
         if answer.status != 200 {
             return Err(CallError::Refused(Refusal::of(what, &answer)));

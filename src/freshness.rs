@@ -151,6 +151,19 @@ impl Rules<'_> {
         }
     }
 
+    /// A token that has its own place: only that it was refused is remembered.
+    pub fn uncached(
+        &self,
+        slot: &Slot<'_>,
+        deadline: Deadline,
+        fetch: &Fetch<'_>,
+    ) -> Result<Token> {
+        match self.refusal(slot.failure()) {
+            Some(refusal) => Err(refusal),
+            None => fetch(deadline, None).inspect_err(|error| remember(slot, error)),
+        }
+    }
+
     fn band(&self, wanted: &Wanted<'_>, token: &Token) -> Band {
         wanted.freshness.band(token, self.world.now(), self.began, self.refresh)
     }

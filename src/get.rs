@@ -10,7 +10,7 @@ use crate::cache::{Cache, Slot};
 use crate::error::{Error, Result};
 use crate::file::Held;
 use crate::format::API_VERSIONS;
-use crate::freshness::{Fetch, Freshness, Rules, Wanted, offline};
+use crate::freshness::{Fetch, Freshness, Rules, Wanted, bands, offline};
 use crate::http::Client;
 use crate::lakebase::{self, Database, Target};
 use crate::log::{self, Level};
@@ -18,8 +18,8 @@ use crate::plan::Plan;
 use crate::secret::Secret;
 use crate::settings::Id;
 use crate::source::Ask;
-use crate::time::{DAY, Deadline};
-use crate::token::{Connection, Credential, Purpose, Token};
+use crate::time::{DAY, Deadline, HOUR};
+use crate::token::{Connection, Credential, LEAST_LIFE, Purpose, Token};
 use crate::world::World;
 
 /// One call: the plan, and what it needs to be carried out.
@@ -208,6 +208,11 @@ impl<'a> Session<'a> {
             Error::usage(format!("auth type {} is not supported yet", source.name))
         })?;
         let refused = matches!(freshness, Freshness::Used { refused: Some(_) });
+        let least = match freshness {
+            Freshness::Printed { .. } if self.plan.refresh => i64::MAX,
+            Freshness::Printed { min_ttl } => bands(HOUR, min_ttl).0,
+            Freshness::Used { .. } => LEAST_LIFE,
+        };
         let slot = self.workspace_slot();
         let ask = |deadline, held: Option<&Held<'_>>| {
             let token = fetch(&Ask {
@@ -221,6 +226,7 @@ impl<'a> Session<'a> {
                 },
                 held,
                 refused,
+                least,
                 deadline,
             })?;
             if source.switches {
@@ -231,9 +237,8 @@ impl<'a> Session<'a> {
             }
             Ok(token)
         };
-        if !source.renews {
-            // A configured token: it costs nothing, and a copy of it would only be one more.
-            return ask(deadline, None);
+        if !source.cached {
+            return self.rules.uncached(&slot, deadline, &ask);
         }
         self.cached(&slot, freshness, deadline, &ask)
     }

@@ -18,7 +18,7 @@
 //! | 0 | `error` `secret` `time` `token` | kinds and words; a text that cannot be printed; what a credential is |
 //! | 1 | `environment` `file` `world` | private files and locks; the door to everything else outside |
 //! | 2 | `http` `ini` `pgpass` `place` `log` | one request in, one answer out; lines of `.databrickscfg` and `.pgpass`; a file that others read; what happened |
-//! | 3 | `settings` `cache` `api` `oauth` `login` | where values come from; what is kept; calls of the workspace; a person's grants, and where they are kept |
+//! | 3 | `settings` `cache` `api` `login` | where values come from; what is kept; calls of the workspace; what people log in with |
 //! | 4 | `source` `lakebase` `format` `sink` | workspace tokens; the two credential APIs; how it is printed; where it is kept |
 //! | 5 | `plan` `freshness` `get` `update` `service` | what will be done; when the cache will do; the pipeline; a place brought up to date, and scheduled |
 //! | 6 | `verb` | one file a verb |
@@ -47,7 +47,6 @@ pub mod ini;
 pub mod lakebase;
 pub mod log;
 pub mod login;
-pub mod oauth;
 pub mod pgpass;
 pub mod place;
 pub mod plan;

@@ -100,7 +100,7 @@ mod tests {
         let world = World {
             env: env.into_iter().collect(),
             now: Box::new(|| Timestamp(1_800_000_000_000)),
-            note: Box::new(move |text| said.borrow_mut().push_str(text)),
+            say: Box::new(move |text| said.borrow_mut().push_str(text)),
             ..World::of_process()
         };
         (world, notes)

@@ -1,28 +1,39 @@
 //! What people have logged in with: one private file a login, in the state folder.
 //!
 //! A login belongs to a profile, or to a workspace where none was named. It outlives every cache
-//! setting, and nothing but `logout` and a new login takes it away. A refresh token may be good
-//! for once only, so it is used and replaced under one lock, and the new one is on the disk before
-//! anything else is done with the answer (`place.rs` locks, syncs and renames). How a login comes
-//! about is `verb/login.rs`'s business, how a grant is asked for `oauth.rs`'s.
+//! setting, and nothing but `logout` and a new login takes it away. What it is renewed with may be
+//! good for once only, so a login is renewed under a lock of its own, and what came of it is on
+//! the disk before anything else is done with it (`place.rs` syncs and renames).
+//!
+//! `login/oauth.rs` has the grants of a browser's login, `login/pat.rs` the personal access tokens
+//! that replace themselves, `login/renew.rs` decides when and by which of them. How a login comes
+//! about is `verb/login.rs`'s business.
+
+pub mod oauth;
+pub mod pat;
+pub mod renew;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::file::{Found, hex, private_folder, read_private};
-use crate::oauth::Grant;
+use crate::file::{Found, hex, lock_file, private_folder, read_private, while_held};
 use crate::place::{Place, Telling};
 use crate::secret::Secret;
 use crate::settings::{Id, Settings};
 use crate::time::{Deadline, Timestamp};
 use crate::world::World;
+use pat::Chain;
 
 /// A login has two tokens of a few kilobytes.
 const MOST: usize = 64 * 1024;
+
+/// How long another process may take to write into the folder.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How the names of logins begin.
 const PREFIX: &str = "login-";
@@ -34,14 +45,31 @@ pub struct Login {
     pub key: Key,
     /// The workspace's URL.
     pub host: String,
+    /// The routing header's value, where the host serves several workspaces.
+    pub workspace_id: Option<String>,
     /// Who this is, as the workspace says.
     pub who: String,
-    /// When it was made.
+    /// When somebody logged in.
     pub since: Timestamp,
-    /// The last grant.
-    pub grant: Grant,
-    /// When the last grant's access token dies, by our clock.
+    /// The token that it stands for now.
+    pub access: Secret,
+    /// When that was received.
+    pub issued: Timestamp,
+    /// When it dies, by our clock.
     pub expires: Timestamp,
+    /// When a renewal was begun that has not ended well yet.
+    pub begun: Option<Timestamp>,
+    /// What the next one is had with.
+    pub means: Means,
+}
+
+/// What a login is renewed with.
+#[derive(Clone, Debug)]
+pub enum Means {
+    /// A refresh token, which the browser's login has brought; none where it cannot be renewed.
+    Refresh(Option<Secret>),
+    /// The token itself: a personal access token that makes its successor.
+    Pat(Chain),
 }
 
 /// What a login belongs to: a profile's name, or a workspace's URL.
@@ -62,12 +90,24 @@ impl Key {
         }
     }
 
-    /// The flag that names it.
-    pub fn flag(&self) -> String {
+    /// The profile's name, or the workspace's URL.
+    pub fn name(&self) -> &str {
         match self {
-            Key::Profile(name) => format!("--profile {name}"),
-            Key::Host(url) => format!("--host {url}"),
+            Key::Profile(name) | Key::Host(name) => name,
         }
+    }
+
+    /// The flag that names it, and its value.
+    pub fn words(&self) -> [&str; 2] {
+        match self {
+            Key::Profile(name) => ["--profile", name],
+            Key::Host(url) => ["--host", url],
+        }
+    }
+
+    /// The same as one text.
+    pub fn flag(&self) -> String {
+        self.words().join(" ")
     }
 
     fn file(&self) -> String {
@@ -115,7 +155,8 @@ impl<'a> Logins<'a> {
         let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
         let paths = entries.flatten().map(|entry| entry.path());
         let named = |path: &PathBuf| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            name.is_some_and(|name| name.starts_with(PREFIX) && !name.contains('.'))
         };
         let read = |path: PathBuf| match read_private(&path, MOST) {
             Found::Content(content) => Login::parse(&content),
@@ -124,54 +165,102 @@ impl<'a> Logins<'a> {
         paths.filter(named).filter_map(read).collect()
     }
 
+    /// Does something while nobody else renews this login, makes it anew or ends it.
+    pub fn alone<T>(
+        &self,
+        key: &Key,
+        deadline: Deadline,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        private_folder(&self.folder)
+            .map_err(|e| self.cannot("make the folder", &self.folder, e))?;
+        let path = self.path(key).with_extension("lock");
+        let mut lock = lock_file(&path).map_err(|e| self.cannot("open", &path, e))?;
+        let done = while_held(&mut lock, self.world, deadline, work);
+        done.map_err(|e| self.cannot("lock", &path, e))?.unwrap_or_else(|| {
+            Err(Error::unavailable("another lakebase-token is still renewing this login"))
+        })
+    }
+
+    /// What tells this user's tokens from those of other machines, in their comments.
+    pub fn install_id(&self) -> Result<String> {
+        let path = self.folder.join("install-id");
+        let text = |content: &[u8]| String::from_utf8_lossy(content).trim().to_owned();
+        if let Found::Content(content) = read_private(&path, MOST) {
+            return Ok(text(&content));
+        }
+        let new = hex(&self.world.random::<8>()?);
+        let edit = |old: Option<&[u8]>| {
+            Ok(Some(old.map_or_else(|| format!("{new}\n").into_bytes(), <[u8]>::to_vec)))
+        };
+        let place = Place::open(&path)?;
+        place.change(self.world, Deadline::after(PATIENCE), Telling::Nobody, &edit)?;
+        Ok(place.read()?.map_or(new, |content| text(&content)))
+    }
+
     /// Keeps a login in the place of the former one.
     pub fn store(&self, login: &Login, deadline: Deadline) -> Result<()> {
-        self.change(&login.key, deadline, &|_| Ok(Some(login.clone())))
+        let text = login.text();
+        self.put(&login.key, deadline, Some(text))
     }
 
     /// Takes a login away.
     pub fn remove(&self, key: &Key, deadline: Deadline) -> Result<()> {
-        self.change(key, deadline, &|_| Ok(None))
+        self.put(key, deadline, None)
     }
 
-    /// Replaces a login by what `make` makes of it, which nobody else does meanwhile.
-    pub fn change(
-        &self,
-        key: &Key,
-        deadline: Deadline,
-        make: &dyn Fn(Option<Login>) -> Result<Option<Login>>,
-    ) -> Result<()> {
-        private_folder(&self.folder).map_err(|e| {
-            let folder = self.folder.display();
-            Error::failed(format!("cannot make the folder {folder}")).because(e)
-        })?;
-        let edit = |old: Option<&[u8]>| {
-            let made = make(old.and_then(Login::parse))?;
-            Ok(made.map(|login| login.text().into_bytes()))
-        };
+    fn put(&self, key: &Key, deadline: Deadline, text: Option<String>) -> Result<()> {
         let place = Place::open(&self.path(key))?;
-        place.change(self.world, deadline, Telling::Nobody, &edit).map(|_| ())
+        let edit = |_: Option<&[u8]>| Ok(text.clone().map(String::into_bytes));
+        match place.change(self.world, deadline, Telling::Nobody, &edit) {
+            // Whatever went wrong after it was in its place.
+            Err(_) if place.read().is_ok_and(|now| now == text.map(String::into_bytes)) => Ok(()),
+            outcome => outcome.map(|_| ()),
+        }
     }
 
     fn path(&self, key: &Key) -> PathBuf {
         self.folder.join(key.file())
     }
+
+    fn cannot(&self, what: &str, path: &Path, why: std::io::Error) -> Error {
+        Error::failed(format!("cannot {what} {}", path.display())).because(why)
+    }
 }
 
 impl Login {
+    /// How somebody logs in anew.
+    pub fn command(&self) -> String {
+        let pat = if matches!(self.means, Means::Pat(_)) { " --pat" } else { "" };
+        format!("lakebase-token login{pat} {}", self.key.flag())
+    }
+
+    /// The life that is left in its token, in milliseconds.
+    pub fn left(&self, now: Timestamp) -> i64 {
+        self.expires.since(now)
+    }
+
     fn text(&self) -> String {
         let (kind, name) = match &self.key {
             Key::Profile(name) => ("profile", name),
             Key::Host(url) => ("workspace", url),
         };
+        let (refresh, pat) = match &self.means {
+            Means::Refresh(token) => (token.as_ref().map(Secret::expose), Value::Null),
+            Means::Pat(chain) => (None, chain.value()),
+        };
         let value = json!({
             "of": [kind, name],
             "host": self.host,
+            "workspace_id": self.workspace_id,
             "who": self.who,
             "since": self.since.to_string(),
-            "access_token": self.grant.access.expose(),
-            "refresh_token": self.grant.refresh.as_ref().map(Secret::expose),
+            "access_token": self.access.expose(),
+            "issued_at": self.issued.to_string(),
             "expires_at": self.expires.to_string(),
+            "begun_at": self.begun.map(|begun| begun.to_string()),
+            "refresh_token": refresh,
+            "pat": pat,
         });
         format!("{value}\n")
     }
@@ -179,24 +268,26 @@ impl Login {
     fn parse(content: &[u8]) -> Option<Login> {
         let value: Value = serde_json::from_slice(content).ok()?;
         let text = |name: &str| value[name].as_str().map(str::to_owned);
+        let time = |name: &str| Timestamp::parse(value[name].as_str()?);
         let named = value["of"][1].as_str()?.to_owned();
-        let key = match value["of"][0].as_str()? {
-            "profile" => Key::Profile(named),
-            "workspace" => Key::Host(named),
-            _ => return None,
-        };
-        let expires = Timestamp::parse(value["expires_at"].as_str()?)?;
         Some(Login {
-            key,
-            host: text("host")?,
-            who: text("who")?,
-            since: Timestamp::parse(value["since"].as_str()?)?,
-            grant: Grant {
-                access: Secret::new(text("access_token")?),
-                refresh: text("refresh_token").map(Secret::new),
-                life: None,
+            key: match value["of"][0].as_str()? {
+                "profile" => Key::Profile(named),
+                "workspace" => Key::Host(named),
+                _ => return None,
             },
-            expires,
+            host: text("host")?,
+            workspace_id: text("workspace_id"),
+            who: text("who")?,
+            since: time("since")?,
+            access: Secret::new(text("access_token")?),
+            issued: time("issued_at")?,
+            expires: time("expires_at")?,
+            begun: time("begun_at"),
+            means: match &value["pat"] {
+                Value::Null => Means::Refresh(text("refresh_token").map(Secret::new)),
+                pat => Means::Pat(Chain::parse(pat)?),
+            },
         })
     }
 }

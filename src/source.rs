@@ -7,7 +7,7 @@
 //! configured, nothing else is tried.
 
 mod databricks_cli;
-mod external_browser;
+mod login;
 mod oauth_m2m;
 mod pat;
 
@@ -39,6 +39,8 @@ pub struct Source {
     pub switches: bool,
     /// Whether a refused token can be replaced by asking again.
     pub renews: bool,
+    /// Whether its tokens are cached: a copy of a personal access token would only be one more.
+    pub cached: bool,
     /// Gets a token, or says why there is none.
     pub fetch: Option<fn(&Ask<'_>) -> Result<Token>>,
 }
@@ -59,6 +61,8 @@ pub struct Ask<'a> {
     pub held: Option<&'a Held<'a>>,
     /// The workspace has refused the last token, so a cached one will not do.
     pub refused: bool,
+    /// The least life that is wanted, in milliseconds; `i64::MAX` for a new one.
+    pub least: i64,
     /// When all must have ended.
     pub deadline: Deadline,
 }
@@ -81,6 +85,7 @@ const fn recognised(
         role: None,
         switches: false,
         renews: false,
+        cached: true,
         fetch: None,
     }
 }
@@ -89,14 +94,12 @@ fn has(settings: &Settings, ids: &[Id]) -> bool {
     ids.iter().all(|id| settings.get(*id).is_some())
 }
 
-/// The chain, in the Go SDK's order (`config/auth_default.go`).
+/// The chain, in the Go SDK's order (`config/auth_default.go`) but for logins.
 #[rustfmt::skip]
 pub static SOURCES: &[Source] = &[
     pat::SOURCE,
     recognised("basic", "host, username, password", |s, _| has(s, &[Id::Username, Id::Password])),
     oauth_m2m::SOURCE,
-    external_browser::SOURCE,
-    databricks_cli::SOURCE,
     recognised("metadata-service", "metadata_service_url", |s, _| has(s, &[Id::MetadataServiceUrl])),
     recognised("github-oidc", "a GitHub Actions job with id-token: write", |s, _| has(s, &[Id::ActionsRequestUrl, Id::ActionsRequestToken])),
     recognised("azure-devops-oidc", "an Azure DevOps job with SYSTEM_ACCESSTOKEN", |_, w| DEVOPS.iter().all(|name| w.var(name).is_some())),
@@ -108,10 +111,17 @@ pub static SOURCES: &[Source] = &[
     recognised("azure-cli", "azure_workspace_resource_id and the Azure CLI", |s, _| has(s, &[Id::AzureResourceId])),
     recognised("google-credentials", "google_credentials", |s, _| is_gcp(s) && has(s, &[Id::GoogleCredentials])),
     recognised("google-id", "google_service_account", |s, _| is_gcp(s) && has(s, &[Id::GoogleServiceAccount])),
+    // Logins need no setting of their own, so whatever was configured on purpose or by the
+    // surroundings goes before them.
+    login::BROWSER,
+    login::PAT,
+    databricks_cli::SOURCE,
 ];
 
 /// The auth type of logins of our own.
-pub const BROWSER: &str = external_browser::SOURCE.name;
+pub const BROWSER: &str = login::BROWSER.name;
+
+pub use login::report as login_report;
 
 /// What an Azure DevOps job has in its environment.
 const DEVOPS: [&str; 6] = [
@@ -150,7 +160,9 @@ pub fn choose(settings: &Settings, world: &World) -> Result<&'static Source> {
     let names = || supported().map(|source| source.name).collect::<Vec<_>>().join(", ");
     if let Some(name) = settings.text(Id::AuthType) {
         let origin = settings.origin(Id::AuthType);
-        let known = SOURCES.iter().find(|source| source.name == name);
+        // One name may have two rows.
+        let named = || SOURCES.iter().filter(|source| source.name == name);
+        let known = named().find(|source| (source.configured)(settings, world)).or(named().next());
         return match known {
             Some(source) if source.fetch.is_none() => {
                 Err(unsupported(source, &format!("auth type from {origin}"), &names()))
@@ -167,11 +179,7 @@ pub fn choose(settings: &Settings, world: &World) -> Result<&'static Source> {
         };
     }
     let configured = |source: &&Source| (source.configured)(settings, world);
-    // Logins need no setting of their own, so whatever was configured on purpose or by the
-    // surroundings goes before them.
-    let is_login = |source: &&Source| [BROWSER, databricks_cli::SOURCE.name].contains(&source.name);
-    let explicit = SOURCES.iter().filter(|source| !is_login(source));
-    match explicit.chain(SOURCES.iter().filter(is_login)).find(configured) {
+    match SOURCES.iter().find(configured) {
         Some(source) if source.fetch.is_some() => Ok(source),
         Some(source) => Err(unsupported(source, "what is configured is", &names())),
         None => Err(nothing(settings)),

@@ -15,7 +15,9 @@ pub const SECOND: i64 = 1000;
 /// Milliseconds.
 pub const MINUTE: i64 = 60 * SECOND;
 /// Milliseconds.
-pub const DAY: i64 = 24 * 60 * MINUTE;
+pub const HOUR: i64 = 60 * MINUTE;
+/// Milliseconds.
+pub const DAY: i64 = 24 * HOUR;
 
 /// Milliseconds since 1970 in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,8 +67,12 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Reads `90s`, `15m`, `1h` or `1h 30m`. A bare number is refused: seconds or minutes?
+/// Reads `90s`, `15m`, `1h`, `1h 30m` or `30d`. A bare number is refused: seconds or minutes?
 pub fn parse_duration(text: &str) -> Result<Duration> {
+    let days = text.strip_suffix('d').filter(|days| days.bytes().all(|b| b.is_ascii_digit()));
+    if let Some(days) = days.and_then(|days| days.parse::<u32>().ok()) {
+        return Ok(Duration::from_secs(u64::from(days) * (DAY / SECOND) as u64));
+    }
     text.parse::<jiff::SignedDuration>()
         .ok()
         .filter(|_| !text.starts_with(['P', 'p', '-', '+']))

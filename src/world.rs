@@ -7,7 +7,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{BufRead, IsTerminal, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -21,12 +21,17 @@ use std::time::{Duration, Instant};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group};
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use zeroize::Zeroizing;
 
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::file::Held;
+use crate::secret::Secret;
 use crate::time::{Deadline, Timestamp};
 
 /// The most that is taken of a child's stdout or stderr.
@@ -43,8 +48,8 @@ pub struct World {
     pub now: Box<dyn Fn() -> Timestamp>,
     /// Where cache entries belong where no setting says otherwise.
     pub cache_home: fn(&World) -> Option<PathBuf>,
-    /// Says something on stderr that is no error.
-    pub note: Box<dyn Fn(&str)>,
+    /// Says a line on stderr that is no error.
+    pub say: Box<dyn Fn(&str)>,
     /// What a signal has to know of.
     pub busy: Arc<Busy>,
     /// This program's own file, for whoever starts it again.
@@ -60,6 +65,17 @@ pub struct Busy {
     command: AtomicI32,
     /// Whether signals are listened for already.
     listening: AtomicBool,
+    /// The terminal as it was before it was told to show nothing.
+    terminal: Mutex<Option<Termios>>,
+}
+
+impl Busy {
+    /// The terminal shows again what is typed.
+    fn show_input(&self) {
+        if let Ok(Some(before)) = self.terminal.lock().map(|mut terminal| terminal.take()) {
+            let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &before);
+        }
+    }
 }
 
 impl World {
@@ -69,9 +85,9 @@ impl World {
             env: Environment::of_process(),
             now: Box::new(Timestamp::of_system),
             cache_home,
-            note: Box::new(|text| {
+            say: Box::new(|text| {
                 // A closed stderr must not cost the credential.
-                let _ = writeln!(std::io::stderr(), "lakebase-token: note: {text}");
+                let _ = writeln!(std::io::stderr(), "{text}");
             }),
             busy: Arc::default(),
             program: std::env::current_exe,
@@ -90,7 +106,12 @@ impl World {
 
     /// Says something on stderr that is no error.
     pub fn note(&self, text: &str) {
-        (self.note)(text);
+        (self.say)(&format!("lakebase-token: note: {text}"));
+    }
+
+    /// Says something to the person at the terminal who is waited for.
+    pub fn say(&self, text: &str) {
+        (self.say)(text);
     }
 
     /// The user's home, if HOME names one.
@@ -110,11 +131,6 @@ impl World {
         state_home(self)
     }
 
-    /// Says something to the person at the terminal who is waited for.
-    pub fn say(&self, text: &str) {
-        let _ = writeln!(std::io::stderr(), "{text}");
-    }
-
     /// Opens a page: with `$BROWSER`, a list of commands, or in the platform's way. Whether any
     /// could be started; whether it shows anything nobody knows.
     pub fn browse(&self, url: &str) -> bool {
@@ -132,6 +148,34 @@ impl World {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             command.spawn().is_ok()
         })
+    }
+
+    /// A line of stdin, without the blanks around it; a terminal does not show what is typed, and
+    /// is as it was when this ends or a signal ends us.
+    pub fn read_secret(&self) -> Result<Secret> {
+        const MOST: u64 = 64 * 1024;
+        let cannot = |e: std::io::Error| Error::failed("cannot read stdin").because(e);
+        let stdin = std::io::stdin();
+        if stdin.is_terminal() {
+            self.end_on_signals()?;
+            let before = tcgetattr(&stdin).map_err(|e| cannot(e.into()))?;
+            let mut silent = before.clone();
+            silent.local_modes.remove(LocalModes::ECHO);
+            silent.local_modes.insert(LocalModes::ECHONL);
+            for key in [SpecialCodeIndex::VSUSP, SpecialCodeIndex::VQUIT] {
+                silent.special_codes[key] = if cfg!(target_os = "linux") { 0 } else { 0xff }; // _POSIX_VDISABLE
+            }
+            if let Ok(mut terminal) = self.busy.terminal.lock() {
+                *terminal = Some(before);
+            }
+            let silenced = tcsetattr(&stdin, OptionalActions::Flush, &silent);
+            silenced.map_err(|e| cannot(e.into()))?;
+        }
+        let mut line = Zeroizing::new(String::new());
+        let read = std::io::BufReader::new(stdin.lock().take(MOST)).read_line(&mut line);
+        self.busy.show_input();
+        read.map_err(cannot)?;
+        Ok(Secret::new(line.trim()))
     }
 
     /// Random bytes from the system.
@@ -173,6 +217,7 @@ impl World {
                 let _ = kill_process_group(group, Signal::TERM);
             }
             notify(supervisor.as_deref(), "STOPPING=1");
+            busy.show_input();
             let began = Instant::now();
             let _writing = loop {
                 match busy.writing.try_lock() {

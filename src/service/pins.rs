@@ -237,7 +237,7 @@ impl Pins {
             env: pins.chain(home).collect(),
             now: Box::new(move || now),
             cache_home: ours.cache_home,
-            note: Box::new(|_| ()),
+            say: Box::new(|_| ()),
             busy: ours.busy.clone(),
             program: ours.program,
         }

@@ -30,6 +30,7 @@ pub const SOURCE: Source = Source {
     role: None,
     switches: true,
     renews: true,
+    cached: true,
     fetch: Some(fetch),
 };
 

@@ -26,6 +26,7 @@ pub const SOURCE: Source = Source {
     role: Some(Id::ClientId),
     switches: false,
     renews: true,
+    cached: true,
     fetch: Some(fetch),
 };
 

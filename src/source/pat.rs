@@ -24,6 +24,7 @@ pub const SOURCE: Source = Source {
     role: None,
     switches: false,
     renews: false,
+    cached: false,
     fetch: Some(fetch),
 };
 

@@ -3,12 +3,14 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use lakebase_token::time::Timestamp;
 use serde_json::Value;
 
-use super::support::{Test, has, workspace};
+use super::support::{HOUR, Test, has, workspace};
 use crate::sandbox::jwt::random;
 use crate::sandbox::workspace::{Consent, ENDPOINT, USER, Workspace};
 
@@ -30,8 +32,33 @@ fn browser(test: &mut Test, line: &str) {
     test.set("BROWSER", &path);
 }
 
+/// What the browser was shown last; whole, and only once.
 fn page(test: &Test) -> String {
-    super::machine::wait_for("the page", || fs::read_to_string(test.home.path().join("page")).ok())
+    let path = test.home.path().join("page");
+    let page = super::machine::wait_for("the page", || {
+        fs::read_to_string(&path).ok().filter(|page| page.contains("</html>"))
+    });
+    fs::remove_file(path).unwrap();
+    page
+}
+
+/// Lets a login's tokens grow older.
+fn age(test: &Test, millis: i64) {
+    let path = login_file(test);
+    let mut kept: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for name in ["issued_at", "expires_at"] {
+        let time = Timestamp::parse(kept[name].as_str().unwrap()).unwrap();
+        kept[name] = time.plus(-millis).to_string().into();
+    }
+    fs::write(path, kept.to_string()).unwrap();
+}
+
+fn login_file(test: &Test) -> PathBuf {
+    let folder = fs::read_dir(test.home.path().join(".local/state/lakebase-token")).unwrap();
+    let mut files = folder.map(|entry| entry.unwrap().path());
+    let login =
+        |path: &PathBuf| path.extension().is_none() && path.to_string_lossy().contains("/login-");
+    files.find(login).unwrap()
 }
 
 fn logged_in(workspace: &Workspace) -> Test {
@@ -52,13 +79,11 @@ fn a_browser_logs_in_and_nobody_is_asked_again() {
     let outcome = test.run("login");
     assert_eq!(outcome.code, 0, "{outcome:?}");
     assert_eq!(outcome.stdout, format!("logged in as {USER} at {0} (--host {0})\n", workspace.url));
-    assert!(page(&test).contains("You are logged in."));
+    assert!(page(&test).contains(&format!("You are logged in as {USER}.")));
     // A private file, in the state folder.
-    let folder = test.home.path().join(".local/state/lakebase-token");
-    let files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap()).collect();
-    assert_eq!(files.len(), 1);
-    assert_eq!(files[0].metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    let kept: Value = serde_json::from_slice(&fs::read(files[0].path()).unwrap()).unwrap();
+    let file = login_file(&test);
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let kept: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     // Neither screen nor cache has what it is renewed by.
     let refresh = kept["refresh_token"].as_str().unwrap();
     assert!(!outcome.stderr.contains(refresh) && !outcome.stdout.contains(refresh));
@@ -155,7 +180,7 @@ fn what_was_configured_on_purpose_goes_first_and_that_is_said() {
     let mut test = person(&workspace);
     test.set("DATABRICKS_TOKEN", crate::sandbox::workspace::PAT);
     let outcome = test.run("login");
-    assert!(outcome.stderr.contains("pat is configured and goes first"), "{outcome:?}");
+    assert!(outcome.stderr.contains("pat is configured and goes before this login"), "{outcome:?}");
     let chosen = test.run("status --format json --auth-type external-browser").stdout;
     assert!(chosen.contains("\"auth_type\":\"external-browser\""), "{chosen}");
 }
@@ -166,8 +191,8 @@ fn a_login_that_has_ended_names_the_command() {
         return;
     }
     let workspace = workspace();
-    workspace.state().token_life = 200; // less than a login's own token is believed for
     let test = logged_in(&workspace);
+    age(&test, HOUR);
     workspace.end_logins();
     let hint = format!("hint: lakebase-token login --host {}", workspace.url);
     test.run("").fails(3, &["has ended", "Refresh token is invalid", &hint]);
@@ -215,8 +240,8 @@ fn fifty_at_once_are_one_refresh_and_the_login_survives() {
         return;
     }
     let workspace = workspace();
-    workspace.state().token_life = 200;
     let test = logged_in(&workspace);
+    age(&test, HOUR);
     workspace.take_requests();
     let answers = herd(&test, 50, &[]);
     for answer in &answers {
@@ -224,10 +249,11 @@ fn fifty_at_once_are_one_refresh_and_the_login_survives() {
         assert!(answer.status.success() && answer.stdout == answers[0].stdout, "{said}");
     }
     assert_eq!(workspace.count(TOKEN), 1);
-    // Without a cache each needs one of its own, and still none is used twice.
-    let answers = herd(&test, 10, &["--no-cache"]);
+    // Those who want a new one each, and still none is used twice.
+    let answers = herd(&test, 10, &["--for", "workspace", "--refresh", "--no-cache"]);
     assert!(answers.iter().all(|answer| answer.status.success()));
-    assert!(test.run("--no-cache").code == 0, "the login survives");
+    assert!(workspace.count(TOKEN) > 1);
+    assert!(test.run("--for workspace --refresh").code == 0, "the login survives");
 }
 
 #[test]
@@ -236,17 +262,17 @@ fn killed_callers_never_lose_the_login() {
         return;
     }
     let workspace = workspace();
-    workspace.state().token_life = 200;
     let test = logged_in(&workspace);
     workspace.state().thinking = Duration::from_millis(15);
     workspace.take_requests();
     for _ in 0..200 {
-        let mut child = test.command().arg("--no-cache").stdout(Stdio::null()).spawn().unwrap();
+        let args = ["--for", "workspace", "--refresh", "--no-cache"];
+        let mut child = test.command().args(args).stdout(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_micros(u64::from(random::<1>()[0]) * 150));
         child.kill().unwrap();
         child.wait().unwrap();
     }
     eprintln!("200 callers killed, {} refreshes", workspace.count(TOKEN));
     assert!(workspace.count(TOKEN) > 20);
-    assert_eq!(test.run("--no-cache").code, 0, "the login survives");
+    assert_eq!(test.run("--for workspace --refresh").code, 0, "the login survives");
 }

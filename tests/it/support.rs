@@ -131,7 +131,7 @@ impl Test {
             env: self.env.iter().cloned().collect(),
             now: Box::new(move || Timestamp::of_system().plus(ahead.get())),
             cache_home: |world| Some(world.home()?.join(".cache/lakebase-token")),
-            note: Box::new(move |text| said.borrow_mut().push_str(&format!("note: {text}\n"))),
+            say: Box::new(move |text| said.borrow_mut().push_str(&format!("{text}\n"))),
             busy: Arc::default(),
             program: || Ok(executable()),
         };

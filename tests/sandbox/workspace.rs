@@ -92,6 +92,7 @@ pub struct Pat {
     pub id: String,
     pub comment: String,
     pub owner: String,
+    pub created: i64,
     pub expires: i64,
 }
 
@@ -194,6 +195,7 @@ impl State {
             id: "pasted".to_owned(),
             comment: "made by hand".to_owned(),
             owner: USER.to_owned(),
+            created: now(),
             expires: i64::MAX,
         };
         State {
@@ -411,7 +413,8 @@ fn identify(signer: &Signer, state: &State, request: &Request) -> Result<String,
     if state.revoked.iter().any(|revoked| revoked == bearer) {
         return Err(error(403, "403", "Invalid access token."));
     }
-    if let Some(pat) = state.pats.iter().find(|pat| pat.value == bearer && pat.expires > now()) {
+    let lives = |pat: &&Pat| pat.value == bearer && pat.expires > now() + state.skew;
+    if let Some(pat) = state.pats.iter().find(lives) {
         return Ok(pat.owner.clone());
     }
     let checked = signer.check_at(bearer, Scope::Workspace, now() + state.skew);
@@ -474,14 +477,17 @@ fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) ->
         }
         ("POST", "/token/create") => {
             let value = format!("dapi{}", lakebase_token::file::hex(&random::<16>()));
-            let id = lakebase_token::file::hex(&random::<32>());
+            // As it has been so far.
+            let id = ring::digest::digest(&ring::digest::SHA256, value.as_bytes());
+            let id = lakebase_token::file::hex(id.as_ref());
             let life = body["lifetime_seconds"].as_i64().unwrap_or(2 * 365 * 86400);
             let pat = Pat {
                 value: value.clone(),
                 id,
                 comment: text("comment"),
                 owner: identity.to_owned(),
-                expires: now() + life,
+                expires: now() + state.skew + life,
+                created: now() + state.skew,
             };
             let info = pat_info(&pat);
             state.pats.push(pat);
@@ -537,7 +543,7 @@ fn credential(
 fn pat_info(pat: &Pat) -> Value {
     json!({
         "token_id": pat.id,
-        "creation_time": now() * 1000,
+        "creation_time": pat.created * 1000,
         "expiry_time": if pat.expires == i64::MAX { -1 } else { pat.expires * 1000 },
         "comment": pat.comment,
     })

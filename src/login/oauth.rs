@@ -7,14 +7,13 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
-use serde_json::Value;
 
 use crate::api::{Refusal, require};
 use crate::error::{Error, Result};
 use crate::http::{Client, Request, percent_encode};
 use crate::secret::Secret;
 use crate::time::{Deadline, SECOND};
-use crate::token::check_text;
+use crate::token::Token;
 use crate::world::World;
 
 /// The client that every workspace knows (databricks-sdk-go `credentials/u2m`).
@@ -24,14 +23,11 @@ const CLIENT_ID: &str = "databricks-cli";
 const SCOPES: &str = "offline_access all-apis";
 
 /// Tokens, as the workspace has given them.
-#[derive(Clone, Debug)]
 pub struct Grant {
-    /// The access token.
-    pub access: Secret,
     /// What the next one is had with; none where it cannot be renewed.
     pub refresh: Option<Secret>,
-    /// How long the access token lives, in milliseconds, as far as the answer says.
-    pub life: Option<i64>,
+    /// The access token, or why it is no good: the other may be the only one of its kind.
+    pub access: Result<Token>,
 }
 
 /// Why there is no grant.
@@ -104,6 +100,7 @@ impl Attempt {
     /// Tokens for the code.
     pub fn exchange(
         &self,
+        world: &World,
         client: &Client<'_>,
         host: &str,
         code: &Secret,
@@ -116,12 +113,13 @@ impl Attempt {
             ("client_id", CLIENT_ID),
             ("code_verifier", self.verifier.expose()),
         ]);
-        grant(client, host, form, deadline)
+        grant(world, client, host, form, deadline)
     }
 }
 
 /// New tokens for a refresh token. Where the answer has no new refresh token the old one stays.
 pub fn refresh(
+    world: &World,
     client: &Client<'_>,
     host: &str,
     token: &Secret,
@@ -132,12 +130,13 @@ pub fn refresh(
         ("refresh_token", token.expose()),
         ("client_id", CLIENT_ID),
     ]);
-    let mut granted = grant(client, host, form, deadline)?;
+    let mut granted = grant(world, client, host, form, deadline)?;
     granted.refresh.get_or_insert_with(|| token.clone());
     Ok(granted)
 }
 
 fn grant(
+    world: &World,
     client: &Client<'_>,
     host: &str,
     form: String,
@@ -156,11 +155,13 @@ fn grant(
         return Err(if dead { Refused::Dead(error) } else { Refused::Other(error) });
     }
     let body = answer.json("token request")?;
-    let access = require(&body, "access_token", "the workspace's token answer")?;
-    check_text("the workspace's token", access)?;
+    let now = world.now();
     let life = body["expires_in"].as_i64().map(|seconds| seconds.saturating_mul(SECOND));
+    let access = require(&body, "access_token", "the workspace's token answer").and_then(|text| {
+        Token::received("the workspace's token", text, life.map(|life| now.plus(life)), now)
+    });
     let refresh = body["refresh_token"].as_str().filter(|token| !token.is_empty());
-    Ok(Grant { access: Secret::new(access), refresh: refresh.map(Secret::new), life })
+    Ok(Grant { refresh: refresh.map(Secret::new), access })
 }
 
 fn form(pairs: &[(&str, &str)]) -> String {
@@ -184,12 +185,6 @@ fn decoded(text: &str) -> String {
         rest = if hex.is_some() { &rest[3..] } else { after };
     }
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// A token answer's own shape, for whoever hands a grant on.
-pub fn answer(grant: &Grant) -> Value {
-    let seconds = grant.life.map(|life| life / SECOND);
-    serde_json::json!({ "access_token": grant.access.expose(), "expires_in": seconds })
 }
 
 #[cfg(test)]

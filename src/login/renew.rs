@@ -1,0 +1,179 @@
+//! When a login is renewed, and what comes of it.
+//!
+//! A refresh token may be good for one time, and whoever uses it twice may lose the login; a
+//! personal access token must not be replaced by two at once. So one process does it at a time,
+//! looks again once it has the lock, and has stored what it got before it tells anybody.
+
+use std::time::Duration;
+
+use super::oauth::{self, Grant, Refused};
+use super::pat::{self, Chain};
+use super::{Key, Login, Logins, Means};
+use crate::api::{Api, CallError};
+use crate::error::{Error, Kind, Result};
+use crate::http::Client;
+use crate::secret::Secret;
+use crate::time::{Deadline, SECOND, Timestamp};
+use crate::token::LEAST_LIFE;
+use crate::world::World;
+
+/// The longest that a workspace may take. Nobody's patience counts: once a refresh token is sent,
+/// its successor must reach the disk.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A replacement that did not end well is left alone this long where nobody needs it.
+const TROUBLE: i64 = 30 * SECOND;
+
+/// What a caller needs of a login's token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// More life than this, in milliseconds.
+    Life(i64),
+    /// Another one than there was when it began.
+    Another,
+}
+
+impl Login {
+    /// Whether its token will do as it is.
+    pub fn serves(&self, need: Need, now: Timestamp) -> bool {
+        match (&self.means, need) {
+            (_, Need::Another) => false,
+            (Means::Refresh(_), Need::Life(least)) => self.left(now) > least,
+            (Means::Pat(chain), Need::Life(_)) => {
+                let settled = now.since(self.issued) < chain.max_age && !chain.has_waste(now);
+                let rests = match self.begun {
+                    Some(begun) => (0..TROUBLE).contains(&now.since(begun)),
+                    None => settled,
+                };
+                self.left(now) > LEAST_LIFE && rests
+            }
+        }
+    }
+}
+
+/// A login whose token will do, and what went wrong nevertheless.
+pub struct Renewed {
+    /// The login.
+    pub login: Login,
+    /// Why it is still the old token.
+    pub trouble: Option<Error>,
+}
+
+/// Renews a login, unless somebody else has done so.
+pub fn renew(world: &World, key: &Key, need: Need) -> Result<Renewed> {
+    let logins = Logins::of(world).ok_or_else(|| Error::usage("HOME is not set"))?;
+    let deadline = Deadline::after(LIMIT);
+    let seen = logins.get(key);
+    if seen.is_none() {
+        return Err(nobody(key));
+    }
+    logins.alone(key, deadline, || {
+        let login = logins.get(key).ok_or_else(|| nobody(key))?;
+        // Somebody may have renewed it while this one waited.
+        let replaced = seen.is_some_and(|seen| seen.access != login.access);
+        let need = if replaced { Need::Life(LEAST_LIFE) } else { need };
+        if login.serves(need, world.now()) {
+            return Ok(Renewed { login, trouble: None });
+        }
+        let renewal = Renewal { world, logins: &logins, deadline };
+        match &login.means {
+            Means::Refresh(token) => renewal.refresh(&login, token.as_ref()),
+            Means::Pat(chain) => renewal.replace(&login, chain, need),
+        }
+    })
+}
+
+/// Nobody has logged in.
+pub fn nobody(key: &Key) -> Error {
+    Error::login("nobody has logged in here").hint(format!("lakebase-token login {}", key.flag()))
+}
+
+struct Renewal<'a> {
+    world: &'a World,
+    logins: &'a Logins<'a>,
+    deadline: Deadline,
+}
+
+impl Renewal<'_> {
+    fn refresh(&self, login: &Login, token: Option<&Secret>) -> Result<Renewed> {
+        let none = || Error::login("the login cannot be renewed").hint(login.command());
+        let token = token.ok_or_else(none)?;
+        // A disk that takes this will take what follows.
+        let begun = Login { begun: Some(self.world.now()), ..login.clone() };
+        self.logins.store(&begun, self.deadline)?;
+        let client = Client::new(self.world, "external-browser");
+        let granted = oauth::refresh(self.world, &client, &login.host, token, self.deadline);
+        let grant = granted.map_err(|refused| match refused {
+            Refused::Other(error) => error.without(token.expose()),
+            Refused::Dead(error) => ended(login, error).without(token.expose()),
+        })?;
+        // First of all what is good for one time is kept, whatever else the answer holds.
+        let (login, received) = login.clone().with(grant);
+        self.logins.store(&login, Deadline::after(LIMIT))?;
+        received.map(|()| Renewed { login, trouble: None })
+    }
+
+    fn replace(&self, login: &Login, chain: &Chain, need: Need) -> Result<Renewed> {
+        let now = self.world.now();
+        if login.left(now) <= 0 {
+            return Err(pat::lapsed(login));
+        }
+        let client = Client::new(self.world, "pat");
+        let api = login.api(&client, self.deadline);
+        let old = now.since(login.issued) >= chain.max_age;
+        let store = |login: &Login| self.logins.store(login, Deadline::after(LIMIT));
+        let replace = old || need == Need::Another;
+        let advanced = pat::advance(login.clone(), replace, self.world, &api, &store);
+        let advanced = advanced.and_then(|advanced| {
+            if need == Need::Another && advanced.access == login.access {
+                // It was replaced lately, so this one stays; but whether it is any good?
+                api.get("to say who this is", ME)?;
+            }
+            Ok(advanced)
+        });
+        match advanced.map_err(|failure| failure.without(login.access.expose())) {
+            Ok(login) => Ok(Renewed { login, trouble: None }),
+            Err(CallError::Refused(no)) if no.is_about_token() => {
+                Err(ended(login, no.into_error()))
+            }
+            // What was stored last is what counts, also where nothing could be.
+            Err(failure) => {
+                let error = failure.into_error();
+                let login = self.logins.get(&login.key).unwrap_or(login.clone());
+                match login.left(self.world.now()) > LEAST_LIFE {
+                    true => Ok(Renewed { login, trouble: Some(error) }),
+                    false => Err(error),
+                }
+            }
+        }
+    }
+}
+
+/// SCIM Me: the cheapest call that any bearer may make.
+const ME: &str = "/api/2.0/preview/scim/v2/Me";
+
+impl Login {
+    /// The same with the tokens of a new grant; where its access token is no good, with the old one.
+    pub fn with(mut self, grant: Grant) -> (Login, Result<()>) {
+        (self.means, self.begun) = (Means::Refresh(grant.refresh), None);
+        let received = grant.access.map(|token| {
+            self.expires = token.expires.unwrap_or(token.issued);
+            (self.access, self.issued) = (token.secret, token.issued);
+        });
+        (self, received)
+    }
+
+    /// The workspace, as this login.
+    pub fn api<'a>(&'a self, client: &'a Client<'a>, deadline: Deadline) -> Api<'a> {
+        let (url, workspace_id, token) = (&self.host, self.workspace_id.as_deref(), &self.access);
+        Api { client, url, workspace_id, token, deadline }
+    }
+}
+
+/// The workspace does not know it any more.
+fn ended(login: &Login, error: Error) -> Error {
+    let mut dead = Error::new(Kind::Login, format!("the login of {} has ended", login.who));
+    dead.because.push(error.message);
+    dead.because.extend(error.because);
+    dead.hint(login.command())
+}

@@ -1,0 +1,183 @@
+//! A person's login of our own, kept in the state folder (`login.rs`): `external-browser`, and
+//! `pat` where the login is a personal access token that replaces itself.
+//!
+//! What a login is renewed with may be good for once only, so that is done by a process of its own
+//! (the verb `renew-login`), which finishes and stores what it has begun however this one ends: by
+//! a deadline, Ctrl-C, or a caller that kills helpers after five seconds.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Ask, Source};
+use crate::api::require;
+use crate::error::{Error, Kind, Result};
+use crate::login::renew::{Need, Renewed, nobody};
+use crate::login::{Key, Login, Logins, Means};
+use crate::secret::Secret;
+use crate::settings::{Id, Settings};
+use crate::time::Timestamp;
+use crate::token::{LEAST_LIFE, Token};
+use crate::world::{Run, World};
+
+pub const BROWSER: Source = Source {
+    name: "external-browser",
+    needs: "host or profile, and lakebase-token login",
+    configured: |settings, world| {
+        let named = settings.text(Id::AuthType) == Some(BROWSER.name);
+        settings.get(Id::Host).is_some() && (named || ready_by_browser(settings, world))
+    },
+    identity,
+    ready: ready_by_browser,
+    secret: None,
+    role: None,
+    switches: true,
+    renews: true,
+    cached: true,
+    fetch: Some(fetch),
+};
+
+/// Its tokens are not cached: the login is where they are kept.
+pub const PAT: Source = Source {
+    name: "pat",
+    needs: "host or profile, and lakebase-token login --pat",
+    configured: ready_by_pat,
+    ready: ready_by_pat,
+    cached: false,
+    ..BROWSER
+};
+
+fn find(settings: &Settings, world: &World) -> Option<Login> {
+    Logins::of(world)?.find(settings)
+}
+
+fn ready_by_browser(settings: &Settings, world: &World) -> bool {
+    find(settings, world).is_some_and(|login| matches!(login.means, Means::Refresh(_)))
+}
+
+fn ready_by_pat(settings: &Settings, world: &World) -> bool {
+    find(settings, world).is_some_and(|login| matches!(login.means, Means::Pat(_)))
+}
+
+/// Another person who logs in here is another identity.
+fn identity(settings: &Settings, world: &World) -> String {
+    let login = find(settings, world);
+    login.map_or(String::new(), |login| format!("{} {}", login.key.flag(), login.who))
+}
+
+fn fetch(ask: &Ask<'_>) -> Result<Token> {
+    /// Nobody has to wait for a successor where the old one is still good.
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let Some(login) = find(ask.settings, ask.world) else {
+        let key = Key::of(ask.settings);
+        return Err(nobody(&key.unwrap_or(Key::Host("https://…".to_owned()))));
+    };
+    let another = ask.refused || ask.least == i64::MAX;
+    let need = if another { Need::Another } else { Need::Life(ask.least) };
+    if login.serves(need, ask.world.now()) {
+        return Ok(token(&login));
+    }
+    // A personal access token that is to be replaced is still good; an access token that was to be
+    // renewed has too little life.
+    let is_pat = matches!(login.means, Means::Pat(_));
+    let good = is_pat && !ask.refused && login.left(ask.world.now()) > LEAST_LIFE;
+    if good && ask.settings.is_on(Id::Offline) {
+        return Ok(token(&login));
+    }
+    let deadline = if good { ask.deadline.at_most(PATIENCE) } else { ask.deadline };
+    let renewed = Ask { deadline, ..*ask }.renewed(&login, need);
+    match renewed {
+        Err(error) if good && error.kind != Kind::Login => {
+            ask.world.note(&format!("the personal access token is not replaced yet: {error}"));
+            Ok(token(&login))
+        }
+        renewed => renewed,
+    }
+}
+
+fn token(login: &Login) -> Token {
+    Token {
+        secret: login.access.clone(),
+        issued: login.issued,
+        expires: Some(login.expires),
+        lifetime: login.expires.since(login.issued),
+        subject: Some(login.who.clone()),
+    }
+}
+
+impl Ask<'_> {
+    /// Has a login renewed by a process of its own.
+    fn renewed(&self, login: &Login, need: Need) -> Result<Token> {
+        let program = (self.world.program)()
+            .map_err(|e| Error::failed("cannot find this program's own file").because(e))?;
+        let need = match need {
+            Need::Another => "another".to_owned(),
+            Need::Life(least) => least.to_string(),
+        };
+        let [flag, name] = login.key.words();
+        let words = ["renew-login", flag, name, &need];
+        let run = self.world.run(&program, &words, |_| true, self.held, self.deadline);
+        let stdout = match run.map_err(|e| Error::failed("cannot renew the login").because(e))? {
+            Run::Ended { stdout, .. } => stdout,
+            Run::StillRunning => {
+                return Err(Error::unavailable("the login is not renewed yet")
+                    .because("that goes on in the background")
+                    .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT"));
+            }
+        };
+        read(&stdout, self.world)
+    }
+}
+
+/// What `renew-login` prints for whoever started it.
+pub fn report(outcome: &Result<Renewed>) -> Value {
+    match outcome {
+        Ok(Renewed { login, trouble }) => json!({
+            "access_token": login.access.expose(),
+            "issued": login.issued.0,
+            "expires": login.expires.0,
+            "who": login.who,
+            "trouble": trouble.as_ref().map(|error| error.message.clone()),
+        }),
+        Err(error) => json!({ "error": {
+            "kind": error.kind as u8,
+            "message": error.message,
+            "because": error.because,
+            "hints": error.hints,
+        } }),
+    }
+}
+
+fn read(stdout: &[u8], world: &World) -> Result<Token> {
+    let broken = || Error::failed("the login could not be renewed");
+    let body: Value = serde_json::from_slice(stdout).map_err(|_| broken())?;
+    if let Some(error) = error(&body) {
+        return Err(error);
+    }
+    if let Some(trouble) = body["trouble"].as_str() {
+        world.note(&format!("the personal access token is not replaced yet: {trouble}"));
+    }
+    let time = |name: &str| body[name].as_i64().map(Timestamp).ok_or_else(broken);
+    let (issued, expires) = (time("issued")?, time("expires")?);
+    Ok(Token {
+        secret: Secret::new(require(&body, "access_token", "the login")?),
+        issued,
+        expires: Some(expires),
+        lifetime: expires.since(issued),
+        subject: body["who"].as_str().map(str::to_owned),
+    })
+}
+
+/// A failure, as [`report`] has put it.
+fn error(body: &Value) -> Option<Error> {
+    let failure = body["error"].as_object()?;
+    let code = failure["kind"].as_u64().and_then(|code| u8::try_from(code).ok());
+    let kind = code.and_then(Kind::from_code).unwrap_or(Kind::Failed);
+    let texts = |name: &str| -> Vec<String> {
+        let list = failure[name].as_array().into_iter().flatten();
+        list.filter_map(|text| text.as_str().map(str::to_owned)).collect()
+    };
+    let mut error = Error::new(kind, failure["message"].as_str().unwrap_or_default());
+    (error.because, error.hints) = (texts("because"), texts("hints"));
+    Some(error)
+}

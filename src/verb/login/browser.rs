@@ -1,0 +1,117 @@
+//! A login with a browser (RFC 8252: loopback redirection).
+//!
+//! The URL is always printed, so that it can be opened elsewhere; the browser comes back to a
+//! listener on loopback, or, with `--no-browser`, by hand. The page it ends on says whether it
+//! worked, which is known only after the login is stored.
+
+use std::io::{BufRead, Read};
+
+use super::Attempt;
+use super::loopback::Listener;
+use crate::error::{Error, Result, clean};
+use crate::http::Client;
+use crate::login::oauth::{self, Refused};
+use crate::login::{Login, Means};
+use crate::settings::Id;
+use crate::source;
+use crate::time::Deadline;
+
+/// Logs in, stores the login, shows how it ended.
+pub fn log_in(attempt: &Attempt<'_>) -> Result<Login> {
+    let client = Client::new(attempt.world, source::BROWSER);
+    if attempt.settings.is_on(Id::NoBrowser) {
+        by_hand(attempt, &client)
+    } else {
+        by_browser(attempt, &client)
+    }
+}
+
+/// The browser comes back to us.
+fn by_browser(attempt: &Attempt<'_>, client: &Client<'_>) -> Result<Login> {
+    let world = attempt.world;
+    let listener = Listener::open(attempt.settings.text(Id::OauthCallbackPort))?;
+    let request = oauth::Attempt::new(world, listener.address())?;
+    let url = request.url(attempt.host);
+    world.say(&format!("log in at this address:\n\n  {url}\n"));
+    if !world.browse(&url) {
+        world.say("no browser could be started; open the address yourself");
+    }
+    loop {
+        let Some(visit) = listener.wait(world, attempt.deadline)? else {
+            return Err(Error::unavailable("nobody has logged in in time")
+                .hint("a longer --timeout, or --no-browser to paste the answer"));
+        };
+        // A browser also asks for an icon.
+        let Some(query) = visit.query() else {
+            visit.answer(404, "This is not the page you are looking for.");
+            continue;
+        };
+        let outcome = exchanged(attempt, client, &request, query);
+        match &outcome {
+            Ok(login) => visit.answer(
+                200,
+                &format!("You are logged in as {}. You can close this window.", login.who),
+            ),
+            Err(error) => {
+                let why: String = error.because.iter().map(|why| format!(" ({why})")).collect();
+                visit.answer(400, &format!("You are not logged in: {error}{why}."));
+            }
+        }
+        return outcome;
+    }
+}
+
+/// The person comes back to us.
+fn by_hand(attempt: &Attempt<'_>, client: &Client<'_>) -> Result<Login> {
+    const MOST: u64 = 64 * 1024;
+    let world = attempt.world;
+    let request = oauth::Attempt::new(world, "http://localhost:8020".to_owned())?;
+    world.say(&format!(
+        "open this address in any browser and log in:\n\n  {}\n\nThe browser ends on a page that \
+         it cannot show. Paste that page's address here:",
+        request.url(attempt.host)
+    ));
+    let mut line = String::new();
+    let read = std::io::BufReader::new(std::io::stdin().lock().take(MOST)).read_line(&mut line);
+    read.map_err(|e| Error::failed("cannot read the pasted address").because(e))?;
+    let query = line.trim().split_once('?').map(|(_, query)| query);
+    let query = query.ok_or_else(|| {
+        Error::usage("that is not the address of the page")
+            .hint("it begins with http://localhost:8020/?code=")
+    })?;
+    exchanged(attempt, client, &request, query.split('#').next().unwrap_or_default())
+}
+
+/// What the browser came back with becomes a login.
+fn exchanged(
+    attempt: &Attempt<'_>,
+    client: &Client<'_>,
+    request: &oauth::Attempt,
+    query: &str,
+) -> Result<Login> {
+    let world = attempt.world;
+    let code = request.code(query)?;
+    let exchanged = request.exchange(world, client, attempt.host, &code, attempt.deadline);
+    let grant = exchanged.map_err(|refused| match refused {
+        Refused::Dead(error) | Refused::Other(error) => error.without(code.expose()),
+    })?;
+    let token = grant.access?;
+    if grant.refresh.is_none() {
+        world.note("the workspace gave no refresh token, so this login ends with its first token");
+    }
+    let login = Login {
+        key: attempt.key.clone(),
+        host: attempt.host.to_owned(),
+        workspace_id: attempt.settings.workspace_id().map(str::to_owned),
+        who: clean(token.subject.as_deref().unwrap_or("somebody")),
+        since: token.issued,
+        issued: token.issued,
+        expires: token.expires.unwrap_or(token.issued),
+        access: token.secret,
+        begun: None,
+        means: Means::Refresh(grant.refresh),
+    };
+    let deadline = Deadline::after(super::LOCKED);
+    attempt.logins.alone(&attempt.key, deadline, || attempt.store(&login))?;
+    Ok(login)
+}

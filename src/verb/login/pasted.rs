@@ -1,0 +1,149 @@
+//! A login with a personal access token that somebody pastes: it is tried, used to make one of
+//! our own, and forgotten. What becomes of ours is `login/pat.rs`'s business.
+
+use std::io::IsTerminal;
+
+use ring::digest::{SHA256, digest};
+
+use super::{Attempt, LOCKED, duration};
+use crate::api::Api;
+use crate::error::{Error, Result};
+use crate::file::hex;
+use crate::http::Client;
+use crate::lakebase;
+use crate::login::pat::{self, Chain, Former};
+use crate::login::{Login, Means};
+use crate::secret::Secret;
+use crate::settings::Id;
+use crate::time::{DAY, Deadline, MINUTE};
+use crate::token::check_text;
+
+/// The shortest and the longest life of a token of ours.
+const LIVES: [i64; 2] = [15 * MINUTE, 90 * DAY];
+
+/// Logs in and stores the login.
+pub fn log_in(attempt: &Attempt<'_>) -> Result<Login> {
+    let settings = attempt.settings;
+    let lifetime = duration(settings, Id::PatLifetime, DAY, LIVES[0], LIVES[1])?;
+    // One that dies before it is replaced would end the login of whoever uses it all the time.
+    let oldest = lifetime * 2 / 3;
+    let max_age = duration(settings, Id::PatMaxAge, pat::GRACE, pat::GRACE, oldest)?;
+    let page = format!("{}/settings/user/developer/access-tokens", attempt.host);
+    let pasted = paste(attempt, &page)?;
+    let client = Client::new(attempt.world, "pat");
+    let api = Api {
+        client: &client,
+        url: attempt.host,
+        workspace_id: settings.workspace_id(),
+        token: &pasted,
+        deadline: attempt.deadline,
+    };
+    let blot = |error: Error| error.without(pasted.expose());
+    let who = lakebase::user_name(&api).map_err(|failure| {
+        let error = blot(failure.into_error());
+        if error.kind == crate::error::Kind::Denied { error.hint(&page) } else { error }
+    })?;
+    let deadline = Deadline::after(LOCKED);
+    let login = attempt.logins.alone(&attempt.key, deadline, || {
+        made(attempt, &api, &who, lifetime, max_age).map_err(blot)
+    })?;
+    if settings.is_on(Id::RevokePasted) {
+        revoke_pasted(&login.api(&client, attempt.deadline), &pasted, &login)
+            .map_err(|error| blot(error).because("you are logged in nevertheless").hint(&page))?;
+    } else {
+        attempt.world.note(&format!("the pasted token is not kept, but still good: {page}"));
+    }
+    Ok(login)
+}
+
+/// Asks for the token.
+fn paste(attempt: &Attempt<'_>, page: &str) -> Result<Secret> {
+    let world = attempt.world;
+    if std::io::stdin().is_terminal() {
+        world.say(&format!(
+            "make a personal access token on this page, and paste it here; it is not shown:\n\n  {page}\n"
+        ));
+    }
+    let pasted = world.read_secret()?;
+    if pasted.expose().is_empty() {
+        return Err(Error::usage("no token was pasted").hint(page));
+    }
+    check_text("what was pasted", pasted.expose())
+        .map_err(|e| Error::usage(e.message).hint(page))?;
+    Ok(pasted)
+}
+
+/// Makes the first token of ours, or goes on with the ones that a former login has left.
+fn made(
+    attempt: &Attempt<'_>,
+    api: &Api<'_>,
+    who: &str,
+    lifetime: i64,
+    max_age: i64,
+) -> Result<Login> {
+    let (world, logins) = (attempt.world, &attempt.logins);
+    let now = world.now();
+    let comment = format!("lakebase-token {} {}", logins.install_id()?, attempt.key.name());
+    let listed = pat::list(api).map_err(|e| e.into_error())?;
+    let ours = |id: &String| listed.iter().any(|(known, words)| known == id && *words == comment);
+    let store = |login: &Login| logins.store(login, Deadline::after(LOCKED));
+    let old = logins.get(&attempt.key).filter(|old| old.who == who && old.host == attempt.host);
+    let chain = match old.as_ref().map(|old| &old.means) {
+        Some(Means::Pat(chain)) if chain.comment == comment => Some(chain.clone()),
+        _ => None,
+    };
+    if let (Some(old), Some(chain)) = (&old, &chain)
+        && ours(&chain.id)
+        && old.left(now) > 0
+    {
+        let means = Means::Pat(Chain { lifetime, max_age, ..chain.clone() });
+        // What else there is of ours was left by a run that was cut off.
+        let begun = Some(now);
+        let login = Login { means, begun, since: now, ..old.clone() };
+        return pat::advance(login, true, world, api, &store).map_err(|e| e.into_error());
+    }
+    // Somebody may still hold the last ones.
+    let former: Option<Former> = chain.and_then(|chain| chain.former).filter(|old| ours(&old.id));
+    for (id, words) in &listed {
+        if *words == comment && former.as_ref().is_none_or(|former| former.id != *id) {
+            pat::delete(api, id).map_err(|e| e.into_error())?;
+        }
+    }
+    let made = pat::create(api, &comment, lifetime).map_err(|e| e.into_error())?;
+    let login = Login {
+        key: attempt.key.clone(),
+        host: attempt.host.to_owned(),
+        workspace_id: attempt.settings.workspace_id().map(str::to_owned),
+        who: who.to_owned(),
+        since: now,
+        access: made.value,
+        issued: now,
+        expires: now.plus(lifetime),
+        begun: None,
+        means: Means::Pat(Chain { id: made.id.clone(), comment, lifetime, max_age, former }),
+    };
+    let stored = if old.is_some() { store(&login) } else { attempt.store(&login) };
+    if let Err(error) = stored {
+        let _ = pat::delete(api, &made.id);
+        return Err(error);
+    }
+    Ok(login)
+}
+
+/// Deletes the pasted token. Its id is not told by the workspace: it has been the digest of the
+/// token so far, and where nothing else is left it is the only one that is not ours.
+fn revoke_pasted(api: &Api<'_>, pasted: &Secret, login: &Login) -> Result<()> {
+    let Means::Pat(chain) = &login.means else { return Ok(()) };
+    let listed = pat::list(api).map_err(|e| e.into_error())?;
+    let others: Vec<&String> =
+        listed.iter().filter(|(_, words)| *words != chain.comment).map(|(id, _)| id).collect();
+    let digest = hex(digest(&SHA256, pasted.expose().as_bytes()).as_ref());
+    let id = match others.as_slice() {
+        [only] => Some(*only),
+        several => several.iter().copied().find(|id| **id == digest),
+    };
+    let id = id.ok_or_else(|| {
+        Error::failed("the pasted token is not deleted").because("it cannot be told from others")
+    })?;
+    pat::delete(api, id).map_err(|e| e.into_error())
+}
