@@ -87,8 +87,12 @@ fn left(row: &Setting) -> String {
     format!("{short}--{} {}", row.flag, row.value)
 }
 
-/// Breaks a paragraph into lines of at most 90 characters.
-fn wrapped(paragraph: &str) -> String {
+/// Breaks paragraphs into lines of at most 90 characters.
+fn wrapped(paragraphs: &str) -> String {
+    paragraphs.split("\n\n").map(lines).collect::<Vec<_>>().join("\n\n")
+}
+
+fn lines(paragraph: &str) -> String {
     let mut lines = vec![String::new()];
     for word in paragraph.split_whitespace() {
         match lines.last_mut() {

@@ -154,6 +154,13 @@ fn is_gcp(settings: &Settings) -> bool {
     host_ends(settings, &[".gcp.databricks.com"])
 }
 
+impl Source {
+    /// Whether this is a login that `login` has made.
+    pub fn is_own_login(&self) -> bool {
+        [login::BROWSER.needs, login::PAT.needs].contains(&self.needs)
+    }
+}
+
 /// The auth type that will be used.
 pub fn choose(settings: &Settings, world: &World) -> Result<&'static Source> {
     let supported = || SOURCES.iter().filter(|source| source.fetch.is_some());

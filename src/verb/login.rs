@@ -114,7 +114,7 @@ fn words(login: &Login) -> String {
 fn say_what_goes_first(call: &Call<'_>, settings: &Settings, login: &Login) {
     let own = if matches!(login.means, Means::Pat(_)) { "pat" } else { source::BROWSER };
     let chosen = match source::choose(settings, call.world) {
-        Ok(source) if source.name == own && source.renews => return,
+        Ok(source) if source.name == own && source.is_own_login() => return,
         Ok(source) => source.name,
         Err(_) => "something else",
     };

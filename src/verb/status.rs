@@ -3,6 +3,8 @@
 //! No network and no secret. The exit code tells scripts the same: 0 where a credential could be
 //! asked for, 2 where configuration is missing or wrong, 3 where somebody must log in.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::{Call, Verb};
@@ -10,10 +12,11 @@ use crate::error::{Error, Kind, Result, clean};
 use crate::freshness::bands;
 use crate::get::Session;
 use crate::lakebase::Target;
+use crate::login::{Login, Logins, Means, pat};
 use crate::plan::Plan;
 use crate::settings::{Id, Settings};
 use crate::source;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, show_duration};
 use crate::token::{Purpose, Token};
 
 pub const VERB: Verb = Verb {
@@ -60,8 +63,15 @@ struct Report {
     connection: [(&'static str, Option<String>); 4],
     folder: Option<String>,
     cached: Vec<Cached>,
-    login: Option<(String, Option<Timestamp>)>,
+    login: Option<LoggedIn>,
     error: Option<Error>,
+}
+
+/// Who is logged in, until when, and what happens then.
+struct LoggedIn {
+    who: String,
+    until: Option<Timestamp>,
+    then: Option<String>,
 }
 
 struct Cached {
@@ -135,11 +145,16 @@ impl Report {
         let alive = tokens.iter().flat_map(|(_, token)| token).any(|token| token.left(now) > 0);
         let login = session.peek_failures().find(|error| error.kind == Kind::Login);
         self.error = login.filter(|_| !alive);
+        if plan.source.is_own_login()
+            && let Some(login) = Logins::of(call.world).and_then(|l| l.find(&plan.settings))
+        {
+            self.note_login(&login, now);
+        }
         for (purpose, token) in tokens {
             let Some(token) = token else { continue };
-            if purpose == Purpose::Workspace {
+            if purpose == Purpose::Workspace && self.login.is_none() {
                 let who = token.subject.as_deref().map(clean);
-                self.login = who.map(|who| (who, token.expires));
+                self.login = who.map(|who| LoggedIn { who, until: token.expires, then: None });
             }
             self.cached.push(Cached {
                 purpose: if purpose == Purpose::Database { "database" } else { "workspace" },
@@ -148,6 +163,22 @@ impl Report {
                 expires: token.expires,
             });
         }
+    }
+
+    fn note_login(&mut self, login: &Login, now: Timestamp) {
+        let then = match &login.means {
+            Means::Refresh(Some(_)) => "renewed when it is used".to_owned(),
+            Means::Refresh(None) => "it cannot be renewed".to_owned(),
+            Means::Pat(chain) => {
+                if login.left(now) <= 0 {
+                    self.error = Some(pat::lapsed(login));
+                }
+                let age = Duration::from_millis(chain.max_age.max(0) as u64);
+                format!("replaced when it is used after {}", show_duration(age))
+            }
+        };
+        let (who, until) = (clean(&login.who), Some(login.expires));
+        self.login = Some(LoggedIn { who, until, then: Some(then) });
     }
 
     fn json(&self) -> Value {
@@ -183,9 +214,11 @@ impl Report {
             "database": database,
             "settings": self.settings,
             "cached": cached,
-            "login": self.login.as_ref().map(|(who, until)| {
-                json!({ "who": who, "until": until.map(|until| until.to_string()) })
-            }),
+            "login": self.login.as_ref().map(|login| json!({
+                "who": login.who,
+                "until": login.until.map(|until| until.to_string()),
+                "then": login.then,
+            })),
             "errors": errors,
         })
     }
@@ -203,6 +236,11 @@ impl Report {
             line("profile", profile);
         }
         line("auth type", self.auth_type.unwrap_or("none"));
+        if let Some(LoggedIn { who, until, then }) = &self.login {
+            let until = until.map_or(String::new(), |until| format!(", until {until}"));
+            let then = then.as_ref().map_or(String::new(), |then| format!("; {then}"));
+            line("login", &format!("{who}{until}{then}"));
+        }
         if let Some((kind, name)) = &self.named {
             line(kind, name);
         }

@@ -53,7 +53,7 @@ fn age(test: &Test, millis: i64) {
     fs::write(path, kept.to_string()).unwrap();
 }
 
-fn login_file(test: &Test) -> PathBuf {
+pub fn login_file(test: &Test) -> PathBuf {
     let folder = fs::read_dir(test.home.path().join(".local/state/lakebase-token")).unwrap();
     let mut files = folder.map(|entry| entry.unwrap().path());
     let login =

@@ -58,6 +58,10 @@ pub struct State {
     pub revoked: Vec<String>,
     /// What the person at the login page does.
     pub consent: Consent,
+    /// The next answer on this path is lost after all was done.
+    pub lost: Option<&'static str>,
+    /// The most tokens with the same comment that were alive at once.
+    pub most_alike: usize,
     /// How long the token endpoint thinks after it has done what it was asked to.
     pub thinking: Duration,
     /// Codes that were given and not yet used: challenge, redirection.
@@ -217,6 +221,8 @@ impl State {
             })],
             revoked: Vec::new(),
             consent: Consent::Page,
+            lost: None,
+            most_alike: 0,
             thinking: Duration::ZERO,
             codes: HashMap::new(),
             refresh: HashMap::new(),
@@ -276,10 +282,14 @@ fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request)
             std::thread::sleep(thinking);
             answer
         }
-        (_, path) if path.starts_with("/api/") => match identify(signer, &state, &request) {
-            Ok(identity) => api(signer, &mut state, &request, &identity),
-            Err(refusal) => refusal,
-        },
+        (_, path) if path.starts_with("/api/") => {
+            let answer = match identify(signer, &state, &request) {
+                Ok(identity) => api(signer, &mut state, &request, &identity),
+                Err(refusal) => refusal,
+            };
+            let is_lost = state.lost.take_if(|lost| path == *lost).is_some();
+            if is_lost { Answer::Close } else { answer }
+        }
         _ => error(404, "ENDPOINT_NOT_FOUND", "no such page"),
     }
 }
@@ -490,11 +500,16 @@ fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) ->
                 created: now() + state.skew,
             };
             let info = pat_info(&pat);
+            let comment = pat.comment.clone();
             state.pats.push(pat);
+            let time = now() + state.skew;
+            let alike = |pat: &&Pat| pat.comment == comment && pat.expires > time;
+            state.most_alike = state.most_alike.max(state.pats.iter().filter(alike).count());
             Answer::Json(200, json!({ "token_value": value, "token_info": info }))
         }
         ("GET", "/token/list") => {
-            let own = state.pats.iter().filter(|pat| pat.owner == identity);
+            let time = now() + state.skew;
+            let own = state.pats.iter().filter(|pat| pat.owner == identity && pat.expires > time);
             Answer::Json(200, json!({ "token_infos": own.map(pat_info).collect::<Vec<_>>() }))
         }
         ("POST", "/token/delete") => {
