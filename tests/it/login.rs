@@ -3,14 +3,16 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use lakebase_token::time::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::support::{HOUR, Test, has, workspace};
+use super::support::{HOUR, Test, has, repository, workspace};
 use crate::sandbox::jwt::random;
 use crate::sandbox::workspace::{Consent, ENDPOINT, USER, Workspace};
 
@@ -79,7 +81,7 @@ fn a_browser_logs_in_and_nobody_is_asked_again() {
     let outcome = test.run("login");
     assert_eq!(outcome.code, 0, "{outcome:?}");
     assert_eq!(outcome.stdout, format!("logged in as {USER} at {0} (--host {0})\n", workspace.url));
-    assert!(page(&test).contains(&format!("You are logged in as {USER}.")));
+    assert!(page(&test).contains(&format!("<p>You are {USER}. ")));
     // A private file, in the state folder.
     let file = login_file(&test);
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
@@ -109,7 +111,7 @@ fn what_went_wrong_is_told_apart() {
     workspace.state().consent = Consent::Deny;
     test.run("login")
         .fails(4, &["the workspace gave no login", "access_denied", "The user said no"]);
-    assert!(page(&test).contains("You are not logged in"));
+    assert!(page(&test).contains("<h1 style=\"color:#a3201d\">Not logged in</h1>"));
     workspace.state().consent = Consent::Allow;
     // Somebody else's answer, sent to our port.
     let other = "port=$(printf %s \"$1\" | sed 's/.*localhost%3A\\([0-9]*\\).*/\\1/')\n\
@@ -275,4 +277,108 @@ fn killed_callers_never_lose_the_login() {
     eprintln!("200 callers killed, {} refreshes", workspace.count(TOKEN));
     assert!(workspace.count(TOKEN) > 20);
     assert_eq!(test.run("--for workspace --refresh").code, 0, "the login survives");
+}
+
+/// A real browser without a window, by the WebDriver protocol.
+struct Browser {
+    driver: Child,
+    session: String,
+}
+
+impl Browser {
+    fn start(home: &Path) -> Browser {
+        let mut driver = Command::new("chromedriver");
+        driver.arg("--port=0").env("HOME", home).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut driver = driver.spawn().unwrap();
+        let mut said = BufReader::new(driver.stdout.take().unwrap()).lines().map(|l| l.unwrap());
+        let line = said.find(|line| line.contains("started successfully on port")).unwrap();
+        let port = line.trim_end_matches('.').rsplit(' ').next().unwrap();
+        std::thread::spawn(move || said.for_each(drop));
+        let folder = format!("--user-data-dir={}", home.join("chromium").display());
+        let args = ["--headless=new", "--no-sandbox", "--no-proxy-server", "--window-size=900,600"];
+        let args = [&args[..], &[folder.as_str()]].concat();
+        let options = json!({ "args": args });
+        let mut browser = Browser { driver, session: format!("http://127.0.0.1:{port}/session") };
+        let asked = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": options } } });
+        let answer = browser.post("", &asked);
+        browser.session += &format!("/{}", answer["sessionId"].as_str().unwrap());
+        browser
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Value {
+        Browser::read(ureq::post(format!("{}{path}", self.session)).send(body.to_string()))
+    }
+
+    fn get(&self, path: &str) -> Value {
+        Browser::read(ureq::get(format!("{}{path}", self.session)).call())
+    }
+
+    fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Value {
+        let text = answer.unwrap().body_mut().read_to_string().unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()["value"].take()
+    }
+
+    fn press(&self, id: &str) {
+        let found =
+            self.post("/element", &json!({ "using": "css selector", "value": format!("#{id}") }));
+        let element = found.as_object().unwrap().values().next().unwrap().as_str().unwrap();
+        self.post(&format!("/element/{element}/click"), &json!({}));
+    }
+
+    /// What it shows, for the eye, too.
+    fn shows(&self, name: &str) -> String {
+        let picture = BASE64_STANDARD.decode(self.get("/screenshot").as_str().unwrap()).unwrap();
+        fs::write(repository().join("target").join(name), picture).unwrap();
+        let text = json!({ "script": "return document.body.innerText", "args": [] });
+        self.post("/execute/sync", &text).as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = ureq::delete(&self.session).call();
+        self.driver.kill().unwrap();
+        self.driver.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_real_browser_ends_on_a_page_that_says_how_it_went() {
+    if !has("login::a_real_browser", "chromedriver") || !has("login::a_real_browser", "chromium") {
+        return;
+    }
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    browser(&mut test, "printf '%s\\n' \"$1\" >\"$HOME/address\"");
+    workspace.state().consent = Consent::Page;
+    let chromium = Browser::start(test.home.path());
+    for (button, picture, words, code) in [
+        ("deny", "login-denied.png", "The user said no", 4),
+        ("allow", "login-allowed.png", "You are ada", 0),
+    ] {
+        let mut command = test.command();
+        command.arg("login").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        let path = test.home.path().join("address");
+        let address = super::machine::wait_for("the address", || {
+            fs::read_to_string(&path).ok().filter(|line| line.ends_with('\n'))
+        });
+        fs::remove_file(path).unwrap();
+        chromium.post("/url", &json!({ "url": address.trim() }));
+        chromium.press(button);
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        let shown = chromium.shows(picture);
+        assert!(shown.contains(words), "{shown}");
+        let title = if code == 0 {
+            "Logged in · lakebase-token"
+        } else {
+            "Not logged in · lakebase-token"
+        };
+        assert_eq!(chromium.get("/title"), title);
+        // What the browser came back with does not stay in its address.
+        assert!(!chromium.get("/url").as_str().unwrap().contains('?'));
+    }
+    test.run("").token();
 }

@@ -43,18 +43,18 @@ fn by_browser(attempt: &Attempt<'_>, client: &Client<'_>) -> Result<Login> {
         };
         // A browser also asks for an icon.
         let Some(query) = visit.query() else {
-            visit.answer(404, "This is not the page you are looking for.");
+            visit.answer(404, "Not found", "This is not the page you are looking for.");
             continue;
         };
         let outcome = exchanged(attempt, client, &request, query);
         match &outcome {
-            Ok(login) => visit.answer(
-                200,
-                &format!("You are logged in as {}. You can close this window.", login.who),
-            ),
+            Ok(login) => {
+                let words = format!("You are {}. You can close this window.", login.who);
+                visit.answer(200, "Logged in", &words);
+            }
             Err(error) => {
                 let why: String = error.because.iter().map(|why| format!(" ({why})")).collect();
-                visit.answer(400, &format!("You are not logged in: {error}{why}."));
+                visit.answer(400, "Not logged in", &format!("What went wrong: {error}{why}."));
             }
         }
         return outcome;

@@ -109,14 +109,21 @@ impl Visit {
         (path == "/").then_some(query)
     }
 
-    /// Says how it ended.
-    pub fn answer(&self, status: u16, words: &str) {
+    /// Says how it ended. The address bar forgets what the browser came back with.
+    pub fn answer(&self, status: u16, headline: &str, words: &str) {
         let Some(mut stream) = self.stream.take() else { return };
-        let words = clean(words).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let safe = |text: &str| {
+            clean(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+        };
+        let (headline, words) = (safe(headline), safe(words));
+        let color = if status == 200 { "#176e2c" } else { "#a3201d" };
         let page = format!(
-            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>lakebase-token</title>\
-             <body style=\"font:1.2em sans-serif;margin:15vh auto;max-width:32em\">\
-             <h1>lakebase-token</h1><p>{words}</p></body></html>\n"
+            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+             <meta name=\"viewport\" content=\"width=device-width\">\
+             <title>{headline} · lakebase-token</title></head>\
+             <body style=\"font:1.1em/1.5 sans-serif;margin:15vh auto;padding:0 1em;max-width:34em\">\
+             <h1 style=\"color:{color}\">{headline}</h1><p>{words}</p><p>lakebase-token</p>\
+             <script>history.replaceState(null,'','/')</script></body></html>\n"
         );
         let head = format!(
             "HTTP/1.1 {status} \r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\
