@@ -5,6 +5,9 @@
 //! quotes dropped. A repeated key or section goes on where it left off and the later value wins.
 //! Continued lines and go-ini's multi-line quotes are not values that Databricks writes; they
 //! are refused, not guessed at. Unknown keys are somebody else's business.
+//!
+//! A profile of ours ([`put`], [`remove`]) is known by a comment in it; all other bytes of the file
+//! stay as they are.
 
 use crate::error::{Error, Result};
 
@@ -91,9 +94,215 @@ fn value(text: &str) -> &str {
     text
 }
 
+/// The comment that a profile of ours has.
+const MARK: &str = "# kept by lakebase-token: what stands here is replaced";
+
+/// A line without its end, and where it is.
+struct Line<'a> {
+    text: &'a [u8],
+    start: usize,
+    end: usize,
+}
+
+/// The lines of a profile behind its headers, and the headers; a profile may go on elsewhere.
+fn lines_of<'a>(file: &'a [u8], name: &str) -> (Vec<Line<'a>>, Vec<Line<'a>>) {
+    let (mut headers, mut lines) = (Vec::new(), Vec::new());
+    let (mut start, mut inside) = (0, name == DEFAULT);
+    for text in file.split_inclusive(|byte| *byte == b'\n') {
+        let end = start + text.len();
+        let bare = text.trim_ascii();
+        let bare = bare.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bare);
+        let line = Line { text: bare, start, end };
+        start = end;
+        match bare.strip_prefix(b"[") {
+            Some(rest) => {
+                let close = rest.iter().rposition(|byte| *byte == b']').unwrap_or(0);
+                inside = rest[..close].trim_ascii() == name.as_bytes();
+                if inside {
+                    headers.push(line);
+                }
+            }
+            None if inside => lines.push(line),
+            None => (),
+        }
+    }
+    (headers, lines)
+}
+
+/// A line's key in small letters, as Python's reader has it.
+fn key(line: &[u8]) -> Option<String> {
+    let at = line.iter().position(|byte| b"=:".contains(byte))?;
+    let key = line[..at].trim_ascii();
+    (!key.is_empty() && !b"#;".contains(&key[0]))
+        .then(|| String::from_utf8_lossy(key).to_ascii_lowercase())
+}
+
+/// Whether a file has a profile, and whether it is ours.
+pub fn owner(file: &[u8], name: &str) -> Option<bool> {
+    let (headers, lines) = lines_of(file, name);
+    let exists = !headers.is_empty() || lines.iter().any(|line| key(line.text).is_some());
+    exists.then(|| lines.iter().any(|line| line.text == MARK.as_bytes()))
+}
+
+/// The value that a profile of ours has for a key.
+pub fn ours<'a>(file: &'a [u8], name: &str, wanted: &str) -> Option<&'a [u8]> {
+    owner(file, name).filter(|ours| *ours)?;
+    let (_, lines) = lines_of(file, name);
+    let line = lines.iter().rev().find(|line| key(line.text).as_deref() == Some(wanted))?;
+    let at = line.text.iter().position(|byte| b"=:".contains(byte))?;
+    Some(line.text[at + 1..].trim_ascii())
+}
+
+/// Gives a profile these values and our comment. What else it has stays, and so does every other
+/// byte; a new profile stands at the end.
+pub fn put(file: &[u8], name: &str, pairs: &[(&str, &str)]) -> Vec<u8> {
+    let newline = match file.iter().position(|byte| *byte == b'\n') {
+        Some(at) if at > 0 && file[at - 1] == b'\r' => "\r\n",
+        _ => "\n",
+    };
+    let (headers, lines) = lines_of(file, name);
+    let line = |(key, value): &(&str, &str)| format!("{key} = {value}{newline}");
+    let is = |at: &Line<'_>, pair: &(&str, &str)| key(at.text).as_deref() == Some(pair.0);
+    let missing = pairs.iter().filter(|pair| !lines.iter().any(|at| is(at, pair)));
+    let mut new = String::new();
+    if !lines.iter().any(|line| line.text == MARK.as_bytes()) {
+        new.push_str(&format!("{MARK}{newline}"));
+    }
+    new.extend(missing.map(line));
+    let mut edits: Vec<(usize, usize, String)> = Vec::new();
+    for at in &lines {
+        if let Some(pair) = pairs.iter().find(|pair| is(at, pair)) {
+            edits.push((at.start, at.end, line(pair)));
+        }
+    }
+    match (headers.first(), name) {
+        (Some(header), _) => {
+            let ended = file[..header.end].ends_with(b"\n");
+            let lead = if ended { "" } else { newline };
+            edits.push((header.end, header.end, format!("{lead}{new}")));
+        }
+        (None, DEFAULT) if !lines.is_empty() => {
+            // Keys before the first header; a byte order mark stays the first of all.
+            let start = if file.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+            edits.push((start, start, new));
+        }
+        (None, _) => {
+            let blank = match file {
+                b"" => "",
+                _ if file.ends_with(b"\n") => newline,
+                _ => &newline.repeat(2),
+            };
+            edits.push((file.len(), file.len(), format!("{blank}[{name}]{newline}{new}")));
+        }
+    }
+    edited(file, edits)
+}
+
+/// Takes these keys and our comment out of a profile of ours, and the profile where nothing else
+/// is left of it.
+pub fn remove(file: &[u8], name: &str, keys: &[&str]) -> Vec<u8> {
+    if owner(file, name) != Some(true) {
+        return file.to_vec();
+    }
+    let (headers, lines) = lines_of(file, name);
+    let goes = |line: &&Line<'_>| {
+        line.text == MARK.as_bytes() || key(line.text).is_some_and(|key| keys.contains(&&*key))
+    };
+    let stays = |line: &&Line<'_>| !goes(line) && !line.text.is_empty();
+    let mut edits: Vec<(usize, usize, String)> = Vec::new();
+    let gone = lines.iter().filter(goes).map(|line| (line.start, line.end, String::new()));
+    edits.extend(gone);
+    if !lines.iter().any(|line| stays(&line)) {
+        for header in &headers {
+            // The blank line before it, too.
+            let before = &file[..header.start];
+            let blank = [&b"\r\n\r\n"[..], b"\n\n"].into_iter().find(|end| before.ends_with(end));
+            let start = header.start - blank.map_or(0, |end| end.len() / 2);
+            edits.push((start, header.end, String::new()));
+        }
+    }
+    edited(file, edits)
+}
+
+fn edited(file: &[u8], mut edits: Vec<(usize, usize, String)>) -> Vec<u8> {
+    edits.sort_by_key(|(start, ..)| *start);
+    let (mut new, mut done) = (Vec::with_capacity(file.len() + 256), 0);
+    for (start, end, text) in edits {
+        new.extend_from_slice(&file[done..start.max(done)]);
+        new.extend_from_slice(text.as_bytes());
+        done = end.max(done);
+    }
+    new.extend_from_slice(&file[done..]);
+    new
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PAIRS: [(&str, &str); 2] = [("host", "https://h"), ("token", "t2")];
+
+    fn after_put(file: &str) -> String {
+        String::from_utf8(put(file.as_bytes(), "x", &PAIRS)).unwrap()
+    }
+
+    #[test]
+    fn a_profile_is_put_beside_all_others() {
+        let ours = format!("[x]\n{MARK}\nhost = https://h\ntoken = t2\n");
+        assert_eq!(after_put(""), ours);
+        assert_eq!(after_put("[a]\nk = 1"), format!("[a]\nk = 1\n\n{ours}"));
+        assert_eq!(after_put("# c\n[a]\nk: 1\n"), format!("# c\n[a]\nk: 1\n\n{ours}"));
+        let windows = "[a]\r\nk = 1\r\n";
+        assert_eq!(after_put(windows), format!("{windows}\r\n{}", ours.replace('\n', "\r\n")));
+        // Again, with another value: only that line.
+        let old =
+            format!("[x]\n{MARK}\nhost = https://h\nTOKEN: t1\npg_user = me\n\n[b]\ntoken = b\n");
+        assert_eq!(after_put(&old), old.replace("TOKEN: t1", "token = t2"));
+        assert_eq!(after_put(&after_put(&old)), after_put(&old));
+        assert_eq!(
+            after_put("[x]\n[a]\nk=1\n[x]\ntoken=1\ntoken=2\n"),
+            format!("[x]\n{MARK}\nhost = https://h\n[a]\nk=1\n[x]\ntoken = t2\ntoken = t2\n")
+        );
+        assert_eq!(after_put("[x]"), format!("[x]\n{MARK}\nhost = https://h\ntoken = t2\n"));
+        // Bytes that are no UTF-8 stay.
+        let latin = b"# caf\xe9\n[a]\nk=1\n";
+        assert!(put(latin, "x", &PAIRS).starts_with(latin));
+    }
+
+    #[test]
+    fn the_profile_before_all_headers_is_one_too() {
+        let put = |file: &str| String::from_utf8(put(file.as_bytes(), DEFAULT, &PAIRS)).unwrap();
+        assert_eq!(
+            put("k = 1\n[a]\n"),
+            format!("{MARK}\nhost = https://h\ntoken = t2\nk = 1\n[a]\n")
+        );
+        assert_eq!(
+            put("[a]\nk=1\n"),
+            format!("[a]\nk=1\n\n[DEFAULT]\n{MARK}\nhost = https://h\ntoken = t2\n")
+        );
+        assert_eq!(owner(b"# only a word\n[a]\nk=1\n", DEFAULT), None);
+    }
+
+    #[test]
+    fn what_was_put_can_be_taken_out_again() {
+        let keys = ["host", "token"];
+        let without = |file: &str| String::from_utf8(remove(file.as_bytes(), "x", &keys)).unwrap();
+        for file in ["", "[a]\nk=1\n", "[a]\r\nk=1\r\n", "# c\n\n[a]\nk=1\n\n"] {
+            assert_eq!(without(&after_put(file)), file, "{file:?}");
+        }
+        let more = after_put("[a]\nk=1\n") + "pg_user = me\n\n[b]\nk=2\n";
+        assert_eq!(without(&more), "[a]\nk=1\n\n[x]\npg_user = me\n\n[b]\nk=2\n");
+        assert_eq!(without("[x]\ntoken=theirs\n"), "[x]\ntoken=theirs\n", "not ours");
+    }
+
+    #[test]
+    fn whose_a_profile_is() {
+        assert_eq!(owner(b"[a]\nk=1\n", "x"), None);
+        assert_eq!(owner(b"[a]\nk=1\n", "a"), Some(false));
+        assert_eq!(owner(after_put("").as_bytes(), "x"), Some(true));
+        assert_eq!(ours(after_put("").as_bytes(), "x", "token"), Some(&b"t2"[..]));
+        assert_eq!(ours(b"[x]\ntoken=theirs\n", "x", "token"), None);
+    }
 
     fn get(text: &str, wanted: &str) -> Vec<(String, String)> {
         let owned = |(k, v): (&str, &str)| (k.to_owned(), v.to_owned());
