@@ -45,7 +45,7 @@ impl From<Error> for CallError {
 
 impl CallError {
     /// The same with every occurrence of a secret blotted out.
-    pub fn without(self, secret: &str) -> CallError {
+    pub fn without(self, secret: &Secret) -> CallError {
         match self {
             CallError::Other(error) => CallError::Other(error.without(secret)),
             CallError::Refused(no) => {

@@ -152,7 +152,8 @@ fn find_verb(word: &str) -> Result<&'static Verb> {
     } else {
         "the first word is no verb".to_owned()
     });
-    Err(match nearest(word, VERBS.iter().map(|verb| verb.name)) {
+    let known = VERBS.iter().filter(|verb| !verb.about.is_empty());
+    Err(match nearest(word, known.map(|verb| verb.name)) {
         Some(name) => error.hint(format!("lakebase-token {name}")),
         None => error.hint("lakebase-token --help"),
     })

@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use crate::secret::Secret;
+
 /// The outcome of anything that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -103,7 +105,8 @@ impl Error {
     }
 
     /// The same with every occurrence of a secret blotted out: servers echo what they are sent.
-    pub fn without(mut self, secret: &str) -> Error {
+    pub fn without(mut self, secret: &Secret) -> Error {
+        let secret = secret.expose();
         /// A shorter one would blot out innocent words.
         const LEAST: usize = 8;
         if secret.len() >= LEAST {
@@ -237,7 +240,8 @@ mod tests {
                 "{words}"
             );
         }
-        let error = Error::denied("no a-secret").because("a-secret!").without("a-secret");
+        let error =
+            Error::denied("no a-secret").because("a-secret!").without(&Secret::new("a-secret"));
         assert_eq!((error.message.as_str(), error.because[0].as_str()), ("no ***", "***!"));
     }
 

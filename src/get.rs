@@ -195,9 +195,8 @@ impl<'a> Session<'a> {
     ) -> Result<Token> {
         let fetch = |deadline, held: Option<&Held<'_>>| {
             let secrets = self.plan.settings.secrets();
-            fetch(deadline, held).map_err(|error| {
-                secrets.fold(error, |error, secret| error.without(secret.expose()))
-            })
+            fetch(deadline, held)
+                .map_err(|error| secrets.fold(error, |error, secret| error.without(secret)))
         };
         self.rules.cached(&Wanted { slot, freshness, fetch: &fetch, deadline })
     }
@@ -359,6 +358,12 @@ impl<'a> Session<'a> {
         Ok(token.secret.expose().to_owned())
     }
 
+    /// Asks the workspace for something else, as this identity.
+    pub fn ask<T>(&self, deadline: Deadline, ask: impl Fn(&Api<'_>) -> Outcome<T>) -> Result<T> {
+        let asked = self.with_bearer(deadline, ask).map_err(CallError::into_error)?;
+        Ok(asked.answer)
+    }
+
     /// Asks with a bearer, and once more with a new one where the workspace refuses the token.
     fn with_bearer<T>(
         &self,
@@ -378,7 +383,7 @@ impl<'a> Session<'a> {
             });
             match asked {
                 Ok(answer) => Ok(Asked { answer, subject: token.subject.clone() }),
-                Err(failure) => Err(failure.without(token.secret.expose())),
+                Err(failure) => Err(failure.without(&token.secret)),
             }
         };
         let token = self.workspace_token(Freshness::Used { refused: None }, deadline)?;

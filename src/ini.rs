@@ -20,6 +20,9 @@ pub type Section<'a> = Vec<(&'a str, &'a str)>;
 /// The name of the section for keys before any header, as in go-ini.
 pub const DEFAULT: &str = "DEFAULT";
 
+/// A section for settings of the CLI itself, not a profile.
+pub const RESERVED: &str = "__settings__";
+
 /// Names of all sections that hold at least one key, in order.
 pub fn sections(text: &str) -> Result<Vec<&str>> {
     let mut names: Vec<&str> = Vec::new();
@@ -225,7 +228,8 @@ pub fn remove(file: &[u8], name: &str, keys: &[&str]) -> Vec<u8> {
 }
 
 fn edited(file: &[u8], mut edits: Vec<(usize, usize, String)>) -> Vec<u8> {
-    edits.sort_by_key(|(start, ..)| *start);
+    // What is put in stands before what is replaced at the same place.
+    edits.sort_by_key(|(start, end, _)| (*start, *end));
     let (mut new, mut done) = (Vec::with_capacity(file.len() + 256), 0);
     for (start, end, text) in edits {
         new.extend_from_slice(&file[done..start.max(done)]);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result, clean};
 use crate::lakebase::{Database, Target, refuse_pooler};
+use crate::login::pat::GRACE;
 use crate::settings::{Id, Origin, Settings, expand_home};
 use crate::source::{self, Source};
 use crate::time::{MINUTE, SECOND, parse_duration, show_duration};
@@ -57,6 +58,11 @@ impl Plan {
     /// Decides, or says what is missing or contradictory.
     pub fn new(settings: Settings, world: &World) -> Result<Plan> {
         let purpose = purpose(&settings)?;
+        Plan::with_purpose(purpose, settings, world)
+    }
+
+    /// The same for what takes only one of the two tokens.
+    pub fn with_purpose(purpose: Purpose, settings: Settings, world: &World) -> Result<Plan> {
         let source = source::choose(&settings, world)?;
         let url = settings.text(Id::Host).unwrap_or_default();
         if url.starts_with("https://accounts.") || url.starts_with("https://accounts-dod.") {
@@ -94,6 +100,7 @@ impl Plan {
         };
         if let Some(interval) = plan.interval {
             plan.min_ttl = plan.min_ttl.max(promise(interval));
+            check_grace(&plan, interval)?;
         }
         if purpose == Purpose::Database {
             let settings = &plan.settings;
@@ -306,6 +313,19 @@ fn check_ttl(settings: &Settings, ttl: Option<u64>, interval: Option<Duration>) 
     ))
     .because(format!("the lifetime comes from {}", settings.origin(Id::Ttl)))
     .hint(format!("--ttl {} or more{or}", show_duration(least))))
+}
+
+/// A personal access token of a login is deleted ten minutes after its replacement, so whoever
+/// reads it from a place must find another one before that.
+fn check_grace(plan: &Plan, interval: Duration) -> Result<()> {
+    let most = Duration::from_millis(GRACE as u64 / 2);
+    let is_pat = plan.source.is_own_login() && !plan.source.cached;
+    if plan.purpose == Purpose::Database || !is_pat || interval <= most {
+        return Ok(());
+    }
+    Err(Error::usage(format!("a look every {} is too seldom here", show_duration(interval)))
+        .because("tokens of `login --pat` are deleted ten minutes after they are replaced")
+        .hint(format!("--interval {} or less", show_duration(most))))
 }
 
 fn timeout(settings: &Settings) -> Result<Duration> {

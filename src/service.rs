@@ -25,7 +25,7 @@ use crate::place::{Change, Place, Telling};
 use crate::plan::Plan;
 use crate::secret::Secret;
 use crate::settings::{Id, Settings};
-use crate::sink::Sink;
+use crate::sink::{Entry, Kind, Spot};
 use crate::time::Deadline;
 use crate::token::{Connection, LEAST_LIFE, expiry_within, holds_token};
 use crate::update::Update;
@@ -87,8 +87,7 @@ pub struct Report {
 /// A service by its name.
 pub struct Service<'a> {
     name: String,
-    sink: &'static Sink,
-    path: PathBuf,
+    spot: Spot,
     manager: &'static Manager,
     world: &'a World,
 }
@@ -96,28 +95,33 @@ pub struct Service<'a> {
 impl<'a> Service<'a> {
     /// The service that looks after this place; `name` tells it from another one.
     pub fn new(
-        (sink, path): (&'static Sink, PathBuf),
+        spot: Spot,
         name: Option<&str>,
         manager: &'static Manager,
         world: &'a World,
     ) -> Result<Service<'a>> {
         const MOST: usize = 64;
         let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        let path = job::real(&path)?;
-        let own = match (name, path.file_name().filter(|_| sink.has_path)) {
-            (Some(name), _) if name.len() <= MOST && name.chars().all(legal) => name.to_owned(),
-            (Some(name), _) => {
+        let path = spot.path.as_deref().map(job::real).transpose()?;
+        let own = match name {
+            Some(name) if name.len() <= MOST && name.chars().all(legal) => name.to_owned(),
+            Some(name) => {
                 let words = format!("--name is not a service's name: {}", clean(name));
                 return Err(Error::usage(words).hint("up to 64 letters, digits, `.`, `_` and `-`"));
             }
-            (None, Some(file)) => {
-                let file = file.to_string_lossy();
-                let plain = file.chars().take(MOST).map(|c| if legal(c) { c } else { '-' });
-                format!("{}-{}", sink.name, plain.collect::<String>())
+            None => {
+                let file =
+                    path.as_deref().and_then(Path::file_name).filter(|_| spot.explicit_file());
+                let file = file.map(|file| file.to_string_lossy().into_owned());
+                let parts = file.into_iter().chain(spot.keys.iter().cloned());
+                parts.fold(spot.sink.name.to_owned(), |name, part| {
+                    let plain = part.chars().take(MOST).map(|c| if legal(c) { c } else { '-' });
+                    format!("{name}-{}", plain.collect::<String>())
+                })
             }
-            (None, None) => sink.name.to_owned(),
         };
-        Ok(Service { name: format!("lakebase-token-{own}"), sink, path, manager, world })
+        let spot = Spot { path, ..spot };
+        Ok(Service { name: format!("lakebase-token-{own}"), spot, manager, world })
     }
 
     /// Its name.
@@ -127,8 +131,7 @@ impl<'a> Service<'a> {
 
     /// Decides what the job does. `flags` are those of the command line.
     pub fn job(&self, update: &Update<'_>, flags: &[(Id, String)]) -> Result<Job> {
-        let place = (self.sink, self.path.as_path());
-        Job::of(&self.name, self.environment()?, place, update, flags, self.world)
+        Job::of(&self.name, self.environment()?, &self.spot, update, flags, self.world)
     }
 
     /// Puts the job's files in place, runs it once, schedules it. Says what it did.
@@ -243,13 +246,12 @@ impl<'a> Service<'a> {
         (self.manager.reach)(&tools)?;
         let state = (self.manager.state)(&tools)?;
         let (content, good) = self.entry(&pins);
-        let path = pins.path().unwrap_or(&self.path).display();
         let timer = if state.scheduled { "scheduled, next look" } else { "not scheduled" };
         let mut lines = vec![
             ("service", format!("{} ({})", self.name, self.manager.name)),
             ("timer", format!("{timer} {}", state.next).trim_end().to_owned()),
             ("last look", state.last),
-            ("file", format!("{path}: {content}")),
+            ("place", format!("{}: {content}", self.pinned_spot(&pins).shown())),
         ];
         let code = match &state.error {
             Some(error) => error.kind as u8,
@@ -264,14 +266,18 @@ impl<'a> Service<'a> {
 
     /// What the place says of us, and whether that is a living credential.
     fn entry(&self, pins: &Pins) -> (String, bool) {
-        let place = Place::open(pins.path().unwrap_or(&self.path));
-        let content = match place.and_then(|place| place.read()) {
+        let spot = self.pinned_spot(pins);
+        let (Kind::File(file), Some(path)) = (&spot.sink.kind, &spot.path) else {
+            return ("only the last look tells".to_owned(), true);
+        };
+        let content = match Place::open(path).and_then(|place| place.read()) {
             Ok(Some(content)) => content,
             Ok(None) => return ("there is no such file".to_owned(), false),
             Err(error) => return (error.to_string(), false),
         };
         let connection = connection(pins);
-        let part = (self.sink.part)(&connection, &content).filter(|part| holds_token(part));
+        let entry = Entry { spot: &spot, connection: &connection, workspace: "" };
+        let part = (file.part)(&entry, &content).filter(|part| holds_token(part));
         let Some(part) = part else { return ("it has nothing of ours".to_owned(), false) };
         match expiry_within(part) {
             None => ("it has a token that does not tell its end".to_owned(), true),
@@ -282,17 +288,34 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// Removes our part of the place and what this identity has cached.
+    /// The place as it was when it was installed.
+    fn pinned_spot(&self, pins: &Pins) -> Spot {
+        let path = pins.path().map(Path::to_owned);
+        Spot { path: path.or(self.spot.path.clone()), ..self.spot.clone() }
+    }
+
+    /// Removes our part of the place and what this identity has cached; the one also where the
+    /// other cannot be.
     fn purge(&self, pins: &Pins) -> Result<()> {
-        let deadline = Deadline::after(MINUTE);
-        let connection = connection(pins);
-        let edit = (self.sink.remove)(&connection)?;
-        let place = Place::open(pins.path().unwrap_or(&self.path))?;
-        place.change(self.world, deadline, Telling::NoMore, edit.as_ref())?;
         let world = pins.world(self.world);
-        let settings = Settings::resolve(&pins.secret_files(), &world)?;
-        Session::new(&Plan::new(settings, &world)?, &world).forget();
-        Ok(())
+        let settings = || Settings::resolve(&pins.flags(), &world);
+        let spot = self.pinned_spot(pins);
+        let removed = match (&spot.sink.kind, &spot.path) {
+            (Kind::File(file), Some(path)) => (|| {
+                let connection = connection(pins);
+                let entry = Entry { spot: &spot, connection: &connection, workspace: "" };
+                let edit = (file.remove)(&entry)?;
+                let place = Place::open(path)?;
+                place.change(self.world, Deadline::after(MINUTE), Telling::NoMore, edit.as_ref())
+            })()
+            .map(|_| ()),
+            _ => {
+                let words: Vec<_> = [spot.sink.name.into()].into();
+                settings().and_then(|s| Update::new(s, &words, &world)?.remove()).map(|_| ())
+            }
+        };
+        Session::new(&Plan::new(settings()?, &world)?, &world).forget();
+        removed
     }
 
     /// What was written down when it was installed; its files must be there.
@@ -307,7 +330,7 @@ impl<'a> Service<'a> {
                 let missing = missing.map(|file| format!("there is no {}", file.display()));
                 Err(Error::usage(format!("{} is not installed", self.name))
                     .because(missing.unwrap_or_default())
-                    .hint(format!("lakebase-token service install {}", self.sink.usage())))
+                    .hint(self.command("install")))
             }
         }
     }
@@ -321,15 +344,31 @@ impl<'a> Service<'a> {
         }
         let content = Place::open(&path)?.read()?.unwrap_or_default();
         let pins = Pins::parse(&String::from_utf8_lossy(&content));
-        let named = (self.sink.name, self.path.as_path());
-        match (pins.sink(), pins.path()) {
-            (Some(sink), Some(path)) if (sink, path) != named => {
-                Err(Error::usage(format!("{} looks after another place", self.name))
-                    .because(format!("{sink} {}", path.display()))
-                    .hint("--name NAME for a second service, or name that place"))
-            }
-            _ => Ok(Some(pins)),
+        let asked = self.spot.id();
+        let differs = pins.place().iter().zip(&asked).enumerate().any(|(n, (pinned, asked))| {
+            // The second is the path, which need not be named again.
+            pinned != asked && (n != 1 || self.spot.explicit)
+        });
+        if !differs {
+            return Ok(Some(pins));
         }
+        Err(Error::usage(format!("{} looks after another place", self.name))
+            .because(format!(
+                "that is {}, not {}",
+                self.pinned_spot(&pins).shown(),
+                self.spot.shown()
+            ))
+            .hint("--name NAME for a second service, or name that place"))
+    }
+
+    /// The command line that does something with this very service.
+    pub fn command(&self, action: &str) -> String {
+        let usual = Service::new(self.spot.clone(), None, self.manager, self.world);
+        let name = match usual {
+            Ok(usual) if usual.name == self.name => String::new(),
+            _ => format!(" --name {}", self.name.trim_start_matches("lakebase-token-")),
+        };
+        format!("lakebase-token service {action} {}{name}", self.spot.words().join(" "))
     }
 
     /// Puts back what was there.

@@ -17,11 +17,11 @@ use std::time::Duration;
 pub use table::{Id, SETTINGS, Setting, ValueKind};
 
 use crate::error::{Error, Result, clean};
-use crate::ini;
+use crate::ini::{self, RESERVED};
 use crate::secret::Secret;
 use crate::time::parse_duration;
 use crate::world::World;
-use file::{RESERVED, no_profile, profiles, read_config, read_secret};
+use file::{no_profile, profiles, read_config, read_secret};
 use host::Host;
 
 /// Where a value came from.

@@ -1,16 +1,19 @@
 //! The places that can be kept up to date: one row each, for `write`, `watch` and `service`.
 //!
-//! Each is a file (`place.rs`); a sink says which one, how the credential is printed for it, and
-//! what becomes of what the file said before.
+//! A sink says which place the command line means, how the credential is printed for it, and what
+//! becomes of what was there before. Most are files (`place.rs`); a Databricks secret is not.
+
+pub mod secret;
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result, is_plain, nearest};
+use crate::error::{Error, Result, clean, is_plain, nearest};
+use crate::ini;
 use crate::pgpass::{self, Key};
 use crate::place::Edit;
-use crate::settings::{Id, Settings, expand_home};
-use crate::token::{Connection, holds_token};
+use crate::settings::{Id, Origin, SETTINGS, Settings, expand_home};
+use crate::token::{Connection, Purpose, holds_token};
 use crate::world::World;
 
 /// A kind of place.
@@ -19,18 +22,67 @@ pub struct Sink {
     pub name: &'static str,
     /// One line for `--help`.
     pub about: &'static str,
-    /// Whether a path follows the name.
-    pub has_path: bool,
+    /// What follows the name.
+    pub usage: &'static str,
+    /// The flags that say which place of its kind.
+    pub keys: &'static [Id],
+    /// The other flags that only it takes.
+    pub flags: &'static [Id],
     /// The format it takes, where there is no choice.
     pub format: Option<&'static str>,
-    /// The file, where no path follows.
-    path: fn(&Settings, &World) -> Result<PathBuf>,
+    /// The token it takes, where there is no choice.
+    pub purpose: Option<Purpose>,
+    /// How it is changed.
+    pub kind: Kind,
+}
+
+/// How a place is changed.
+pub enum Kind {
+    /// A file.
+    File(&'static FileSink),
+    /// A secret in a scope of the workspace.
+    Secret,
+}
+
+/// What is done with a file.
+pub struct FileSink {
+    /// The setting that names the file, and its name in HOME; without these, a word does.
+    pub home: Option<(Id, &'static str)>,
+    /// Whether the role and the host decide what is ours in it.
+    pub shared: bool,
+    /// Refuses what is somebody else's.
+    pub check: fn(&Spot, &[u8]) -> Result<()>,
     /// Puts in what the format has printed.
-    pub put: for<'e> fn(&'e Connection, &'e str) -> Result<Box<Edit<'e>>>,
+    pub put: for<'e> fn(&Entry<'e>, &'e str) -> Result<Box<Edit<'e>>>,
     /// Our part of what it says.
-    pub part: for<'e> fn(&'e Connection, &'e [u8]) -> Option<&'e [u8]>,
+    pub part: for<'e> fn(&Entry<'_>, &'e [u8]) -> Option<&'e [u8]>,
     /// Takes our part out.
-    pub remove: for<'e> fn(&'e Connection) -> Result<Box<Edit<'e>>>,
+    pub remove: for<'e> fn(&Entry<'e>) -> Result<Box<Edit<'e>>>,
+}
+
+/// A place, decided.
+#[derive(Clone)]
+pub struct Spot {
+    /// Its kind.
+    pub sink: &'static Sink,
+    /// The file, where it is one.
+    pub path: Option<PathBuf>,
+    /// The values of the sink's keys.
+    pub keys: Vec<String>,
+    /// Whether what is somebody else's may be taken over.
+    pub force: bool,
+    /// Whether the command line names the file itself.
+    pub explicit: bool,
+}
+
+/// A place, and what our part of it is about.
+pub struct Entry<'e> {
+    /// The place.
+    pub spot: &'e Spot,
+    /// Where the credential is the password.
+    pub connection: &'e Connection,
+    /// The workspace's URL.
+    pub workspace: &'e str,
 }
 
 /// All sinks, in the order of `--help`.
@@ -38,53 +90,169 @@ pub static SINKS: &[Sink] = &[
     Sink {
         name: "pgpass",
         about: "a line of ~/.pgpass, beside all that others have there",
-        has_path: false,
+        usage: "",
+        keys: &[],
+        flags: &[Id::PgPassFile],
         format: Some("pgpass"),
-        path: pgpass_file,
-        put: |connection, line| {
-            let key = Key::of(connection)?;
-            Ok(Box::new(move |old| {
-                let file = old.unwrap_or_default();
-                Ok(Some(pgpass::put(file, &key, line.trim_end_matches('\n'))))
-            }))
-        },
-        part: |connection, file| pgpass::password(file, &Key::of(connection).ok()?),
-        remove: |connection| {
-            let key = Key::of(connection)?;
-            // An empty file stays: it may be a link's target, or have been there before.
-            Ok(Box::new(move |old| Ok(old.map(|file| pgpass::remove(file, &key)))))
-        },
+        purpose: Some(Purpose::Database),
+        kind: Kind::File(&PGPASS),
     },
     Sink {
         name: "file",
         about: "a file of its own, in any format",
-        has_path: true,
+        usage: "PATH",
+        keys: &[],
+        flags: &[Id::Format, Id::For, Id::Force],
         format: None,
-        path: |_, _| Err(Error::usage("file wants a path").hint("lakebase-token write file PATH")),
-        put: |_, text| Ok(Box::new(|_| Ok(Some(text.as_bytes().to_vec())))),
-        part: |_, file| Some(file),
-        // Somebody may have mistaken the path: what holds no token is not ours.
-        remove: |_| {
-            Ok(Box::new(|old| Ok(old.filter(|text| !holds_token(text)).map(<[u8]>::to_vec))))
-        },
+        purpose: None,
+        kind: Kind::File(&OWN_FILE),
+    },
+    Sink {
+        name: "databrickscfg",
+        about: "a profile in ~/.databrickscfg, for what reads only that",
+        usage: "--to NAME",
+        keys: &[Id::To],
+        flags: &[Id::Force],
+        format: Some("raw"),
+        purpose: Some(Purpose::Workspace),
+        kind: Kind::File(&PROFILE),
+    },
+    Sink {
+        name: "secret",
+        about: "a Databricks secret, for apps that read one",
+        usage: "--scope SCOPE --key KEY",
+        keys: &[Id::Scope, Id::Key],
+        flags: &[Id::CreateScope, Id::Force],
+        format: Some("raw"),
+        purpose: Some(Purpose::Database),
+        kind: Kind::Secret,
     },
 ];
 
+static PGPASS: FileSink = FileSink {
+    shared: true,
+    // Where libpq looks for it.
+    home: Some((Id::PgPassFile, ".pgpass")),
+    check: |_, _| Ok(()),
+    put: |entry, line| {
+        let key = Key::of(entry.connection)?;
+        Ok(Box::new(move |old| {
+            let file = old.unwrap_or_default();
+            Ok(Some(pgpass::put(file, &key, line.trim_end_matches('\n'))))
+        }))
+    },
+    part: |entry, file| pgpass::password(file, &Key::of(entry.connection).ok()?),
+    remove: |entry| {
+        let key = Key::of(entry.connection)?;
+        // An empty file stays: it may be a link's target, or have been there before.
+        Ok(Box::new(move |old| Ok(old.map(|file| pgpass::remove(file, &key)))))
+    },
+};
+
+static OWN_FILE: FileSink = FileSink {
+    shared: false,
+    home: None,
+    // Somebody may have mistaken the path: what holds no token is not ours.
+    check: |spot, file| {
+        if spot.force || file.trim_ascii().is_empty() || holds_token(file) {
+            return Ok(());
+        }
+        let path = spot.path.as_deref().unwrap_or(Path::new("")).display();
+        Err(Error::usage(format!("{path} is somebody else's: it holds no token"))
+            .hint("another path, or --force to replace it"))
+    },
+    put: |entry, text| {
+        let spot = entry.spot;
+        Ok(Box::new(move |old| {
+            (OWN_FILE.check)(spot, old.unwrap_or_default())?;
+            Ok(Some(text.as_bytes().to_vec()))
+        }))
+    },
+    part: |_, file| Some(file),
+    remove: |_| Ok(Box::new(|old| Ok(old.filter(|text| !holds_token(text)).map(<[u8]>::to_vec)))),
+};
+
+/// The keys of a profile of ours. The auth type keeps other settings from having a say.
+const PROFILE_KEYS: [&str; 3] = ["host", "token", "auth_type"];
+
+static PROFILE: FileSink = FileSink {
+    shared: false,
+    home: Some((Id::ConfigFile, ".databrickscfg")),
+    check: |spot, file| {
+        let name = spot.keys.first().map_or("", |name| name);
+        // What cannot be read cannot be kept, either.
+        ini::section(&String::from_utf8_lossy(file), name)
+            .map_err(|e| Error::usage("cannot read the configuration file").because(e.message))?;
+        if spot.force || ini::owner(file, name) != Some(false) {
+            return Ok(());
+        }
+        Err(Error::usage(format!("profile {} is somebody else's", clean(name)))
+            .because("it has not been written by lakebase-token")
+            .hint("another name, or --force to take it over"))
+    },
+    put: |entry, line| {
+        let spot = entry.spot;
+        let name = spot.keys.first().map_or("", |name| name);
+        let values = [entry.workspace, line.trim_end_matches('\n'), "pat"];
+        Ok(Box::new(move |old| {
+            let file = old.unwrap_or_default();
+            (PROFILE.check)(spot, file)?;
+            let pairs = [0, 1, 2].map(|n| (PROFILE_KEYS[n], values[n]));
+            Ok(Some(ini::put(file, name, &pairs)))
+        }))
+    },
+    part: |entry, file| ini::ours(file, entry.spot.keys.first()?, "token"),
+    remove: |entry| {
+        let name = entry.spot.keys.first().map_or("", |name| name);
+        Ok(Box::new(move |old| Ok(old.map(|file| ini::remove(file, name, &PROFILE_KEYS)))))
+    },
+};
+
 impl Sink {
     /// How it is named on the command line.
-    pub fn usage(&self) -> String {
-        if self.has_path { format!("{} PATH", self.name) } else { self.name.to_owned() }
+    pub fn command(&self) -> String {
+        [self.name, self.usage].join(" ").trim_end().to_owned()
     }
 }
 
-/// The sink that the words on the command line name, and its file.
-pub fn named(
-    words: &[&OsStr],
-    settings: &Settings,
-    world: &World,
-) -> Result<(&'static Sink, PathBuf)> {
+impl Spot {
+    /// The words of a command line that mean it.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = vec![self.sink.name.to_owned()];
+        if let (Some(path), "PATH") = (&self.path, self.sink.usage) {
+            words.push(path.display().to_string());
+        }
+        for (id, value) in self.sink.keys.iter().zip(&self.keys) {
+            words.extend([format!("--{}", SETTINGS[*id as usize].flag), value.clone()]);
+        }
+        words
+    }
+
+    /// Whether each place of its kind is a file of its own.
+    pub fn explicit_file(&self) -> bool {
+        self.sink.usage == "PATH"
+    }
+
+    /// What tells it from every other place.
+    pub fn id(&self) -> Vec<String> {
+        let path = self.path.as_ref().map_or(String::new(), |path| path.display().to_string());
+        [vec![self.sink.name.to_owned(), path], self.keys.clone()].concat()
+    }
+
+    /// The file, or what else it is, for people.
+    pub fn shown(&self) -> String {
+        match &self.path {
+            Some(path) if self.keys.is_empty() => path.display().to_string(),
+            Some(path) => format!("profile {} in {}", self.keys.join(" "), path.display()),
+            None => format!("secret {}", self.keys.join("/")),
+        }
+    }
+}
+
+/// The sink that the words on the command line name, and the place.
+pub fn named(words: &[&OsStr], settings: &Settings, world: &World) -> Result<Spot> {
     let names = || SINKS.iter().map(|sink| sink.name);
-    let all = || names().collect::<Vec<_>>().join(" or ");
+    let all = || names().collect::<Vec<_>>().join(", ");
     let Some(name) = words.first().map(|name| name.to_string_lossy()) else {
         return Err(Error::usage("which place?").hint(format!("one of: {}", all())));
     };
@@ -98,24 +266,100 @@ pub fn named(
             None => error.hint(format!("one of: {}", all())),
         });
     };
-    match words.get(1) {
-        None => Ok((sink, (sink.path)(settings, world)?)),
-        Some(path) if sink.has_path && !path.is_empty() => Ok((sink, PathBuf::from(path))),
-        Some(_) if sink.has_path => (sink.path)(settings, world).map(|path| (sink, path)),
-        Some(_) => Err(Error::usage(format!("{name} takes no path"))
-            .hint("--pgpass-file PATH, or lakebase-token write file PATH")),
+    check_flags(sink, settings)?;
+    if words.len() > 1 && sink.usage != "PATH" {
+        return Err(Error::usage(format!("{name} takes no path"))
+            .hint("lakebase-token write file PATH, or --pgpass-file PATH"));
     }
+    let word = words.get(1).filter(|word| !word.is_empty()).map(PathBuf::from);
+    let path = match (&sink.kind, word) {
+        (Kind::File(FileSink { home: Some(home), .. }), _) => {
+            Some(at_home(*home, settings, world)?)
+        }
+        (Kind::File(_), Some(word)) => Some(word),
+        (Kind::File(_), None) => {
+            return Err(Error::usage(format!("{name} wants a path"))
+                .hint(format!("lakebase-token write {}", sink.command())));
+        }
+        (Kind::Secret, _) => None,
+    };
+    let mut keys = Vec::new();
+    for id in sink.keys {
+        let flag = SETTINGS[*id as usize].flag;
+        let value = settings.text(*id).ok_or_else(|| {
+            Error::usage(format!("{name} wants --{flag}"))
+                .hint(format!("lakebase-token write {}", sink.command()))
+        })?;
+        check_key(*id, value)?;
+        keys.push(value.to_owned());
+    }
+    let by_flag = sink.flags.iter().any(|id| *id == Id::PgPassFile && is_flag(settings, *id));
+    let explicit = by_flag || sink.usage == "PATH";
+    Ok(Spot { sink, path, keys, force: settings.is_on(Id::Force), explicit })
 }
 
-/// Where libpq looks for it.
-fn pgpass_file(settings: &Settings, world: &World) -> Result<PathBuf> {
-    if let Some(path) = settings.text(Id::PgPassFile) {
+/// A file that has its place.
+fn at_home((id, name): (Id, &str), settings: &Settings, world: &World) -> Result<PathBuf> {
+    if let Some(path) = settings.text(id) {
         return expand_home(path, world);
     }
     let home = world.home().ok_or_else(|| {
-        Error::usage("HOME is not set, so there is no ~/.pgpass").hint("--pgpass-file PATH")
+        let row = &SETTINGS[id as usize];
+        let error = Error::usage(format!("HOME is not set, so there is no ~/{name}"));
+        match row.flag {
+            "" => error.hint(format!("{}=/path/to/{name}", row.env[0])),
+            flag => error.hint(format!("--{flag} PATH")),
+        }
     })?;
-    Ok(home.join(".pgpass"))
+    Ok(home.join(name))
+}
+
+fn is_flag(settings: &Settings, id: Id) -> bool {
+    settings.get(id).is_some_and(|value| matches!(value.origin, Origin::Flag(_)))
+}
+
+/// A flag that only another place takes would be a mistake.
+fn check_flags(sink: &Sink, settings: &Settings) -> Result<()> {
+    let takes = |sink: &Sink, id: Id| sink.keys.contains(&id) || sink.flags.contains(&id);
+    for other in SINKS {
+        for id in other.keys.iter().chain(other.flags) {
+            let row = &SETTINGS[*id as usize];
+            if is_flag(settings, *id) && !takes(sink, *id) {
+                let (name, flag) = (sink.name, row.flag);
+                return Err(match (*id, sink.format, sink.purpose) {
+                    (Id::Format, Some(own), _) => Error::usage(format!(
+                        "{name} has a format of its own, {own}"
+                    ))
+                    .hint("leave out --format, or lakebase-token write file PATH --format NAME"),
+                    _ => Error::usage(format!("{name} has no use for --{flag}"))
+                        .hint(format!("--{flag} is for {}", other.name)),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A name that the place cannot carry.
+fn check_key(id: Id, text: &str) -> Result<()> {
+    // Secrets API: up to 128 characters of these.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let fits = match id {
+        Id::To => {
+            let odd = |c: char| c.is_control() || "[]".contains(c);
+            !text.contains(odd) && text.trim() == text && text != ini::RESERVED
+        }
+        Id::Scope => text.len() <= 128 && text.chars().all(|c| plain(c) || "@/ ".contains(c)),
+        _ => text.len() <= 128 && text.chars().all(plain),
+    };
+    if fits {
+        return Ok(());
+    }
+    let (flag, shown) = (SETTINGS[id as usize].flag, clean(text));
+    Err(Error::usage(match id {
+        Id::To => format!("--{flag} {shown} cannot be a profile's name"),
+        _ => format!("--{flag} {shown} is not possible: up to 128 letters, digits, `-`, `_`, `.`"),
+    }))
 }
 
 #[cfg(test)]

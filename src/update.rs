@@ -8,19 +8,21 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::api::Api;
+use crate::error::{Error, Result, clean};
 use crate::format::{self, Format};
 use crate::freshness::falls_short;
 use crate::get::{Session, Wants};
 use crate::log::{self, Level};
 use crate::place::{Change, Owed, Place, Telling};
 use crate::plan::Plan;
+use crate::secret::Secret;
 use crate::settings::{Id, Settings};
-use crate::sink::{self, Sink};
+use crate::sink::{self, Entry, FileSink, Kind, Spot, secret};
 use crate::time::Deadline;
-use crate::token::Token;
+use crate::token::{Connection, Token};
 use crate::world::World;
 
 /// A place and what it shall say, decided.
@@ -28,15 +30,23 @@ pub struct Update<'a> {
     /// Whose credential, and for what.
     pub plan: Plan,
     world: &'a World,
-    sink: &'static Sink,
+    spot: Spot,
     format: &'static Format,
-    place: Place,
+    place: Where,
+}
+
+/// What is changed.
+enum Where {
+    /// A file, and how.
+    File(&'static FileSink, Place),
+    /// A secret of the workspace.
+    Secret,
 }
 
 /// What an update did.
 pub struct Done {
-    /// The file.
-    path: PathBuf,
+    /// The place, for people.
+    place: String,
     /// What became of it.
     pub change: Change,
     /// What it has now.
@@ -49,7 +59,7 @@ pub struct Done {
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.change == Change::Unchanged { "unchanged" } else { "wrote" };
-        write!(f, "{what} {}: {}", self.path.display(), self.token)
+        write!(f, "{what} {}: {}", self.place, self.token)
     }
 }
 
@@ -60,45 +70,113 @@ impl<'a> Update<'a> {
     /// Decides; `words` name the place on the command line.
     pub fn new(settings: Settings, words: &[OsString], world: &'a World) -> Result<Update<'a>> {
         let words: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
-        let (sink, path) = sink::named(&words, &settings, world)?;
-        if let (Some(own), Some(_)) = (sink.format, settings.get(Id::Format)) {
-            return Err(Error::usage(format!("{} has a format of its own, {own}", sink.name))
-                .hint("leave out --format, or lakebase-token write file PATH --format NAME"));
+        let spot = sink::named(&words, &settings, world)?;
+        let sink = spot.sink;
+        if let (Some((profile, _)), [Id::To], [to]) = (&settings.profile, sink.keys, &spot.keys[..])
+            && profile == to
+        {
+            return Err(Error::usage(format!(
+                "profile {profile} is the one this identity comes from"
+            ))
+            .hint("--to with another name"));
         }
         let format = format::chosen(sink.format.or(settings.text(Id::Format)))?;
-        let plan = Plan::new(settings, world)?;
+        let plan = match sink.purpose {
+            Some(purpose) => Plan::with_purpose(purpose, settings, world)?,
+            None => Plan::new(settings, world)?,
+        };
         format.check(plan.purpose)?;
-        let place = Place::open(&path)?;
-        place.check_folder()?;
-        Ok(Update { plan, world, sink, format, place })
+        let place = match (&sink.kind, &spot.path) {
+            (Kind::File(file), Some(path)) => {
+                let place = Place::open(path)?;
+                place.check_folder()?;
+                Where::File(file, place)
+            }
+            _ if plan.settings.get(Id::Then).is_some() => {
+                return Err(Error::usage(format!("{} has no use for --then", sink.name))
+                    .because("who reads it is not on this machine"));
+            }
+            _ => Where::Secret,
+        };
+        Ok(Update { plan, world, spot, format, place })
     }
 
-    /// The file.
-    pub fn path(&self) -> &Path {
-        self.place.path()
+    /// The place.
+    pub fn spot(&self) -> &Spot {
+        &self.spot
     }
 
-    /// Gets a credential and brings the file up to date with it.
+    /// The file behind all links, where it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.place {
+            Where::File(_, place) => Some(place.path()),
+            Where::Secret => None,
+        }
+    }
+
+    /// The place, for people.
+    pub fn shown(&self) -> String {
+        Spot { path: self.path().map(Path::to_owned), ..self.spot.clone() }.shown()
+    }
+
+    /// Gets a credential and brings the place up to date with it.
     pub fn run(&self) -> Result<Done> {
         let deadline = Deadline::after(self.plan.timeout);
+        if let Where::File(file, place) = &self.place {
+            (file.check)(&self.spot, &place.read()?.unwrap_or_default())?;
+        }
         let session = Session::new(&self.plan, self.world);
         let credential = session.credential(self.wants(), deadline)?;
-        let text = (self.format.render)(&credential)?;
-        let edit = (self.sink.put)(&credential.connection, &text)?;
+        let text = Secret::new((self.format.render)(&credential)?);
         let then = self.plan.settings.text(Id::Then);
         let telling = if then.is_some() { Telling::Somebody } else { Telling::Nobody };
-        let (change, owed) = self.place.change(self.world, deadline, telling, edit.as_ref())?;
-        let path = self.path().to_owned();
-        let mut done = Done { path, change, token: credential.token, failure: None };
+        let (change, owed) = match &self.place {
+            Where::File(file, place) => {
+                let edit = (file.put)(&self.entry(&credential.connection), text.expose())?;
+                place.change(self.world, deadline, telling, edit.as_ref())?
+            }
+            Where::Secret => {
+                let put =
+                    |api: &Api<'_>| secret::put(api, &self.secret(), &credential.token.secret);
+                (session.ask(deadline, put)?, None)
+            }
+        };
+        let place = self.about(&credential.connection);
+        let mut done = Done { place, change, token: credential.token, failure: None };
         if change != Change::Unchanged {
             log::event(self.world, Level::Info, &done.to_string());
+            if matches!(self.place, Where::Secret) {
+                self.world.note("whoever reads this secret must read it again for each connection");
+            }
         }
-        let told = match (then, owed) {
-            (Some(command), Some(owed)) => self.tell(command, &owed),
+        let told = match (&self.place, then, owed) {
+            (Where::File(_, place), Some(command), Some(owed)) => self.tell(place, command, &owed),
             _ => Ok(()),
         };
         done.failure = told.and_then(|()| self.keeps_promise(&done.token)).err();
         Ok(done)
+    }
+
+    fn entry<'e>(&'e self, connection: &'e Connection) -> Entry<'e> {
+        Entry { spot: &self.spot, connection, workspace: self.plan.url() }
+    }
+
+    fn secret(&self) -> secret::Target<'_> {
+        let [scope, key] = [0, 1].map(|n| self.spot.keys.get(n).map_or("", |key| key));
+        let create_scope = self.plan.settings.is_on(Id::CreateScope);
+        secret::Target { scope, key, create_scope, force: self.spot.force }
+    }
+
+    /// The place, and which line of it, for people.
+    fn about(&self, connection: &Connection) -> String {
+        let Connection { user, host, port, database, .. } = connection;
+        match (&self.place, user, host, database) {
+            (Where::File(FileSink { shared: true, .. }, _), Some(user), Some(host), Some(name)) => {
+                let line = clean(&format!("{user}@{host}:{port}/{name}"));
+                format!("{} for {line}", self.shown())
+            }
+            _ => self.shown(),
+        }
     }
 
     /// What others read lives until the look after the next, or whoever schedules it must know.
@@ -107,24 +185,26 @@ impl<'a> Update<'a> {
         {
             return Ok(());
         }
-        let path = self.path().display();
-        Err(Error::unavailable(format!("{path} has no newer credential yet"))
+        Err(Error::unavailable(format!("{} has no newer credential yet", self.shown()))
             .because(format!("what it has: {token}")))
     }
 
-    /// Takes our part out of the file again.
+    /// Takes our part out of the place again.
     pub fn remove(&self) -> Result<Change> {
         let deadline = Deadline::after(self.plan.timeout);
         let session = Session::new(&self.plan, self.world);
-        // In a file of our own there is nothing to be told from anything.
-        let wants = if self.sink.has_path { Wants::default() } else { self.wants() };
-        let connection = session.connection(wants, deadline)?;
-        let edit = (self.sink.remove)(&connection)?;
-        let (change, _) =
-            self.place.change(self.world, deadline, Telling::NoMore, edit.as_ref())?;
+        let change = match &self.place {
+            Where::File(file, place) => {
+                // In a file of our own there is nothing to be told from anything.
+                let wants = if file.shared { self.wants() } else { Wants::default() };
+                let connection = session.connection(wants, deadline)?;
+                let edit = (file.remove)(&self.entry(&connection))?;
+                place.change(self.world, deadline, Telling::NoMore, edit.as_ref())?.0
+            }
+            Where::Secret => session.ask(deadline, |api| secret::remove(api, &self.secret()))?,
+        };
         if change != Change::Unchanged {
-            let words = format!("removed our part of {}", self.path().display());
-            log::event(self.world, Level::Info, &words);
+            log::event(self.world, Level::Info, &format!("removed our part of {}", self.shown()));
         }
         Ok(change)
     }
@@ -136,20 +216,20 @@ impl<'a> Update<'a> {
 
     /// Runs the command that is to be told of a change. Its words are not repeated: they may hold
     /// a secret.
-    fn tell(&self, command: &str, owed: &Owed) -> Result<()> {
+    fn tell(&self, place: &Place, command: &str, owed: &Owed) -> Result<()> {
         self.world.end_on_signals()?;
         let hidden: Vec<&str> = self.plan.settings.secret_variables().collect();
         let deadline = Deadline::after(self.plan.timeout);
         let why = match self.world.shell(command, &hidden, deadline) {
             Ok(Some(status)) if status.success() => {
                 let deadline = Deadline::after(self.plan.timeout);
-                return self.place.settle(self.world, deadline, owed);
+                return place.settle(self.world, deadline, owed);
             }
             Ok(Some(status)) => status.to_string(),
             Ok(None) => "it took longer than --timeout and was stopped".to_owned(),
             Err(e) => e.to_string(),
         };
-        let path = self.path().display();
+        let path = place.path().display();
         Err(Error::failed("the command of --then failed")
             .because(why)
             .because(format!("{path} is written; the command is run again next time")))

@@ -104,8 +104,8 @@ impl Renewal<'_> {
         let client = Client::new(self.world, "external-browser");
         let granted = oauth::refresh(self.world, &client, &login.host, token, self.deadline);
         let grant = granted.map_err(|refused| match refused {
-            Refused::Other(error) => error.without(token.expose()),
-            Refused::Dead(error) => ended(login, error).without(token.expose()),
+            Refused::Other(error) => error.without(token),
+            Refused::Dead(error) => ended(login, error).without(token),
         })?;
         // First of all what is good for one time is kept, whatever else the answer holds.
         let (login, received) = login.clone().with(grant);
@@ -131,7 +131,7 @@ impl Renewal<'_> {
             }
             Ok(advanced)
         });
-        match advanced.map_err(|failure| failure.without(login.access.expose())) {
+        match advanced.map_err(|failure| failure.without(&login.access)) {
             Ok(login) => Ok(Renewed { login, trouble: None }),
             Err(CallError::Refused(no)) if no.is_about_token() => {
                 Err(ended(login, no.into_error()))

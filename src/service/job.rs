@@ -12,7 +12,7 @@ use crate::error::{Error, Result, clean};
 use crate::file::private_folder;
 use crate::plan::Plan;
 use crate::settings::{Id, SETTINGS};
-use crate::sink::Sink;
+use crate::sink::Spot;
 use crate::time::show_duration;
 use crate::update::Update;
 use crate::world::World;
@@ -40,7 +40,7 @@ impl Job {
     pub fn of(
         name: &str,
         environment: PathBuf,
-        (sink, path): (&Sink, &Path),
+        spot: &Spot,
         update: &Update<'_>,
         flags: &[(Id, String)],
         world: &World,
@@ -53,20 +53,21 @@ impl Job {
                     .hint(format!("leave out --{flag}")));
             }
         }
-        let place = text(path)?;
-        let mut command = vec![program(world)?, "write".to_owned(), sink.name.to_owned()];
-        command.extend(sink.has_path.then(|| place.clone()));
+        if let Some(path) = &spot.path {
+            text(path)?;
+        }
+        let mut command = vec![program(world)?, "write".to_owned()];
+        command.extend(spot.words());
         command.extend(repeated(plan, flags)?);
-        let folders = folders(update)?;
+        let folders = folders(update, world)?;
         let words = command.iter().chain(&folders);
         if let Some(word) = words.clone().find(|word| word.chars().any(is_uncarriable)) {
             let words = format!("a unit file cannot carry this: {}", clean(word));
             return Err(Error::usage(words).because("it holds a control character"));
         }
-        let pgpass = (!sink.has_path).then(|| place.clone());
-        let pins = Pins::of(update, flags, &command, pgpass, world)?;
+        let pins = Pins::of(update, spot, flags, &command, world)?;
         let interval = plan.interval.unwrap_or_default();
-        let name = name.to_owned();
+        let (name, place) = (name.to_owned(), spot.shown());
         Ok(Job { name, place, command, interval, environment, pins, folders })
     }
 }
@@ -91,15 +92,23 @@ fn repeated(plan: &Plan, flags: &[(Id, String)]) -> Result<Vec<String>> {
             words.extend([flag(id), text(&absolute(path)?)?]);
         }
     }
-    words.extend(plan.settings.is_on(Id::Verbose).then(|| flag(Id::Verbose)));
+    for id in [Id::CreateScope, Id::Force, Id::Verbose] {
+        words.extend(plan.settings.is_on(id).then(|| flag(id)));
+    }
     Ok(words)
 }
 
 /// The folders that are written to. systemd wants them without `..` and links, and passes over
 /// those that are not there.
-fn folders(update: &Update<'_>) -> Result<Vec<String>> {
+fn folders(update: &Update<'_>, world: &World) -> Result<Vec<String>> {
     let folder = |path: &Path| text(real(path)?.parent().unwrap_or(Path::new("/")));
-    let mut folders = vec![folder(update.path())?];
+    let mut folders = Vec::new();
+    if let Some(path) = update.path() {
+        folders.push(folder(path)?);
+    }
+    if let Some(logins) = world.state_home().filter(|_| update.plan.source.is_own_login()) {
+        folders.push(folder(&logins.join("login"))?);
+    }
     if let Some(cache) = &update.plan.cache {
         // Where there can be none, there will be none.
         let _ = private_folder(cache);

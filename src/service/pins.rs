@@ -21,7 +21,8 @@ use crate::error::{Error, Result};
 use crate::get::Session;
 use crate::lakebase::Database;
 use crate::secret::Secret;
-use crate::settings::{Id, Origin, SETTINGS, Settings, expand_home};
+use crate::settings::{Id, Origin, SETTINGS, Settings, ValueKind, expand_home};
+use crate::sink::{FileSink, Kind, Spot};
 use crate::time::Deadline;
 use crate::token::Purpose;
 use crate::update::Update;
@@ -32,6 +33,8 @@ use crate::world::World;
 pub struct Pins {
     /// The program and its arguments.
     command: Vec<String>,
+    /// What tells the place from every other one.
+    place: Vec<String>,
     /// Variables and their values; an empty one is unset.
     variables: Vec<(String, Secret)>,
 }
@@ -49,9 +52,12 @@ pub fn kept_file(id: Id, flags: &[(Id, String)]) -> Option<&Path> {
 /// Before the command, in the file.
 const COMMAND: &str = "# command: ";
 
-/// What else decides how a request goes out, and which Databricks CLI is asked and how it keeps
-/// its login.
-const ALSO: [&str; 11] = [
+/// Before the place, in the file.
+const PLACE: &str = "# place: ";
+
+/// What else decides how a request goes out, which Databricks CLI is asked and how it keeps its
+/// login, and where ours are kept.
+const ALSO: [&str; 12] = [
     "PATH",
     "HTTPS_PROXY",
     "https_proxy",
@@ -63,28 +69,40 @@ const ALSO: [&str; 11] = [
     "SSL_CERT_DIR",
     "DATABRICKS_AUTH_STORAGE",
     "DATABRICKS_DISCOVERY_HOST",
+    "XDG_STATE_HOME",
 ];
 
 impl Pins {
-    /// Looks up what is not known yet, and pins all. `pgpass` is the password file, where that is
-    /// the place.
+    /// Looks up what is not known yet, and pins all.
     pub fn of(
         update: &Update<'_>,
+        spot: &Spot,
         flags: &[(Id, String)],
         command: &[String],
-        pgpass: Option<String>,
         world: &World,
     ) -> Result<Pins> {
         let plan = &update.plan;
         let settings = &plan.settings;
-        let mut known: Vec<(Id, Option<String>)> =
-            vec![(Id::AuthType, Some(plan.source.name.to_owned())), (Id::PgPassFile, pgpass)];
+        let mut known = vec![(Id::AuthType, Some(plan.source.name.to_owned()))];
+        let place = |id: Id| match (&spot.sink.kind, &spot.path) {
+            (Kind::File(FileSink { home: Some((own, _)), .. }), Some(path)) if *own == id => {
+                text(path).map(Some)
+            }
+            _ => Ok(None),
+        };
+        known.push((Id::PgPassFile, place(Id::PgPassFile)?));
+        if let Some(path) = place(Id::ConfigFile)? {
+            known.push((Id::ConfigFile, Some(path)));
+        }
         if let Some((name, _)) = &settings.profile {
             known.push((Id::Profile, Some(name.clone())));
         }
         for id in [Id::ConfigFile, Id::DatabricksCliPath, Id::Log] {
             // The CLI may be named without a folder, which means PATH.
             let is_path = |path: &&str| id != Id::DatabricksCliPath || path.contains('/');
+            if known.iter().any(|(known, _)| *known == id) {
+                continue;
+            }
             if let Some(path) = settings.text(id).filter(is_path) {
                 known.push((id, Some(text(&absolute(&expand_home(path, world)?)?)?)));
             }
@@ -146,7 +164,7 @@ impl Pins {
             }
         }
         pins.append(&mut unset);
-        Ok(Pins { command: command.to_vec(), variables: pins })
+        Ok(Pins { command: command.to_vec(), place: spot.id(), variables: pins })
     }
 
     /// The file. `name` is the service's.
@@ -154,8 +172,9 @@ impl Pins {
         let mut text = format!(
             "# What {name} works with, as `lakebase-token service install` found it. It may hold\n\
              # secrets. What has no value counts as unset, whatever the session's environment says.\n\
-             {COMMAND}{}\n",
-            Value::from(self.command.clone())
+             {COMMAND}{}\n{PLACE}{}\n",
+            Value::from(self.command.clone()),
+            Value::from(self.place.clone())
         );
         for (name, value) in &self.variables {
             let value = value.expose();
@@ -182,6 +201,9 @@ impl Pins {
                 if let Some(command) = line.strip_prefix(COMMAND) {
                     pins.command = serde_json::from_str(command).unwrap_or_default();
                 }
+                if let Some(place) = line.strip_prefix(PLACE) {
+                    pins.place = serde_json::from_str(place).unwrap_or_default();
+                }
                 rest = rest[line.len()..].strip_prefix('\n').unwrap_or_default();
                 continue;
             };
@@ -196,26 +218,31 @@ impl Pins {
         pins
     }
 
-    /// The kind of place.
-    pub fn sink(&self) -> Option<&str> {
-        self.command.get(2).map(String::as_str)
+    /// What tells the place from every other one (`Spot::id`).
+    pub fn place(&self) -> &[String] {
+        &self.place
     }
 
-    /// The place.
+    /// The file, where the place is one.
     pub fn path(&self) -> Option<&Path> {
-        let named = || self.command.get(3).filter(|word| word.starts_with('/')).map(String::as_str);
-        self.text("PGPASSFILE").or_else(named).map(Path::new)
+        self.place.get(1).filter(|path| !path.is_empty()).map(Path::new)
     }
 
-    /// The flags of the command that name files with secrets.
-    pub fn secret_files(&self) -> Vec<(Id, String)> {
-        let words = self.command.windows(2);
-        let flag = |word: &str| {
-            SECRET_FILES
-                .into_iter()
-                .find(|id| word.strip_prefix("--") == Some(SETTINGS[*id as usize].flag))
-        };
-        words.filter_map(|pair| Some((flag(&pair[0])?, pair[1].clone()))).collect()
+    /// The flags of the command.
+    pub fn flags(&self) -> Vec<(Id, String)> {
+        let mut words = self.command.iter();
+        let mut flags = Vec::new();
+        while let Some(word) = words.next() {
+            let row = word.strip_prefix("--").and_then(|flag| {
+                SETTINGS.iter().find(|row| !row.flag.is_empty() && row.flag == flag)
+            });
+            match row {
+                Some(row) if row.kind == ValueKind::Switch => flags.push((row.id, String::new())),
+                Some(row) => flags.extend(words.next().map(|value| (row.id, value.clone()))),
+                None => (),
+            }
+        }
+        flags
     }
 
     /// A value that is no secret.
@@ -298,6 +325,7 @@ mod tests {
         let command = ["/p", "write", "file", "/a file", "--then", "x\ny\"", "--token-file", "/t"];
         Pins {
             command: command.map(str::to_owned).to_vec(),
+            place: vec!["file".to_owned(), "/a file".to_owned()],
             variables: ODD.iter().enumerate().map(pin).chain(empty).collect(),
         }
     }
@@ -307,8 +335,9 @@ mod tests {
         let text = pins().render("x").unwrap();
         let parsed = Pins::parse(text.expose());
         assert_eq!(parsed, pins());
-        assert_eq!((parsed.sink(), parsed.path()), (Some("file"), Some(Path::new("/a file"))));
-        assert_eq!(parsed.secret_files(), [(Id::TokenFile, "/t".to_owned())]);
+        assert_eq!(parsed.path(), Some(Path::new("/a file")));
+        let flags = [(Id::Then, "x\ny\"".to_owned()), (Id::TokenFile, "/t".to_owned())];
+        assert_eq!(parsed.flags(), flags);
         assert_eq!(parsed.text("EMPTY"), None);
         assert_eq!(parsed.text("PIN0"), Some("two words"));
         for broken in ["A=\"never ends", "A", "=", "A=\"x\"junk\nB=1"] {

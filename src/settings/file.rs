@@ -8,12 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{Error, Result, clean, nearest};
-use crate::ini;
+use crate::ini::{self, RESERVED};
 use crate::secret::Secret;
 use crate::time::show_duration;
-
-/// A section for settings of the CLI itself, not a profile.
-pub const RESERVED: &str = "__settings__";
 
 /// The configuration file's text; nothing where there is none.
 pub fn read_config(path: &Path) -> Result<Option<String>> {

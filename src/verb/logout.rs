@@ -79,7 +79,7 @@ pub fn revoke(world: &World, login: &Login) -> Result<()> {
     let client = Client::new(world, "pat");
     let revoked = pat::revoke(login, &login.api(&client, Deadline::after(LIMIT)));
     revoked.map_err(|failure| {
-        let error = failure.without(login.access.expose()).into_error();
+        let error = failure.without(&login.access).into_error();
         let (who, until) = (&login.who, login.expires);
         let mut left = Error::new(
             error.kind,

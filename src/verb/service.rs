@@ -10,9 +10,10 @@ use crate::update::{DEFAULT_INTERVAL, Update};
 
 pub const VERB: Verb = Verb {
     name: "service",
-    about: "have systemd or launchd keep ~/.pgpass or a file up to date",
-    usage: "install|uninstall|status|restart pgpass|file PATH [FLAGS]",
-    more: "install writes a timer of your own (systemd user units, a launchd agent) and all settings \
+    about: "have systemd or launchd keep one of those places up to date",
+    usage: "install|uninstall|status|restart PLACE [FLAGS]",
+    more: "PLACE is pgpass, file PATH, databrickscfg --to NAME, or secret --scope SCOPE --key KEY, as \
+           for write. install writes a timer of your own (systemd user units, a launchd agent) and all settings \
            that were found, runs it once and takes it back if that fails. status says how it \
            fares, restart runs it now, uninstall takes it away, with --purge also what it wrote and \
            cached. A second service for the same kind of place needs a --name.",
@@ -20,6 +21,11 @@ pub const VERB: Verb = Verb {
         Id::PgPassFile,
         Id::Format,
         Id::For,
+        Id::To,
+        Id::Scope,
+        Id::Key,
+        Id::CreateScope,
+        Id::Force,
         Id::Interval,
         Id::Then,
         Id::Name,
@@ -59,8 +65,9 @@ fn run(mut call: Call<'_>) -> Result<u8> {
         false => Settings::resolve_what_can_be(&flags, call.world).0,
     };
     let place: Vec<_> = place.iter().map(|word| word.as_os_str()).collect();
-    let named = sink::named(&place, &settings, call.world)?;
-    let service = Service::new(named, settings.text(Id::Name), MANAGER, call.world)?;
+    let mut spot = sink::named(&place, &settings, call.world)?;
+    spot.explicit |= install;
+    let service = Service::new(spot, settings.text(Id::Name), MANAGER, call.world)?;
     let name = service.name();
     let line = match &*action {
         "install" => install_service(&call, &service, settings, &flags)?,
@@ -101,7 +108,7 @@ fn install_service(
 fn check_flags(action: &str, flags: &[(Id, String)]) -> Result<()> {
     let hears = |id: Id| match id {
         Id::Purge => action == "uninstall",
-        Id::Name | Id::PgPassFile | Id::Verbose => true,
+        Id::Name | Id::PgPassFile | Id::To | Id::Scope | Id::Key | Id::Verbose => true,
         _ => action == "install",
     };
     match flags.iter().find(|(id, _)| !hears(*id)) {

@@ -18,12 +18,23 @@ use crate::world::World;
 
 pub const VERB: Verb = Verb {
     name: "watch",
-    about: "keep ~/.pgpass or a file up to date until stopped",
-    usage: "pgpass|file PATH [FLAGS]",
+    about: "keep one of those places up to date until stopped",
+    usage: "pgpass|file PATH|databrickscfg --to NAME|secret --scope SCOPE --key KEY [FLAGS]",
     more: "What `write` does, every --interval, for containers and other places without a timer. \
            Says a line for each change and each failure, and ends at once when it is told to \
            (SIGTERM, SIGINT), also as PID 1. What it writes lives until the look after the next.",
-    flags: &[Id::PgPassFile, Id::Format, Id::For, Id::Interval, Id::Then],
+    flags: &[
+        Id::PgPassFile,
+        Id::Format,
+        Id::For,
+        Id::To,
+        Id::Scope,
+        Id::Key,
+        Id::CreateScope,
+        Id::Force,
+        Id::Interval,
+        Id::Then,
+    ],
     words: 2,
     command: false,
     codes: "exit codes: those of write, if the first look fails for another reason than 5; all other\n\

@@ -8,13 +8,28 @@ use crate::update::Update;
 
 pub const VERB: Verb = Verb {
     name: "write",
-    about: "bring ~/.pgpass or a file up to date, once",
-    usage: "pgpass|file PATH [FLAGS]",
+    about: "bring ~/.pgpass, a file, a profile or a secret up to date, once",
+    usage: "pgpass|file PATH|databrickscfg --to NAME|secret --scope SCOPE --key KEY [FLAGS]",
     more: "pgpass is one line of the password file, beside all that others have there; file is a \
-           file of its own in any --format. Either is replaced whole, with mode 0600, and only if \
-           it changes. A command of --then has --timeout to end. With --interval what is written lives until the look after the next, which \
-           is what a timer wants.",
-    flags: &[Id::PgPassFile, Id::Format, Id::For, Id::Interval, Id::Then, Id::Remove],
+           file of its own in any --format; databrickscfg is a profile with the workspace token, \
+           for what reads nothing but that file; secret is a Databricks secret with the database \
+           credential, which every reader must read again for each connection. A file is replaced \
+           whole, with mode 0600, and only if it changes. A command of --then has --timeout to end. \
+           With --interval what is written lives until the look after the next, which is what a \
+           timer wants.",
+    flags: &[
+        Id::PgPassFile,
+        Id::Format,
+        Id::For,
+        Id::To,
+        Id::Scope,
+        Id::Key,
+        Id::CreateScope,
+        Id::Force,
+        Id::Interval,
+        Id::Then,
+        Id::Remove,
+    ],
     words: 2,
     command: false,
     codes: "exit codes: 0 up to date, 1 broken, 2 usage or configuration, 3 log in first, 4 refused,\n\
@@ -25,11 +40,11 @@ pub const VERB: Verb = Verb {
 
 fn run(mut call: Call<'_>) -> Result<u8> {
     let update = Update::new(call.settings()?, call.words, call.world)?;
-    let path = update.path().display();
+    let place = update.shown();
     let line = if update.plan.settings.is_on(Id::Remove) {
         match update.remove()? {
-            Change::Unchanged => format!("unchanged: nothing of ours is in {path}\n"),
-            _ => format!("removed from {path}\n"),
+            Change::Unchanged => format!("unchanged: nothing of ours is in {place}\n"),
+            _ => format!("removed from {place}\n"),
         }
     } else {
         let mut done = update.run()?;

@@ -25,6 +25,7 @@ mod login; // a person's login by browser, renewed and ended
 mod mint; // both credential APIs
 mod official; // the official SDK judges the stand-in
 mod pasted; // a person's pasted token, and those that replace themselves
+mod places; // a profile of .databrickscfg, a Databricks secret
 mod postgres; // a real psql at a real server
 mod process; // herds, pipes, full disks
 mod secrecy; // no secret anywhere it should not be

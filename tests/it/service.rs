@@ -17,7 +17,7 @@ use lakebase_token::world::World;
 use super::machine::{Machine, UID, wait_for};
 use super::support::{Test, executable, has, repository, workspace};
 use crate::sandbox::Sandbox;
-use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET};
+use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, PAT};
 
 /// What people put into names, paths and commands one day.
 const ODD: &str = "o\"d'd 100%h $HOME ${X} a&b;<c> \\ é";
@@ -287,6 +287,51 @@ fn a_file_anywhere_is_kept_and_the_cache_is_made_anew() {
 }
 
 #[test]
+fn a_login_a_profile_and_a_secret_are_kept_from_within_a_unit() {
+    let Some((sandbox, mut machine)) = machine("service::a_login") else { return };
+    machine.env.retain(|(name, _)| !name.starts_with("DATABRICKS_CLIENT"));
+    let log_in = format!("printf {PAT} | lakebase-token login --pat");
+    machine.says(&log_in, 0, &["logged in as ada.lovelace@example.com"]);
+    let profile = "databrickscfg --to agents";
+    let install = format!("lakebase-token service install {profile}");
+    machine.says(&install, 2, &["too seldom", "hint: --interval 5m"]);
+    let name = "lakebase-token-databrickscfg-agents";
+    machine.says(&format!("{install} --interval 5m"), 0, &["installed", name, "profile agents in"]);
+    let token = || {
+        let file = fs::read_to_string(machine.home(".databrickscfg")).unwrap();
+        file.lines().find_map(|line| line.strip_prefix("token = ")).unwrap().to_owned()
+    };
+    let first = token();
+    assert!(first.starts_with("dapi"));
+    machine.says(&format!("lakebase-token service status {profile}"), 0, &["succeeded"]);
+    // The unit itself has the token replaced: the logins are in its reach.
+    let folder = machine.home(".local/state/lakebase-token");
+    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let mut files = files.filter(|path| path.extension().is_none());
+    let login = files.find(|path| path.to_string_lossy().contains("/login-")).unwrap();
+    let old = fs::read_to_string(&login).unwrap();
+    let mut kept: serde_json::Value = serde_json::from_str(&old).unwrap();
+    kept["issued_at"] = "2026-01-01T00:00:00Z".into();
+    fs::write(&login, kept.to_string()).unwrap();
+    machine.says(&format!("lakebase-token service restart {profile}"), 0, &["restarted"]);
+    assert_ne!(token(), first);
+    // A secret of the workspace.
+    let secret = "secret --scope app --key pg";
+    let install = format!("lakebase-token service install {secret} --create-scope");
+    machine.says(&install, 0, &["installed lakebase-token-secret-app-pg: secret app/pg"]);
+    let kept = || sandbox.workspace.state().secrets["app"].get("pg").cloned();
+    assert!(kept().unwrap().starts_with("eyJ"));
+    machine.says(&format!("lakebase-token service status {secret}"), 0, &["secret app/pg"]);
+    for place in [secret, profile] {
+        let line = format!("lakebase-token service uninstall {place} --purge");
+        machine.says(&line, 0, &["uninstalled "]);
+    }
+    assert_eq!(kept(), None);
+    assert_eq!(fs::read_to_string(machine.home(".databrickscfg")).unwrap(), "");
+    machine.says("lakebase-token logout", 0, &["logged out ada"]);
+}
+
+#[test]
 fn the_units_work_by_hand_as_their_readme_says() {
     let Some((_sandbox, machine)) = machine("service::the_units") else { return };
     let readme = fs::read_to_string(repository().join("integrations/systemd/README.md")).unwrap();
@@ -423,7 +468,7 @@ fn mistakes_are_answered_before_anything_is_done() {
             "service instal pgpass",
             &["cannot be told to instal", "hint: lakebase-token service install"],
         ),
-        ("service install", &["which place?", "pgpass or file"]),
+        ("service install", &["which place?", "pgpass, file, databrickscfg, secret"]),
         ("service install pgpas", &["no place called pgpas", "hint: pgpass"]),
         ("service install pgpass --name a/b", &["--name is not a service's name"]),
         ("service install pgpass --interval 59s", &["--interval", "1m to 30m"]),

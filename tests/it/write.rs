@@ -55,7 +55,9 @@ fn a_line_comes_changes_and_goes_and_no_other_byte_with_it() {
     let test = with_file(&workspace);
     let wrote = test.run("write pgpass");
     assert_eq!((wrote.code, wrote.stderr.as_str()), (0, ""));
-    assert!(wrote.stdout.starts_with("wrote ") && wrote.stdout.contains(".pgpass: subject "));
+    let line =
+        format!(".pgpass for {CLIENT_ID}@{ENDPOINT_HOST}:5432/databricks_postgres: subject ");
+    assert!(wrote.stdout.starts_with("wrote ") && wrote.stdout.contains(&line), "{wrote:?}");
     let line = format!("{ENDPOINT_HOST}:5432:databricks_postgres:{CLIENT_ID}:{}", ours(&test));
     assert_eq!(file(&test), [FOREIGN, b"\r\n", line.as_bytes(), b"\r\n"].concat());
 

@@ -70,7 +70,8 @@ pub struct State {
     refresh: HashMap<String, u64>,
     /// Those that were used: whoever uses one again loses the family.
     used: HashMap<String, u64>,
-    secrets: HashMap<String, HashMap<String, String>>,
+    /// Secrets by scope and key.
+    pub secrets: HashMap<String, HashMap<String, String>>,
 }
 
 /// An answer in the place of the honest one, so many times.

@@ -93,7 +93,7 @@ fn exchanged(
     let code = request.code(query)?;
     let exchanged = request.exchange(world, client, attempt.host, &code, attempt.deadline);
     let grant = exchanged.map_err(|refused| match refused {
-        Refused::Dead(error) | Refused::Other(error) => error.without(code.expose()),
+        Refused::Dead(error) | Refused::Other(error) => error.without(&code),
     })?;
     let token = grant.access?;
     if grant.refresh.is_none() {

@@ -38,7 +38,7 @@ pub fn log_in(attempt: &Attempt<'_>) -> Result<Login> {
         token: &pasted,
         deadline: attempt.deadline,
     };
-    let blot = |error: Error| error.without(pasted.expose());
+    let blot = |error: Error| error.without(&pasted);
     let who = lakebase::user_name(&api).map_err(|failure| {
         let error = blot(failure.into_error());
         if error.kind == crate::error::Kind::Denied { error.hint(&page) } else { error }

@@ -1,0 +1,190 @@
+//! Places that are neither `.pgpass` nor a file of its own: a profile in `.databrickscfg`, and a
+//! Databricks secret.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use super::support::{HOUR, Outcome, Test, has, workspace};
+use crate::sandbox::server::Answer;
+use crate::sandbox::workspace::{CLIENT_ID, PAT, Workspace};
+
+const GET: &str = "/api/2.0/secrets/get";
+const PUT: &str = "/api/2.0/secrets/put";
+const CREATE: &str = "/api/2.0/secrets/scopes/create";
+
+/// What others have, as they wrote it.
+const OTHERS: &str =
+    "; mine\r\n[work]\r\nhost = https://w\r\ntoken: t # why\r\n\r\n[agents-2]\r\nhost=x";
+
+fn file(test: &Test) -> String {
+    fs::read_to_string(test.home.path().join(".databrickscfg")).unwrap()
+}
+
+fn value(file: &str, key: &str) -> String {
+    let line = file.lines().rev().find(|line| line.starts_with(key)).unwrap();
+    line.split_once(" = ").unwrap().1.to_owned()
+}
+
+#[track_caller]
+fn says(outcome: &Outcome, words: &str) {
+    assert!(outcome.code == 0 && outcome.stdout.contains(words), "{words}: {outcome:?}");
+}
+
+#[test]
+fn a_profile_comes_changes_and_goes_and_no_other_byte_with_it() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let path = test.write(".databrickscfg", OTHERS);
+    let wrote = test.run("write databrickscfg --to agents");
+    says(&wrote, &format!("wrote profile agents in {}: subject {CLIENT_ID}", path.display()));
+    let written = file(&test);
+    let ours = written.strip_prefix(OTHERS).unwrap();
+    assert!(ours.starts_with("\r\n\r\n[agents]\r\n# kept by lakebase-token"), "{ours}");
+    assert_eq!(value(ours, "host"), workspace.url);
+    assert_eq!(value(ours, "token"), test.run("--for workspace").token());
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    says(&test.run("write databrickscfg --to agents"), "unchanged profile agents");
+    assert_eq!(file(&test), written);
+    // What a person has put beside it stays.
+    fs::write(&path, format!("{written}cluster_id = c\r\n")).unwrap();
+    test.pass(HOUR);
+    says(&test.run("write databrickscfg --to agents"), "wrote profile agents");
+    let again = file(&test);
+    assert!(again.starts_with(OTHERS) && again.ends_with("cluster_id = c\r\n"));
+    assert_ne!(value(&again, "token"), value(&written, "token"));
+    says(&test.run("write --remove databrickscfg --to agents"), "removed from profile agents");
+    assert_eq!(file(&test), format!("{OTHERS}\r\n\r\n[agents]\r\ncluster_id = c\r\n"));
+}
+
+#[test]
+fn those_who_read_only_the_file_find_a_living_token_there() {
+    if !has("places::those_who_read", "python3") {
+        return;
+    }
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    // What Python's reader lets every profile inherit has no say.
+    test.write(".databrickscfg", "[DEFAULT]\nhost = https://w\nclient_id = c\nclient_secret = s\n");
+    test.run("write databrickscfg --to agents");
+    let script = "import configparser, os, sys\n\
+                  c = configparser.ConfigParser()\n\
+                  c.read(os.path.expanduser('~/.databrickscfg'))\n\
+                  s = c['agents']\n\
+                  print(s['host'], s['token'], s['auth_type'])";
+    let mut python = Command::new("python3");
+    let output = python.args(["-c", script]).env("HOME", test.home.path()).output().unwrap();
+    let token = test.run("--for workspace").token();
+    let read = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(read.trim(), format!("{} {token} pat", workspace.url));
+    // And so do we.
+    for name in ["HOST", "CLIENT_ID", "CLIENT_SECRET"] {
+        test.unset(&format!("DATABRICKS_{name}"));
+    }
+    assert_eq!(test.run("--for workspace --profile agents").token(), token);
+    test.run("--profile agents").token();
+}
+
+#[test]
+fn what_is_somebody_elses_profile_stays() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    let path = test.write(".databrickscfg", OTHERS);
+    workspace.take_requests();
+    for (line, words) in [
+        ("write databrickscfg --to work", "profile work is somebody else's"),
+        ("write databrickscfg", "databrickscfg wants --to"),
+        ("write databrickscfg --to [x]", "cannot be a profile's name"),
+        ("write databrickscfg --to __settings__", "cannot be a profile's name"),
+        ("write databrickscfg --to a -f json", "a format of its own"),
+        ("write databrickscfg --to a --scope s", "no use for --scope"),
+        ("write pgpass --to a", "pgpass has no use for --to"),
+    ] {
+        test.run(line).fails(2, &[words, "hint: "][..1 + usize::from(!words.contains("name"))]);
+    }
+    assert_eq!((file(&test).as_str(), workspace.take_requests().len()), (OTHERS, 0));
+    test.run("write --remove databrickscfg --to work");
+    assert_eq!(file(&test), OTHERS);
+    // Taken over on request: host and token are replaced, the rest stays.
+    says(&test.run("write databrickscfg --to work --force"), "wrote profile work");
+    let taken = file(&test);
+    let kept = taken.contains("[work]\r\n# kept by lakebase-token");
+    assert!(kept && taken.ends_with("\r\nhost=x"), "{taken:?}");
+    assert_eq!(taken.matches("host").count(), OTHERS.matches("host").count());
+    // The very profile that the identity comes from would be lost with it.
+    fs::write(&path, format!("[me]\nhost = {}\ntoken = {PAT}\n", workspace.url)).unwrap();
+    for name in ["HOST", "CLIENT_ID", "CLIENT_SECRET"] {
+        test.unset(&format!("DATABRICKS_{name}"));
+    }
+    let own = test.run("write databrickscfg -p me --to me --force");
+    own.fails(2, &["the one this identity comes from", "hint: --to"]);
+    // A file that cannot be read is not written either.
+    test.set("DATABRICKS_HOST", &workspace.url).set("DATABRICKS_TOKEN", PAT);
+    fs::write(&path, "[a\nnonsense").unwrap();
+    test.run("write databrickscfg --to a")
+        .fails(2, &["cannot read the configuration file", "line 1"]);
+    assert_eq!(file(&test), "[a\nnonsense");
+}
+
+/// What the workspace has, as its SDK would read it.
+fn secret(workspace: &Workspace, name: &str) -> Option<String> {
+    let (scope, key) = name.split_once('/').unwrap();
+    workspace.state().secrets.get(scope)?.get(key).cloned()
+}
+
+#[test]
+fn a_secret_has_the_current_credential_and_nobody_writes_it_in_vain() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let line = "write secret --scope app --key pg";
+    test.run(line).fails(4, &["there is no scope app", "hint: --create-scope"]);
+    let wrote = test.run(&format!("{line} --create-scope"));
+    says(&wrote, &format!("wrote secret app/pg: subject {CLIENT_ID}"));
+    wrote.notes("must read it again for each connection");
+    assert_eq!(secret(&workspace, "app/pg").unwrap(), test.run("").token());
+    workspace.take_requests();
+    says(&test.run(line), "unchanged secret app/pg");
+    assert_eq!(workspace.take_requests(), [format!("GET {GET}")]);
+    test.pass(HOUR);
+    says(&test.run(line), "wrote secret app/pg");
+    assert_eq!(secret(&workspace, "app/pg").unwrap(), test.run("").token());
+    // Whoever may write but not read it writes it.
+    let words = "{\"error_code\":\"PERMISSION_DENIED\",\"message\":\"no READ\"}";
+    let forbidden = Answer::Json(403, serde_json::from_str(words).unwrap());
+    workspace.fault(GET, 1, forbidden.clone());
+    says(&test.run(line), "wrote secret app/pg");
+    workspace.fault(PUT, 1, forbidden);
+    test.pass(HOUR);
+    test.run(line).fails(4, &["refused to write the secret", "no READ"]);
+    test.run(line);
+    says(&test.run(&format!("{line} --remove")), "removed from secret app/pg");
+    assert_eq!(secret(&workspace, "app/pg"), None);
+    says(&test.run(&format!("{line} --remove")), "unchanged: nothing of ours");
+    // Somebody has made the scope at the same time.
+    let missing = "{\"error_code\":\"RESOURCE_DOES_NOT_EXIST\",\"message\":\"no scope\"}";
+    workspace.fault(PUT, 1, Answer::Json(404, serde_json::from_str(missing).unwrap()));
+    workspace.take_requests();
+    says(&test.run(&format!("{line} --create-scope")), "wrote secret app/pg");
+    assert!(workspace.take_requests().contains(&format!("POST {CREATE}")));
+}
+
+#[test]
+fn a_secret_that_is_no_token_is_not_touched() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let app = [("pg".to_owned(), "hunter2".to_owned())].into();
+    workspace.state().secrets.insert("app".to_owned(), app);
+    let line = "write secret --scope app --key pg";
+    test.run(line).fails(2, &["app/pg is somebody else's", "hint: another key, or --force"]);
+    test.run(&format!("{line} --remove")).fails(2, &["holds no token, so it stays"]);
+    assert_eq!(secret(&workspace, "app/pg").unwrap(), "hunter2");
+    says(&test.run(&format!("{line} --force")), "wrote secret app/pg");
+    for (line, words) in [
+        ("write secret --scope app", "secret wants --key"),
+        ("write secret --scope app --key a/b", "--key a/b is not possible"),
+        ("write secret --scope app --key pg --then true", "no use for --then"),
+        ("write secret --scope app --key pg --for workspace", "no use for --for"),
+    ] {
+        test.run(line).fails(2, &[words]);
+    }
+}
