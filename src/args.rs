@@ -144,8 +144,9 @@ fn find_verb(word: &str) -> Result<&'static Verb> {
     if let Some(verb) = verb::find(word) {
         return Ok(verb);
     }
-    if word == "psql" {
-        return Err(Error::usage("unknown verb psql").hint("lakebase-token exec -- psql"));
+    if let Some((_, meant)) = WORDS.iter().find(|(theirs, _)| *theirs == word) {
+        let meant = format!("lakebase-token {meant}");
+        return Err(Error::usage(format!("unknown verb {word}")).hint(meant));
     }
     let error = Error::usage(if is_plain(word) {
         format!("unknown verb {word}")
@@ -159,16 +160,38 @@ fn find_verb(word: &str) -> Result<&'static Verb> {
     })
 }
 
-/// What psql calls some of our flags.
-const PSQL: [(&str, &str); 4] =
-    [("port", "pg-port"), ("username", "pg-user"), ("user", "pg-user"), ("dbname", "pg-database")];
+/// Verbs that people try, and what they mean.
+const WORDS: [(&str, &str); 9] = [
+    ("psql", "exec -- psql"),
+    ("install", "service install pgpass"),
+    ("uninstall", "service uninstall pgpass"),
+    ("pgpass", "write pgpass"),
+    ("file", "write file PATH"),
+    ("databrickscfg", "write databrickscfg --to NAME"),
+    ("secret", "write secret --scope SCOPE --key KEY"),
+    ("help", "--help"),
+    ("version", "--version"),
+];
+
+/// Flags of psql and of databricks-oauth-rotator, and what takes their place.
+const FLAGS: [(&str, &str); 9] = [
+    ("port", "--pg-port"),
+    ("username", "--pg-user"),
+    ("user", "--pg-user"),
+    ("dbname", "--pg-database"),
+    ("pg-username", "--pg-user"),
+    ("workspace-url", "--host"),
+    ("client-id", "DATABRICKS_CLIENT_ID"),
+    ("once", "lakebase-token write pgpass"),
+    ("log-file", "LAKEBASE_TOKEN_LOG"),
+];
 
 fn find_flag(long: &str) -> Result<&'static Setting> {
     if let Some(row) = SETTINGS.iter().find(|row| !row.flag.is_empty() && row.flag == long) {
         return Ok(row);
     }
-    if let Some((_, ours)) = PSQL.iter().find(|(theirs, _)| *theirs == long) {
-        return Err(Error::usage(format!("unknown flag --{long}")).hint(format!("--{ours}")));
+    if let Some((_, ours)) = FLAGS.iter().find(|(theirs, _)| *theirs == long) {
+        return Err(Error::usage(format!("unknown flag --{long}")).hint(ours));
     }
     let secret =
         |row: &&Setting| row.kind == ValueKind::Secret && row.name.replace('_', "-") == long;

@@ -195,10 +195,21 @@ impl<'a> Session<'a> {
     ) -> Result<Token> {
         let fetch = |deadline, held: Option<&Held<'_>>| {
             let secrets = self.plan.settings.secrets();
-            fetch(deadline, held)
-                .map_err(|error| secrets.fold(error, |error, secret| error.without(secret)))
+            fetch(deadline, held).map_err(|error| {
+                secrets.fold(self.located(error), |error, secret| error.without(secret))
+            })
         };
         self.rules.cached(&Wanted { slot, freshness, fetch: &fetch, deadline })
+    }
+
+    /// Where the name of a workspace came from that cannot be reached.
+    fn located(&self, error: Error) -> Error {
+        let origin = format!("the workspace comes from {}", self.plan.settings.origin(Id::Host));
+        let told = error.remembered || error.because.contains(&origin);
+        match error.message.starts_with("cannot reach ") && !told {
+            true => error.because(origin),
+            false => error,
+        }
     }
 
     fn workspace_token(&self, freshness: Freshness<'_>, deadline: Deadline) -> Result<Token> {

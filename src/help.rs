@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use crate::format::{self, FORMATS};
 use crate::settings::{Id, SETTINGS, Setting};
-use crate::verb::{COMMON, VERBS, Verb};
+use crate::sink::SINKS;
+use crate::verb::{VERBS, Verb};
 
 /// The version line.
 pub fn version() -> String {
@@ -24,6 +25,7 @@ pub fn program() -> String {
     text.push_str(
         "\nexamples:\n\
          \x20 PGPASSWORD=$(lakebase-token) psql      with PGHOST and PGUSER set\n\
+         \x20 lakebase-token login --host URL        a person logs in, with a browser\n\
          \x20 lakebase-token exec -- psql            with nothing set but a Databricks login\n\
          \x20 lakebase-token -f json                 token, expiry, role, host\n\
          \x20 lakebase-token service install pgpass  keep ~/.pgpass true for all that read it\n\
@@ -44,16 +46,23 @@ pub fn verb(verb: &Verb) -> String {
         verb.usage,
         wrapped(verb.more)
     );
+    if verb.takes(Id::Scope) {
+        text.push_str("\nplaces:\n");
+        for sink in SINKS {
+            let _ = writeln!(text, "  {:<32} {}", sink.command(), sink.about);
+        }
+    }
     if !verb.flags.is_empty() {
         text.push('\n');
         flags(&mut text, verb.flags);
     }
-    text.push_str("\nworkspace, database, freshness:\n");
-    flags(&mut text, COMMON);
+    let database = if verb.takes(Id::Endpoint) { ", database, freshness" } else { "" };
+    let _ = writeln!(text, "\nworkspace{database}:");
+    flags(&mut text, verb.common);
     text.push_str(
         "  -h, --help                       this text\n  -V, --version                    the version\n",
     );
-    if verb.name == "get" {
+    if verb.takes(Id::Format) && verb.name != "status" {
         text.push_str("\nformats:\n");
         for format in FORMATS {
             let _ = writeln!(text, "  {:<16} {}", format.name, format.about);

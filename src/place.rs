@@ -195,6 +195,15 @@ impl Place {
         }
     }
 
+    /// Leaves a mark although nothing changes: somebody is to be told of what is there.
+    pub fn owe(&self, world: &World, deadline: Deadline) -> Result<Option<Owed>> {
+        self.locked(world, deadline, || {
+            let nonce = hex(&world.random::<8>()?).into_bytes();
+            self.replace(world, &self.mark(), &nonce, None, || true)?;
+            Ok(self.owed())
+        })
+    }
+
     /// Takes a mark away, unless the file has changed again since.
     pub fn settle(&self, world: &World, deadline: Deadline, owed: &Owed) -> Result<()> {
         self.locked(world, deadline, || {

@@ -248,7 +248,13 @@ fn duration(settings: &Settings, id: Id) -> Result<Option<Duration>> {
         let error = Error::usage(format!("{} is {e}: {}", settings.origin(id), clean(text)));
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let (unit, name) = if id == Id::Interval { ("m", "minutes") } else { ("s", "seconds") };
-        if digits { error.hint(format!("{text}{unit}, if these are {name}")) } else { error }
+        // The rotator looked every 50 minutes.
+        let too_long = id == Id::Interval && text.parse::<u64>().is_ok_and(|minutes| minutes > 30);
+        match digits {
+            true if too_long => error.hint("1m to 30m; 10m without it"),
+            true => error.hint(format!("{text}{unit}, if these are {name}")),
+            false => error,
+        }
     })
 }
 

@@ -158,9 +158,14 @@ impl<'a> Service<'a> {
             former.push((path.clone(), Place::open(path)?.read()?));
         }
         let (mut changed, existed) = (false, former.iter().all(|(_, content)| content.is_some()));
+        let mut owes = None;
         let installed = (|| {
             for (path, content) in &files {
                 changed |= self.put(path, content.expose().as_bytes())? != Change::Unchanged;
+            }
+            if let (true, Some(path), true) = (changed, &self.spot.path, job.tells()) {
+                // Whoever is to be told of changes has not been told of what is there.
+                owes = Place::open(path)?.owe(self.world, tools.deadline)?;
             }
             (self.manager.load)(tools)?;
             (self.manager.run)(tools)?;
@@ -171,6 +176,9 @@ impl<'a> Service<'a> {
         })();
         if let Err(error) = installed {
             let error: Error = error;
+            if let (Some(owed), Some(path), false) = (owes, &self.spot.path, existed) {
+                let _ = Place::open(path).and_then(|p| p.settle(self.world, tools.deadline, &owed));
+            }
             let words = if existed { "the former service is back" } else { "nothing is installed" };
             return Err(match self.restore(&former, existed) {
                 Ok(()) => error.because(words),
@@ -192,7 +200,10 @@ impl<'a> Service<'a> {
     /// Runs the job now and schedules it anew.
     pub fn restart(&self) -> Result<()> {
         let tools = self.tools(LONGEST_RUN);
-        self.installed()?;
+        if let Some(path) = self.pinned_spot(&self.installed()?).path {
+            // Its folder may be gone, of which the unit's sandbox would only say a number.
+            Place::open(&path)?;
+        }
         (self.manager.reach)(&tools)?;
         (self.manager.load)(&tools)?;
         (self.manager.run)(&tools)
@@ -236,7 +247,8 @@ impl<'a> Service<'a> {
             let _ = fs::remove_dir(folder);
         }
         (self.manager.forget)(tools)?;
-        purged.map(|()| true)
+        let purged = purged.map(|()| true);
+        purged.map_err(|error| error.because(format!("{} is uninstalled nevertheless", self.name)))
     }
 
     /// How it fares, in words and as an exit code.

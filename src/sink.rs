@@ -278,18 +278,16 @@ pub fn named(words: &[&OsStr], settings: &Settings, world: &World) -> Result<Spo
         }
         (Kind::File(_), Some(word)) => Some(word),
         (Kind::File(_), None) => {
-            return Err(Error::usage(format!("{name} wants a path"))
-                .hint(format!("lakebase-token write {}", sink.command())));
+            return Err(Error::usage(format!("{name} wants a path")).hint(sink.command()));
         }
         (Kind::Secret, _) => None,
     };
     let mut keys = Vec::new();
     for id in sink.keys {
         let flag = SETTINGS[*id as usize].flag;
-        let value = settings.text(*id).ok_or_else(|| {
-            Error::usage(format!("{name} wants --{flag}"))
-                .hint(format!("lakebase-token write {}", sink.command()))
-        })?;
+        let value = settings
+            .text(*id)
+            .ok_or_else(|| Error::usage(format!("{name} wants --{flag}")).hint(sink.command()))?;
         check_key(*id, value)?;
         keys.push(value.to_owned());
     }

@@ -31,6 +31,8 @@ pub struct Verb {
     pub more: &'static str,
     /// The flags it takes beside the common ones.
     pub flags: &'static [Id],
+    /// Those that it has in common with others.
+    pub common: &'static [Id],
     /// How many words may follow its name.
     pub words: usize,
     /// Whether a command follows behind `--`.
@@ -95,7 +97,10 @@ fn print(stdout: &mut dyn Write, text: &str) -> Result<()> {
     written.map_err(|e| Error::failed("cannot write to stdout").because(e))
 }
 
-/// The flags that every verb takes: which workspace, which database, how fresh.
+/// The flags that verbs take for people: which workspace.
+pub static PERSON: &[Id] = &[Id::Host, Id::Profile, Id::Timeout, Id::CacheDir, Id::Verbose];
+
+/// The flags that all other verbs take: which workspace, which database, how fresh.
 pub static COMMON: &[Id] = &[
     Id::Host,
     Id::Profile,
@@ -139,6 +144,6 @@ pub fn find(name: &str) -> Option<&'static Verb> {
 impl Verb {
     /// Whether it takes this flag.
     pub fn takes(&self, id: Id) -> bool {
-        COMMON.contains(&id) || self.flags.contains(&id)
+        self.common.contains(&id) || self.flags.contains(&id)
     }
 }

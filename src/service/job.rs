@@ -72,6 +72,13 @@ impl Job {
     }
 }
 
+impl Job {
+    /// Whether somebody is told of changes.
+    pub fn tells(&self) -> bool {
+        self.pins.flags().iter().any(|(id, _)| *id == Id::Then)
+    }
+}
+
 fn program(world: &World) -> Result<String> {
     let program = (world.program)();
     text(&program.map_err(|e| Error::failed("cannot find this program's own file").because(e))?)

@@ -28,6 +28,7 @@ pub const VERB: Verb = Verb {
            it makes its successor, and is deleted ten minutes after. So a leaked one dies within 20 \
            minutes of use; and a login that nobody uses for --pat-lifetime has ended.",
     flags: &[Id::NoBrowser, Id::Pat, Id::PatLifetime, Id::PatMaxAge, Id::RevokePasted],
+    common: super::PERSON,
     words: 0,
     command: false,
     codes: "exit codes: 0 logged in, 1 broken, 2 usage or configuration, 4 refused, 5 not in time",

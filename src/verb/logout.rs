@@ -21,6 +21,7 @@ pub const VERB: Verb = Verb {
            with it. Personal access tokens that were made for it are deleted in the workspace, too; \
            what a browser has brought ends there by itself.",
     flags: &[Id::All],
+    common: super::PERSON,
     words: 0,
     command: false,
     codes: "exit codes: 0 nobody is logged in any more; else as for get, and nobody is either, but a\n\

@@ -14,6 +14,7 @@ pub const VERB: Verb = Verb {
     usage: "--host URL|--profile NAME another|MILLISECONDS",
     more: "Renews a login and prints what came of it, for lakebase-token itself.",
     flags: &[],
+    common: super::PERSON,
     words: 1,
     command: false,
     codes: "exit codes: 0, and one JSON object",

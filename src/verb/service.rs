@@ -12,11 +12,13 @@ pub const VERB: Verb = Verb {
     name: "service",
     about: "have systemd or launchd keep one of those places up to date",
     usage: "install|uninstall|status|restart PLACE [FLAGS]",
-    more: "PLACE is pgpass, file PATH, databrickscfg --to NAME, or secret --scope SCOPE --key KEY, as \
-           for write. install writes a timer of your own (systemd user units, a launchd agent) and all settings \
+    more: "install writes a timer of your own (systemd user units, a launchd agent) and all settings \
            that were found, runs it once and takes it back if that fails. status says how it \
            fares, restart runs it now, uninstall takes it away, with --purge also what it wrote and \
-           cached. A second service for the same kind of place needs a --name.",
+           cached; all but install take only the flags that name the place, and --name.\n\n\
+           A service is called lakebase-token-pgpass, or after its file's, profile's or secret's \
+           name; a second one of that name needs a --name. It runs in a sandbox: a command of \
+           --then may write to the place's folder and nowhere else.",
     flags: &[
         Id::PgPassFile,
         Id::Format,
@@ -32,6 +34,7 @@ pub const VERB: Verb = Verb {
         Id::Linger,
         Id::Purge,
     ],
+    common: super::COMMON,
     words: 3,
     command: false,
     codes: "exit codes: 0 done, or all is well; else as for write. status: 1 it does not run, or the\n\
@@ -49,6 +52,10 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     let action = action.to_string_lossy();
     if !ACTIONS.contains(&&*action) {
         let error = Error::usage(format!("a service cannot be told to {}", clean(&action)));
+        if let (true, Some(second)) = (is_place(&action), place.first()) {
+            let second = clean(&second.to_string_lossy());
+            return Err(error.hint(format!("lakebase-token service {second} {action}")));
+        }
         return Err(match nearest(&action, ACTIONS.into_iter()) {
             Some(near) => error.hint(format!("lakebase-token service {near}")),
             None => error.hint(actions()),
@@ -72,7 +79,8 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     let line = match &*action {
         "install" => install_service(&call, &service, settings, &flags)?,
         "uninstall" => match service.uninstall(settings.is_on(Id::Purge))? {
-            true => format!("uninstalled {name}\n"),
+            true if settings.is_on(Id::Purge) => format!("uninstalled {name}\n"),
+            true => format!("uninstalled {name}; what it wrote stays, but for --purge\n"),
             false => format!("unchanged: {name} is not installed\n"),
         },
         "restart" => service.restart().map(|()| format!("restarted {name}\n"))?,
@@ -119,6 +127,10 @@ fn check_flags(action: &str, flags: &[(Id, String)]) -> Result<()> {
                 .hint("lakebase-token service --help"))
         }
     }
+}
+
+fn is_place(word: &str) -> bool {
+    sink::SINKS.iter().any(|sink| sink.name == word)
 }
 
 fn actions() -> String {

@@ -26,6 +26,7 @@ pub const VERB: Verb = Verb {
     more: "Asks nobody and shows no secret. Exits with 0 if a credential can be asked for, 2 if \
            configuration is missing or wrong, 3 if somebody must log in. --format is text or json.",
     flags: &[Id::For, Id::Format],
+    common: super::COMMON,
     words: 0,
     command: false,
     codes: "exit codes: 0 a credential can be asked for, 2 configuration, 3 log in first",

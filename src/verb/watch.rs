@@ -19,7 +19,7 @@ use crate::world::World;
 pub const VERB: Verb = Verb {
     name: "watch",
     about: "keep one of those places up to date until stopped",
-    usage: "pgpass|file PATH|databrickscfg --to NAME|secret --scope SCOPE --key KEY [FLAGS]",
+    usage: "PLACE [FLAGS]",
     more: "What `write` does, every --interval, for containers and other places without a timer. \
            Says a line for each change and each failure, and ends at once when it is told to \
            (SIGTERM, SIGINT), also as PID 1. What it writes lives until the look after the next.",
@@ -35,6 +35,7 @@ pub const VERB: Verb = Verb {
         Id::Interval,
         Id::Then,
     ],
+    common: super::COMMON,
     words: 2,
     command: false,
     codes: "exit codes: those of write, if the first look fails for another reason than 5; all other\n\
@@ -57,15 +58,16 @@ fn run(call: Call<'_>) -> Result<u8> {
     }
     let look = || {
         let update = Update::new(Settings::resolve(&flags, call.world)?, call.words, call.world)?;
-        update.run().map(|done| (done, update.plan.interval))
+        update.run().map(|done| (done, update))
     };
     let (mut failures, mut ready) = (0, false);
     loop {
         call.world.reap();
         let looked = call.world.now();
         let (failure, longest) = match look() {
-            Ok((mut done, interval)) => {
+            Ok((mut done, update)) => {
                 if done.change != Change::Unchanged {
+                    call.explain(&update.plan, &done.token);
                     // Who does not listen must not keep the file from being true.
                     let _ = print(call.stdout, &format!("{done}\n"));
                 }
@@ -74,7 +76,7 @@ fn run(call: Call<'_>) -> Result<u8> {
                 }
                 ready = true;
                 let left = done.token.left(call.world.now());
-                (done.failure.take(), until_next(interval.unwrap_or(LONGEST), left))
+                (done.failure.take(), until_next(update.plan.interval.unwrap_or(LONGEST), left))
             }
             // At the beginning only what passes by itself is waited for.
             Err(error) if !ready && error.kind != Kind::Unavailable => return Err(error),

@@ -9,14 +9,12 @@ use crate::update::Update;
 pub const VERB: Verb = Verb {
     name: "write",
     about: "bring ~/.pgpass, a file, a profile or a secret up to date, once",
-    usage: "pgpass|file PATH|databrickscfg --to NAME|secret --scope SCOPE --key KEY [FLAGS]",
-    more: "pgpass is one line of the password file, beside all that others have there; file is a \
-           file of its own in any --format; databrickscfg is a profile with the workspace token, \
-           for what reads nothing but that file; secret is a Databricks secret with the database \
-           credential, which every reader must read again for each connection. A file is replaced \
-           whole, with mode 0600, and only if it changes. A command of --then has --timeout to end. \
-           With --interval what is written lives until the look after the next, which is what a \
-           timer wants.",
+    usage: "PLACE [FLAGS]",
+    more: "A file is replaced whole, with mode 0600, and only if it changes; of ~/.pgpass and \
+           ~/.databrickscfg every byte stays that is not ours. A profile gets the workspace token, \
+           a secret the database credential, which every reader must read again for each \
+           connection. A command of --then has --timeout to end. With --interval what is written \
+           lives until the look after the next, which is what a timer wants.",
     flags: &[
         Id::PgPassFile,
         Id::Format,
@@ -30,6 +28,7 @@ pub const VERB: Verb = Verb {
         Id::Then,
         Id::Remove,
     ],
+    common: super::COMMON,
     words: 2,
     command: false,
     codes: "exit codes: 0 up to date, 1 broken, 2 usage or configuration, 3 log in first, 4 refused,\n\
