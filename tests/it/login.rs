@@ -295,7 +295,16 @@ impl Browser {
         let port = line.trim_end_matches('.').rsplit(' ').next().unwrap();
         std::thread::spawn(move || said.for_each(drop));
         let folder = format!("--user-data-dir={}", home.join("chromium").display());
-        let args = ["--headless=new", "--no-sandbox", "--no-proxy-server", "--window-size=900,600"];
+        let args = [
+            "--headless=new",
+            "--no-sandbox",
+            "--no-proxy-server",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=900,600",
+        ];
         let args = [&args[..], &[folder.as_str()]].concat();
         let options = json!({ "args": args });
         let mut browser = Browser { driver, session: format!("http://127.0.0.1:{port}/session") };

@@ -12,6 +12,7 @@ mod sandbox;
 mod machine;
 mod support;
 
+mod agents; // Claude Code, Codex, OpenCode, Gemini CLI
 mod artefact; // the static executable
 mod cache; // entries damaged, foreign, from the future; no place to write
 mod cli; // help, mistakes, documentation's command lines

@@ -8,6 +8,7 @@
 
 pub mod directory;
 pub mod jwt;
+pub mod models;
 pub mod postgres;
 pub mod server;
 pub mod workspace;

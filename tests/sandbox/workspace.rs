@@ -15,6 +15,7 @@ use rustls::ServerConfig;
 use serde_json::{Value, json};
 
 use super::jwt::{Scope, Signer, now, random};
+use super::models;
 use super::server::{Answer, Request, Server, decode};
 
 pub const CLIENT_ID: &str = "5f3cbb5e-0b1f-4c39-9b0a-7b2f4a1de001";
@@ -290,6 +291,15 @@ fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request)
             };
             let is_lost = state.lost.take_if(|lost| path == *lost).is_some();
             if is_lost { Answer::Close } else { answer }
+        }
+        (_, path)
+            if path.starts_with("/ai-gateway/") || path.starts_with("/serving-endpoints/") =>
+        {
+            match identify(signer, &state, &request) {
+                Ok(_) => models::answer(&request)
+                    .unwrap_or_else(|| error(404, "ENDPOINT_NOT_FOUND", "no such model")),
+                Err(refusal) => refusal,
+            }
         }
         _ => error(404, "ENDPOINT_NOT_FOUND", "no such page"),
     }
