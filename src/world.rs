@@ -131,20 +131,27 @@ impl World {
         state_home(self)
     }
 
-    /// Opens a page: with `$BROWSER`, a list of commands, or in the platform's way. Whether any
-    /// could be started; whether it shows anything nobody knows.
+    /// Opens a page: with `$BROWSER` (commands with a colon between them, `%s` where the address
+    /// goes), or in the platform's way. Whether any could be started; whether it shows anything
+    /// nobody knows.
     pub fn browse(&self, url: &str) -> bool {
         let named = self.var("BROWSER").map(|list| list.to_string_lossy().into_owned());
         let usual = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
         let list = named.unwrap_or(usual.to_owned());
-        list.split(':').filter(|name| !name.is_empty()).any(|name| {
+        list.split(':').any(|line| {
+            let mut words = line.split_whitespace();
+            let Some(name) = words.next() else { return false };
             let program = match name.contains('/') {
                 true => Some(PathBuf::from(name)),
                 false => self.find_program(name),
             };
             let Some(program) = program else { return false };
             let mut command = Command::new(program);
-            command.arg(url).env_clear().envs(self.env.iter().rev()).process_group(0);
+            command.args(words.map(|word| word.replace("%s", url)));
+            if !line.contains("%s") {
+                command.arg(url);
+            }
+            command.env_clear().envs(self.env.iter().rev()).process_group(0);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             command.spawn().is_ok()
         })

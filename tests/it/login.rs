@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -277,6 +277,47 @@ fn killed_callers_never_lose_the_login() {
     eprintln!("200 callers killed, {} refreshes", workspace.count(TOKEN));
     assert!(workspace.count(TOKEN) > 20);
     assert_eq!(test.run("--for workspace --refresh").code, 0, "the login survives");
+}
+
+/// The one window that is left: from the workspace's commit to our rename. It cannot be closed, only
+/// kept small, and what was lost in it is told with the command that mends it.
+#[test]
+fn a_renewal_that_is_killed_itself_is_told_if_it_was_too_late() {
+    if !has("login::a_renewal", "curl") {
+        return;
+    }
+    let workspace = workspace();
+    let test = logged_in(&workspace);
+    let renew = || {
+        let mut command = test.command();
+        command.args(["renew-login", "--host", &workspace.url, "another"]).stdout(Stdio::null());
+        command.spawn().unwrap()
+    };
+    let mut windows = Vec::new();
+    for _ in 0..50 {
+        renew().wait().unwrap();
+        let meta = login_file(&test).metadata().unwrap();
+        let renamed = Duration::new(meta.ctime() as u64, meta.ctime_nsec() as u32);
+        let committed = workspace.state().committed.unwrap();
+        let committed = committed.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        windows.push(renamed.saturating_sub(committed));
+    }
+    windows.sort();
+    let mut lost = 0;
+    for _ in 0..200 {
+        let mut child = renew();
+        std::thread::sleep(Duration::from_micros(u64::from(random::<1>()[0]) * 60));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let outcome = test.run("--for workspace --refresh");
+        if outcome.code != 0 {
+            outcome.fails(3, &["has ended", "hint: lakebase-token login --host"]);
+            assert_eq!(test.run("login").code, 0);
+            lost += 1;
+        }
+    }
+    let (median, most) = (windows[25], windows[49]);
+    eprintln!("commit to rename: median {median:?}, most {most:?}; 200 killed, {lost} too late");
 }
 
 /// A real browser without a window, by the WebDriver protocol.

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::support::{not_run, repository};
+use super::support::{executable, not_run, repository};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, INSTANCE};
 
@@ -96,4 +96,41 @@ print("judged")
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "judged", "{stderr}");
+}
+
+/// Those who read only the file, and those who are started with a token.
+#[test]
+fn the_python_sdk_uses_what_we_hand_out() {
+    let test = "official::the_python_sdk_uses";
+    let python = match python() {
+        Ok(python) => python,
+        Err(why) => return not_run(test, &format!("no databricks-sdk: {why}")),
+    };
+    let sandbox = Sandbox::start().unwrap();
+    let run = |command: &mut Command, unset: &[&str]| {
+        command.env_clear().envs(sandbox.env()).env("PATH", std::env::var_os("PATH").unwrap());
+        command.env("REQUESTS_CA_BUNDLE", &sandbox.certificates.authority);
+        for name in unset {
+            command.env_remove(name);
+        }
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let wrote = run(Command::new(executable()).args(["write", "databrickscfg", "--to", "x"]), &[]);
+    assert!(wrote.starts_with("wrote profile x"), "{wrote}");
+    let script = |profile: &str| {
+        format!(
+            "from databricks.sdk import WorkspaceClient\n\
+             w = WorkspaceClient({profile})\n\
+             print(w.config.auth_type, w.current_user.me().user_name)"
+        )
+    };
+    let own = ["DATABRICKS_HOST", "DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET"];
+    let said = run(Command::new(&python).args(["-c", &script("profile='x'")]), &own);
+    assert_eq!(said, format!("pat {CLIENT_ID}"));
+    let mut exec = Command::new(executable());
+    exec.args(["exec", "--for", "workspace", "--"]).arg(&python).args(["-c", &script("")]);
+    assert_eq!(run(&mut exec, &[]), format!("pat {CLIENT_ID}"));
 }

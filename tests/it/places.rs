@@ -2,8 +2,10 @@
 //! Databricks secret.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
 
 use super::support::{HOUR, Outcome, Test, has, workspace};
 use crate::sandbox::server::Answer;
@@ -186,5 +188,25 @@ fn a_secret_that_is_no_token_is_not_touched() {
         ("write secret --scope app --key pg --for workspace", "no use for --for"),
     ] {
         test.run(line).fails(2, &[words]);
+    }
+}
+
+#[test]
+fn a_watch_keeps_either_until_it_is_told_to_end() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    for (place, expected) in [
+        ("databrickscfg --to agents", "wrote profile agents"),
+        ("secret --scope app --key pg --create-scope", "wrote secret app/pg"),
+    ] {
+        let mut command = test.command();
+        command.arg("watch").args(place.split(' ')).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = said.next().unwrap().unwrap();
+        assert!(line.starts_with(expected), "{line}");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(15));
     }
 }

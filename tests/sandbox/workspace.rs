@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
@@ -63,6 +63,8 @@ pub struct State {
     pub lost: Option<&'static str>,
     /// The most tokens with the same comment that were alive at once.
     pub most_alike: usize,
+    /// When the last grant to a person was final.
+    pub committed: Option<SystemTime>,
     /// How long the token endpoint thinks after it has done what it was asked to.
     pub thinking: Duration,
     /// Codes that were given and not yet used: challenge, redirection.
@@ -225,6 +227,7 @@ impl State {
             consent: Consent::Page,
             lost: None,
             most_alike: 0,
+            committed: None,
             thinking: Duration::ZERO,
             codes: HashMap::new(),
             refresh: HashMap::new(),
@@ -382,6 +385,7 @@ fn grant(signer: &Signer, state: &mut State, request: &Request) -> Answer {
     };
     let refresh = format!("refresh-{}", BASE64_URL_SAFE_NO_PAD.encode(random::<24>()));
     state.refresh.insert(refresh.clone(), family);
+    state.committed = Some(SystemTime::now());
     let token = signer.sign(USER, Scope::Workspace, state.token_life, state.skew);
     Answer::Json(
         200,
