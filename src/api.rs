@@ -1,6 +1,6 @@
 //! Calls of a workspace's REST API: a bearer token and JSON in, JSON or a [`Refusal`] out.
 //!
-//! Which calls there are is `lakebase.rs`'s business. A refusal keeps what the server said, in
+//! Which calls there are is their callers' business, but for the one that says who this is. A refusal keeps what the server said, in
 //! whichever of its shapes, because its callers must tell a dead bearer (worth one more try)
 //! from a missing permission (final).
 
@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result};
 use crate::http::{Answer, Client, Request};
 use crate::secret::Secret;
-use crate::time::Deadline;
+use crate::time::{Deadline, SECOND, Timestamp};
+use crate::token::Token;
 
 /// A workspace and a bearer token for it.
 pub struct Api<'a> {
@@ -57,7 +58,27 @@ impl CallError {
 
     /// The failure as its reader will see it.
     pub fn into_error(self) -> Error {
+        self.into()
+    }
+
+    /// The same with the right that is missing where the workspace says that one is.
+    pub fn wants(self, right: &str) -> CallError {
         match self {
+            CallError::Refused(no) if no.status == 403 && !no.is_about_token() => {
+                let error = no.into_error();
+                // Another right may be named already.
+                let known = !error.hints.is_empty();
+                let hint = format!("an admin must grant this identity {right}");
+                CallError::Other(if known { error } else { error.hint(hint) })
+            }
+            failure => failure,
+        }
+    }
+}
+
+impl From<CallError> for Error {
+    fn from(failure: CallError) -> Error {
+        match failure {
             CallError::Refused(refusal) => refusal.into_error(),
             CallError::Other(error) => error,
         }
@@ -126,8 +147,6 @@ impl Refusal {
         }
         if message.contains("workspace-access") {
             error.hint("an admin must grant this identity the entitlement \"Workspace access\"")
-        } else if *status == 403 && !self.is_about_token() {
-            error.hint("an admin must grant this identity CAN USE on the project or instance")
         } else {
             error
         }
@@ -197,6 +216,30 @@ pub fn every_page(api: &Api<'_>, what: &str, path: &str, list: &str) -> Outcome<
     }
     let error = Error::failed(format!("the workspace does not come to an end listing {list}"));
     Err(CallError::Other(error))
+}
+
+/// The name that the bearer has in the workspace: `userName` of SCIM Me, an e-mail or application
+/// id. The cheapest call that any bearer may make.
+pub fn user_name(api: &Api<'_>) -> Outcome<String> {
+    let me = api.get("to say who this is", "/api/2.0/preview/scim/v2/Me")?;
+    let name = require(&me, "userName", "the workspace's SCIM answer")?;
+    if name.is_empty() || name.chars().any(char::is_control) {
+        let error = Error::failed("the workspace's SCIM answer has a userName that is no name");
+        return Err(CallError::Other(error));
+    }
+    Ok(name.to_owned())
+}
+
+/// The access token in a token endpoint's answer (RFC 6749 §5.1), received `now`.
+pub fn access_token(body: &Value, now: Timestamp) -> Result<Token> {
+    let text = require(body, "access_token", "the workspace's token answer")?;
+    // Databricks' own stand-in sends a string here; the real one a number.
+    let seconds = match &body["expires_in"] {
+        Value::String(text) => text.trim().parse().ok(),
+        other => other.as_i64(),
+    };
+    let stated = seconds.map(|seconds: i64| now.plus(seconds.saturating_mul(SECOND)));
+    Token::received("the workspace's token", text, stated, now)
 }
 
 /// A string field of an answer that must be there.

@@ -92,6 +92,13 @@ impl Error {
         self
     }
 
+    /// Adds another failure's sentence and reasons as reasons.
+    pub fn caused_by(mut self, cause: Error) -> Error {
+        self.because.push(cause.message);
+        self.because.extend(cause.because);
+        self
+    }
+
     /// Adds a command or setting that mends it.
     pub fn hint(mut self, hint: impl fmt::Display) -> Error {
         self.hints.push(hint.to_string());

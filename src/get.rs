@@ -5,7 +5,7 @@
 //! host, which role) is believed for a day. Locks are taken in one order: database entry, found
 //! things, workspace entry, token endpoint.
 
-use crate::api::{Api, CallError, Outcome};
+use crate::api::{self, Api, CallError, Outcome};
 use crate::cache::{Cache, Slot};
 use crate::error::{Error, Result};
 use crate::file::Held;
@@ -284,8 +284,9 @@ impl<'a> Session<'a> {
         log::event(self.rules.world, Level::Info, &format!("{what}: {token}"));
     }
 
-    /// What was not found, with where its name came from.
+    /// What was not found, with where its name came from; what is not allowed, with what is missing.
     fn blamed(&self, failure: CallError) -> CallError {
+        let failure = failure.wants("CAN USE on the project or instance");
         match (failure, &self.plan.target_origin) {
             (CallError::Refused(no), Some(origin)) if no.status == 404 => {
                 let words = format!("{} comes from {origin}", self.plan.target.name());
@@ -318,6 +319,7 @@ impl<'a> Session<'a> {
         }
         let located = self.found_database(&self.location_key(), deadline, &|deadline| {
             self.with_bearer(deadline, |api| lakebase::locate(api, database.clone()))
+                .map_err(|failure| self.blamed(failure))
         })?;
         located.host().map(str::to_owned).ok_or_else(|| Error::failed("the host is not known"))
     }
@@ -341,7 +343,7 @@ impl<'a> Session<'a> {
             return Ok(user.to_owned());
         }
         self.found(ROLE, deadline, &|deadline| {
-            self.with_bearer(deadline, lakebase::user_name).map_err(CallError::into_error)
+            self.with_bearer(deadline, api::user_name).map_err(CallError::into_error)
         })
     }
 
@@ -384,7 +386,7 @@ impl<'a> Session<'a> {
         if self.plan.offline {
             return Err(CallError::Other(offline()));
         }
-        let api = |token: &Token| {
+        let ask_with = |token: &Token| {
             let asked = ask(&Api {
                 client: &self.client,
                 url: self.plan.url(),
@@ -398,7 +400,7 @@ impl<'a> Session<'a> {
             }
         };
         let token = self.workspace_token(Freshness::Used { refused: None }, deadline)?;
-        match api(&token) {
+        match ask_with(&token) {
             Err(CallError::Refused(no)) if no.is_about_token() => {
                 let source = self.plan.source;
                 if !source.renews {
@@ -409,7 +411,7 @@ impl<'a> Session<'a> {
                     ))));
                 }
                 let refused = Freshness::Used { refused: Some(&token.secret) };
-                api(&self.workspace_token(refused, deadline)?)
+                ask_with(&self.workspace_token(refused, deadline)?)
             }
             outcome => outcome,
         }

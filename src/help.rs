@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::format::{self, FORMATS};
 use crate::settings::{Id, SETTINGS, Setting};
-use crate::sink::SINKS;
+use crate::sink::{self, SINKS};
 use crate::verb::{VERBS, Verb};
 
 /// The version line.
@@ -46,15 +46,17 @@ pub fn verb(verb: &Verb) -> String {
         verb.usage,
         wrapped(verb.more)
     );
-    if verb.takes(Id::Scope) {
+    if verb.place {
         text.push_str("\nplaces:\n");
         for sink in SINKS {
             let _ = writeln!(text, "  {:<32} {}", sink.command(), sink.about);
         }
     }
-    if !verb.flags.is_empty() {
+    let own = sink::flags().filter(|_| verb.place).chain(verb.flags.iter().copied());
+    let own: Vec<Id> = own.collect();
+    if !own.is_empty() {
         text.push('\n');
-        flags(&mut text, verb.flags);
+        flags(&mut text, &own);
     }
     let database = if verb.takes(Id::Endpoint) { ", database, freshness" } else { "" };
     let _ = writeln!(text, "\nworkspace{database}:");

@@ -138,17 +138,6 @@ pub fn locate(api: &Api<'_>, database: Database) -> Outcome<Database> {
     }
 }
 
-/// The name this identity has in Postgres: `userName` of SCIM Me, an e-mail or application id.
-pub fn user_name(api: &Api<'_>) -> Outcome<String> {
-    let me = api.get("to say who this is", "/api/2.0/preview/scim/v2/Me")?;
-    let name = require(&me, "userName", "the workspace's SCIM answer")?;
-    if name.is_empty() || name.chars().any(char::is_control) {
-        let error = Error::failed("the workspace's SCIM answer has a userName that is no name");
-        return Err(CallError::Other(error));
-    }
-    Ok(name.to_owned())
-}
-
 const POSTGRES: &str = "/api/2.0/postgres";
 const INSTANCES: &str = "/api/2.0/database/instances";
 

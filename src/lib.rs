@@ -3,7 +3,7 @@
 //! ```text
 //! argv ─args─▶ Args ─settings─▶ Settings ─plan─▶ Plan ─get─▶ Credential ─┬─ format ─▶ stdout
 //!     no I/O      flag>env>profile   checked, nothing        cache, lock,├─ exec   ─▶ environment
-//!                 with its origin    fetched yet             source, mint└─ sink   ─▶ .pgpass, a file
+//!                 with its origin    fetched yet             source, mint└─ sink   ─▶ .pgpass, file, profile, secret
 //! ```
 //!
 //! Read `freshness.rs` first: the table of freshness and the one function that carries it out.

@@ -29,6 +29,12 @@ use crate::time::{Deadline, Timestamp};
 use crate::world::World;
 use pat::Chain;
 
+/// The auth type of a login with a browser.
+pub const BROWSER: &str = "external-browser";
+
+/// The auth type of a login with a personal access token.
+pub const PAT: &str = "pat";
+
 /// A login has two tokens of a few kilobytes.
 const MOST: usize = 64 * 1024;
 
@@ -81,6 +87,16 @@ pub enum Key {
     Host(String),
 }
 
+impl Means {
+    /// Databricks' name for how such a login authenticates.
+    pub fn auth_type(&self) -> &'static str {
+        match self {
+            Means::Refresh(_) => BROWSER,
+            Means::Pat(_) => PAT,
+        }
+    }
+}
+
 impl Key {
     /// What a login that is made with these settings belongs to.
     pub fn of(settings: &Settings) -> Option<Key> {
@@ -123,31 +139,36 @@ pub struct Logins<'a> {
 }
 
 impl<'a> Logins<'a> {
-    /// Where they are; none where HOME tells no place.
-    pub fn of(world: &'a World) -> Option<Logins<'a>> {
-        Some(Logins { world, folder: world.state_home()? })
+    /// Where they are, which HOME tells.
+    pub fn of(world: &'a World) -> Result<Logins<'a>> {
+        let folder = world.state_home().ok_or_else(|| {
+            Error::usage("HOME is not set, so logins have no place").hint("export HOME=/home/you")
+        })?;
+        Ok(Logins { world, folder })
     }
 
     /// The login that these settings mean: the profile's, else the workspace's.
     pub fn find(&self, settings: &Settings) -> Option<Login> {
         let host = settings.text(Id::Host)?;
         let keys = [Key::of(settings), Some(Key::Host(host.to_owned()))];
-        let found = keys.into_iter().flatten().find_map(|key| self.get(&key));
         // A profile that was pointed at another workspace is another identity.
-        found.filter(|login| login.host == host)
+        let mut found = keys.into_iter().flatten().filter_map(|key| self.get(&key));
+        found.find(|login| login.host == host)
     }
 
     /// The login of this key.
     pub fn get(&self, key: &Key) -> Option<Login> {
         let path = self.path(key);
-        match read_private(&path, MOST) {
-            Found::Content(content) => Login::parse(&content).filter(|login| login.key == *key),
-            Found::Unsafe(reason) => {
-                self.world.note(&format!("{} is not used: {reason}", path.display()));
-                None
-            }
-            Found::Nothing => None,
-        }
+        let reason = match read_private(&path, MOST) {
+            Found::Nothing => return None,
+            Found::Unsafe(reason) => reason,
+            Found::Content(content) => match Login::parse(&content) {
+                Some(login) if login.key == *key => return Some(login),
+                _ => "it is damaged",
+            },
+        };
+        self.world.note(&format!("{} is not used: {reason}", path.display()));
+        None
     }
 
     /// Every login there is.

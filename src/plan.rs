@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result, clean};
 use crate::lakebase::{Database, Target, refuse_pooler};
+use crate::login::Means;
 use crate::login::pat::GRACE;
 use crate::settings::{Id, Origin, Settings, expand_home};
 use crate::source::{self, Source};
@@ -64,14 +65,7 @@ impl Plan {
     /// The same for what takes only one of the two tokens.
     pub fn with_purpose(purpose: Purpose, settings: Settings, world: &World) -> Result<Plan> {
         let source = source::choose(&settings, world)?;
-        let url = settings.text(Id::Host).unwrap_or_default();
-        if url.starts_with("https://accounts.") || url.starts_with("https://accounts-dod.") {
-            return Err(Error::usage(format!(
-                "{url} from {} is the account console, which has no databases",
-                settings.origin(Id::Host)
-            ))
-            .hint("DATABRICKS_HOST with the URL of the workspace that the database belongs to"));
-        }
+        check_workspace(&settings)?;
         let (refresh, offline) = (settings.is_on(Id::Refresh), settings.is_on(Id::Offline));
         let cache = cache(&settings, world)?;
         if offline && (refresh || cache.is_none()) {
@@ -100,7 +94,7 @@ impl Plan {
         };
         if let Some(interval) = plan.interval {
             plan.min_ttl = plan.min_ttl.max(promise(interval));
-            check_grace(&plan, interval)?;
+            check_grace(&plan, interval, world)?;
         }
         if purpose == Purpose::Database {
             let settings = &plan.settings;
@@ -156,6 +150,17 @@ impl Plan {
     pub fn database(&self) -> &str {
         self.settings.text(Id::PgDatabase).unwrap_or("databricks_postgres")
     }
+}
+
+/// Refuses what is no workspace.
+pub fn check_workspace(settings: &Settings) -> Result<()> {
+    let url = settings.text(Id::Host).unwrap_or_default();
+    if !url.starts_with("https://accounts.") && !url.starts_with("https://accounts-dod.") {
+        return Ok(());
+    }
+    let origin = settings.origin(Id::Host);
+    Err(Error::usage(format!("{url} from {origin} is the account console, which has no databases"))
+        .hint("DATABRICKS_HOST with the URL of the workspace that the database belongs to"))
 }
 
 /// Which token is wanted.
@@ -242,7 +247,8 @@ fn sslmode(settings: &Settings) -> Result<&'static str> {
     }
 }
 
-fn duration(settings: &Settings, id: Id) -> Result<Option<Duration>> {
+/// A setting that is a duration.
+pub fn duration(settings: &Settings, id: Id) -> Result<Option<Duration>> {
     let Some(text) = settings.text(id) else { return Ok(None) };
     parse_duration(text).map(Some).map_err(|e| {
         let error = Error::usage(format!("{} is {e}: {}", settings.origin(id), clean(text)));
@@ -259,7 +265,7 @@ fn duration(settings: &Settings, id: Id) -> Result<Option<Duration>> {
 }
 
 /// A duration outside its bounds.
-fn out_of_bounds(settings: &Settings, id: Id, bounds: &str) -> Error {
+pub fn out_of_bounds(settings: &Settings, id: Id, bounds: &str) -> Error {
     let text = clean(settings.text(id).unwrap_or_default());
     Error::usage(format!("{} asks for {text}; possible are {bounds}", settings.origin(id)))
 }
@@ -322,11 +328,21 @@ fn check_ttl(settings: &Settings, ttl: Option<u64>, interval: Option<Duration>) 
 }
 
 /// A personal access token of a login is deleted ten minutes after its replacement, so whoever
-/// reads it from a place must find another one before that.
-fn check_grace(plan: &Plan, interval: Duration) -> Result<()> {
+/// reads it from a place must find another one before that. And the oldest that is handed out
+/// must keep the promise.
+fn check_grace(plan: &Plan, interval: Duration, world: &World) -> Result<()> {
     let most = Duration::from_millis(GRACE as u64 / 2);
-    let is_pat = plan.source.is_own_login() && !plan.source.cached;
-    if plan.purpose == Purpose::Database || !is_pat || interval <= most {
+    let login = plan.settings.login(world).filter(|_| plan.source.own_login);
+    let Some(Means::Pat(chain)) = login.map(|login| &login.means) else { return Ok(()) };
+    if plan.purpose == Purpose::Database {
+        return Ok(());
+    }
+    if chain.lifetime - chain.max_age < promise(interval) {
+        let life = show_duration(Duration::from_millis(chain.lifetime as u64));
+        return Err(Error::usage(format!("tokens of {life} are too short-lived for a place"))
+            .hint("lakebase-token login --pat --pat-lifetime 1h, or more"));
+    }
+    if interval <= most {
         return Ok(());
     }
     Err(Error::usage(format!("a look every {} is too seldom here", show_duration(interval)))

@@ -25,7 +25,7 @@ use crate::place::{Change, Place, Telling};
 use crate::plan::Plan;
 use crate::secret::Secret;
 use crate::settings::{Id, Settings};
-use crate::sink::{Entry, Kind, Spot};
+use crate::sink::{Entry, Spot};
 use crate::time::Deadline;
 use crate::token::{Connection, LEAST_LIFE, expiry_within, holds_token};
 use crate::update::Update;
@@ -111,7 +111,7 @@ impl<'a> Service<'a> {
             }
             None => {
                 let file =
-                    path.as_deref().and_then(Path::file_name).filter(|_| spot.explicit_file());
+                    path.as_deref().and_then(Path::file_name).filter(|_| spot.sink.takes_path());
                 let file = file.map(|file| file.to_string_lossy().into_owned());
                 let parts = file.into_iter().chain(spot.keys.iter().cloned());
                 parts.fold(spot.sink.name.to_owned(), |name, part| {
@@ -279,7 +279,7 @@ impl<'a> Service<'a> {
     /// What the place says of us, and whether that is a living credential.
     fn entry(&self, pins: &Pins) -> (String, bool) {
         let spot = self.pinned_spot(pins);
-        let (Kind::File(file), Some(path)) = (&spot.sink.kind, &spot.path) else {
+        let Some((file, path)) = spot.file() else {
             return ("only the last look tells".to_owned(), true);
         };
         let content = match Place::open(path).and_then(|place| place.read()) {
@@ -312,8 +312,8 @@ impl<'a> Service<'a> {
         let world = pins.world(self.world);
         let settings = || Settings::resolve(&pins.flags(), &world);
         let spot = self.pinned_spot(pins);
-        let removed = match (&spot.sink.kind, &spot.path) {
-            (Kind::File(file), Some(path)) => (|| {
+        let removed = match spot.file() {
+            Some((file, path)) => (|| {
                 let connection = connection(pins);
                 let entry = Entry { spot: &spot, connection: &connection, workspace: "" };
                 let edit = (file.remove)(&entry)?;
@@ -321,7 +321,7 @@ impl<'a> Service<'a> {
                 place.change(self.world, Deadline::after(MINUTE), Telling::NoMore, edit.as_ref())
             })()
             .map(|_| ()),
-            _ => {
+            None => {
                 let words: Vec<_> = [spot.sink.name.into()].into();
                 settings().and_then(|s| Update::new(s, &words, &world)?.remove()).map(|_| ())
             }
@@ -378,7 +378,7 @@ impl<'a> Service<'a> {
         let usual = Service::new(self.spot.clone(), None, self.manager, self.world);
         let name = match usual {
             Ok(usual) if usual.name == self.name => String::new(),
-            _ => format!(" --name {}", self.name.trim_start_matches("lakebase-token-")),
+            _ => format!(" --name {}", self.name.strip_prefix("lakebase-token-").unwrap_or("")),
         };
         format!("lakebase-token service {action} {}{name}", self.spot.words().join(" "))
     }

@@ -9,6 +9,7 @@ mod file;
 pub mod host;
 mod table;
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub use table::{Id, SETTINGS, Setting, ValueKind};
 
 use crate::error::{Error, Result, clean};
 use crate::ini::{self, RESERVED};
+use crate::login::{Login, Logins};
 use crate::secret::Secret;
 use crate::time::parse_duration;
 use crate::world::World;
@@ -65,6 +67,8 @@ pub struct Settings {
     pub profile: Option<(String, Option<String>)>,
     /// What became of the configuration file.
     pub file: ConfigFile,
+    /// Read once a call: several rows of the chain ask for it.
+    login: OnceCell<Option<Login>>,
 }
 
 /// What became of the configuration file, for those who wonder what is missing.
@@ -151,6 +155,11 @@ impl Settings {
     pub fn workspace_id(&self) -> Option<&str> {
         // The CLI writes the word `none` where a login has no workspace.
         self.text(Id::WorkspaceId).filter(|id| *id != "none")
+    }
+
+    /// The login of our own that these settings mean, as it was when this was first asked.
+    pub fn login(&self, world: &World) -> Option<&Login> {
+        self.login.get_or_init(|| Logins::of(world).ok()?.find(self)).as_ref()
     }
 
     /// Where a value came from, for messages.

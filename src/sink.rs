@@ -179,7 +179,7 @@ static PROFILE: FileSink = FileSink {
     shared: false,
     home: Some((Id::ConfigFile, ".databrickscfg")),
     check: |spot, file| {
-        let name = spot.keys.first().map_or("", |name| name);
+        let name = spot.profile();
         // What cannot be read cannot be kept, either.
         ini::section(&String::from_utf8_lossy(file), name)
             .map_err(|e| Error::usage("cannot read the configuration file").because(e.message))?;
@@ -192,23 +192,28 @@ static PROFILE: FileSink = FileSink {
     },
     put: |entry, line| {
         let spot = entry.spot;
-        let name = spot.keys.first().map_or("", |name| name);
+        let name = spot.profile();
         let values = [entry.workspace, line.trim_end_matches('\n'), "pat"];
         Ok(Box::new(move |old| {
             let file = old.unwrap_or_default();
             (PROFILE.check)(spot, file)?;
-            let pairs = [0, 1, 2].map(|n| (PROFILE_KEYS[n], values[n]));
+            let pairs: Vec<_> = PROFILE_KEYS.into_iter().zip(values).collect();
             Ok(Some(ini::put(file, name, &pairs)))
         }))
     },
-    part: |entry, file| ini::ours(file, entry.spot.keys.first()?, "token"),
+    part: |entry, file| ini::ours(file, entry.spot.profile(), "token"),
     remove: |entry| {
-        let name = entry.spot.keys.first().map_or("", |name| name);
+        let name = entry.spot.profile();
         Ok(Box::new(move |old| Ok(old.map(|file| ini::remove(file, name, &PROFILE_KEYS)))))
     },
 };
 
 impl Sink {
+    /// Whether a word says which file it is.
+    pub fn takes_path(&self) -> bool {
+        matches!(self.kind, Kind::File(FileSink { home: None, .. }))
+    }
+
     /// How it is named on the command line.
     pub fn command(&self) -> String {
         [self.name, self.usage].join(" ").trim_end().to_owned()
@@ -219,7 +224,7 @@ impl Spot {
     /// The words of a command line that mean it.
     pub fn words(&self) -> Vec<String> {
         let mut words = vec![self.sink.name.to_owned()];
-        if let (Some(path), "PATH") = (&self.path, self.sink.usage) {
+        if let (Some(path), true) = (&self.path, self.sink.takes_path()) {
             words.push(path.display().to_string());
         }
         for (id, value) in self.sink.keys.iter().zip(&self.keys) {
@@ -228,9 +233,17 @@ impl Spot {
         words
     }
 
-    /// Whether each place of its kind is a file of its own.
-    pub fn explicit_file(&self) -> bool {
-        self.sink.usage == "PATH"
+    /// The file, and what is done with it, where it is one.
+    pub fn file(&self) -> Option<(&'static FileSink, &Path)> {
+        match (&self.sink.kind, &self.path) {
+            (Kind::File(file), Some(path)) => Some((file, path)),
+            _ => None,
+        }
+    }
+
+    /// The profile, where it is one.
+    fn profile(&self) -> &str {
+        self.keys.first().map_or("", |name| name)
     }
 
     /// What tells it from every other place.
@@ -247,6 +260,13 @@ impl Spot {
             None => format!("secret {}", self.keys.join("/")),
         }
     }
+}
+
+/// The flags that say which place, or are for some kinds only.
+pub fn flags() -> impl Iterator<Item = Id> {
+    let all = || SINKS.iter().flat_map(|sink| sink.keys.iter().chain(sink.flags));
+    let first = move |(n, id): &(usize, &Id)| all().position(|known| known == *id) == Some(*n);
+    all().enumerate().filter(first).map(|(_, id)| *id)
 }
 
 /// The sink that the words on the command line name, and the place.
@@ -267,7 +287,7 @@ pub fn named(words: &[&OsStr], settings: &Settings, world: &World) -> Result<Spo
         });
     };
     check_flags(sink, settings)?;
-    if words.len() > 1 && sink.usage != "PATH" {
+    if words.len() > 1 && !sink.takes_path() {
         return Err(Error::usage(format!("{name} takes no path"))
             .hint("lakebase-token write file PATH, or --pgpass-file PATH"));
     }
@@ -292,7 +312,7 @@ pub fn named(words: &[&OsStr], settings: &Settings, world: &World) -> Result<Spo
         keys.push(value.to_owned());
     }
     let by_flag = sink.flags.iter().any(|id| *id == Id::PgPassFile && is_flag(settings, *id));
-    let explicit = by_flag || sink.usage == "PATH";
+    let explicit = by_flag || sink.takes_path();
     Ok(Spot { sink, path, keys, force: settings.is_on(Id::Force), explicit })
 }
 
@@ -340,14 +360,13 @@ fn check_flags(sink: &Sink, settings: &Settings) -> Result<()> {
 
 /// A name that the place cannot carry.
 fn check_key(id: Id, text: &str) -> Result<()> {
-    // Secrets API: up to 128 characters of these.
+    // databricks-sdk-go `service/workspace`, Secrets API: up to 128 characters of these.
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let fits = match id {
         Id::To => {
             let odd = |c: char| c.is_control() || "[]".contains(c);
             !text.contains(odd) && text.trim() == text && text != ini::RESERVED
         }
-        Id::Scope => text.len() <= 128 && text.chars().all(|c| plain(c) || "@/ ".contains(c)),
         _ => text.len() <= 128 && text.chars().all(plain),
     };
     if fits {

@@ -41,6 +41,8 @@ pub struct Source {
     pub renews: bool,
     /// Whether its tokens are cached: a copy of a personal access token would only be one more.
     pub cached: bool,
+    /// Whether it is a login that `login` has made.
+    pub own_login: bool,
     /// Gets a token, or says why there is none.
     pub fetch: Option<fn(&Ask<'_>) -> Result<Token>>,
 }
@@ -86,6 +88,7 @@ const fn recognised(
         switches: false,
         renews: false,
         cached: true,
+        own_login: false,
         fetch: None,
     }
 }
@@ -118,11 +121,6 @@ pub static SOURCES: &[Source] = &[
     databricks_cli::SOURCE,
 ];
 
-/// The auth type of logins of our own.
-pub const BROWSER: &str = login::BROWSER.name;
-
-pub use login::report as login_report;
-
 /// What an Azure DevOps job has in its environment.
 const DEVOPS: [&str; 6] = [
     "SYSTEM_ACCESSTOKEN",
@@ -152,13 +150,6 @@ fn is_azure(settings: &Settings) -> bool {
 
 fn is_gcp(settings: &Settings) -> bool {
     host_ends(settings, &[".gcp.databricks.com"])
-}
-
-impl Source {
-    /// Whether this is a login that `login` has made.
-    pub fn is_own_login(&self) -> bool {
-        [login::BROWSER.needs, login::PAT.needs].contains(&self.needs)
-    }
 }
 
 /// The auth type that will be used.

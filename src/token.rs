@@ -149,9 +149,13 @@ pub fn expiry_within(text: &[u8]) -> Option<Timestamp> {
     words.filter_map(|word| Claims::of(word).exp).next()
 }
 
-/// Whether a token stands somewhere in a text: a JWT, or a personal access token.
+/// Whether a token stands somewhere in a text: a JWT, or a personal access token (`dapi` and 32
+/// hexadecimal digits, sometimes more).
 pub fn holds_token(text: &[u8]) -> bool {
-    expiry_within(text).is_some() || text.windows(4).any(|word| word == b"dapi")
+    let words = text.split(|byte| !byte.is_ascii_alphanumeric());
+    let mut digits = words.filter_map(|word| word.strip_prefix(b"dapi"));
+    let is_pat = |digits: &[u8]| digits.len() >= 32 && digits.iter().all(u8::is_ascii_hexdigit);
+    expiry_within(text).is_some() || digits.any(is_pat)
 }
 
 /// A subject that fits a line, and still differs from every other one.
@@ -289,6 +293,19 @@ mod tests {
             assert_eq!(expires, Some(Timestamp::from_seconds(1_800_000_600)), "{text}");
         }
         assert_eq!(expiry_within(b"a.b.c dapi0123 \xff"), None);
+    }
+
+    #[test]
+    fn a_token_is_told_from_a_word_that_begins_alike() {
+        for (text, expected) in [
+            ("token = dapi0123456789abcdef0123456789abcdef\n", true),
+            ("dapi0123456789abcdef0123456789abcdef-2", true),
+            ("https://cloudapi.example/dapi", false),
+            ("dapi0123", false),
+            ("", false),
+        ] {
+            assert_eq!(holds_token(text.as_bytes()), expected, "{text}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::place::{Change, Owed, Place, Telling};
 use crate::plan::Plan;
 use crate::secret::Secret;
 use crate::settings::{Id, Settings};
-use crate::sink::{self, Entry, FileSink, Kind, Spot, secret};
+use crate::sink::{self, Entry, FileSink, Spot, secret};
 use crate::time::Deadline;
 use crate::token::{Connection, Token};
 use crate::world::World;
@@ -86,8 +86,8 @@ impl<'a> Update<'a> {
             None => Plan::new(settings, world)?,
         };
         format.check(plan.purpose)?;
-        let place = match (&sink.kind, &spot.path) {
-            (Kind::File(file), Some(path)) => {
+        let place = match spot.file() {
+            Some((file, path)) => {
                 let place = Place::open(path)?;
                 place.check_folder()?;
                 Where::File(file, place)

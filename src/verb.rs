@@ -16,6 +16,7 @@ use std::io::Write;
 use crate::error::{Error, Result, clean};
 use crate::plan::Plan;
 use crate::settings::{Id, Settings};
+use crate::sink;
 use crate::token::Token;
 use crate::world::World;
 
@@ -33,6 +34,8 @@ pub struct Verb {
     pub flags: &'static [Id],
     /// Those that it has in common with others.
     pub common: &'static [Id],
+    /// Whether it takes a place, and so the flags of places.
+    pub place: bool,
     /// How many words may follow its name.
     pub words: usize,
     /// Whether a command follows behind `--`.
@@ -144,6 +147,7 @@ pub fn find(name: &str) -> Option<&'static Verb> {
 impl Verb {
     /// Whether it takes this flag.
     pub fn takes(&self, id: Id) -> bool {
-        self.common.contains(&id) || self.flags.contains(&id)
+        let of_place = self.place && sink::flags().any(|known| known == id);
+        of_place || self.common.contains(&id) || self.flags.contains(&id)
     }
 }

@@ -1,5 +1,5 @@
 //! The only door to the outside that is not a file or a request: environment, clock, sleep,
-//! randomness, folders, notes to the user, child processes.
+//! randomness, folders, notes to the user, the terminal, signals, child processes, the browser.
 //!
 //! Environment, clock and notes are plain data and closures, so a test builds another world: a
 //! list for the environment, a clock moved by hand. What is Unix-only stays here, in
@@ -157,13 +157,13 @@ impl World {
         })
     }
 
-    /// A line of stdin, without the blanks around it; a terminal does not show what is typed, and
-    /// is as it was when this ends or a signal ends us.
-    pub fn read_secret(&self) -> Result<Secret> {
+    /// A line of stdin, without the blanks around it. Unless it may be shown a terminal does not
+    /// show what is typed, and is as it was when this ends or a signal ends us.
+    pub fn read_line(&self, shown: bool) -> Result<Secret> {
         const MOST: u64 = 64 * 1024;
         let cannot = |e: std::io::Error| Error::failed("cannot read stdin").because(e);
         let stdin = std::io::stdin();
-        if stdin.is_terminal() {
+        if !shown && stdin.is_terminal() {
             self.end_on_signals()?;
             let before = tcgetattr(&stdin).map_err(|e| cannot(e.into()))?;
             let mut silent = before.clone();
@@ -207,8 +207,8 @@ impl World {
 
     /// From now on SIGTERM and SIGINT end the process within 100 ms whatever it is doing, but for
     /// the replacement of a file, which is finished if it can be, and a command of ours is told to
-    /// end, too. The process dies of the signal, as its parent expects; process 1 of a container, which no signal kills, exits with 128 and
-    /// the signal's number.
+    /// end, too. The process dies of the signal, as its parent expects; process 1 of a container,
+    /// which no signal kills, exits with 128 and the signal's number.
     pub fn end_on_signals(&self) -> Result<()> {
         const PATIENCE: Duration = Duration::from_millis(80);
         if self.busy.listening.swap(true, Ordering::SeqCst) {

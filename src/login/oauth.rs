@@ -8,11 +8,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 
-use crate::api::{Refusal, require};
+use crate::api::{Refusal, access_token};
 use crate::error::{Error, Result};
 use crate::http::{Client, Request, percent_encode};
 use crate::secret::Secret;
-use crate::time::{Deadline, SECOND};
+use crate::time::Deadline;
 use crate::token::Token;
 use crate::world::World;
 
@@ -44,20 +44,20 @@ impl From<Error> for Refused {
     }
 }
 
-/// What one attempt to log in is known by.
-pub struct Attempt {
+/// A request for a code (RFC 6749 §4.1.1), and what its answer is known by.
+pub struct AuthorizationRequest {
     state: String,
     verifier: Secret,
     redirect: String,
 }
 
-impl Attempt {
+impl AuthorizationRequest {
     /// Begins one; the browser comes back to `redirect`.
-    pub fn new(world: &World, redirect: String) -> Result<Attempt> {
+    pub fn new(world: &World, redirect: String) -> Result<AuthorizationRequest> {
         let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         let state = encode(&world.random::<16>()?);
         let verifier = Secret::new(encode(&world.random::<64>()?));
-        Ok(Attempt { state, verifier, redirect })
+        Ok(AuthorizationRequest { state, verifier, redirect })
     }
 
     /// Where the browser goes.
@@ -76,23 +76,24 @@ impl Attempt {
         format!("{host}/oidc/v1/authorize?{query}")
     }
 
+    /// Whether this is an answer to it.
+    pub fn knows(&self, query: &str) -> bool {
+        value(query, "state").as_deref() == Some(&self.state)
+    }
+
     /// The code in what the browser came back with, or what went wrong there.
     pub fn code(&self, query: &str) -> Result<Secret> {
-        let value = |name: &str| {
-            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-            pairs.find(|(key, _)| *key == name).map(|(_, value)| decoded(value))
-        };
-        if value("state").as_deref() != Some(&self.state) {
+        if !self.knows(query) {
             return Err(Error::failed("the browser came back with the answer to another login")
                 .because("its state is not the one that was sent")
                 .hint("close old tabs and log in again"));
         }
-        if let Some(error) = value("error") {
-            let words = value("error_description").unwrap_or_default();
+        if let Some(error) = value(query, "error") {
+            let words = value(query, "error_description").unwrap_or_default();
             return Err(Error::denied("the workspace gave no login")
                 .because(crate::error::clean(&format!("{error}: {words}"))));
         }
-        let code = value("code").filter(|code| !code.is_empty());
+        let code = value(query, "code").filter(|code| !code.is_empty());
         code.map(Secret::new)
             .ok_or_else(|| Error::failed("the browser came back without a code or an error"))
     }
@@ -113,7 +114,7 @@ impl Attempt {
             ("client_id", CLIENT_ID),
             ("code_verifier", self.verifier.expose()),
         ]);
-        grant(world, client, host, form, deadline)
+        grant("to log you in", world, client, host, form, deadline)
     }
 }
 
@@ -130,12 +131,13 @@ pub fn refresh(
         ("refresh_token", token.expose()),
         ("client_id", CLIENT_ID),
     ]);
-    let mut granted = grant(world, client, host, form, deadline)?;
+    let mut granted = grant("to renew the login", world, client, host, form, deadline)?;
     granted.refresh.get_or_insert_with(|| token.clone());
     Ok(granted)
 }
 
 fn grant(
+    what: &str,
     world: &World,
     client: &Client<'_>,
     host: &str,
@@ -147,7 +149,7 @@ fn grant(
     let request = Request { method: "POST", url: &url, headers: &[], body, once: true };
     let answer = client.send(&request, deadline)?;
     if answer.status != 200 {
-        let refusal = Refusal::of("to renew the login", &answer);
+        let refusal = Refusal::of(what, &answer);
         // RFC 6749 §5.2 has `invalid_grant`; Databricks has these words, with another code.
         let dead = refusal.code == "invalid_grant"
             || refusal.message.to_ascii_lowercase().contains("refresh token is invalid");
@@ -155,11 +157,7 @@ fn grant(
         return Err(if dead { Refused::Dead(error) } else { Refused::Other(error) });
     }
     let body = answer.json("token request")?;
-    let now = world.now();
-    let life = body["expires_in"].as_i64().map(|seconds| seconds.saturating_mul(SECOND));
-    let access = require(&body, "access_token", "the workspace's token answer").and_then(|text| {
-        Token::received("the workspace's token", text, life.map(|life| now.plus(life)), now)
-    });
+    let access = access_token(&body, world.now());
     let refresh = body["refresh_token"].as_str().filter(|token| !token.is_empty());
     Ok(Grant { refresh: refresh.map(Secret::new), access })
 }
@@ -167,6 +165,12 @@ fn grant(
 fn form(pairs: &[(&str, &str)]) -> String {
     let pairs = pairs.iter().map(|(name, value)| format!("{name}={}", percent_encode(value)));
     pairs.collect::<Vec<_>>().join("&")
+}
+
+/// The value of a name in a query.
+fn value(query: &str, name: &str) -> Option<String> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| decoded(value))
 }
 
 /// A value of a query: `+` is a blank, `%` and two digits are a byte.
@@ -200,7 +204,11 @@ mod tests {
     fn a_challenge_is_the_verifiers_digest() {
         // RFC 7636, appendix B.
         let verifier = Secret::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
-        let attempt = Attempt { state: "s".into(), verifier, redirect: "http://localhost".into() };
+        let attempt = AuthorizationRequest {
+            state: "s".into(),
+            verifier,
+            redirect: "http://localhost".into(),
+        };
         let url = attempt.url("https://x");
         assert!(
             url.contains("code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&"),
@@ -212,7 +220,7 @@ mod tests {
     #[test]
     fn a_wrong_state_is_told_from_a_refusal() {
         let world = World::of_process();
-        let attempt = Attempt::new(&world, "http://localhost:8020".into()).unwrap();
+        let attempt = AuthorizationRequest::new(&world, "http://localhost:8020".into()).unwrap();
         let state = &attempt.state;
         assert_eq!(attempt.code(&format!("code=a%2Bb&state={state}")).unwrap().expose(), "a+b");
         let refused = attempt.code(&format!("error=access_denied&state={state}")).unwrap_err();

@@ -17,6 +17,14 @@ use crate::time::{MINUTE, SECOND, Timestamp};
 use crate::token::check_text;
 use crate::world::World;
 
+/// What a workspace must allow whoever has such tokens.
+const RIGHT: &str = "CAN USE on personal access tokens";
+
+/// The page of a workspace where they are made and deleted by hand.
+pub fn page(host: &str) -> String {
+    format!("{host}/settings/user/developer/access-tokens")
+}
+
 /// How long a token stays good after its replacement: Claude Code and Codex do not ask again when
 /// a workspace answers 403, and hold what they have for five minutes and more.
 pub const GRACE: i64 = 10 * MINUTE;
@@ -108,7 +116,8 @@ impl Former {
 /// Makes a token. An answer that was lost leaves one that nobody has, so it is asked for once.
 pub fn create(api: &Api<'_>, comment: &str, lifetime: i64) -> Outcome<Made> {
     let body = json!({ "comment": comment, "lifetime_seconds": lifetime / SECOND });
-    let answer = api.post_once("to make a personal access token", &path("create"), &body)?;
+    let answer = api.post_once("to make a personal access token", &path("create"), &body);
+    let answer = answer.map_err(|failure| failure.wants(RIGHT))?;
     let value = require(&answer, "token_value", "the workspace's new token")?;
     check_text("the workspace's new token", value)?;
     let id = require(&answer["token_info"], "token_id", "the workspace's new token")?;
@@ -128,7 +137,8 @@ pub fn delete(api: &Api<'_>, id: &str) -> Outcome<()> {
 
 /// Ids and comments of all tokens of whoever asks.
 pub fn list(api: &Api<'_>) -> Outcome<Vec<(String, String)>> {
-    let answer = api.get("to list personal access tokens", &path("list"))?;
+    let answer = api.get("to list personal access tokens", &path("list"));
+    let answer = answer.map_err(|failure| failure.wants(RIGHT))?;
     let all = answer["token_infos"].as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     Ok(all.iter().map(|info| (text(&info["token_id"]), text(&info["comment"]))).collect())

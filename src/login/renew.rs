@@ -2,19 +2,22 @@
 //!
 //! A refresh token may be good for one time, and whoever uses it twice may lose the login; a
 //! personal access token must not be replaced by two at once. So one process does it at a time,
-//! looks again once it has the lock, and has stored what it got before it tells anybody.
+//! looks again once it has the lock, and has stored what it got before it tells anybody. That is a
+//! process of its own (`verb/renew.rs`), so [`report`] and [`read`] carry what came of it.
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::oauth::{self, Grant, Refused};
 use super::pat::{self, Chain};
-use super::{Key, Login, Logins, Means};
-use crate::api::{Api, CallError};
+use super::{BROWSER, Key, Login, Logins, Means, PAT};
+use crate::api::{Api, CallError, require, user_name};
 use crate::error::{Error, Kind, Result};
 use crate::http::Client;
 use crate::secret::Secret;
 use crate::time::{Deadline, SECOND, Timestamp};
-use crate::token::LEAST_LIFE;
+use crate::token::{LEAST_LIFE, Token};
 use crate::world::World;
 
 /// The longest that a workspace may take. Nobody's patience counts: once a refresh token is sent,
@@ -61,7 +64,7 @@ pub struct Renewed {
 
 /// Renews a login, unless somebody else has done so.
 pub fn renew(world: &World, key: &Key, need: Need) -> Result<Renewed> {
-    let logins = Logins::of(world).ok_or_else(|| Error::usage("HOME is not set"))?;
+    let logins = Logins::of(world)?;
     let deadline = Deadline::after(LIMIT);
     let seen = logins.get(key);
     if seen.is_none() {
@@ -101,7 +104,7 @@ impl Renewal<'_> {
         // A disk that takes this will take what follows.
         let begun = Login { begun: Some(self.world.now()), ..login.clone() };
         self.logins.store(&begun, self.deadline)?;
-        let client = Client::new(self.world, "external-browser");
+        let client = Client::new(self.world, BROWSER);
         let granted = oauth::refresh(self.world, &client, &login.host, token, self.deadline);
         let grant = granted.map_err(|refused| match refused {
             Refused::Other(error) => error.without(token),
@@ -118,7 +121,7 @@ impl Renewal<'_> {
         if login.left(now) <= 0 {
             return Err(pat::lapsed(login));
         }
-        let client = Client::new(self.world, "pat");
+        let client = Client::new(self.world, PAT);
         let api = login.api(&client, self.deadline);
         let old = now.since(login.issued) >= chain.max_age;
         let store = |login: &Login| self.logins.store(login, Deadline::after(LIMIT));
@@ -127,7 +130,7 @@ impl Renewal<'_> {
         let advanced = advanced.and_then(|advanced| {
             if need == Need::Another && advanced.access == login.access {
                 // It was replaced lately, so this one stays; but whether it is any good?
-                api.get("to say who this is", ME)?;
+                user_name(&api)?;
             }
             Ok(advanced)
         });
@@ -149,9 +152,6 @@ impl Renewal<'_> {
     }
 }
 
-/// SCIM Me: the cheapest call that any bearer may make.
-const ME: &str = "/api/2.0/preview/scim/v2/Me";
-
 impl Login {
     /// The same with the tokens of a new grant; where its access token is no good, with the old one.
     pub fn with(mut self, grant: Grant) -> (Login, Result<()>) {
@@ -172,8 +172,60 @@ impl Login {
 
 /// The workspace does not know it any more.
 fn ended(login: &Login, error: Error) -> Error {
-    let mut dead = Error::new(Kind::Login, format!("the login of {} has ended", login.who));
-    dead.because.push(error.message);
-    dead.because.extend(error.because);
-    dead.hint(login.command())
+    let dead = Error::login(format!("the login of {} has ended", login.who));
+    dead.caused_by(error).hint(login.command())
+}
+
+/// What `renew-login` prints for whoever started it.
+pub fn report(outcome: &Result<Renewed>) -> Value {
+    match outcome {
+        Ok(Renewed { login, trouble }) => json!({
+            "access_token": login.access.expose(),
+            "issued": login.issued.0,
+            "expires": login.expires.0,
+            "who": login.who,
+            "trouble": trouble.as_ref().map(|error| error.message.clone()),
+        }),
+        Err(error) => json!({ "error": {
+            "kind": error.kind as u8,
+            "message": error.message,
+            "because": error.because,
+            "hints": error.hints,
+        } }),
+    }
+}
+
+/// Reads that.
+pub fn read(stdout: &[u8], world: &World) -> Result<Token> {
+    let broken = || Error::failed("the login could not be renewed");
+    let body: Value = serde_json::from_slice(stdout).map_err(|_| broken())?;
+    if let Some(error) = error(&body) {
+        return Err(error);
+    }
+    if let Some(trouble) = body["trouble"].as_str() {
+        world.note(&format!("the personal access token is not replaced yet: {trouble}"));
+    }
+    let time = |name: &str| body[name].as_i64().map(Timestamp).ok_or_else(broken);
+    let (issued, expires) = (time("issued")?, time("expires")?);
+    Ok(Token {
+        secret: Secret::new(require(&body, "access_token", "the login")?),
+        issued,
+        expires: Some(expires),
+        lifetime: expires.since(issued),
+        subject: body["who"].as_str().map(str::to_owned),
+    })
+}
+
+/// A failure, as [`report`] has put it.
+fn error(body: &Value) -> Option<Error> {
+    let failure = body["error"].as_object()?;
+    let code = failure["kind"].as_u64().and_then(|code| u8::try_from(code).ok());
+    let kind = code.and_then(Kind::from_code).unwrap_or(Kind::Failed);
+    let texts = |name: &str| -> Vec<String> {
+        let list = failure[name].as_array().into_iter().flatten();
+        list.filter_map(|text| text.as_str().map(str::to_owned)).collect()
+    };
+    let mut error = Error::new(kind, failure["message"].as_str().unwrap_or_default());
+    (error.because, error.hints) = (texts("because"), texts("hints"));
+    Some(error)
 }

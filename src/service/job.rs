@@ -31,7 +31,9 @@ pub struct Job {
     pub environment: PathBuf,
     /// What that says.
     pub pins: Pins,
-    /// The folders it writes to: the place's, which must be there; cache and log.
+    /// The folder of the place, where that is a file: it must be there.
+    pub place_folder: Option<String>,
+    /// The other folders it writes to: of logins, cache and log.
     pub folders: Vec<String>,
 }
 
@@ -59,8 +61,9 @@ impl Job {
         let mut command = vec![program(world)?, "write".to_owned()];
         command.extend(spot.words());
         command.extend(repeated(plan, flags)?);
+        let place_folder = update.path().map(folder).transpose()?;
         let folders = folders(update, world)?;
-        let words = command.iter().chain(&folders);
+        let words = command.iter().chain(&place_folder).chain(&folders);
         if let Some(word) = words.clone().find(|word| word.chars().any(is_uncarriable)) {
             let words = format!("a unit file cannot carry this: {}", clean(word));
             return Err(Error::usage(words).because("it holds a control character"));
@@ -68,7 +71,7 @@ impl Job {
         let pins = Pins::of(update, spot, flags, &command, world)?;
         let interval = plan.interval.unwrap_or_default();
         let (name, place) = (name.to_owned(), spot.shown());
-        Ok(Job { name, place, command, interval, environment, pins, folders })
+        Ok(Job { name, place, command, interval, environment, pins, place_folder, folders })
     }
 }
 
@@ -105,15 +108,15 @@ fn repeated(plan: &Plan, flags: &[(Id, String)]) -> Result<Vec<String>> {
     Ok(words)
 }
 
-/// The folders that are written to. systemd wants them without `..` and links, and passes over
-/// those that are not there.
+/// The folder of a file. systemd wants it without `..` and links.
+fn folder(path: &Path) -> Result<String> {
+    text(real(path)?.parent().unwrap_or(Path::new("/")))
+}
+
+/// What is written to beside the place.
 fn folders(update: &Update<'_>, world: &World) -> Result<Vec<String>> {
-    let folder = |path: &Path| text(real(path)?.parent().unwrap_or(Path::new("/")));
     let mut folders = Vec::new();
-    if let Some(path) = update.path() {
-        folders.push(folder(path)?);
-    }
-    if let Some(logins) = world.state_home().filter(|_| update.plan.source.is_own_login()) {
+    if let Some(logins) = world.state_home().filter(|_| update.plan.source.own_login) {
         folders.push(folder(&logins.join("login"))?);
     }
     if let Some(cache) = &update.plan.cache {

@@ -22,7 +22,7 @@ use crate::get::Session;
 use crate::lakebase::Database;
 use crate::secret::Secret;
 use crate::settings::{Id, Origin, SETTINGS, Settings, ValueKind, expand_home};
-use crate::sink::{FileSink, Kind, Spot};
+use crate::sink::{FileSink, Spot};
 use crate::time::Deadline;
 use crate::token::Purpose;
 use crate::update::Update;
@@ -84,16 +84,11 @@ impl Pins {
         let plan = &update.plan;
         let settings = &plan.settings;
         let mut known = vec![(Id::AuthType, Some(plan.source.name.to_owned()))];
-        let place = |id: Id| match (&spot.sink.kind, &spot.path) {
-            (Kind::File(FileSink { home: Some((own, _)), .. }), Some(path)) if *own == id => {
-                text(path).map(Some)
-            }
-            _ => Ok(None),
-        };
-        known.push((Id::PgPassFile, place(Id::PgPassFile)?));
-        if let Some(path) = place(Id::ConfigFile)? {
-            known.push((Id::ConfigFile, Some(path)));
+        if let Some((FileSink { home: Some((id, _)), .. }, path)) = spot.file() {
+            known.push((*id, Some(text(path)?)));
         }
+        // Another password file is none of this job's business.
+        known.push((Id::PgPassFile, None));
         if let Some((name, _)) = &settings.profile {
             known.push((Id::Profile, Some(name.clone())));
         }

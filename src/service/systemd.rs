@@ -43,10 +43,10 @@ fn files(job: &Job, _: &World) -> Vec<String> {
         line.push(' ');
         line.push_str(&quote(word));
     }
-    // The place's folder must be there; the others are no reason to fail.
-    let folders = job.folders.iter().enumerate();
-    let folders = folders
-        .map(|(n, folder)| quoted(&format!("{}{folder}", if n > 0 { "-" } else { "" }), false));
+    // The others are no reason to fail, so they are passed over where they are not there.
+    let others = job.folders.iter().map(|folder| format!("-{folder}"));
+    let folders = job.place_folder.clone().into_iter().chain(others);
+    let folders = folders.map(|folder| quoted(&folder, false));
     let service = filled(
         SERVICE,
         &[

@@ -50,7 +50,9 @@ pub fn no_profile(path: &Path, name: &str, origin: &str, text: &str) -> Error {
     let names = ini::sections(text).unwrap_or_default();
     match nearest(name, names.into_iter().filter(|name| *name != RESERVED)) {
         Some(near) => error.hint(format!("--profile {near}, or DATABRICKS_CONFIG_PROFILE={near}")),
-        None => error.hint(format!("databricks auth login --profile {shown}")),
+        None => error
+            .hint(format!("databricks auth login --profile {shown}"))
+            .hint("lakebase-token login --host https://…"),
     }
 }
 

@@ -236,7 +236,7 @@ pub static SETTINGS: &[Setting] = &[
     flag(Id::Then, "then", "COMMAND", &[], "run this in sh after a change, until it succeeds once"),
     flag(Id::Remove, "remove", "", &[], "take our part out again"),
     flag(Id::To, "to", "NAME", &[], "the profile to write (databrickscfg)"),
-    flag(Id::Force, "force", "", &[], "take over a file or profile that is somebody else's"),
+    flag(Id::Force, "force", "", &[], "take over a file, profile or secret of somebody else's"),
     flag(Id::Scope, "scope", "SCOPE", &[], "the secret's scope"),
     flag(Id::Key, "key", "KEY", &[], "the secret's key"),
     flag(Id::CreateScope, "create-scope", "", &[], "make the scope if there is none"),

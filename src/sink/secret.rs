@@ -2,13 +2,14 @@
 //!
 //! There is no lock in that API, and none is needed: whoever writes last writes a living
 //! credential. The secret is read before it is written, so that a look that changes nothing
-//! leaves no trace in the workspace's audit log.
+//! writes nothing.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
+use zeroize::Zeroizing;
 
-use crate::api::{Api, CallError, Outcome, Refusal};
+use crate::api::{Api, CallError, Outcome, Refusal, require};
 use crate::error::Error;
 use crate::http::percent_encode;
 use crate::place::Change;
@@ -32,9 +33,14 @@ pub struct Target<'t> {
 /// Puts a value into a secret.
 pub fn put(api: &Api<'_>, target: &Target<'_>, value: &Secret) -> Outcome<Change> {
     let Target { scope, key, create_scope: create, force } = *target;
-    match get(api, scope, key)? {
-        Some(old) if old == *value => return Ok(Change::Unchanged),
-        Some(old) if !force && !holds_token(old.expose().as_bytes()) => {
+    let old = match get(api, scope, key) {
+        // Who may write need not be allowed to read.
+        Err(CallError::Refused(no)) if no.status == 403 && !no.is_about_token() => None,
+        old => old?,
+    };
+    match old {
+        Some(old) if *old == value.expose().as_bytes() => return Ok(Change::Unchanged),
+        Some(old) if !force && !holds_token(&old) => {
             let words = format!("secret {scope}/{key} is somebody else's: it holds no token");
             let error = Error::usage(words).hint("another key, or --force to replace it");
             return Err(CallError::Other(error));
@@ -63,7 +69,7 @@ pub fn put(api: &Api<'_>, target: &Target<'_>, value: &Secret) -> Outcome<Change
             let error = error.because(no.into_error().message);
             return Err(CallError::Other(error.hint("--create-scope, to make it")));
         }
-        outcome => drop(outcome?),
+        outcome => drop(outcome.map_err(|failure| failure.wants("WRITE on the scope"))?),
     }
     Ok(Change::Written)
 }
@@ -72,26 +78,29 @@ pub fn put(api: &Api<'_>, target: &Target<'_>, value: &Secret) -> Outcome<Change
 pub fn remove(api: &Api<'_>, target: &Target<'_>) -> Outcome<Change> {
     let Target { scope, key, .. } = *target;
     let Some(value) = get(api, scope, key)? else { return Ok(Change::Unchanged) };
-    if !holds_token(value.expose().as_bytes()) {
+    if !holds_token(&value) {
         let error = Error::usage(format!("secret {scope}/{key} holds no token, so it stays"));
         return Err(CallError::Other(error));
     }
     let body = json!({ "scope": scope, "key": key });
-    api.post("to delete the secret", &format!("{SECRETS}/delete"), &body)?;
+    let deleted = api.post("to delete the secret", &format!("{SECRETS}/delete"), &body);
+    deleted.map_err(|failure| failure.wants("WRITE on the scope"))?;
     Ok(Change::Removed)
 }
 
-/// What a secret says; nothing where there is none, or where we may not see it.
-fn get(api: &Api<'_>, scope: &str, key: &str) -> Outcome<Option<Secret>> {
+/// What a secret says, in whatever bytes; nothing where there is none.
+fn get(api: &Api<'_>, scope: &str, key: &str) -> Outcome<Option<Zeroizing<Vec<u8>>>> {
     let (scope, key) = (percent_encode(scope), percent_encode(key));
     let path = format!("{SECRETS}/get?scope={scope}&key={key}");
     match api.get("to read the secret", &path) {
         Err(CallError::Refused(no)) if is_missing(&no) => Ok(None),
-        Err(CallError::Refused(no)) if no.status == 403 && !no.is_about_token() => Ok(None),
         answer => {
             let answer = answer?;
-            let bytes = answer["value"].as_str().and_then(|text| BASE64_STANDARD.decode(text).ok());
-            Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()).map(Secret::new))
+            let text = require(&answer, "value", "the workspace's secret")?;
+            let bytes = BASE64_STANDARD.decode(text).map_err(|_| {
+                Error::failed("the workspace's secret has a value that is not base64")
+            })?;
+            Ok(Some(Zeroizing::new(bytes)))
         }
     }
 }

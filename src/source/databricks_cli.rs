@@ -31,6 +31,7 @@ pub const SOURCE: Source = Source {
     switches: true,
     renews: true,
     cached: true,
+    own_login: false,
     fetch: Some(fetch),
 };
 

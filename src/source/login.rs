@@ -7,21 +7,16 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use super::{Ask, Source};
-use crate::api::require;
 use crate::error::{Error, Kind, Result};
-use crate::login::renew::{Need, Renewed, nobody};
-use crate::login::{Key, Login, Logins, Means};
-use crate::secret::Secret;
+use crate::login::renew::{Need, nobody, read};
+use crate::login::{self, Key, Login, Logins};
 use crate::settings::{Id, Settings};
-use crate::time::Timestamp;
 use crate::token::{LEAST_LIFE, Token};
 use crate::world::{Run, World};
 
 pub const BROWSER: Source = Source {
-    name: "external-browser",
+    name: login::BROWSER,
     needs: "host or profile, and lakebase-token login",
     configured: |settings, world| {
         let named = settings.text(Id::AuthType) == Some(BROWSER.name);
@@ -34,12 +29,13 @@ pub const BROWSER: Source = Source {
     switches: true,
     renews: true,
     cached: true,
+    own_login: true,
     fetch: Some(fetch),
 };
 
 /// Its tokens are not cached: the login is where they are kept.
 pub const PAT: Source = Source {
-    name: "pat",
+    name: login::PAT,
     needs: "host or profile, and lakebase-token login --pat",
     configured: ready_by_pat,
     ready: ready_by_pat,
@@ -47,28 +43,29 @@ pub const PAT: Source = Source {
     ..BROWSER
 };
 
-fn find(settings: &Settings, world: &World) -> Option<Login> {
-    Logins::of(world)?.find(settings)
-}
-
 fn ready_by_browser(settings: &Settings, world: &World) -> bool {
-    find(settings, world).is_some_and(|login| matches!(login.means, Means::Refresh(_)))
+    is_of(login::BROWSER, settings, world)
 }
 
 fn ready_by_pat(settings: &Settings, world: &World) -> bool {
-    find(settings, world).is_some_and(|login| matches!(login.means, Means::Pat(_)))
+    is_of(login::PAT, settings, world)
+}
+
+fn is_of(auth_type: &str, settings: &Settings, world: &World) -> bool {
+    settings.login(world).is_some_and(|login| login.means.auth_type() == auth_type)
 }
 
 /// Another person who logs in here is another identity.
 fn identity(settings: &Settings, world: &World) -> String {
-    let login = find(settings, world);
+    let login = settings.login(world);
     login.map_or(String::new(), |login| format!("{} {}", login.key.flag(), login.who))
 }
 
 fn fetch(ask: &Ask<'_>) -> Result<Token> {
     /// Nobody has to wait for a successor where the old one is still good.
     const PATIENCE: Duration = Duration::from_secs(2);
-    let Some(login) = find(ask.settings, ask.world) else {
+    // As it is now: it may have been renewed since this call began.
+    let Some(login) = Logins::of(ask.world)?.find(ask.settings) else {
         let key = Key::of(ask.settings);
         return Err(nobody(&key.unwrap_or(Key::Host("https://…".to_owned()))));
     };
@@ -79,7 +76,7 @@ fn fetch(ask: &Ask<'_>) -> Result<Token> {
     }
     // A personal access token that is to be replaced is still good; an access token that was to be
     // renewed has too little life.
-    let is_pat = matches!(login.means, Means::Pat(_));
+    let is_pat = login.means.auth_type() == login::PAT;
     let good = is_pat && !ask.refused && login.left(ask.world.now()) > LEAST_LIFE;
     if good && ask.settings.is_on(Id::Offline) {
         return Ok(token(&login));
@@ -127,57 +124,4 @@ impl Ask<'_> {
         };
         read(&stdout, self.world)
     }
-}
-
-/// What `renew-login` prints for whoever started it.
-pub fn report(outcome: &Result<Renewed>) -> Value {
-    match outcome {
-        Ok(Renewed { login, trouble }) => json!({
-            "access_token": login.access.expose(),
-            "issued": login.issued.0,
-            "expires": login.expires.0,
-            "who": login.who,
-            "trouble": trouble.as_ref().map(|error| error.message.clone()),
-        }),
-        Err(error) => json!({ "error": {
-            "kind": error.kind as u8,
-            "message": error.message,
-            "because": error.because,
-            "hints": error.hints,
-        } }),
-    }
-}
-
-fn read(stdout: &[u8], world: &World) -> Result<Token> {
-    let broken = || Error::failed("the login could not be renewed");
-    let body: Value = serde_json::from_slice(stdout).map_err(|_| broken())?;
-    if let Some(error) = error(&body) {
-        return Err(error);
-    }
-    if let Some(trouble) = body["trouble"].as_str() {
-        world.note(&format!("the personal access token is not replaced yet: {trouble}"));
-    }
-    let time = |name: &str| body[name].as_i64().map(Timestamp).ok_or_else(broken);
-    let (issued, expires) = (time("issued")?, time("expires")?);
-    Ok(Token {
-        secret: Secret::new(require(&body, "access_token", "the login")?),
-        issued,
-        expires: Some(expires),
-        lifetime: expires.since(issued),
-        subject: body["who"].as_str().map(str::to_owned),
-    })
-}
-
-/// A failure, as [`report`] has put it.
-fn error(body: &Value) -> Option<Error> {
-    let failure = body["error"].as_object()?;
-    let code = failure["kind"].as_u64().and_then(|code| u8::try_from(code).ok());
-    let kind = code.and_then(Kind::from_code).unwrap_or(Kind::Failed);
-    let texts = |name: &str| -> Vec<String> {
-        let list = failure[name].as_array().into_iter().flatten();
-        list.filter_map(|text| text.as_str().map(str::to_owned)).collect()
-    };
-    let mut error = Error::new(kind, failure["message"].as_str().unwrap_or_default());
-    (error.because, error.hints) = (texts("because"), texts("hints"));
-    Some(error)
 }

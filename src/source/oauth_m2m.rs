@@ -9,11 +9,10 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use super::{Ask, Source, has};
-use crate::api::{Refusal, require};
+use crate::api::{Refusal, access_token, require};
 use crate::error::{Error, Result, clean};
 use crate::http::{Answer, Request, check_url, percent_encode};
 use crate::settings::Id;
-use crate::time::SECOND;
 use crate::token::Token;
 
 pub const SOURCE: Source = Source {
@@ -27,6 +26,7 @@ pub const SOURCE: Source = Source {
     switches: false,
     renews: true,
     cached: true,
+    own_login: false,
     fetch: Some(fetch),
 };
 
@@ -52,15 +52,7 @@ fn fetch(ask: &Ask<'_>) -> Result<Token> {
         return Err(refused(ask, &answer));
     }
     let body = answer.json("token request")?;
-    let text = require(&body, "access_token", "the workspace's token answer")?;
-    let now = ask.world.now();
-    // Databricks' own stand-in sends a string here; the real one a number.
-    let seconds = match &body["expires_in"] {
-        Value::String(text) => text.trim().parse().ok(),
-        other => other.as_i64(),
-    };
-    let stated = seconds.map(|seconds: i64| now.plus(seconds.saturating_mul(SECOND)));
-    Token::received("the workspace's token", text, stated, now)
+    access_token(&body, ask.world.now())
 }
 
 fn post(ask: &Ask<'_>, endpoint: &str) -> Result<Answer> {

@@ -25,6 +25,7 @@ pub const SOURCE: Source = Source {
     switches: false,
     renews: false,
     cached: false,
+    own_login: false,
     fetch: Some(fetch),
 };
 

@@ -27,6 +27,7 @@ pub const VERB: Verb = Verb {
            with the command's own code, 125 if there is no credential, 126 if the command cannot \
            be executed, 127 if it is not found.",
     flags: &[Id::For, Id::As, Id::Clean],
+    place: false,
     common: super::COMMON,
     words: 0,
     command: true,

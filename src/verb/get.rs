@@ -18,6 +18,7 @@ pub const VERB: Verb = Verb {
     more: "Prints a cached credential while it is fresh, else a newly minted one. Stdout has the \
            credential and nothing else, and is empty on failure.",
     flags: &[Id::For, Id::Format],
+    place: false,
     common: super::COMMON,
     words: 0,
     command: false,

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use super::{Call, Verb, logout};
 use crate::error::{Error, Result};
-use crate::login::{Key, Login, Logins, Means};
-use crate::settings::{Id, SETTINGS, Settings};
+use crate::login::{self, Key, Login, Logins, Means};
+use crate::plan;
+use crate::settings::{Id, Origin, SETTINGS, Settings};
 use crate::source;
-use crate::time::{Deadline, SECOND, parse_duration, show_duration};
+use crate::time::{Deadline, SECOND, show_duration};
 use crate::world::World;
 
 pub const VERB: Verb = Verb {
@@ -25,13 +26,15 @@ pub const VERB: Verb = Verb {
            paste the URL that the browser ends on. --timeout is 5m here.\n\n\
            With --pat it asks for a personal access token (or reads a line of stdin), makes one of \
            its own with it and keeps only that. Whenever that is used and older than --pat-max-age \
-           it makes its successor, and is deleted ten minutes after. So a leaked one dies within 20 \
-           minutes of use; and a login that nobody uses for --pat-lifetime has ended.",
+           it makes its successor, and is deleted ten minutes after: while something keeps asking, a \
+           leaked one dies within 20 minutes. A login that nobody uses for --pat-lifetime has ended.",
     flags: &[Id::NoBrowser, Id::Pat, Id::PatLifetime, Id::PatMaxAge, Id::RevokePasted],
+    place: false,
     common: super::PERSON,
     words: 0,
     command: false,
-    codes: "exit codes: 0 logged in, 1 broken, 2 usage or configuration, 4 refused, 5 not in time",
+    codes: "exit codes: 0 logged in, 1 broken, 2 usage or configuration, 4 refused,\n\
+            5 not available, or not in time",
     failure: None,
     run,
 };
@@ -39,8 +42,8 @@ pub const VERB: Verb = Verb {
 /// How long a person may take.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
-/// How long a login is waited for that somebody renews just now.
-const LOCKED: Duration = Duration::from_secs(60);
+/// How long the workspace may take, and a renewal that goes on just now.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Who wants to log in where.
 struct Attempt<'a> {
@@ -49,6 +52,7 @@ struct Attempt<'a> {
     key: Key,
     host: &'a str,
     logins: Logins<'a>,
+    /// How long the person is waited for.
     deadline: Deadline,
 }
 
@@ -60,15 +64,13 @@ fn run(mut call: Call<'_>) -> Result<u8> {
             .hint("lakebase-token login --host https://…")
             .hint("lakebase-token login --profile NAME"));
     };
-    let logins = Logins::of(call.world).ok_or_else(|| {
-        Error::usage("HOME is not set, so a login has no place").hint("export HOME=/home/you")
-    })?;
-    let limit = match settings.text(Id::Timeout) {
-        Some(text) => parse_duration(text)?,
-        None => PATIENCE,
+    plan::check_workspace(&settings)?;
+    // What is set for helpers is no limit for people.
+    let limit = match settings.get(Id::Timeout).map(|value| &value.origin) {
+        Some(Origin::Flag(_)) => plan::duration(&settings, Id::Timeout)?.unwrap_or(PATIENCE),
+        _ => PATIENCE,
     };
-    let deadline = Deadline::after(limit);
-    let world = call.world;
+    let (logins, deadline, world) = (Logins::of(call.world)?, Deadline::after(limit), call.world);
     let attempt = Attempt { world, settings: &settings, key, host, logins, deadline };
     let login = match settings.is_on(Id::Pat) {
         true => pasted::log_in(&attempt)?,
@@ -113,15 +115,15 @@ fn words(login: &Login) -> String {
 
 /// A login needs no setting, so whatever is configured on purpose goes before it.
 fn say_what_goes_first(call: &Call<'_>, settings: &Settings, login: &Login) {
-    let own = if matches!(login.means, Means::Pat(_)) { "pat" } else { source::BROWSER };
+    let own = login.means.auth_type();
     let chosen = match source::choose(settings, call.world) {
-        Ok(source) if source.name == own && source.is_own_login() => return,
+        Ok(source) if source.name == own && source.own_login => return,
         Ok(source) => source.name,
         Err(_) => "something else",
     };
     let first = format!("{chosen} is configured and goes before this login");
     let how = match settings.get(Id::Token).map(|_| settings.origin(Id::Token)) {
-        Some(origin) if own == "pat" => format!("unset the token from {origin}"),
+        Some(origin) if own == login::PAT => format!("unset the token from {origin}"),
         _ => format!("--auth-type {own}, or DATABRICKS_AUTH_TYPE"),
     };
     call.world.note(&format!("{first}; to use the login: {how}"));
@@ -135,25 +137,18 @@ impl Attempt<'_> {
         {
             self.world.note(&error.message);
         }
-        self.logins.store(login, Deadline::after(LOCKED))
+        self.logins.store(login, Deadline::after(LIMIT))
     }
 }
 
 /// A duration among the flags, in milliseconds.
 fn duration(settings: &Settings, id: Id, default: i64, least: i64, most: i64) -> Result<i64> {
-    let Some(text) = settings.text(id) else { return Ok(default) };
-    let flag = SETTINGS[id as usize].flag;
-    let asked = parse_duration(text)
-        .map_err(|e| Error::usage(format!("--{flag} is {}", e.message)))?
-        .as_millis()
-        .try_into()
-        .unwrap_or(i64::MAX);
+    let Some(asked) = plan::duration(settings, id)? else { return Ok(default) };
+    let asked = asked.as_millis().try_into().unwrap_or(i64::MAX);
     let show = |millis: i64| show_duration(Duration::from_millis(millis as u64));
     if !(least..=most).contains(&asked) || asked % SECOND != 0 {
         let bounds = format!("{} to {}", show(least), show(most));
-        return Err(Error::usage(format!(
-            "--{flag} {text} is not possible; possible are {bounds}"
-        )));
+        return Err(plan::out_of_bounds(settings, id, &bounds));
     }
     Ok(asked)
 }

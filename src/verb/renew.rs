@@ -4,9 +4,8 @@
 use super::{Call, Verb};
 use crate::error::{Error, Result};
 use crate::login::Key;
-use crate::login::renew::{Need, renew};
+use crate::login::renew::{Need, renew, report};
 use crate::settings::Id;
-use crate::source;
 
 pub const VERB: Verb = Verb {
     name: "renew-login",
@@ -14,6 +13,7 @@ pub const VERB: Verb = Verb {
     usage: "--host URL|--profile NAME another|MILLISECONDS",
     more: "Renews a login and prints what came of it, for lakebase-token itself.",
     flags: &[],
+    place: false,
     common: super::PERSON,
     words: 1,
     command: false,
@@ -35,7 +35,6 @@ fn run(mut call: Call<'_>) -> Result<u8> {
         "another" => Need::Another,
         least => Need::Life(least.parse().map_err(|_| wanted())?),
     };
-    let report = source::login_report(&renew(call.world, &key, need));
-    call.print(&format!("{report}\n"))?;
+    call.print(&format!("{}\n", report(&renew(call.world, &key, need))))?;
     Ok(0)
 }

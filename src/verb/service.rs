@@ -19,21 +19,8 @@ pub const VERB: Verb = Verb {
            A service is called lakebase-token-pgpass, or after its file's, profile's or secret's \
            name; a second one of that name needs a --name. It runs in a sandbox: a command of \
            --then may write to the place's folder and nowhere else.",
-    flags: &[
-        Id::PgPassFile,
-        Id::Format,
-        Id::For,
-        Id::To,
-        Id::Scope,
-        Id::Key,
-        Id::CreateScope,
-        Id::Force,
-        Id::Interval,
-        Id::Then,
-        Id::Name,
-        Id::Linger,
-        Id::Purge,
-    ],
+    flags: &[Id::Interval, Id::Then, Id::Name, Id::Linger, Id::Purge],
+    place: true,
     common: super::COMMON,
     words: 3,
     command: false,

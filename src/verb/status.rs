@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result, clean};
 use crate::freshness::bands;
 use crate::get::Session;
 use crate::lakebase::Target;
-use crate::login::{Login, Logins, Means, pat};
+use crate::login::{Login, Means, pat};
 use crate::plan::Plan;
 use crate::settings::{Id, Settings};
 use crate::source;
@@ -26,6 +26,7 @@ pub const VERB: Verb = Verb {
     more: "Asks nobody and shows no secret. Exits with 0 if a credential can be asked for, 2 if \
            configuration is missing or wrong, 3 if somebody must log in. --format is text or json.",
     flags: &[Id::For, Id::Format],
+    place: false,
     common: super::COMMON,
     words: 0,
     command: false,
@@ -146,10 +147,10 @@ impl Report {
         let alive = tokens.iter().flat_map(|(_, token)| token).any(|token| token.left(now) > 0);
         let login = session.peek_failures().find(|error| error.kind == Kind::Login);
         self.error = login.filter(|_| !alive);
-        if plan.source.is_own_login()
-            && let Some(login) = Logins::of(call.world).and_then(|l| l.find(&plan.settings))
+        if plan.source.own_login
+            && let Some(login) = plan.settings.login(call.world)
         {
-            self.note_login(&login, now);
+            self.note_login(login, now);
         }
         for (purpose, token) in tokens {
             let Some(token) = token else { continue };

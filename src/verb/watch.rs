@@ -23,18 +23,8 @@ pub const VERB: Verb = Verb {
     more: "What `write` does, every --interval, for containers and other places without a timer. \
            Says a line for each change and each failure, and ends at once when it is told to \
            (SIGTERM, SIGINT), also as PID 1. What it writes lives until the look after the next.",
-    flags: &[
-        Id::PgPassFile,
-        Id::Format,
-        Id::For,
-        Id::To,
-        Id::Scope,
-        Id::Key,
-        Id::CreateScope,
-        Id::Force,
-        Id::Interval,
-        Id::Then,
-    ],
+    flags: &[Id::Interval, Id::Then],
+    place: true,
     common: super::COMMON,
     words: 2,
     command: false,

@@ -15,19 +15,8 @@ pub const VERB: Verb = Verb {
            a secret the database credential, which every reader must read again for each \
            connection. A command of --then has --timeout to end. With --interval what is written \
            lives until the look after the next, which is what a timer wants.",
-    flags: &[
-        Id::PgPassFile,
-        Id::Format,
-        Id::For,
-        Id::To,
-        Id::Scope,
-        Id::Key,
-        Id::CreateScope,
-        Id::Force,
-        Id::Interval,
-        Id::Then,
-        Id::Remove,
-    ],
+    flags: &[Id::Interval, Id::Then, Id::Remove],
+    place: true,
     common: super::COMMON,
     words: 2,
     command: false,

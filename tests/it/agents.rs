@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::support::{executable, repository, say_not_run};
@@ -84,6 +85,8 @@ impl Agent {
     /// The folder with its program: from npm, once below `target/`. That is a gigabyte for all of
     /// them, so only the project's own machines fetch it.
     fn programs(&self) -> Result<PathBuf, String> {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _installing = ONE_AT_A_TIME.lock();
         let folder = repository().join("target/agents").join(self.program);
         let programs = folder.join("node_modules/.bin");
         if programs.join(self.program).exists() {

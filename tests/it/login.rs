@@ -113,16 +113,32 @@ fn what_went_wrong_is_told_apart() {
         .fails(4, &["the workspace gave no login", "access_denied", "The user said no"]);
     assert!(page(&test).contains("<h1 style=\"color:#a3201d\">Not logged in</h1>"));
     workspace.state().consent = Consent::Allow;
-    // Somebody else's answer, sent to our port.
+    // Somebody else's answer, sent to our port, does not end it: the right one still comes.
     let other = "port=$(printf %s \"$1\" | sed 's/.*localhost%3A\\([0-9]*\\).*/\\1/')\n\
-                 exec /usr/bin/curl -sS -o \"$HOME/page\" \"http://localhost:$port/?code=x&state=y\"";
+                 curl -sS -o \"$HOME/other\" \"http://localhost:$port/?code=x&state=y\"\n\
+                 curl -sS -o /dev/null \"http://localhost:$port/favicon.ico\"\n\
+                 exec curl -sSL -o \"$HOME/page\" \"$1\"";
     browser(&mut test, &format!("PATH=/usr/bin:/bin\n{other}"));
-    test.run("login").fails(1, &["the answer to another login", "state"]);
+    let outcome = test.run("login");
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.stderr.contains("the answer to another login"), "{outcome:?}");
+    let other = fs::read_to_string(test.home.path().join("other")).unwrap();
+    assert!(other.contains("Not logged in") && page(&test).contains("You are"));
+    assert_eq!(test.run("logout").code, 0);
     browser(&mut test, "exit 0");
     test.run("login --timeout 1s").fails(5, &["nobody has logged in in time"]);
     test.unset("DATABRICKS_HOST");
     test.run("login").fails(2, &["no workspace is named", "login --host"]);
-    assert!(!test.home.path().join(".local/state/lakebase-token").exists());
+    let console = "login --host https://accounts.cloud.databricks.com";
+    test.run(console).fails(2, &["is the account console"]);
+    test.set("DATABRICKS_OAUTH_CALLBACK_PORT", "99999");
+    let line = format!("login --host {}", workspace.url);
+    test.run(&line).fails(2, &["from DATABRICKS_OAUTH_CALLBACK_PORT is not a port"]);
+    // What is set for helpers is no limit for people, what is typed is.
+    test.unset("DATABRICKS_OAUTH_CALLBACK_PORT").set("LAKEBASE_TOKEN_TIMEOUT", "1ms");
+    test.run(&format!("{line} --timeout 1")).fails(2, &["--timeout is not a duration", "1s"]);
+    browser(&mut test, "exec /usr/bin/curl -sSL -o /dev/null \"$1\"");
+    assert_eq!(test.run(&line).code, 0);
 }
 
 #[test]
@@ -171,6 +187,14 @@ fn a_login_belongs_to_its_profile() {
     test.unset("DATABRICKS_HOST");
     test.write(".databrickscfg", "[work]\nhost = https://elsewhere.cloud.databricks.com\n");
     test.run("--profile work").fails(2, &["no Databricks identity"]);
+    // There the workspace's own login counts; and a profile that is gone can still log out.
+    test.write(".databrickscfg", "");
+    test.set("DATABRICKS_HOST", &workspace.url);
+    assert_eq!(test.run("login").code, 0);
+    let out = test.run("logout --profile work").stdout;
+    assert_eq!(out, format!("logged out {USER} (--profile work)\n"));
+    assert_eq!(test.run("logout --profile work").stdout, "nobody was logged in\n");
+    test.run("").token();
 }
 
 #[test]

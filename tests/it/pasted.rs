@@ -6,6 +6,8 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use lakebase_token::time::Timestamp;
 use serde_json::Value;
 
@@ -13,7 +15,7 @@ use super::login::login_file;
 use super::support::{HOUR, MINUTE, SECOND, Test, executable, has, workspace};
 use crate::sandbox::jwt::random;
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::{ENDPOINT, PAT, Pat, USER, Workspace};
+use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, ENDPOINT, PAT, Pat, USER, Workspace};
 
 const CREATE: &str = "/api/2.0/token/create";
 const DELETE: &str = "/api/2.0/token/delete";
@@ -299,7 +301,28 @@ fn the_pasted_one_is_deleted_only_on_request() {
         assert!(state.pats.iter().all(|pat| pat.value != pasted));
         assert_eq!(state.pats.iter().any(|pat| pat.value == PAT), others);
     }
-    // Where it cannot be told from others, none is deleted.
+    // One that is no personal access token at all is not in the list.
+    let workspace = workspace();
+    let test = person(&workspace);
+    let login = "grant_type=client_credentials";
+    let basic = BASE64_STANDARD.encode(format!("{CLIENT_ID}:{CLIENT_SECRET}"));
+    let answer = ureq::post(format!("{}/oidc/v1/token", workspace.url))
+        .header("Authorization", &format!("Basic {basic}"))
+        .send(login)
+        .unwrap()
+        .body_mut()
+        .read_to_string()
+        .unwrap();
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    workspace.state().pats[0].owner = CLIENT_ID.to_owned();
+    let pasted = answer["access_token"].as_str().unwrap();
+    let output = piped(&test, &["login", "--pat", "--revoke-pasted"], pasted);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(workspace.state().pats[0].value, PAT);
+}
+
+#[test]
+fn a_pasted_one_that_cannot_be_told_from_others_stays() {
     let workspace = workspace();
     let test = person(&workspace);
     for id in ["a", "b"] {

@@ -180,6 +180,10 @@ fn a_secret_that_is_no_token_is_not_touched() {
     test.run(line).fails(2, &["app/pg is somebody else's", "hint: another key, or --force"]);
     test.run(&format!("{line} --remove")).fails(2, &["holds no token, so it stays"]);
     assert_eq!(secret(&workspace, "app/pg").unwrap(), "hunter2");
+    // Nor is what is no text.
+    let odd = Answer::Json(200, serde_json::from_str("{\"value\":\"/w==\"}").unwrap());
+    workspace.fault(GET, 1, odd);
+    test.run(line).fails(2, &["app/pg is somebody else's"]);
     says(&test.run(&format!("{line} --force")), "wrote secret app/pg");
     for (line, words) in [
         ("write secret --scope app", "secret wants --key"),

@@ -394,7 +394,8 @@ fn job() -> Job {
         interval: Duration::from_secs(7 * 60 + 30),
         environment: PathBuf::from(format!("/home/{ODD}/x.env")),
         pins: Pins::default(),
-        folders: vec!["/home".into()],
+        place_folder: Some("/home".into()),
+        folders: Vec::new(),
     }
 }
 

@@ -4,21 +4,18 @@
 //! listener on loopback, or, with `--no-browser`, by hand. The page it ends on says whether it
 //! worked, which is known only after the login is stored.
 
-use std::io::{BufRead, Read};
-
-use super::Attempt;
-use super::loopback::Listener;
+use super::loopback::{self, Listener};
+use super::{Attempt, LIMIT};
 use crate::error::{Error, Result, clean};
 use crate::http::Client;
-use crate::login::oauth::{self, Refused};
-use crate::login::{Login, Means};
+use crate::login::oauth::{AuthorizationRequest, Refused};
+use crate::login::{BROWSER, Login, Means};
 use crate::settings::Id;
-use crate::source;
 use crate::time::Deadline;
 
 /// Logs in, stores the login, shows how it ended.
 pub fn log_in(attempt: &Attempt<'_>) -> Result<Login> {
-    let client = Client::new(attempt.world, source::BROWSER);
+    let client = Client::new(attempt.world, BROWSER);
     if attempt.settings.is_on(Id::NoBrowser) {
         by_hand(attempt, &client)
     } else {
@@ -29,8 +26,8 @@ pub fn log_in(attempt: &Attempt<'_>) -> Result<Login> {
 /// The browser comes back to us.
 fn by_browser(attempt: &Attempt<'_>, client: &Client<'_>) -> Result<Login> {
     let world = attempt.world;
-    let listener = Listener::open(attempt.settings.text(Id::OauthCallbackPort))?;
-    let request = oauth::Attempt::new(world, listener.address())?;
+    let listener = Listener::open(loopback::port(attempt.settings)?)?;
+    let request = AuthorizationRequest::new(world, listener.address())?;
     let url = request.url(attempt.host);
     world.say(&format!("log in at this address:\n\n  {url}\n"));
     if !world.browse(&url) {
@@ -46,6 +43,13 @@ fn by_browser(attempt: &Attempt<'_>, client: &Client<'_>) -> Result<Login> {
             visit.answer(404, "Not found", "This is not the page you are looking for.");
             continue;
         };
+        if !request.knows(query) {
+            // An old tab, or somebody who would like to end this: the right one may still come.
+            let words = "this is the answer to another login; close old tabs";
+            visit.answer(400, "Not logged in", &format!("{words}."));
+            world.note(words);
+            continue;
+        }
         let outcome = exchanged(attempt, client, &request, query);
         match &outcome {
             Ok(login) => {
@@ -63,18 +67,15 @@ fn by_browser(attempt: &Attempt<'_>, client: &Client<'_>) -> Result<Login> {
 
 /// The person comes back to us.
 fn by_hand(attempt: &Attempt<'_>, client: &Client<'_>) -> Result<Login> {
-    const MOST: u64 = 64 * 1024;
     let world = attempt.world;
-    let request = oauth::Attempt::new(world, "http://localhost:8020".to_owned())?;
+    let request = AuthorizationRequest::new(world, "http://localhost:8020".to_owned())?;
     world.say(&format!(
         "open this address in any browser and log in:\n\n  {}\n\nThe browser ends on a page that \
          it cannot show. Paste that page's address here:",
         request.url(attempt.host)
     ));
-    let mut line = String::new();
-    let read = std::io::BufReader::new(std::io::stdin().lock().take(MOST)).read_line(&mut line);
-    read.map_err(|e| Error::failed("cannot read the pasted address").because(e))?;
-    let query = line.trim().split_once('?').map(|(_, query)| query);
+    let line = world.read_line(true)?;
+    let query = line.expose().split_once('?').map(|(_, query)| query);
     let query = query.ok_or_else(|| {
         Error::usage("that is not the address of the page")
             .hint("it begins with http://localhost:8020/?code=")
@@ -86,12 +87,13 @@ fn by_hand(attempt: &Attempt<'_>, client: &Client<'_>) -> Result<Login> {
 fn exchanged(
     attempt: &Attempt<'_>,
     client: &Client<'_>,
-    request: &oauth::Attempt,
+    request: &AuthorizationRequest,
     query: &str,
 ) -> Result<Login> {
     let world = attempt.world;
     let code = request.code(query)?;
-    let exchanged = request.exchange(world, client, attempt.host, &code, attempt.deadline);
+    let deadline = Deadline::after(LIMIT);
+    let exchanged = request.exchange(world, client, attempt.host, &code, deadline);
     let grant = exchanged.map_err(|refused| match refused {
         Refused::Dead(error) | Refused::Other(error) => error.without(&code),
     })?;
@@ -111,7 +113,7 @@ fn exchanged(
         begun: None,
         means: Means::Refresh(grant.refresh),
     };
-    let deadline = Deadline::after(super::LOCKED);
+    let deadline = Deadline::after(LIMIT);
     attempt.logins.alone(&attempt.key, deadline, || attempt.store(&login))?;
     Ok(login)
 }

@@ -9,6 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use crate::error::{Error, Result, clean};
+use crate::settings::{Id, Settings};
 use crate::time::Deadline;
 use crate::world::World;
 
@@ -17,6 +18,19 @@ const PORTS: std::ops::RangeInclusive<u16> = 8020..=8040;
 
 /// The longest request that is read.
 const MOST: usize = 16 * 1024;
+
+/// The port that is asked for; 0 counts as unset, as in databricks-sdk-go.
+pub fn port(settings: &Settings) -> Result<Option<u16>> {
+    let Some(text) = settings.text(Id::OauthCallbackPort) else { return Ok(None) };
+    match text.parse() {
+        Ok(0) => Ok(None),
+        Ok(port) => Ok(Some(port)),
+        Err(_) => {
+            let origin = settings.origin(Id::OauthCallbackPort);
+            Err(Error::usage(format!("oauth_callback_port from {origin} is not a port: {text}")))
+        }
+    }
+}
 
 /// Waits for the browser.
 pub struct Listener {
@@ -33,16 +47,20 @@ pub struct Visit {
 
 impl Listener {
     /// Listens on the port that is asked for, or on the first one that is free.
-    pub fn open(asked: Option<&str>) -> Result<Listener> {
-        let asked = asked.and_then(|port| port.parse().ok());
-        let ports = asked.map_or(PORTS, |port: u16| port..=port);
+    pub fn open(asked: Option<u16>) -> Result<Listener> {
+        let ports = asked.map_or(PORTS, |port| port..=port);
         let mut why = None;
         for port in ports.clone() {
-            match TcpListener::bind(("127.0.0.1", port)) {
-                Ok(socket) => {
-                    let other = TcpListener::bind(("::1", port)).ok();
-                    let sockets: Vec<TcpListener> =
-                        [Some(socket), other].into_iter().flatten().collect();
+            let bound = TcpListener::bind(("127.0.0.1", port)).and_then(|socket| {
+                match TcpListener::bind(("::1", port)) {
+                    // Whoever has it would get what is meant for us.
+                    Err(e) if e.kind() == ErrorKind::AddrInUse => Err(e),
+                    other => Ok([Some(socket), other.ok()]),
+                }
+            });
+            match bound {
+                Ok(sockets) => {
+                    let sockets: Vec<TcpListener> = sockets.into_iter().flatten().collect();
                     let ready = sockets.iter().try_for_each(|socket| socket.set_nonblocking(true));
                     ready.map_err(|e| Error::failed("cannot listen for the browser").because(e))?;
                     return Ok(Listener { port, sockets });
@@ -85,13 +103,19 @@ impl Listener {
 }
 
 impl Visit {
-    /// Reads the head of a request; whoever says nothing for a second is no browser.
+    /// Reads the head of a request; whoever has not said it within a second is no browser.
     fn read(mut stream: TcpStream) -> Option<Visit> {
+        let deadline = Deadline::after(Duration::from_secs(1));
         stream.set_nonblocking(false).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
         let mut head = Vec::new();
         let mut buffer = [0; 4096];
         while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < MOST {
+            // Zero would mean for ever.
+            let left = deadline.left().max(Duration::from_millis(1));
+            stream.set_read_timeout(Some(left)).ok()?;
+            if deadline.passed() {
+                return None;
+            }
             match stream.read(&mut buffer).ok()? {
                 0 => break,
                 length => head.extend(&buffer[..length]),

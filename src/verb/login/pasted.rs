@@ -5,14 +5,13 @@ use std::io::IsTerminal;
 
 use ring::digest::{SHA256, digest};
 
-use super::{Attempt, LOCKED, duration};
-use crate::api::Api;
-use crate::error::{Error, Result};
+use super::{Attempt, LIMIT, duration};
+use crate::api::{Api, user_name};
+use crate::error::{Error, Kind, Result};
 use crate::file::hex;
 use crate::http::Client;
-use crate::lakebase;
 use crate::login::pat::{self, Chain, Former};
-use crate::login::{Login, Means};
+use crate::login::{Login, Means, PAT};
 use crate::secret::Secret;
 use crate::settings::Id;
 use crate::time::{DAY, Deadline, MINUTE};
@@ -28,27 +27,27 @@ pub fn log_in(attempt: &Attempt<'_>) -> Result<Login> {
     // One that dies before it is replaced would end the login of whoever uses it all the time.
     let oldest = lifetime * 2 / 3;
     let max_age = duration(settings, Id::PatMaxAge, pat::GRACE, pat::GRACE, oldest)?;
-    let page = format!("{}/settings/user/developer/access-tokens", attempt.host);
+    let page = pat::page(attempt.host);
     let pasted = paste(attempt, &page)?;
-    let client = Client::new(attempt.world, "pat");
+    let client = Client::new(attempt.world, PAT);
     let api = Api {
         client: &client,
         url: attempt.host,
         workspace_id: settings.workspace_id(),
         token: &pasted,
-        deadline: attempt.deadline,
+        deadline: Deadline::after(LIMIT),
     };
     let blot = |error: Error| error.without(&pasted);
-    let who = lakebase::user_name(&api).map_err(|failure| {
+    let who = user_name(&api).map_err(|failure| {
         let error = blot(failure.into_error());
-        if error.kind == crate::error::Kind::Denied { error.hint(&page) } else { error }
+        if error.kind == Kind::Denied { error.hint(&page) } else { error }
     })?;
-    let deadline = Deadline::after(LOCKED);
+    let deadline = Deadline::after(LIMIT);
     let login = attempt.logins.alone(&attempt.key, deadline, || {
         made(attempt, &api, &who, lifetime, max_age).map_err(blot)
     })?;
     if settings.is_on(Id::RevokePasted) {
-        revoke_pasted(&login.api(&client, attempt.deadline), &pasted, &login)
+        revoke_pasted(&login.api(&client, Deadline::after(LIMIT)), &pasted, &login)
             .map_err(|error| blot(error).because("you are logged in nevertheless").hint(&page))?;
     } else {
         attempt.world.note(&format!("the pasted token is not kept, but still good: {page}"));
@@ -64,7 +63,7 @@ fn paste(attempt: &Attempt<'_>, page: &str) -> Result<Secret> {
             "make a personal access token on this page, and paste it here; it is not shown:\n\n  {page}\n"
         ));
     }
-    let pasted = world.read_secret()?;
+    let pasted = world.read_line(false)?;
     if pasted.expose().is_empty() {
         return Err(Error::usage("no token was pasted").hint(page));
     }
@@ -84,9 +83,9 @@ fn made(
     let (world, logins) = (attempt.world, &attempt.logins);
     let now = world.now();
     let comment = format!("lakebase-token {} {}", logins.install_id()?, attempt.key.name());
-    let listed = pat::list(api).map_err(|e| e.into_error())?;
+    let listed = pat::list(api)?;
     let ours = |id: &String| listed.iter().any(|(known, words)| known == id && *words == comment);
-    let store = |login: &Login| logins.store(login, Deadline::after(LOCKED));
+    let store = |login: &Login| logins.store(login, Deadline::after(LIMIT));
     let old = logins.get(&attempt.key).filter(|old| old.who == who && old.host == attempt.host);
     let chain = match old.as_ref().map(|old| &old.means) {
         Some(Means::Pat(chain)) if chain.comment == comment => Some(chain.clone()),
@@ -100,16 +99,16 @@ fn made(
         // What else there is of ours was left by a run that was cut off.
         let begun = Some(now);
         let login = Login { means, begun, since: now, ..old.clone() };
-        return pat::advance(login, true, world, api, &store).map_err(|e| e.into_error());
+        return Ok(pat::advance(login, true, world, api, &store)?);
     }
     // Somebody may still hold the last ones.
     let former: Option<Former> = chain.and_then(|chain| chain.former).filter(|old| ours(&old.id));
     for (id, words) in &listed {
         if *words == comment && former.as_ref().is_none_or(|former| former.id != *id) {
-            pat::delete(api, id).map_err(|e| e.into_error())?;
+            pat::delete(api, id)?;
         }
     }
-    let made = pat::create(api, &comment, lifetime).map_err(|e| e.into_error())?;
+    let made = pat::create(api, &comment, lifetime)?;
     let login = Login {
         key: attempt.key.clone(),
         host: attempt.host.to_owned(),
@@ -131,19 +130,22 @@ fn made(
 }
 
 /// Deletes the pasted token. Its id is not told by the workspace: it has been the digest of the
-/// token so far, and where nothing else is left it is the only one that is not ours.
+/// token so far, and otherwise, as one that has just been used, it is the one that is not ours
+/// where there is only one.
 fn revoke_pasted(api: &Api<'_>, pasted: &Secret, login: &Login) -> Result<()> {
     let Means::Pat(chain) = &login.means else { return Ok(()) };
-    let listed = pat::list(api).map_err(|e| e.into_error())?;
+    let listed = pat::list(api)?;
     let others: Vec<&String> =
         listed.iter().filter(|(_, words)| *words != chain.comment).map(|(id, _)| id).collect();
     let digest = hex(digest(&SHA256, pasted.expose().as_bytes()).as_ref());
+    let is_pat = pasted.expose().starts_with("dapi");
     let id = match others.as_slice() {
-        [only] => Some(*only),
-        several => several.iter().copied().find(|id| **id == digest),
+        known if known.contains(&&digest) => Some(&digest),
+        [only] if is_pat => Some(*only),
+        _ => None,
     };
     let id = id.ok_or_else(|| {
         Error::failed("the pasted token is not deleted").because("it cannot be told from others")
     })?;
-    pat::delete(api, id).map_err(|e| e.into_error())
+    Ok(pat::delete(api, id)?)
 }
