@@ -118,8 +118,15 @@ impl Error {
         const LEAST: usize = 8;
         if secret.len() >= LEAST {
             let texts = self.because.iter_mut().chain(&mut self.hints).chain([&mut self.message]);
-            for text in texts.filter(|text| text.contains(secret)) {
+            for text in texts {
                 *text = text.replace(secret, BLOT);
+                // What was cut off may end with its beginning.
+                let Some(cut) = text.strip_suffix('…') else { continue };
+                let begun = cut.char_indices().map(|(at, _)| at);
+                let mut begun = begun.filter(|at| cut.len() - at >= LEAST);
+                if let Some(at) = begun.find(|at| secret.starts_with(&cut[*at..])) {
+                    *text = format!("{}{BLOT}…", &cut[..at]);
+                }
             }
         }
         self
@@ -250,6 +257,8 @@ mod tests {
         let error =
             Error::denied("no a-secret").because("a-secret!").without(&Secret::new("a-secret"));
         assert_eq!((error.message.as_str(), error.because[0].as_str()), ("no ***", "***!"));
+        let cut = Error::denied("bad a-long-sec…").without(&Secret::new("a-long-secret"));
+        assert_eq!(cut.message, "bad ***…");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::freshness::{Fetch, Freshness, Rules, Wanted, bands, offline};
 use crate::http::Client;
 use crate::lakebase::{self, Database, Target};
 use crate::log::{self, Level};
+use crate::login::pat::GRACE;
 use crate::plan::Plan;
 use crate::secret::Secret;
 use crate::settings::Id;
@@ -88,6 +89,11 @@ impl<'a> Session<'a> {
         if plan.purpose == Purpose::Database && self.is_of_another(&token) {
             token = self.database_credential(deadline)?;
             connection = self.connection(wants, deadline)?;
+        }
+        if plan.is_replaced() {
+            // Somebody else may have it replaced just now.
+            let at_least = self.rules.world.now().plus(GRACE);
+            token.expires = token.expires.map(|expires| expires.min(at_least));
         }
         Ok(Credential {
             purpose: plan.purpose,

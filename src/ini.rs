@@ -184,7 +184,7 @@ pub fn put(file: &[u8], name: &str, pairs: &[(&str, &str)]) -> Vec<u8> {
             let lead = if ended { "" } else { newline };
             edits.push((header.end, header.end, format!("{lead}{new}")));
         }
-        (None, DEFAULT) if !lines.is_empty() => {
+        (None, DEFAULT) if lines.iter().any(|line| key(line.text).is_some()) => {
             // Keys before the first header; a byte order mark stays the first of all.
             let start = if file.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
             edits.push((start, start, new));
@@ -285,6 +285,8 @@ mod tests {
             format!("[a]\nk=1\n\n[DEFAULT]\n{MARK}\nhost = https://h\ntoken = t2\n")
         );
         assert_eq!(owner(b"# only a word\n[a]\nk=1\n", DEFAULT), None);
+        // A comment is no such profile: keys above all headers would be unreadable to Python.
+        assert!(put("; c\n\n[a]\nk=1\n").starts_with("; c\n\n[a]\nk=1\n\n[DEFAULT]\n"));
     }
 
     #[test]

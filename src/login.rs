@@ -20,7 +20,7 @@ use std::time::Duration;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, clean};
 use crate::file::{Found, hex, lock_file, private_folder, read_private, while_held};
 use crate::place::{Place, Telling};
 use crate::secret::Secret;
@@ -35,8 +35,8 @@ pub const BROWSER: &str = "external-browser";
 /// The auth type of a login with a personal access token.
 pub const PAT: &str = "pat";
 
-/// A login has two tokens of a few kilobytes.
-const MOST: usize = 64 * 1024;
+/// A login has two tokens of a few kilobytes; what an answer can hold must be read again.
+const MOST: usize = 1024 * 1024;
 
 /// How long another process may take to write into the folder.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -126,6 +126,11 @@ impl Key {
         self.words().join(" ")
     }
 
+    /// The same for people: a profile's name may hold anything.
+    pub fn shown(&self) -> String {
+        clean(&self.flag())
+    }
+
     fn file(&self) -> String {
         let digest = digest(&SHA256, self.flag().as_bytes());
         format!("{PREFIX}{}", hex(&digest.as_ref()[..16]))
@@ -153,7 +158,11 @@ impl<'a> Logins<'a> {
         let keys = [Key::of(settings), Some(Key::Host(host.to_owned()))];
         // A profile that was pointed at another workspace is another identity.
         let mut found = keys.into_iter().flatten().filter_map(|key| self.get(&key));
-        found.find(|login| login.host == host)
+        let other = |login: &Login| match (login.workspace_id.as_deref(), settings.workspace_id()) {
+            (Some(theirs), Some(ours)) => theirs != ours,
+            _ => false,
+        };
+        found.find(|login| login.host == host && !other(login))
     }
 
     /// The login of this key.
@@ -173,17 +182,31 @@ impl<'a> Logins<'a> {
 
     /// Every login there is.
     pub fn all(&self) -> Vec<Login> {
-        let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
-        let paths = entries.flatten().map(|entry| entry.path());
-        let named = |path: &PathBuf| {
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-            name.is_some_and(|name| name.starts_with(PREFIX) && !name.contains('.'))
-        };
         let read = |path: PathBuf| match read_private(&path, MOST) {
             Found::Content(content) => Login::parse(&content),
             _ => None,
         };
-        paths.filter(named).filter_map(read).collect()
+        self.paths().into_iter().filter_map(read).collect()
+    }
+
+    /// Removes what stands in a login's place, or in every one's, and cannot be read. Says which.
+    pub fn discard(&self, key: Option<&Key>) -> Result<Vec<PathBuf>> {
+        let paths = key.map_or_else(|| self.paths(), |key| vec![self.path(key)]);
+        let there = paths.into_iter().filter(|path| path.symlink_metadata().is_ok());
+        let broken: Vec<PathBuf> = there.collect();
+        for path in &broken {
+            fs::remove_file(path).map_err(|e| self.cannot("remove", path, e))?;
+        }
+        Ok(broken)
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
+        let named = |path: &PathBuf| {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            name.is_some_and(|name| name.starts_with(PREFIX) && !name.contains('.'))
+        };
+        entries.flatten().map(|entry| entry.path()).filter(named).collect()
     }
 
     /// Does something while nobody else renews this login, makes it anew or ends it.
@@ -207,12 +230,17 @@ impl<'a> Logins<'a> {
     pub fn install_id(&self) -> Result<String> {
         let path = self.folder.join("install-id");
         let text = |content: &[u8]| String::from_utf8_lossy(content).trim().to_owned();
-        if let Found::Content(content) = read_private(&path, MOST) {
-            return Ok(text(&content));
+        let good = |id: &String| id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
+        if let Found::Content(content) = read_private(&path, MOST)
+            && let Some(id) = Some(text(&content)).filter(good)
+        {
+            return Ok(id);
         }
         let new = hex(&self.world.random::<8>()?);
+        // Somebody else may have been first.
         let edit = |old: Option<&[u8]>| {
-            Ok(Some(old.map_or_else(|| format!("{new}\n").into_bytes(), <[u8]>::to_vec)))
+            let kept = old.map(text).filter(good);
+            Ok(Some(format!("{}\n", kept.as_ref().unwrap_or(&new)).into_bytes()))
         };
         let place = Place::open(&path)?;
         place.change(self.world, Deadline::after(PATIENCE), Telling::Nobody, &edit)?;
@@ -231,7 +259,12 @@ impl<'a> Logins<'a> {
     }
 
     fn put(&self, key: &Key, deadline: Deadline, text: Option<String>) -> Result<()> {
-        let place = Place::open(&self.path(key))?;
+        let path = self.path(key);
+        if path.is_symlink() {
+            // Nobody makes links here for any good.
+            fs::remove_file(&path).map_err(|e| self.cannot("remove", &path, e))?;
+        }
+        let place = Place::open(&path)?;
         let edit = |_: Option<&[u8]>| Ok(text.clone().map(String::into_bytes));
         match place.change(self.world, deadline, Telling::Nobody, &edit) {
             // Whatever went wrong after it was in its place.
@@ -253,7 +286,7 @@ impl Login {
     /// How somebody logs in anew.
     pub fn command(&self) -> String {
         let pat = if matches!(self.means, Means::Pat(_)) { " --pat" } else { "" };
-        format!("lakebase-token login{pat} {}", self.key.flag())
+        format!("lakebase-token login{pat} {}", self.key.shown())
     }
 
     /// The life that is left in its token, in milliseconds.

@@ -93,8 +93,10 @@ impl Plan {
             settings,
         };
         if let Some(interval) = plan.interval {
-            plan.min_ttl = plan.min_ttl.max(promise(interval));
-            check_grace(&plan, interval, world)?;
+            match plan.is_replaced() {
+                true => check_grace(&plan, interval, world)?,
+                false => plan.min_ttl = plan.min_ttl.max(promise(interval)),
+            }
         }
         if purpose == Purpose::Database {
             let settings = &plan.settings;
@@ -108,6 +110,11 @@ impl Plan {
             plan.sslmode = sslmode(settings)?;
         }
         Ok(plan)
+    }
+
+    /// Whether what is printed is a personal access token that somebody else may have replaced.
+    pub fn is_replaced(&self) -> bool {
+        self.purpose == Purpose::Workspace && self.source.own_login && !self.source.cached
     }
 
     /// The workspace's URL.
@@ -332,11 +339,8 @@ fn check_ttl(settings: &Settings, ttl: Option<u64>, interval: Option<Duration>) 
 /// must keep the promise.
 fn check_grace(plan: &Plan, interval: Duration, world: &World) -> Result<()> {
     let most = Duration::from_millis(GRACE as u64 / 2);
-    let login = plan.settings.login(world).filter(|_| plan.source.own_login);
-    let Some(Means::Pat(chain)) = login.map(|login| &login.means) else { return Ok(()) };
-    if plan.purpose == Purpose::Database {
-        return Ok(());
-    }
+    let means = plan.settings.login(world).map(|login| &login.means);
+    let Some(Means::Pat(chain)) = means else { return Ok(()) };
     if chain.lifetime - chain.max_age < promise(interval) {
         let life = show_duration(Duration::from_millis(chain.lifetime as u64));
         return Err(Error::usage(format!("tokens of {life} are too short-lived for a place"))

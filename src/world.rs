@@ -24,7 +24,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process_group};
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
 };
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use zeroize::Zeroizing;
 
@@ -73,7 +73,8 @@ impl Busy {
     /// The terminal shows again what is typed.
     fn show_input(&self) {
         if let Ok(Some(before)) = self.terminal.lock().map(|mut terminal| terminal.take()) {
-            let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &before);
+            // What else was pasted is not for the shell.
+            let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &before);
         }
     }
 }
@@ -161,10 +162,12 @@ impl World {
     /// show what is typed, and is as it was when this ends or a signal ends us.
     pub fn read_line(&self, shown: bool) -> Result<Secret> {
         const MOST: u64 = 64 * 1024;
+        /// Longer ones arrive cut off: termios(3), canonical mode; 1024 on macOS.
+        const LONGEST_LINE: usize = if cfg!(target_os = "linux") { 4095 } else { 1023 };
         let cannot = |e: std::io::Error| Error::failed("cannot read stdin").because(e);
         let stdin = std::io::stdin();
         if !shown && stdin.is_terminal() {
-            self.end_on_signals()?;
+            self.end_on(&[SIGTERM, SIGINT, SIGHUP])?;
             let before = tcgetattr(&stdin).map_err(|e| cannot(e.into()))?;
             let mut silent = before.clone();
             silent.local_modes.remove(LocalModes::ECHO);
@@ -182,6 +185,10 @@ impl World {
         let read = std::io::BufReader::new(stdin.lock().take(MOST)).read_line(&mut line);
         self.busy.show_input();
         read.map_err(cannot)?;
+        if stdin.is_terminal() && line.len() >= LONGEST_LINE {
+            return Err(Error::usage("a terminal cannot carry so long a line")
+                .hint("the same by a pipe: … < FILE"));
+        }
         Ok(Secret::new(line.trim()))
     }
 
@@ -210,12 +217,16 @@ impl World {
     /// end, too. The process dies of the signal, as its parent expects; process 1 of a container,
     /// which no signal kills, exits with 128 and the signal's number.
     pub fn end_on_signals(&self) -> Result<()> {
+        self.end_on(&[SIGTERM, SIGINT])
+    }
+
+    fn end_on(&self, signals: &[i32]) -> Result<()> {
         const PATIENCE: Duration = Duration::from_millis(80);
         if self.busy.listening.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
         let cannot = |e: std::io::Error| Error::failed("cannot wait for signals").because(e);
-        let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(cannot)?;
+        let mut signals = Signals::new(signals).map_err(cannot)?;
         let busy = self.busy.clone();
         let supervisor = self.var("NOTIFY_SOCKET").map(OsStr::to_owned);
         std::thread::spawn(move || {
@@ -240,6 +251,23 @@ impl World {
             std::process::exit(128 + signal);
         });
         Ok(())
+    }
+
+    /// From now on nothing but SIGKILL ends the process: what it does must be finished, and is
+    /// bounded.
+    pub fn ignore_signals(&self) -> Result<()> {
+        for signal in [SIGTERM, SIGINT, SIGHUP] {
+            signal_hook::flag::register(signal, Arc::default())
+                .map_err(|e| Error::failed("cannot ignore signals").because(e))?;
+        }
+        Ok(())
+    }
+
+    /// This program, to be started again; also where its file was replaced meanwhile.
+    pub fn itself(&self) -> std::io::Result<PathBuf> {
+        let program = (self.program)()?;
+        let gone = cfg!(target_os = "linux") && !program.exists();
+        Ok(if gone { PathBuf::from("/proc/self/exe") } else { program })
     }
 
     /// Tells systemd, where it wants to know (sd_notify(3)).
@@ -447,6 +475,15 @@ pub fn is_executable(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_program_whose_file_was_replaced_can_still_be_started() {
+        let mut world = World::of_process();
+        assert!(world.itself().unwrap().is_file());
+        world.program = || Ok(PathBuf::from("/nowhere/lakebase-token (deleted)"));
+        assert_eq!(world.itself().unwrap(), PathBuf::from("/proc/self/exe"));
+    }
 
     #[test]
     fn jitter_stays_between_half_and_whole_and_spreads() {

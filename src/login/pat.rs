@@ -9,7 +9,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Login, Means};
+use super::{Key, Login, Means};
 use crate::api::{Api, CallError, Outcome, require};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
@@ -23,6 +23,24 @@ const RIGHT: &str = "CAN USE on personal access tokens";
 /// The page of a workspace where they are made and deleted by hand.
 pub fn page(host: &str) -> String {
     format!("{host}/settings/user/developer/access-tokens")
+}
+
+/// How all comments of ours begin.
+const OURS: &str = "lakebase-token ";
+
+/// The comment of all tokens of a login.
+pub fn comment(install_id: &str, key: &Key) -> String {
+    let name = match key {
+        Key::Profile(name) => name.clone(),
+        // A profile may be called like a workspace.
+        Key::Host(_) => key.flag(),
+    };
+    format!("{OURS}{install_id} {name}")
+}
+
+/// Whether a token with this comment is one of ours, here or elsewhere.
+pub fn is_ours(comment: &str) -> bool {
+    comment.starts_with(OURS)
 }
 
 /// How long a token stays good after its replacement: Claude Code and Codex do not ask again when
@@ -139,7 +157,16 @@ pub fn delete(api: &Api<'_>, id: &str) -> Outcome<()> {
 pub fn list(api: &Api<'_>) -> Outcome<Vec<(String, String)>> {
     let answer = api.get("to list personal access tokens", &path("list"));
     let answer = answer.map_err(|failure| failure.wants(RIGHT))?;
-    let all = answer["token_infos"].as_array().cloned().unwrap_or_default();
+    // Whoever asks with a personal access token has one at least.
+    let none = answer["token_infos"].is_null() && !api.token.expose().starts_with("dapi");
+    let whole = answer["next_page_token"].as_str().is_none_or(str::is_empty);
+    let Some(all) = answer["token_infos"].as_array().filter(|_| whole) else {
+        if none && whole {
+            return Ok(Vec::new());
+        }
+        let words = "the workspace's list of personal access tokens makes no sense";
+        return Err(CallError::Other(Error::failed(words)));
+    };
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     Ok(all.iter().map(|info| (text(&info["token_id"]), text(&info["comment"]))).collect())
 }
@@ -200,15 +227,21 @@ pub fn advance(
     Ok(next)
 }
 
-/// Deletes all tokens of a login, the current one last, since it does the deleting.
+/// Deletes all tokens of a login, the current one last, since it does the deleting. What can be
+/// deleted is, whatever goes wrong with another one.
 pub fn revoke(login: &Login, api: &Api<'_>) -> Outcome<()> {
     let Means::Pat(chain) = &login.means else { return Ok(()) };
-    for (id, comment) in list(api)? {
-        if comment == chain.comment && id != chain.id {
-            delete(api, &id)?;
-        }
+    let listed = list(api);
+    let ours = listed.iter().flatten().filter(|(_, comment)| *comment == chain.comment);
+    let mut ids: Vec<&String> = ours.map(|(id, _)| id).filter(|id| **id != chain.id).collect();
+    if let Some(former) = chain.former.as_ref().filter(|former| !ids.contains(&&former.id)) {
+        ids.push(&former.id);
     }
-    delete(api, &chain.id)
+    let deleted = ids.into_iter().map(|id| delete(api, id));
+    let trouble: Vec<CallError> = deleted.filter_map(std::result::Result::err).collect();
+    delete(api, &chain.id)?;
+    listed?;
+    trouble.into_iter().next().map_or(Ok(()), Err)
 }
 
 /// Words for a login whose token nobody used in time.

@@ -16,7 +16,7 @@ use crate::api::{Api, CallError, require, user_name};
 use crate::error::{Error, Kind, Result};
 use crate::http::Client;
 use crate::secret::Secret;
-use crate::time::{Deadline, SECOND, Timestamp};
+use crate::time::{Deadline, MINUTE, SECOND, Timestamp};
 use crate::token::{LEAST_LIFE, Token};
 use crate::world::World;
 
@@ -39,6 +39,10 @@ pub enum Need {
 impl Login {
     /// Whether its token will do as it is.
     pub fn serves(&self, need: Need, now: Timestamp) -> bool {
+        // A clock that was set back would make an old one young.
+        if self.is_from_the_future(now) {
+            return false;
+        }
         match (&self.means, need) {
             (_, Need::Another) => false,
             (Means::Refresh(_), Need::Life(least)) => self.left(now) > least,
@@ -54,6 +58,12 @@ impl Login {
     }
 }
 
+impl Login {
+    fn is_from_the_future(&self, now: Timestamp) -> bool {
+        self.issued.since(now) > MINUTE
+    }
+}
+
 /// A login whose token will do, and what went wrong nevertheless.
 pub struct Renewed {
     /// The login.
@@ -65,12 +75,11 @@ pub struct Renewed {
 /// Renews a login, unless somebody else has done so.
 pub fn renew(world: &World, key: &Key, need: Need) -> Result<Renewed> {
     let logins = Logins::of(world)?;
-    let deadline = Deadline::after(LIMIT);
     let seen = logins.get(key);
     if seen.is_none() {
         return Err(nobody(key));
     }
-    logins.alone(key, deadline, || {
+    logins.alone(key, Deadline::after(LIMIT), || {
         let login = logins.get(key).ok_or_else(|| nobody(key))?;
         // Somebody may have renewed it while this one waited.
         let replaced = seen.is_some_and(|seen| seen.access != login.access);
@@ -78,7 +87,8 @@ pub fn renew(world: &World, key: &Key, need: Need) -> Result<Renewed> {
         if login.serves(need, world.now()) {
             return Ok(Renewed { login, trouble: None });
         }
-        let renewal = Renewal { world, logins: &logins, deadline };
+        // However long the lock was waited for: what is sent must have time to be answered.
+        let renewal = Renewal { world, logins: &logins, deadline: Deadline::after(LIMIT) };
         match &login.means {
             Means::Refresh(token) => renewal.refresh(&login, token.as_ref()),
             Means::Pat(chain) => renewal.replace(&login, chain, need),
@@ -88,7 +98,7 @@ pub fn renew(world: &World, key: &Key, need: Need) -> Result<Renewed> {
 
 /// Nobody has logged in.
 pub fn nobody(key: &Key) -> Error {
-    Error::login("nobody has logged in here").hint(format!("lakebase-token login {}", key.flag()))
+    Error::login("nobody has logged in here").hint(format!("lakebase-token login {}", key.shown()))
 }
 
 struct Renewal<'a> {
@@ -112,18 +122,36 @@ impl Renewal<'_> {
         })?;
         // First of all what is good for one time is kept, whatever else the answer holds.
         let (login, received) = login.clone().with(grant);
-        self.logins.store(&login, Deadline::after(LIMIT))?;
+        self.store_at_last(&login)?;
         received.map(|()| Renewed { login, trouble: None })
+    }
+
+    /// Stores what nobody will give again, however often the disk says no.
+    fn store_at_last(&self, login: &Login) -> Result<()> {
+        const PAUSE: Duration = Duration::from_millis(250);
+        let deadline = Deadline::after(LIMIT);
+        loop {
+            match self.logins.store(login, deadline) {
+                Err(_) if !deadline.passed() => self.world.sleep(PAUSE, deadline),
+                stored => return stored,
+            }
+        }
     }
 
     fn replace(&self, login: &Login, chain: &Chain, need: Need) -> Result<Renewed> {
         let now = self.world.now();
-        if login.left(now) <= 0 {
-            return Err(pat::lapsed(login));
-        }
         let client = Client::new(self.world, PAT);
         let api = login.api(&client, self.deadline);
-        let old = now.since(login.issued) >= chain.max_age;
+        if login.left(now) <= 0 {
+            // Unless it is our clock that is wrong.
+            match user_name(&api) {
+                Err(CallError::Refused(no)) if no.is_about_token() => {
+                    return Err(pat::lapsed(login));
+                }
+                alive => drop(alive?),
+            }
+        }
+        let old = now.since(login.issued) >= chain.max_age || login.is_from_the_future(now);
         let store = |login: &Login| self.logins.store(login, Deadline::after(LIMIT));
         let replace = old || need == Need::Another;
         let advanced = pat::advance(login.clone(), replace, self.world, &api, &store);

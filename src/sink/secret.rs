@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::http::percent_encode;
 use crate::place::Change;
 use crate::secret::Secret;
-use crate::token::holds_token;
+use crate::token::expiry_within;
 
 const SECRETS: &str = "/api/2.0/secrets";
 
@@ -34,14 +34,15 @@ pub struct Target<'t> {
 pub fn put(api: &Api<'_>, target: &Target<'_>, value: &Secret) -> Outcome<Change> {
     let Target { scope, key, create_scope: create, force } = *target;
     let old = match get(api, scope, key) {
-        // Who may write need not be allowed to read.
-        Err(CallError::Refused(no)) if no.status == 403 && !no.is_about_token() => None,
-        old => old?,
+        // Whoever may not see what is there must say that it may go.
+        Err(CallError::Refused(no)) if force && no.status == 403 && !no.is_about_token() => None,
+        old => old.map_err(|failure| failure.wants("READ on the scope"))?,
     };
     match old {
         Some(old) if *old == value.expose().as_bytes() => return Ok(Change::Unchanged),
-        Some(old) if !force && !holds_token(&old) => {
-            let words = format!("secret {scope}/{key} is somebody else's: it holds no token");
+        Some(old) if !force && !is_ours(&old) => {
+            let words =
+                format!("secret {scope}/{key} is somebody else's: it holds no database credential");
             let error = Error::usage(words).hint("another key, or --force to replace it");
             return Err(CallError::Other(error));
         }
@@ -78,7 +79,7 @@ pub fn put(api: &Api<'_>, target: &Target<'_>, value: &Secret) -> Outcome<Change
 pub fn remove(api: &Api<'_>, target: &Target<'_>) -> Outcome<Change> {
     let Target { scope, key, .. } = *target;
     let Some(value) = get(api, scope, key)? else { return Ok(Change::Unchanged) };
-    if !holds_token(&value) {
+    if !is_ours(&value) {
         let error = Error::usage(format!("secret {scope}/{key} holds no token, so it stays"));
         return Err(CallError::Other(error));
     }
@@ -86,6 +87,11 @@ pub fn remove(api: &Api<'_>, target: &Target<'_>) -> Outcome<Change> {
     let deleted = api.post("to delete the secret", &format!("{SECRETS}/delete"), &body);
     deleted.map_err(|failure| failure.wants("WRITE on the scope"))?;
     Ok(Change::Removed)
+}
+
+/// Whether it is a database credential, of whomever: nothing else is ever written.
+fn is_ours(value: &[u8]) -> bool {
+    expiry_within(value).is_some()
 }
 
 /// What a secret says, in whatever bytes; nothing where there is none.

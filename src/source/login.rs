@@ -105,7 +105,9 @@ fn token(login: &Login) -> Token {
 impl Ask<'_> {
     /// Has a login renewed by a process of its own.
     fn renewed(&self, login: &Login, need: Need) -> Result<Token> {
-        let program = (self.world.program)()
+        let program = self
+            .world
+            .itself()
             .map_err(|e| Error::failed("cannot find this program's own file").because(e))?;
         let need = match need {
             Need::Another => "another".to_owned(),

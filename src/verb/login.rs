@@ -100,7 +100,7 @@ fn check_flags(settings: &Settings) -> Result<()> {
 }
 
 fn words(login: &Login) -> String {
-    let words = format!("logged in as {} at {} ({})", login.who, login.host, login.key.flag());
+    let words = format!("logged in as {} at {} ({})", login.who, login.host, login.key.shown());
     match &login.means {
         Means::Refresh(_) => words,
         Means::Pat(chain) => {
@@ -132,12 +132,15 @@ fn say_what_goes_first(call: &Call<'_>, settings: &Settings, login: &Login) {
 impl Attempt<'_> {
     /// Ends the former login of this key in favour of a new one, which is stored in its place.
     fn store(&self, login: &Login) -> Result<()> {
-        if let Some(former) = self.logins.get(&self.key)
+        let former = self.logins.get(&self.key);
+        self.logins.store(login, Deadline::after(LIMIT))?;
+        // Only now: until then it was the only one.
+        if let Some(former) = former
             && let Err(error) = logout::revoke(self.world, &former)
         {
             self.world.note(&error.message);
         }
-        self.logins.store(login, Deadline::after(LIMIT))
+        Ok(())
     }
 }
 

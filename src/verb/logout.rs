@@ -38,10 +38,11 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     let logins = Logins::of(call.world)?;
     // A profile that is no longer there had a login all the same.
     let key = settings.text(Id::Profile).map(|name| Key::Profile(name.to_owned()));
+    let key = key.or(Key::of(&settings));
     let ended: Vec<Login> = if settings.is_on(Id::All) {
         logins.all()
-    } else if let Some(key) = key.or(Key::of(&settings)) {
-        logins.get(&key).into_iter().collect()
+    } else if let Some(key) = &key {
+        logins.get(key).into_iter().collect()
     } else {
         return Err(error.unwrap_or_else(|| {
             Error::usage("no workspace is named")
@@ -51,34 +52,42 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     };
     let (mut lines, mut trouble) = (String::new(), None);
     for login in &ended {
-        forget_cached(&call, login);
-        match end(&logins, login, call.world) {
-            Ok(()) => {
-                lines.push_str(&format!("logged out {} ({})\n", login.who, login.key.flag()));
-            }
+        let shown = login.key.shown();
+        match end(&logins, login, &call) {
+            Ok(()) => lines.push_str(&format!("logged out {} ({shown})\n", login.who)),
             // The others are ended all the same.
             Err(error) => {
-                call.world.note(&format!("{}: {error}", login.key.flag()));
+                call.world.note(&format!("{shown}: {error}"));
                 trouble = Some(error);
             }
         }
     }
+    let all = settings.is_on(Id::All);
+    for path in logins.discard(key.as_ref().filter(|_| !all))? {
+        lines.push_str(&format!("removed {}, which cannot be read\n", path.display()));
+    }
     if let Some(error) = trouble {
         return Err(error);
     }
-    if ended.is_empty() {
+    if lines.is_empty() {
         lines.push_str("nobody was logged in\n");
     }
     call.print(&lines)?;
     Ok(0)
 }
 
-fn end(logins: &Logins<'_>, login: &Login, world: &World) -> Result<()> {
+fn end(logins: &Logins<'_>, login: &Login, call: &Call<'_>) -> Result<()> {
     logins.alone(&login.key, Deadline::after(LIMIT), || {
         // As it is now, and not as it was when they were listed.
         let login = logins.get(&login.key).unwrap_or(login.clone());
-        let revoked = revoke(world, &login);
+        // Its entries are named after who it is, which nobody knows afterwards.
+        let plan = plan_of(call, &login);
+        let session = plan.as_ref().map(|plan| Session::new(plan, call.world));
+        let revoked = revoke(call.world, &login);
         logins.remove(&login.key, Deadline::after(LIMIT))?;
+        if let Some(session) = session {
+            session.forget();
+        }
         revoked
     })
 }
@@ -99,8 +108,15 @@ pub fn revoke(world: &World, login: &Login) -> Result<()> {
     })
 }
 
-/// Drops the cache entries of this identity, as far as it can still be named.
+/// Drops the cache entries of this identity.
 pub fn forget_cached(call: &Call<'_>, login: &Login) {
+    if let Some(plan) = plan_of(call, login) {
+        Session::new(&plan, call.world).forget();
+    }
+}
+
+/// What this login is used with, as far as it can still be named.
+fn plan_of(call: &Call<'_>, login: &Login) -> Option<Plan> {
     let (id, name) = match &login.key {
         Key::Profile(name) => (Id::Profile, name),
         Key::Host(url) => (Id::Host, url),
@@ -108,7 +124,5 @@ pub fn forget_cached(call: &Call<'_>, login: &Login) {
     let auth_type = login.means.auth_type().to_owned();
     let mut flags = vec![(id, name.clone()), (Id::AuthType, auth_type)];
     flags.extend(call.flags.iter().filter(|(id, _)| *id == Id::CacheDir).cloned());
-    if let Ok(plan) = Settings::resolve(&flags, call.world).and_then(|s| Plan::new(s, call.world)) {
-        Session::new(&plan, call.world).forget();
-    }
+    Plan::new(Settings::resolve(&flags, call.world).ok()?, call.world).ok()
 }

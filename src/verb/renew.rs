@@ -35,6 +35,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
         "another" => Need::Another,
         least => Need::Life(least.parse().map_err(|_| wanted())?),
     };
+    call.world.ignore_signals()?;
     call.print(&format!("{}\n", report(&renew(call.world, &key, need))))?;
     Ok(0)
 }

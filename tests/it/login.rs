@@ -1,7 +1,10 @@
 //! A person's login: by a browser, by hand; renewed by crowds and through kills; ended.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,9 +13,10 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use lakebase_token::time::Timestamp;
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
-use super::support::{HOUR, Test, has, repository, workspace};
+use super::support::{HOUR, Test, executable, has, repository, workspace};
 use crate::sandbox::jwt::random;
 use crate::sandbox::workspace::{Consent, ENDPOINT, USER, Workspace};
 
@@ -301,6 +305,62 @@ fn killed_callers_never_lose_the_login() {
     eprintln!("200 callers killed, {} refreshes", workspace.count(TOKEN));
     assert!(workspace.count(TOKEN) > 20);
     assert_eq!(test.run("--for workspace --refresh").code, 0, "the login survives");
+}
+
+#[test]
+fn a_renewal_finishes_whatever_it_is_told_and_however_often_the_disk_says_no() {
+    let test = "login::a_renewal_finishes";
+    if !has(test, "curl") || !has(test, "strace") {
+        return;
+    }
+    let workspace = workspace();
+    let test = logged_in(&workspace);
+    workspace.state().thinking = Duration::from_millis(400);
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut command = test.command();
+        command.args(["renew-login", "--host", &workspace.url, "another"]).stdout(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        rustix::process::kill_process(Pid::from_child(&child), signal).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+    workspace.state().thinking = Duration::ZERO;
+    // The second is the one that has the new token.
+    let mut command = Command::new("strace");
+    command.env_clear().envs(test.env.iter().cloned()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.env("PATH", std::env::var_os("PATH").unwrap());
+    command.args(["-f", "-o", "/dev/null", "-e", "inject=renameat:error=ENOSPC:when=2..4"]);
+    command.arg(executable()).args(["renew-login", "--host", &workspace.url, "another"]);
+    assert!(command.status().unwrap().success());
+    assert_eq!(test.run("--for workspace --refresh").code, 0, "the login survives");
+}
+
+#[test]
+fn connections_that_say_nothing_hold_nobody_up() {
+    if !has("login::connections", "curl") {
+        return;
+    }
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    browser(&mut test, "printf '%s\\n' \"$1\" >\"$HOME/address\"");
+    let mut command = test.command();
+    command.args(["login", "--timeout", "8s"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let path = test.home.path().join("address");
+    let address = super::machine::wait_for("the address", || {
+        fs::read_to_string(&path).ok().filter(|line| line.ends_with('\n'))
+    });
+    let port = address.split_once("localhost%3A").unwrap().1.split('&').next().unwrap();
+    let port: u16 = port.parse().unwrap();
+    let mut idle: Vec<TcpStream> =
+        (0..12).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    idle[0].write_all(b"GET /?state=").unwrap();
+    // A header may hold any byte.
+    let mut curl = Command::new("curl");
+    curl.args(["-sSL", "-o", "/dev/null", "--cookie"]).arg(OsStr::from_bytes(b"n=caf\xe9"));
+    assert!(curl.arg(address.trim()).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The one window that is left: from the workspace's commit to our rename. It cannot be closed, only

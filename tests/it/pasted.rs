@@ -101,7 +101,7 @@ fn a_pasted_token_becomes_one_of_ours() {
     let made = state.pats.iter().find(|pat| pat.value == *ours).unwrap();
     let install =
         fs::read_to_string(test.home.path().join(".local/state/lakebase-token/install-id"));
-    let expected = format!("lakebase-token {} {}", install.unwrap().trim(), workspace.url);
+    let expected = format!("lakebase-token {} --host {}", install.unwrap().trim(), workspace.url);
     assert_eq!(made.comment, expected);
     assert_eq!(made.expires - made.created, 24 * 3600);
     drop(state);
@@ -185,7 +185,8 @@ fn a_used_token_replaces_itself_and_nobodys_dies_in_his_hand() {
     let hint = format!("hint: lakebase-token login --pat --host {}", workspace.url);
     workspace.take_requests();
     test.run("--for workspace").fails(3, &["has ended", "nobody used it in time", &hint]);
-    assert!(workspace.take_requests().is_empty());
+    // It might have been our clock.
+    assert_eq!(workspace.take_requests(), [format!("GET {ME}")]);
     assert_eq!(test.run("status").code, 3);
     assert_eq!(workspace.state().most_alike, 2);
     assert!(workspace.state().pats.iter().any(|pat| pat.value == PAT), "not ours");
@@ -323,6 +324,7 @@ fn the_pasted_one_is_deleted_only_on_request() {
 
 #[test]
 fn a_pasted_one_that_cannot_be_told_from_others_stays() {
+    // Its id is not what it has been so far.
     let workspace = workspace();
     let test = person(&workspace);
     for id in ["a", "b"] {
@@ -338,6 +340,7 @@ fn a_pasted_one_that_cannot_be_told_from_others_stays() {
             expires: i64::MAX,
         });
     }
+    workspace.state().pats[0].id = "c".to_owned();
     let output = piped(&test, &["login", "--pat", "--revoke-pasted"], PAT);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -364,6 +367,129 @@ fn logging_in_again_goes_on_with_what_somebody_holds() {
     assert_eq!(test.run("--for workspace").token(), second);
     assert_eq!(ours(&workspace), [first, second]);
     assert_eq!(workspace.state().most_alike, 2);
+}
+
+#[test]
+fn a_login_that_cannot_be_stored_costs_nobody_the_former_one() {
+    if !has("pasted::a_login_that_cannot", "strace") {
+        return;
+    }
+    let workspace = workspace();
+    let test = person(&workspace);
+    log_in(&test, &[]);
+    let first = test.run("--for workspace").token();
+    // As somebody else, on a disk that is full.
+    workspace.state().pats.push(Pat {
+        value: "dapi99990123456789abcdef0123456789abcdef".to_owned(),
+        id: "bob".to_owned(),
+        comment: String::new(),
+        owner: "bob@example.com".to_owned(),
+        created: 0,
+        expires: i64::MAX,
+    });
+    let mut command = Command::new("strace");
+    command.env_clear().envs(test.env.iter().cloned()).stdin(Stdio::piped());
+    command.args(["-f", "-o", "/dev/null", "-e", "inject=renameat:error=ENOSPC"]);
+    command.arg(executable()).args(["login", "--pat"]).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let pasted = b"dapi99990123456789abcdef0123456789abcdef\n";
+    child.stdin.take().unwrap().write_all(pasted).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert_eq!(test.run("--for workspace").token(), first);
+    assert_eq!(
+        ours(&workspace),
+        std::slice::from_ref(&first),
+        "the new one is deleted, the old one stays"
+    );
+    // Where it can be stored, the former one's tokens are deleted.
+    assert!(
+        piped(&test, &["login", "--pat"], "dapi99990123456789abcdef0123456789abcdef")
+            .status
+            .success()
+    );
+    let bobs = test.run("--for workspace").token();
+    assert_eq!(ours(&workspace), [bobs]);
+}
+
+#[test]
+fn what_is_pasted_or_listed_may_be_odd() {
+    let workspace = workspace();
+    let test = person(&workspace);
+    log_in(&test, &[]);
+    let own = test.run("--for workspace").token();
+    for _ in 0..2 {
+        let output = piped(&test, &["login", "--pat", "--revoke-pasted"], &own);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains("is a token of ours"));
+        assert_eq!(ours(&workspace), std::slice::from_ref(&own));
+        // Also where nobody knows of it here any more.
+        let _ = fs::remove_file(login_file(&test));
+        fs::write(test.home.path().join(".local/state/lakebase-token/login-x"), "").unwrap();
+    }
+    for list in ["{}", "{\"token_infos\":{}}", "{\"token_infos\":[],\"next_page_token\":\"x\"}"] {
+        workspace.fault(LIST, 1, Answer::Json(200, serde_json::from_str(list).unwrap()));
+        let output = piped(&test, &["login", "--pat"], PAT);
+        assert_eq!(output.status.code(), Some(1), "{list}");
+        assert!(text(&output.stderr).contains("list of personal access tokens makes no sense"));
+    }
+    assert_eq!(ours(&workspace), [own]);
+}
+
+#[test]
+fn a_profile_called_like_the_workspace_has_tokens_of_its_own() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    log_in(&test, &[]);
+    let first = test.run("--for workspace").token();
+    let url = workspace.url.clone();
+    test.unset("DATABRICKS_HOST").write(".databrickscfg", &format!("[{url}]\nhost = {url}\n"));
+    log_in(&test, &["--profile", &url]);
+    assert!(ours(&workspace).contains(&first) && ours(&workspace).len() == 2);
+}
+
+#[test]
+fn a_clock_that_was_wrong_costs_nobody_the_login() {
+    let workspace = workspace();
+    let test = person(&workspace);
+    log_in(&test, &["--pat-lifetime", "1h"]);
+    let first = test.run("--for workspace").token();
+    // Made while the clock was two hours ahead.
+    pass(&test, &workspace, -2 * HOUR);
+    workspace.state().skew = 0;
+    let second = test.run("--for workspace").token();
+    assert_ne!(second, first);
+    // The clock is ahead now: the workspace knows better.
+    pass(&test, &workspace, 2 * HOUR);
+    workspace.state().skew = 0;
+    assert_eq!(test.run("--for workspace").code, 0);
+}
+
+#[test]
+fn what_is_printed_promises_no_longer_life_than_a_replaced_one_has() {
+    let workspace = workspace();
+    let test = person(&workspace);
+    log_in(&test, &[]);
+    let printed: Value = serde_json::from_str(&test.run("--for workspace -f json").stdout).unwrap();
+    let expires = Timestamp::parse(printed["expires_at"].as_str().unwrap()).unwrap();
+    let left = expires.since(Timestamp::of_system());
+    assert!((9 * MINUTE..=10 * MINUTE).contains(&left), "{left}");
+}
+
+#[test]
+fn a_login_that_cannot_be_read_can_be_ended() {
+    let workspace = workspace();
+    let test = person(&workspace);
+    for damage in ["chmod 644", "truncate -s -3", "ln -sf /dev/null"] {
+        log_in(&test, &[]);
+        let path = login_file(&test);
+        let line = format!("{damage} '{}'", path.display());
+        assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success());
+        let said = test.run("logout");
+        assert!(said.stdout.contains("which cannot be read"), "{damage}: {said:?}");
+        assert!(path.symlink_metadata().is_err());
+        assert_eq!(test.run("logout --all").stdout, "nobody was logged in\n");
+    }
 }
 
 /// What a fault does to one rotation.

@@ -150,11 +150,13 @@ fn a_secret_has_the_current_credential_and_nobody_writes_it_in_vain() {
     test.pass(HOUR);
     says(&test.run(line), "wrote secret app/pg");
     assert_eq!(secret(&workspace, "app/pg").unwrap(), test.run("").token());
-    // Whoever may write but not read it writes it.
+    // Whoever may not see what is there must say that it may go.
     let words = "{\"error_code\":\"PERMISSION_DENIED\",\"message\":\"no READ\"}";
     let forbidden = Answer::Json(403, serde_json::from_str(words).unwrap());
     workspace.fault(GET, 1, forbidden.clone());
-    says(&test.run(line), "wrote secret app/pg");
+    test.run(line).fails(4, &["refused to read the secret", "no READ", "READ on the scope"]);
+    workspace.fault(GET, 1, forbidden.clone());
+    says(&test.run(&format!("{line} --force")), "wrote secret app/pg");
     workspace.fault(PUT, 1, forbidden);
     test.pass(HOUR);
     test.run(line).fails(4, &["refused to write the secret", "no READ"]);
@@ -180,7 +182,10 @@ fn a_secret_that_is_no_token_is_not_touched() {
     test.run(line).fails(2, &["app/pg is somebody else's", "hint: another key, or --force"]);
     test.run(&format!("{line} --remove")).fails(2, &["holds no token, so it stays"]);
     assert_eq!(secret(&workspace, "app/pg").unwrap(), "hunter2");
-    // Nor is what is no text.
+    // Nor is a personal access token, which nobody writes here, or what is no text.
+    workspace.state().secrets.get_mut("app").unwrap().insert("pg".to_owned(), PAT.to_owned());
+    test.run(line).fails(2, &["app/pg is somebody else's"]);
+    test.run(&format!("{line} --remove")).fails(2, &["holds no token, so it stays"]);
     let odd = Answer::Json(200, serde_json::from_str("{\"value\":\"/w==\"}").unwrap());
     workspace.fault(GET, 1, odd);
     test.run(line).fails(2, &["app/pg is somebody else's"]);

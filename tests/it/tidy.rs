@@ -100,6 +100,7 @@ fn secrets_leave_their_type_in_few_places() {
         "format.rs",             // the output
         "get.rs",                // names that were found, kept like tokens
         "login/oauth.rs",        // what is sent with a grant
+        "login/pat.rs",          // whether one of its kind asks
         "login/renew.rs",        // what the renewing process hands over
         "login.rs",              // the login's file, 0600
         "service/pins.rs",       // the environment file, 0600

@@ -200,7 +200,7 @@ impl State {
         };
         let pat = Pat {
             value: PAT.to_owned(),
-            id: "pasted".to_owned(),
+            id: digest(PAT),
             comment: "made by hand".to_owned(),
             owner: USER.to_owned(),
             created: now(),
@@ -502,9 +502,7 @@ fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) ->
         }
         ("POST", "/token/create") => {
             let value = format!("dapi{}", lakebase_token::file::hex(&random::<16>()));
-            // As it has been so far.
-            let id = ring::digest::digest(&ring::digest::SHA256, value.as_bytes());
-            let id = lakebase_token::file::hex(id.as_ref());
+            let id = digest(&value);
             let life = body["lifetime_seconds"].as_i64().unwrap_or(2 * 365 * 86400);
             let pat = Pat {
                 value: value.clone(),
@@ -568,6 +566,12 @@ fn credential(
     // With a fraction, as protobuf's JSON mapping may have it.
     let ends = ends.to_string().replace('Z', ".123456Z");
     Answer::Json(200, json!({ "token": token, expiry: ends }))
+}
+
+/// The id of a personal access token, as it has been so far.
+fn digest(value: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, value.as_bytes());
+    lakebase_token::file::hex(digest.as_ref())
 }
 
 fn pat_info(pat: &Pat) -> Value {

@@ -3,7 +3,7 @@
 //! The ports are the ones that the client `databricks-cli` is registered for. Only this machine
 //! can connect; what comes is believed by its `state`, which is `oauth.rs`'s business.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::world::World;
 /// databricks-sdk-go `credentials/u2m`: the first free one.
 const PORTS: std::ops::RangeInclusive<u16> = 8020..=8040;
 
-/// The longest request that is read.
-const MOST: usize = 16 * 1024;
+/// The longest request that is read: what browsers send has grown with their cookies.
+const MOST: usize = 64 * 1024;
 
 /// The port that is asked for; 0 counts as unset, as in databricks-sdk-go.
 pub fn port(settings: &Settings) -> Result<Option<u16>> {
@@ -32,11 +32,64 @@ pub fn port(settings: &Settings) -> Result<Option<u16>> {
     }
 }
 
+/// So many may be connected at once.
+const MOST_CALLERS: usize = 64;
+
 /// Waits for the browser.
 pub struct Listener {
     port: u16,
     /// On both loopback addresses, where there are two: `localhost` may mean either.
     sockets: Vec<TcpListener>,
+    /// Those who have not said all yet.
+    callers: RefCell<Vec<Caller>>,
+}
+
+/// Somebody who has connected.
+struct Caller {
+    stream: TcpStream,
+    head: Vec<u8>,
+    deadline: Deadline,
+}
+
+/// What a caller has said so far.
+enum Heard {
+    Nothing,
+    Nonsense,
+    /// What a whole request asks for.
+    Target(String),
+}
+
+impl Caller {
+    fn new(stream: TcpStream) -> Option<Caller> {
+        // Whoever has not said a request by then is no browser.
+        const PATIENCE: Duration = Duration::from_secs(60);
+        stream.set_nonblocking(true).ok()?;
+        Some(Caller { stream, head: Vec::new(), deadline: Deadline::after(PATIENCE) })
+    }
+
+    fn hear(&mut self) -> Heard {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Heard::Nonsense,
+                Ok(length) => self.head.extend(&buffer[..length]),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return Heard::Nonsense,
+            }
+            if self.head.len() > MOST {
+                return Heard::Nonsense;
+            }
+        }
+        if !self.head.windows(4).any(|end| end == b"\r\n\r\n") {
+            return if self.deadline.passed() { Heard::Nonsense } else { Heard::Nothing };
+        }
+        let line = self.head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        let line = String::from_utf8_lossy(line);
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            ["GET", target, ..] => Heard::Target(target.to_owned()),
+            _ => Heard::Nonsense,
+        }
+    }
 }
 
 /// A request of the browser's.
@@ -63,7 +116,7 @@ impl Listener {
                     let sockets: Vec<TcpListener> = sockets.into_iter().flatten().collect();
                     let ready = sockets.iter().try_for_each(|socket| socket.set_nonblocking(true));
                     ready.map_err(|e| Error::failed("cannot listen for the browser").because(e))?;
-                    return Ok(Listener { port, sockets });
+                    return Ok(Listener { port, sockets, callers: RefCell::default() });
                 }
                 Err(e) => why = Some(e),
             }
@@ -81,18 +134,34 @@ impl Listener {
 
     /// The next request; none by the deadline.
     pub fn wait(&self, world: &World, deadline: Deadline) -> Result<Option<Visit>> {
-        const POLL: Duration = Duration::from_millis(20);
+        const POLL: Duration = Duration::from_millis(10);
+        // A browser opens connections that it has no use for yet.
+        let mut callers = self.callers.borrow_mut();
         while !deadline.passed() {
             for socket in &self.sockets {
                 match socket.accept() {
                     Ok((stream, _)) => {
-                        if let Some(visit) = Visit::read(stream) {
-                            return Ok(Some(visit));
-                        }
+                        callers.extend(Caller::new(stream));
+                        // The oldest have had their time.
+                        let most = callers.len().min(MOST_CALLERS);
+                        let first = callers.len() - most;
+                        callers.drain(..first);
                     }
                     Err(e) if e.kind() == ErrorKind::WouldBlock => (),
                     Err(e) => {
                         return Err(Error::failed("cannot listen for the browser").because(e));
+                    }
+                }
+            }
+            let mut at = 0;
+            while at < callers.len() {
+                match callers[at].hear() {
+                    Heard::Nothing => at += 1,
+                    Heard::Nonsense => drop(callers.remove(at)),
+                    Heard::Target(target) => {
+                        let stream = callers.remove(at).stream;
+                        stream.set_nonblocking(false).ok();
+                        return Ok(Some(Visit { stream: Cell::new(Some(stream)), target }));
                     }
                 }
             }
@@ -103,30 +172,6 @@ impl Listener {
 }
 
 impl Visit {
-    /// Reads the head of a request; whoever has not said it within a second is no browser.
-    fn read(mut stream: TcpStream) -> Option<Visit> {
-        let deadline = Deadline::after(Duration::from_secs(1));
-        stream.set_nonblocking(false).ok()?;
-        let mut head = Vec::new();
-        let mut buffer = [0; 4096];
-        while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < MOST {
-            // Zero would mean for ever.
-            let left = deadline.left().max(Duration::from_millis(1));
-            stream.set_read_timeout(Some(left)).ok()?;
-            if deadline.passed() {
-                return None;
-            }
-            match stream.read(&mut buffer).ok()? {
-                0 => break,
-                length => head.extend(&buffer[..length]),
-            }
-        }
-        let head = String::from_utf8(head).ok()?;
-        let mut words = head.lines().next()?.split(' ');
-        let target = (words.next() == Some("GET")).then(|| words.next()).flatten()?.to_owned();
-        Some(Visit { stream: Cell::new(Some(stream)), target })
-    }
-
     /// What the browser came back with; none where it asks for something else.
     pub fn query(&self) -> Option<&str> {
         let (path, query) = self.target.split_once('?')?;

@@ -47,7 +47,7 @@ pub fn log_in(attempt: &Attempt<'_>) -> Result<Login> {
         made(attempt, &api, &who, lifetime, max_age).map_err(blot)
     })?;
     if settings.is_on(Id::RevokePasted) {
-        revoke_pasted(&login.api(&client, Deadline::after(LIMIT)), &pasted, &login)
+        revoke_pasted(&login.api(&client, Deadline::after(LIMIT)), &pasted)
             .map_err(|error| blot(error).because("you are logged in nevertheless").hint(&page))?;
     } else {
         attempt.world.note(&format!("the pasted token is not kept, but still good: {page}"));
@@ -82,15 +82,22 @@ fn made(
 ) -> Result<Login> {
     let (world, logins) = (attempt.world, &attempt.logins);
     let now = world.now();
-    let comment = format!("lakebase-token {} {}", logins.install_id()?, attempt.key.name());
     let listed = pat::list(api)?;
-    let ours = |id: &String| listed.iter().any(|(known, words)| known == id && *words == comment);
+    let own = |(id, words): &(String, String)| *id == id_of(api.token) && pat::is_ours(words);
+    if listed.iter().any(own) {
+        return Err(Error::usage("what was pasted is a token of ours, which others may replace")
+            .hint(pat::page(attempt.host)));
+    }
+    let comment = pat::comment(&logins.install_id()?, &attempt.key);
+    let ours = |id: &String| listed.iter().any(|(known, _)| known == id);
     let store = |login: &Login| logins.store(login, Deadline::after(LIMIT));
     let old = logins.get(&attempt.key).filter(|old| old.who == who && old.host == attempt.host);
     let chain = match old.as_ref().map(|old| &old.means) {
-        Some(Means::Pat(chain)) if chain.comment == comment => Some(chain.clone()),
+        Some(Means::Pat(chain)) => Some(chain.clone()),
         _ => None,
     };
+    // Of a former login's, whatever they were called.
+    let comment = chain.as_ref().map_or(comment, |chain| chain.comment.clone());
     if let (Some(old), Some(chain)) = (&old, &chain)
         && ours(&chain.id)
         && old.left(now) > 0
@@ -129,23 +136,18 @@ fn made(
     Ok(login)
 }
 
-/// Deletes the pasted token. Its id is not told by the workspace: it has been the digest of the
-/// token so far, and otherwise, as one that has just been used, it is the one that is not ours
-/// where there is only one.
-fn revoke_pasted(api: &Api<'_>, pasted: &Secret, login: &Login) -> Result<()> {
-    let Means::Pat(chain) = &login.means else { return Ok(()) };
-    let listed = pat::list(api)?;
-    let others: Vec<&String> =
-        listed.iter().filter(|(_, words)| *words != chain.comment).map(|(id, _)| id).collect();
-    let digest = hex(digest(&SHA256, pasted.expose().as_bytes()).as_ref());
-    let is_pat = pasted.expose().starts_with("dapi");
-    let id = match others.as_slice() {
-        known if known.contains(&&digest) => Some(&digest),
-        [only] if is_pat => Some(*only),
-        _ => None,
-    };
-    let id = id.ok_or_else(|| {
-        Error::failed("the pasted token is not deleted").because("it cannot be told from others")
-    })?;
-    Ok(pat::delete(api, id)?)
+/// The id of a personal access token. The workspace does not tell it for one that it did not make
+/// just now, but so far it has been the token's digest; that is nowhere promised.
+fn id_of(token: &Secret) -> String {
+    hex(digest(&SHA256, token.expose().as_bytes()).as_ref())
+}
+
+/// Deletes the pasted token, if it can be told from others.
+fn revoke_pasted(api: &Api<'_>, pasted: &Secret) -> Result<()> {
+    let (id, listed) = (id_of(pasted), pat::list(api)?);
+    if !listed.iter().any(|(known, _)| *known == id) {
+        return Err(Error::failed("the pasted token is not deleted")
+            .because("it cannot be told from others"));
+    }
+    Ok(pat::delete(api, &id)?)
 }
