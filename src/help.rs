@@ -20,7 +20,7 @@ pub fn program() -> String {
          usage: lakebase-token [VERB] [FLAGS]\n\n",
     );
     for verb in VERBS.iter().filter(|verb| !verb.about.is_empty()) {
-        let _ = writeln!(text, "  {:<10} {}", verb.name, verb.about);
+        let _ = writeln!(text, "  {:<12} {}", verb.name, verb.about);
     }
     text.push_str(
         "\nexamples:\n\
@@ -58,8 +58,12 @@ pub fn verb(verb: &Verb) -> String {
         text.push('\n');
         flags(&mut text, &own);
     }
-    let database = if verb.takes(Id::Endpoint) { ", database, freshness" } else { "" };
-    let _ = writeln!(text, "\nworkspace{database}:");
+    let (database, alone) = (verb.takes(Id::Endpoint), verb.common.is_empty());
+    text.push_str(match (alone, database) {
+        (true, _) => "\n",
+        (false, true) => "\nworkspace, database, freshness:\n",
+        (false, false) => "\nworkspace:\n",
+    });
     flags(&mut text, verb.common);
     text.push_str(
         "  -h, --help                       this text\n  -V, --version                    the version\n",
@@ -74,6 +78,10 @@ pub fn verb(verb: &Verb) -> String {
             let names = names.join(", ");
             let _ = writeln!(text, "\n{names} and {last} also print a workspace token.");
         }
+    }
+    if alone {
+        let _ = writeln!(text, "\n{}", verb.codes);
+        return text;
     }
     text.push_str("\nenvironment (a flag wins; then the first of these; then the profile):\n");
     for row in SETTINGS.iter().filter(|row| verb.takes(row.id) && !row.env.is_empty()) {

@@ -60,6 +60,9 @@ pub struct Manager {
     pub linger: fn(&Tools<'_>, bool) -> Result<Option<&'static str>>,
 }
 
+/// What can be done with a service.
+pub const ACTIONS: [&str; 4] = ["install", "uninstall", "status", "restart"];
+
 /// The one of this platform.
 pub static MANAGER: &Manager =
     if cfg!(target_os = "macos") { &launchd::LAUNCHD } else { &systemd::SYSTEMD };

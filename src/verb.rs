@@ -1,9 +1,11 @@
 //! What the program can be told to do: one file a verb, one row each.
 
+mod completions;
 mod exec;
 mod get;
 mod login;
 mod logout;
+mod man;
 mod renew;
 mod service;
 mod status;
@@ -136,6 +138,8 @@ pub static VERBS: &[Verb] = &[
     login::VERB,
     logout::VERB,
     status::VERB,
+    completions::VERB,
+    man::VERB,
     renew::VERB,
 ];
 

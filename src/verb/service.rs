@@ -2,7 +2,7 @@
 
 use super::{Call, Verb};
 use crate::error::{Error, Result, clean, nearest};
-use crate::service::{MANAGER, Service};
+use crate::service::{ACTIONS, MANAGER, Service};
 use crate::settings::{Id, SETTINGS, Settings};
 use crate::sink;
 use crate::time::show_duration;
@@ -29,8 +29,6 @@ pub const VERB: Verb = Verb {
     failure: None,
     run,
 };
-
-const ACTIONS: [&str; 4] = ["install", "uninstall", "status", "restart"];
 
 fn run(mut call: Call<'_>) -> Result<u8> {
     let [action, place @ ..] = call.words else {

@@ -1,0 +1,23 @@
+# Types each line into an interactive zsh that has our completions, presses Tab, prints what it lists:
+# complete.zsh PROGRAM LINE…
+zmodload zsh/zpty
+zpty z zsh -f -i
+zpty -w z "PROMPT=; autoload -Uz compinit; compinit -u -D; eval \"\$('$1' completions zsh)\""
+zpty -w z "unsetopt LIST_AMBIGUOUS; LISTMAX=1000; bindkey '^I' list-choices; print ready"
+listed() {
+    local more
+    out=
+    # Until nothing has come for a while.
+    for ((i = 0; i < 6; i++)); do
+        if zpty -r -t z more; then out+=$more i=0; else sleep 0.1; fi
+    done
+}
+until listed; [[ $out == *ready* ]]; do :; done
+shift
+for line; do
+    zpty -w -n z "$line"$'\t'
+    listed
+    print -r -- "== $line"
+    print -r -- "$out"
+    zpty -w -n z $'\x15'
+done
