@@ -68,7 +68,7 @@ pub fn verb(verb: &Verb) -> String {
     text.push_str(
         "  -h, --help                       this text\n  -V, --version                    the version\n",
     );
-    if verb.takes(Id::Format) && verb.name != "status" {
+    if verb.takes(Id::Format) && !["status", "doctor"].contains(&verb.name) {
         text.push_str("\nformats:\n");
         for format in FORMATS {
             let _ = writeln!(text, "  {:<16} {}", format.name, format.about);

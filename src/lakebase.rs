@@ -138,6 +138,20 @@ pub fn locate(api: &Api<'_>, database: Database) -> Outcome<Database> {
     }
 }
 
+/// In which state it is, in the API's words; nothing where it does not say.
+pub fn state(api: &Api<'_>, database: &Database) -> Outcome<String> {
+    let answer = match database {
+        Database::Endpoint { name, .. } => api
+            .get("to show the endpoint", &format!("{POSTGRES}/{name}"))?["status"]["current_state"]
+            .take(),
+        Database::Instance { name, .. } => {
+            let path = format!("{INSTANCES}/{}", percent_encode(name));
+            api.get("to show the instance", &path)?["state"].take()
+        }
+    };
+    Ok(answer.as_str().unwrap_or_default().to_owned())
+}
+
 const POSTGRES: &str = "/api/2.0/postgres";
 const INSTANCES: &str = "/api/2.0/database/instances";
 

@@ -1,6 +1,7 @@
 //! What the program can be told to do: one file a verb, one row each.
 
 mod completions;
+mod doctor;
 mod exec;
 mod get;
 mod login;
@@ -138,6 +139,7 @@ pub static VERBS: &[Verb] = &[
     login::VERB,
     logout::VERB,
     status::VERB,
+    doctor::VERB,
     completions::VERB,
     man::VERB,
     renew::VERB,

@@ -283,7 +283,8 @@ impl World {
             .find(|path| is_executable(path))
     }
 
-    /// Runs a program that must never ask anything: no stdin, its output kept apart from ours,
+    /// Runs a program that must never ask anything: no stdin, its output kept apart from ours, the
+    /// variables that `env` lets through and the extra ones,
     /// in a process group of its own so that Ctrl-C does not reach it halfway. Where the
     /// deadline passes first it is left running, not killed: it may be in the middle of
     /// replacing a refresh token. For the same reason it writes into files, not into pipes
@@ -294,6 +295,7 @@ impl World {
         program: &Path,
         args: &[&str],
         env: impl Fn(&OsStr) -> bool,
+        extra: &[(&str, String)],
         held: Option<&Held>,
         deadline: Deadline,
     ) -> std::io::Result<Run> {
@@ -303,6 +305,7 @@ impl World {
             .args(args)
             .env_clear()
             .envs(self.env.iter().rev().filter(|(name, _)| env(name)))
+            .envs(extra.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(stdout.try_clone()?)
             .stderr(stderr.try_clone()?)

@@ -35,7 +35,7 @@ impl Tools<'_> {
             .world
             .find_program(program)
             .ok_or_else(|| Error::failed(format!("there is no {program} on PATH")))?;
-        let run = self.world.run(&path, args, |_: &OsStr| true, None, self.deadline);
+        let run = self.world.run(&path, args, |_: &OsStr| true, &[], None, self.deadline);
         match run.map_err(|e| Error::failed(format!("cannot run {program}")).because(e))? {
             Run::Ended { status, stdout, stderr } => Ok(Said {
                 success: status.success(),

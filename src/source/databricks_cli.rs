@@ -99,7 +99,7 @@ fn run(ask: &Ask<'_>, force: bool) -> Result<Result<Token>> {
     let shown = format!("databricks auth token {flag} {value}");
     let run = ask
         .world
-        .run(&program, &args, keeps, ask.held, ask.deadline)
+        .run(&program, &args, keeps, &[], ask.held, ask.deadline)
         .map_err(|e| Error::failed(format!("cannot run {}", program.display())).because(e))?;
     let (status, stdout, stderr) = match run {
         Run::Ended { status, stdout, stderr } => (status, stdout, stderr),

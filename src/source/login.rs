@@ -115,7 +115,7 @@ impl Ask<'_> {
         };
         let [flag, name] = login.key.words();
         let words = ["renew-login", flag, name, &need];
-        let run = self.world.run(&program, &words, |_| true, self.held, self.deadline);
+        let run = self.world.run(&program, &words, |_| true, &[], self.held, self.deadline);
         let stdout = match run.map_err(|e| Error::failed("cannot renew the login").because(e))? {
             Run::Ended { stdout, .. } => stdout,
             Run::StillRunning => {

@@ -36,21 +36,23 @@ pub const VERB: Verb = Verb {
 };
 
 fn run(mut call: Call<'_>) -> Result<u8> {
-    let json =
-        match call.flags.iter().find(|(id, _)| *id == Id::Format).map(|(_, text)| text.as_str()) {
-            None | Some("text") => false,
-            Some("json") => true,
-            Some(other) => {
-                return Err(Error::usage(format!("status has no format {}", clean(other)))
-                    .hint("--format text, or --format json"));
-            }
-        };
+    let json = is_json(call.flags)?;
     let report = Report::of(&call);
     let code =
         report.error.as_ref().map_or(0, |error| if error.kind == Kind::Login { 3 } else { 2 });
     let text = if json { format!("{}\n", report.json()) } else { report.text() };
     call.print(&text)?;
     Ok(code)
+}
+
+/// Whether a report is for programs.
+pub fn is_json(flags: &[(Id, String)]) -> Result<bool> {
+    match flags.iter().find(|(id, _)| *id == Id::Format).map(|(_, text)| text.as_str()) {
+        None | Some("text") => Ok(false),
+        Some("json") => Ok(true),
+        Some(other) => Err(Error::usage(format!("a report has no format {}", clean(other)))
+            .hint("--format text, or --format json")),
+    }
 }
 
 /// All that is known, as far as it could be known.
