@@ -206,19 +206,23 @@ pub fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&
     (best.0 <= 1 + word.len() / 3).then_some(best.1)
 }
 
-/// Levenshtein's.
+/// Levenshtein's, with two neighbours exchanged as one mistake.
 fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut corner = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let change = corner + usize::from(x != y);
-            corner = row[j + 1];
-            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let crossed = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                let exchange = if crossed { rows[i - 2][j - 2] + 1 } else { change };
+                change.min(exchange).min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1)
+            };
         }
     }
-    row[b.len()]
+    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -266,6 +270,7 @@ mod tests {
         let near = |word| nearest(word, ["get", "exec", "status"].into_iter());
         assert_eq!(near("gte"), Some("get"));
         assert_eq!(near("stauts"), Some("status"));
+        assert_eq!(nearest("wrok", ["prod", "work"].into_iter()), Some("work"));
         assert_eq!(near("psql"), None);
         assert_eq!(near(""), None);
     }

@@ -209,6 +209,14 @@ impl<'a> Logins<'a> {
         entries.flatten().map(|entry| entry.path()).filter(named).collect()
     }
 
+    /// Fails where no login could be kept, before anybody is sent to a browser.
+    pub fn check(&self) -> Result<()> {
+        private_folder(&self.folder)
+            .map_err(|e| self.cannot("make the folder", &self.folder, e))
+            .and_then(|()| Place::open(&self.folder.join(PREFIX))?.check_folder())
+            .map_err(|error| error.hint("XDG_STATE_HOME, with a folder that can be written"))
+    }
+
     /// Does something while nobody else renews this login, makes it anew or ends it.
     pub fn alone<T>(
         &self,

@@ -188,7 +188,7 @@ fn target(settings: &Settings) -> Result<(Target, Option<String>)> {
         settings.get(id).map(|value| match value.origin {
             Origin::Flag(_) => 0,
             Origin::Env(_) => 1,
-            Origin::Profile(_) | Origin::Query => 2,
+            Origin::Profile(_) | Origin::Query | Origin::Login => 2,
         })
     };
     let (endpoint, instance) = (rank(Id::Endpoint), rank(Id::Instance));
@@ -368,7 +368,18 @@ fn cache(settings: &Settings, world: &World) -> Result<Option<PathBuf>> {
     }
     match settings.text(Id::CacheDir) {
         Some("off") => Ok(None),
-        Some(path) => expand_home(path, world).map(Some),
+        Some(text) => {
+            let path = expand_home(text, world)?;
+            let is_env =
+                matches!(settings.get(Id::CacheDir).map(|v| &v.origin), Some(Origin::Env(_)));
+            if is_env && path.is_relative() {
+                // It would be another folder wherever one is.
+                let origin = settings.origin(Id::CacheDir);
+                return Err(Error::usage(format!("{origin} is no absolute path: {}", clean(text)))
+                    .hint("a path that begins with / or ~/"));
+            }
+            Ok(Some(path))
+        }
         None => Ok((world.cache_home)(world)),
     }
 }

@@ -19,7 +19,7 @@ pub use table::{Id, SETTINGS, Setting, ValueKind};
 
 use crate::error::{Error, Result, clean};
 use crate::ini::{self, RESERVED};
-use crate::login::{Login, Logins};
+use crate::login::{Key, Login, Logins};
 use crate::secret::Secret;
 use crate::time::parse_duration;
 use crate::world::World;
@@ -37,6 +37,8 @@ pub enum Origin {
     Profile(String),
     /// The workspace URL's query.
     Query,
+    /// A login of our own, where nothing else names a workspace.
+    Login,
 }
 
 impl fmt::Display for Origin {
@@ -46,6 +48,7 @@ impl fmt::Display for Origin {
             Origin::Env(name) => f.write_str(name),
             Origin::Profile(name) => write!(f, "profile {name}"),
             Origin::Query => f.write_str("the workspace URL"),
+            Origin::Login => f.write_str("the only login"),
         }
     }
 }
@@ -112,6 +115,7 @@ impl Settings {
         }
         self.load_environment(world)?;
         self.load_file(world)?;
+        self.load_login(world);
         self.check_types()?;
         self.check_conflict()?;
         self.normalise_host()
@@ -256,6 +260,12 @@ impl Settings {
             if let Some(name) = &requested {
                 let origin = self.origin(Id::Profile);
                 let (name, path) = (clean(name), path.display());
+                if matches!(self.get(Id::Profile).map(|v| &v.origin), Some(Origin::Flag(_))) {
+                    return Err(Error::usage(format!(
+                        "profile {name} from {origin}: there is no {path}"
+                    ))
+                    .hint(format!("a file with [{name}] and host = https://…, or --host")));
+                }
                 world
                     .note(&format!("profile {name} from {origin} is not used: there is no {path}"));
             }
@@ -303,6 +313,22 @@ impl Settings {
         let host = host.map(|(_, value)| (*value).to_owned()).filter(|host| !host.is_empty());
         self.profile = Some((name.to_owned(), host));
         Ok(())
+    }
+
+    /// Whoever has logged in once and has configured nothing means that workspace.
+    fn load_login(&mut self, world: &World) {
+        if self.get(Id::Host).is_some() || self.profile.is_some() || self.has_identity() {
+            return;
+        }
+        let logins = Logins::of(world).map_or(Vec::new(), |logins| logins.all());
+        if let [Login { key: Key::Host(url), .. }] = &logins[..] {
+            self.set(Id::Host, url, Origin::Login);
+        }
+    }
+
+    /// Whether any setting of an auth method is there.
+    pub fn has_identity(&self) -> bool {
+        self.values.iter().any(|(id, _)| !SETTINGS[*id as usize].group.is_empty())
     }
 
     fn check_types(&self) -> Result<()> {

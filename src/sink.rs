@@ -183,7 +183,12 @@ static PROFILE: FileSink = FileSink {
         // What cannot be read cannot be kept, either.
         ini::section(&String::from_utf8_lossy(file), name)
             .map_err(|e| Error::usage("cannot read the configuration file").because(e.message))?;
-        if spot.force || ini::owner(file, name) != Some(false) {
+        let owner = ini::owner(file, name);
+        if name == ini::DEFAULT && owner.is_none() && !spot.force {
+            return Err(Error::usage("DEFAULT is what everybody uses who names no profile")
+                .hint("another name, or --force if that is meant"));
+        }
+        if spot.force || owner != Some(false) {
             return Ok(());
         }
         Err(Error::usage(format!("profile {} is somebody else's", clean(name)))

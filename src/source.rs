@@ -154,17 +154,17 @@ fn is_gcp(settings: &Settings) -> bool {
 
 /// The auth type that will be used.
 pub fn choose(settings: &Settings, world: &World) -> Result<&'static Source> {
-    let supported = || SOURCES.iter().filter(|source| source.fetch.is_some());
-    let names = || supported().map(|source| source.name).collect::<Vec<_>>().join(", ");
+    let names = || supported().join(", ");
     if let Some(name) = settings.text(Id::AuthType) {
         let origin = settings.origin(Id::AuthType);
         // One name may have two rows.
         let named = || SOURCES.iter().filter(|source| source.name == name);
         let known = named().find(|source| (source.configured)(settings, world)).or(named().next());
         return match known {
-            Some(source) if source.fetch.is_none() => {
-                Err(unsupported(source, &format!("auth type from {origin}"), &names()))
-            }
+            Some(source) if source.fetch.is_none() => Err(Error::usage(format!(
+                "auth type {name} from {origin} is not supported by lakebase-token yet"
+            ))
+            .hint(format!("--auth-type or DATABRICKS_AUTH_TYPE with one of {}", names()))),
             Some(source) if !(source.configured)(settings, world) => {
                 Err(Error::usage(format!("auth type {name} from {origin} needs {}", source.needs))
                     .because(incomplete(settings)))
@@ -179,13 +179,25 @@ pub fn choose(settings: &Settings, world: &World) -> Result<&'static Source> {
     let configured = |source: &&Source| (source.configured)(settings, world);
     match SOURCES.iter().find(configured) {
         Some(source) if source.fetch.is_some() => Ok(source),
-        Some(source) => Err(unsupported(source, "what is configured is", &names())),
+        Some(source) => Err(unsupported(source, &names())),
         None => Err(nothing(settings)),
     }
 }
 
-fn unsupported(source: &Source, lead: &str, names: &str) -> Error {
-    Error::usage(format!("{lead} {}, which lakebase-token does not support yet", source.name))
+/// The auth types that can be had here, each once.
+pub fn supported() -> Vec<&'static str> {
+    let mut names: Vec<&str> = Vec::new();
+    for source in SOURCES.iter().filter(|source| source.fetch.is_some()) {
+        if !names.contains(&source.name) {
+            names.push(source.name);
+        }
+    }
+    names
+}
+
+fn unsupported(source: &Source, names: &str) -> Error {
+    let name = source.name;
+    Error::usage(format!("what is configured is {name}, which lakebase-token does not support yet"))
         .because(format!("it is chosen by {}", source.needs))
         .hint(format!("--auth-type or DATABRICKS_AUTH_TYPE with one of {names}"))
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::oauth::{self, Grant, Refused};
 use super::pat::{self, Chain};
 use super::{BROWSER, Key, Login, Logins, Means, PAT};
-use crate::api::{Api, CallError, require, user_name};
+use crate::api::{Api, CallError, user_name};
 use crate::error::{Error, Kind, Result};
 use crate::http::Client;
 use crate::secret::Secret;
@@ -165,6 +165,8 @@ impl Renewal<'_> {
         match advanced.map_err(|failure| failure.without(&login.access)) {
             Ok(login) => Ok(Renewed { login, trouble: None }),
             Err(CallError::Refused(no)) if no.is_about_token() => {
+                // So that nobody is handed it again.
+                let _ = store(&Login { expires: now, ..login.clone() });
                 Err(ended(login, no.into_error()))
             }
             // What was stored last is what counts, also where nothing could be.
@@ -223,25 +225,24 @@ pub fn report(outcome: &Result<Renewed>) -> Value {
     }
 }
 
-/// Reads that.
-pub fn read(stdout: &[u8], world: &World) -> Result<Token> {
-    let broken = || Error::failed("the login could not be renewed");
-    let body: Value = serde_json::from_slice(stdout).map_err(|_| broken())?;
+/// Reads that; nothing where it is something else.
+pub fn read(stdout: &[u8], world: &World) -> Option<Result<Token>> {
+    let body: Value = serde_json::from_slice(stdout).ok()?;
     if let Some(error) = error(&body) {
-        return Err(error);
+        return Some(Err(error));
     }
     if let Some(trouble) = body["trouble"].as_str() {
         world.note(&format!("the personal access token is not replaced yet: {trouble}"));
     }
-    let time = |name: &str| body[name].as_i64().map(Timestamp).ok_or_else(broken);
+    let time = |name: &str| body[name].as_i64().map(Timestamp);
     let (issued, expires) = (time("issued")?, time("expires")?);
-    Ok(Token {
-        secret: Secret::new(require(&body, "access_token", "the login")?),
+    Some(Ok(Token {
+        secret: Secret::new(body["access_token"].as_str()?),
         issued,
         expires: Some(expires),
         lifetime: expires.since(issued),
         subject: body["who"].as_str().map(str::to_owned),
-    })
+    }))
 }
 
 /// A failure, as [`report`] has put it.

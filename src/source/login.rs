@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::{Ask, Source};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, clean};
 use crate::login::renew::{Need, nobody, read};
 use crate::login::{self, Key, Login, Logins};
 use crate::settings::{Id, Settings};
@@ -52,6 +52,10 @@ fn ready_by_pat(settings: &Settings, world: &World) -> bool {
 }
 
 fn is_of(auth_type: &str, settings: &Settings, world: &World) -> bool {
+    // Half of a service principal is somebody's mistake, and no reason to become a person.
+    if settings.has_identity() && settings.get(Id::AuthType).is_none() {
+        return false;
+    }
     settings.login(world).is_some_and(|login| login.means.auth_type() == auth_type)
 }
 
@@ -116,14 +120,18 @@ impl Ask<'_> {
         let [flag, name] = login.key.words();
         let words = ["renew-login", flag, name, &need];
         let run = self.world.run(&program, &words, |_| true, &[], self.held, self.deadline);
-        let stdout = match run.map_err(|e| Error::failed("cannot renew the login").because(e))? {
-            Run::Ended { stdout, .. } => stdout,
-            Run::StillRunning => {
-                return Err(Error::unavailable("the login is not renewed yet")
-                    .because("that goes on in the background")
-                    .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT"));
+        match run.map_err(|e| Error::failed("cannot renew the login").because(e))? {
+            Run::Ended { status, stdout, stderr } => {
+                let said = || clean(&String::from_utf8_lossy(&stderr));
+                read(&stdout, self.world).ok_or_else(|| {
+                    Error::failed("the login could not be renewed")
+                        .because(format!("lakebase-token renew-login: {status}: {}", said()))
+                        .hint(login.command())
+                })?
             }
-        };
-        read(&stdout, self.world)
+            Run::StillRunning => Err(Error::unavailable("the login is not renewed yet")
+                .because("that goes on in the background")
+                .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT")),
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::format::FORMATS;
 use crate::service::ACTIONS;
 use crate::settings::{Id, SETTINGS, Setting, ValueKind};
 use crate::sink::SINKS;
-use crate::source::SOURCES;
+use crate::source;
 
 pub const VERB: Verb = Verb {
     name: "completions",
@@ -85,13 +85,7 @@ fn values(row: &Setting) -> Values {
         (_, ValueKind::Switch) => Values::None,
         (Id::Format, _) => Values::These(FORMATS.iter().map(|format| format.name).collect()),
         (Id::For, _) => Values::These(vec!["database", "workspace"]),
-        (Id::AuthType, _) => {
-            let supported = SOURCES.iter().filter(|source| source.fetch.is_some());
-            let mut names: Vec<_> = supported.map(|source| source.name).collect();
-            names.sort_unstable();
-            names.dedup();
-            Values::These(names)
-        }
+        (Id::AuthType, _) => Values::These(source::supported()),
         _ if row.value.starts_with("PATH") => Values::File,
         _ => Values::Any,
     }

@@ -54,7 +54,7 @@ struct Link {
 }
 
 fn run(mut call: Call<'_>) -> Result<u8> {
-    let json = super::status::is_json(call.flags)?;
+    let json = super::status::is_json(VERB.name, call.flags)?;
     let links = links(&call);
     let broken = links.iter().find_map(|link| link.outcome.as_ref().err());
     let code = broken.map_or(0, |error| error.kind as u8);

@@ -72,13 +72,14 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     };
     let (logins, deadline, world) = (Logins::of(call.world)?, Deadline::after(limit), call.world);
     let attempt = Attempt { world, settings: &settings, key, host, logins, deadline };
+    attempt.logins.check()?;
+    say_what_goes_first(&settings, world);
     let login = match settings.is_on(Id::Pat) {
         true => pasted::log_in(&attempt)?,
         false => browser::log_in(&attempt)?,
     };
     // Whatever was cached may be another's, and a failure is mended.
     logout::forget_cached(&call, &login);
-    say_what_goes_first(&call, &settings, &login);
     call.print(&format!("{}\n", words(&login)))?;
     Ok(0)
 }
@@ -114,19 +115,23 @@ fn words(login: &Login) -> String {
 }
 
 /// A login needs no setting, so whatever is configured on purpose goes before it.
-fn say_what_goes_first(call: &Call<'_>, settings: &Settings, login: &Login) {
-    let own = login.means.auth_type();
-    let chosen = match source::choose(settings, call.world) {
-        Ok(source) if source.name == own && source.own_login => return,
+fn say_what_goes_first(settings: &Settings, world: &World) {
+    let own = if settings.is_on(Id::Pat) { login::PAT } else { login::BROWSER };
+    let chosen = match source::choose(settings, world) {
+        Ok(source) if source.switches || source.name == own && source.own_login => return,
         Ok(source) => source.name,
-        Err(_) => "something else",
+        Err(_) if settings.has_identity() => "something else",
+        Err(_) => return,
     };
-    let first = format!("{chosen} is configured and goes before this login");
-    let how = match settings.get(Id::Token).map(|_| settings.origin(Id::Token)) {
-        Some(origin) if own == login::PAT => format!("unset the token from {origin}"),
-        _ => format!("--auth-type {own}, or DATABRICKS_AUTH_TYPE"),
+    let set = settings.shown().filter(|(row, ..)| !row.group.is_empty());
+    let set: Vec<String> =
+        set.map(|(row, _, origin)| format!("{} from {origin}", row.name)).collect();
+    world.note(&format!("{chosen} is configured and goes before this login: {}", set.join(", ")));
+    let how = match own {
+        login::BROWSER => "--auth-type external-browser, or DATABRICKS_AUTH_TYPE=external-browser",
+        _ => "unset what is configured",
     };
-    call.world.note(&format!("{first}; to use the login: {how}"));
+    world.note(&format!("to use the login: {how}"));
 }
 
 impl Attempt<'_> {

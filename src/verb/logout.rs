@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Call, Verb};
+use crate::api::CallError;
 use crate::error::{Error, Result};
 use crate::get::Session;
 use crate::http::Client;
@@ -35,6 +36,11 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 fn run(mut call: Call<'_>) -> Result<u8> {
     let (settings, error) = Settings::resolve_what_can_be(call.flags, call.world);
+    let given = |id: Id| call.flags.iter().any(|(flag, _)| *flag == id);
+    if given(Id::All) && (given(Id::Profile) || given(Id::Host)) {
+        return Err(Error::usage("--all and --profile or --host contradict each other")
+            .hint("leave out one of them"));
+    }
     let logins = Logins::of(call.world)?;
     // A profile that is no longer there had a login all the same.
     let key = settings.text(Id::Profile).map(|name| Key::Profile(name.to_owned()));
@@ -57,7 +63,9 @@ fn run(mut call: Call<'_>) -> Result<u8> {
             Ok(()) => lines.push_str(&format!("logged out {} ({shown})\n", login.who)),
             // The others are ended all the same.
             Err(error) => {
-                call.world.note(&format!("{shown}: {error}"));
+                if ended.len() > 1 {
+                    call.world.note(&format!("{shown}: {error}"));
+                }
                 trouble = Some(error);
             }
         }
@@ -100,6 +108,12 @@ pub fn revoke(world: &World, login: &Login) -> Result<()> {
     }
     let client = Client::new(world, login::PAT);
     let revoked = pat::revoke(login, &login.api(&client, Deadline::after(LIMIT)));
+    // The workspace has done so already.
+    let is_gone =
+        |failure: &CallError| matches!(failure, CallError::Refused(no) if no.is_about_token());
+    if revoked.as_ref().is_err_and(is_gone) {
+        return Ok(());
+    }
     revoked.map_err(|failure| {
         let error = failure.without(&login.access).into_error();
         let (who, until) = (&login.who, login.expires);

@@ -36,7 +36,7 @@ pub const VERB: Verb = Verb {
 };
 
 fn run(mut call: Call<'_>) -> Result<u8> {
-    let json = is_json(call.flags)?;
+    let json = is_json(VERB.name, call.flags)?;
     let report = Report::of(&call);
     let code =
         report.error.as_ref().map_or(0, |error| if error.kind == Kind::Login { 3 } else { 2 });
@@ -46,11 +46,11 @@ fn run(mut call: Call<'_>) -> Result<u8> {
 }
 
 /// Whether a report is for programs.
-pub fn is_json(flags: &[(Id, String)]) -> Result<bool> {
+pub fn is_json(verb: &str, flags: &[(Id, String)]) -> Result<bool> {
     match flags.iter().find(|(id, _)| *id == Id::Format).map(|(_, text)| text.as_str()) {
         None | Some("text") => Ok(false),
         Some("json") => Ok(true),
-        Some(other) => Err(Error::usage(format!("a report has no format {}", clean(other)))
+        Some(other) => Err(Error::usage(format!("{verb} has no format {}", clean(other)))
             .hint("--format text, or --format json")),
     }
 }

@@ -202,6 +202,36 @@ fn a_login_belongs_to_its_profile() {
 }
 
 #[test]
+fn whoever_has_logged_in_once_and_has_configured_nothing_means_that_workspace() {
+    if !has("login::whoever", "curl") {
+        return;
+    }
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    test.unset("DATABRICKS_HOST");
+    let line = format!("login --host {}", workspace.url);
+    assert_eq!(test.run(&line).code, 0);
+    test.run("").token();
+    let status: Value = serde_json::from_str(&test.run("status --format json").stdout).unwrap();
+    assert_eq!(status["settings"]["host"]["origin"], "the only login");
+    // Half of a service principal is no reason to become a person.
+    test.set("DATABRICKS_CLIENT_ID", "x");
+    test.run("").fails(2, &["client_id from DATABRICKS_CLIENT_ID has no client_secret"]);
+    test.unset("DATABRICKS_CLIENT_ID");
+    // Of two nobody knows which.
+    let other = crate::sandbox::workspace::Workspace::start(None).unwrap();
+    other.state().consent = Consent::Allow;
+    assert_eq!(test.run(&format!("login --host {}", other.url)).code, 0);
+    test.run("").fails(2, &["no Databricks identity"]);
+    test.run(&format!("logout --all --host {}", other.url)).fails(2, &["contradict each other"]);
+    assert_eq!(test.run("logout --all").stdout.lines().count(), 2);
+    // A name that nobody knows is no reason to open a browser.
+    let unknown = test.run("login --host https://no.such.host.invalid");
+    unknown.fails(5, &["cannot reach no.such.host.invalid", "comes from --host"]);
+    assert!(!unknown.stderr.contains("log in at this address"));
+}
+
+#[test]
 fn what_was_configured_on_purpose_goes_first_and_that_is_said() {
     if !has("login::what_was_configured", "curl") {
         return;

@@ -207,6 +207,8 @@ fn one_that_was_revoked_elsewhere_ends_the_login() {
         test.run("").fails(3, &["has ended"]);
     }
     assert!(workspace.take_requests().is_empty());
+    // Nor is it handed out to those who would find out for themselves.
+    test.run("--for workspace --no-cache").fails(3, &["has ended"]);
     log_in(&test, &[]);
     test.run("").token();
 }

@@ -98,6 +98,7 @@ fn what_is_somebody_elses_profile_stays() {
         ("write databrickscfg", "databrickscfg wants --to"),
         ("write databrickscfg --to [x]", "cannot be a profile's name"),
         ("write databrickscfg --to __settings__", "cannot be a profile's name"),
+        ("write databrickscfg --to DEFAULT", "DEFAULT is what everybody uses"),
         ("write databrickscfg --to a -f json", "a format of its own"),
         ("write databrickscfg --to a --scope s", "no use for --scope"),
         ("write pgpass --to a", "pgpass has no use for --to"),

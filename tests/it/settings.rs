@@ -347,9 +347,12 @@ fn an_unknown_profile_is_answered_with_those_that_exist() {
         2,
         &["has no prdo profile configured", "the file has prod, dev", "hint: --profile prod"],
     );
-    let test = with(&[], "");
-    test.run("-p prod")
-        .fails(2, &[NO_IDENTITY, "there is no", FILE, "profile=prod from --profile"]);
+    // Where there is no file the SDKs go on without, but nobody types a name for nothing.
+    let mut test = with(&[], "");
+    test.run("-p prod").fails(2, &["profile prod from --profile: there is no", FILE, "[prod]"]);
+    test.set("DATABRICKS_CONFIG_PROFILE", "prod");
+    let words = [NO_IDENTITY, "there is no", FILE, "profile=prod from DATABRICKS_CONFIG_PROFILE"];
+    test.run("").fails(2, &words);
     let mut test = with(&[], file);
     test.unset("HOME");
     test.run("-p prod").fails(2, &["HOME is not set", "DATABRICKS_CONFIG_FILE"]);

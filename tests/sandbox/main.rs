@@ -21,7 +21,9 @@ fn main() -> ExitCode {
     let called = argv.next().unwrap_or_default();
     // Cargo keeps the `--` for itself; called without Cargo it comes here.
     let argv: Vec<OsString> = argv.skip_while(|arg| arg == "--").collect();
-    if Path::new(&called).file_name().is_some_and(|name| name == "lakebase-token") {
+    // The program starts itself to renew a login, by the file and not by the link.
+    let renews = argv.first().is_some_and(|word| word == "renew-login");
+    if renews || Path::new(&called).file_name().is_some_and(|name| name == "lakebase-token") {
         let world = lakebase_token::world::World::of_process();
         let code = lakebase_token::run(&argv, &world, &mut io::stdout(), &mut io::stderr());
         return ExitCode::from(code);

@@ -4,18 +4,29 @@
 //! listener on loopback, or, with `--no-browser`, by hand. The page it ends on says whether it
 //! worked, which is known only after the login is stored.
 
+use std::time::Duration;
+
 use super::loopback::{self, Listener};
 use super::{Attempt, LIMIT};
 use crate::error::{Error, Result, clean};
-use crate::http::Client;
+use crate::http::{Client, Request};
 use crate::login::oauth::{AuthorizationRequest, Refused};
 use crate::login::{BROWSER, Login, Means};
 use crate::settings::Id;
 use crate::time::Deadline;
 
+/// How long a workspace may take to answer at all.
+const REACH: Duration = Duration::from_secs(10);
+
 /// Logs in, stores the login, shows how it ended.
 pub fn log_in(attempt: &Attempt<'_>) -> Result<Login> {
     let client = Client::new(attempt.world, BROWSER);
+    // A browser would only show that it does not know the name. Any answer will do.
+    let url = format!("{}/oidc/.well-known/oauth-authorization-server", attempt.host);
+    let request = Request { method: "GET", url: &url, headers: &[], body: None, once: false };
+    let reached = client.send(&request, attempt.deadline.at_most(REACH));
+    let origin = attempt.settings.origin(Id::Host);
+    reached.map_err(|error| error.because(format!("the workspace comes from {origin}")))?;
     if attempt.settings.is_on(Id::NoBrowser) {
         by_hand(attempt, &client)
     } else {
@@ -32,6 +43,9 @@ fn by_browser(attempt: &Attempt<'_>, client: &Client<'_>) -> Result<Login> {
     world.say(&format!("log in at this address:\n\n  {url}\n"));
     if !world.browse(&url) {
         world.say("no browser could be started; open the address yourself");
+    }
+    if world.var("SSH_CONNECTION").is_some() {
+        world.say("if your browser is on another machine: lakebase-token login --no-browser");
     }
     loop {
         let Some(visit) = listener.wait(world, attempt.deadline)? else {
@@ -74,13 +88,20 @@ fn by_hand(attempt: &Attempt<'_>, client: &Client<'_>) -> Result<Login> {
          it cannot show. Paste that page's address here:",
         request.url(attempt.host)
     ));
-    let line = world.read_line(true)?;
-    let query = line.expose().split_once('?').map(|(_, query)| query);
-    let query = query.ok_or_else(|| {
-        Error::usage("that is not the address of the page")
-            .hint("it begins with http://localhost:8020/?code=")
-    })?;
-    exchanged(attempt, client, &request, query.split('#').next().unwrap_or_default())
+    loop {
+        let line = world.read_line(true)?;
+        if line.expose().is_empty() {
+            return Err(Error::usage("no address was pasted")
+                .hint("it begins with http://localhost:8020/?code="));
+        }
+        let query = line.expose().split_once('?').map_or("", |(_, query)| query);
+        let query = query.split('#').next().unwrap_or_default();
+        if query.contains("state=") {
+            return exchanged(attempt, client, &request, query);
+        }
+        world
+            .say("that is not it: paste the address that begins with http://localhost:8020/?code=");
+    }
 }
 
 /// What the browser came back with becomes a login.

@@ -40,7 +40,12 @@ pub fn log_in(attempt: &Attempt<'_>) -> Result<Login> {
     let blot = |error: Error| error.without(&pasted);
     let who = user_name(&api).map_err(|failure| {
         let error = blot(failure.into_error());
-        if error.kind == Kind::Denied { error.hint(&page) } else { error }
+        if error.kind != Kind::Denied {
+            return error;
+        }
+        let words = format!("the pasted token is not valid at {}", attempt.host);
+        let again = format!("lakebase-token login --pat {}", attempt.key.shown());
+        Error::denied(words).caused_by(error).hint(format!("make one at {page}")).hint(again)
     })?;
     let deadline = Deadline::after(LIMIT);
     let login = attempt.logins.alone(&attempt.key, deadline, || {
@@ -64,6 +69,10 @@ fn paste(attempt: &Attempt<'_>, page: &str) -> Result<Secret> {
         ));
     }
     let pasted = world.read_line(false)?;
+    // As some editors and shells would have it.
+    let bare =
+        pasted.expose().trim_matches(|c: char| "\"'\u{feff}".contains(c) || c.is_whitespace());
+    let pasted = Secret::new(bare);
     if pasted.expose().is_empty() {
         return Err(Error::usage("no token was pasted").hint(page));
     }
