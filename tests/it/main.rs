@@ -18,6 +18,7 @@ mod cache; // entries damaged, foreign, from the future; no place to write
 mod cli; // help, mistakes, documentation's command lines
 mod clients; // psql, asyncpg, node-postgres, pgjdbc, while the password changes
 mod completions; // bash, zsh, fish; the manual page
+mod consumers; // the folders of integrations/
 mod doctor; // every link, up to a login
 mod exec; // what the child sees, exit codes
 mod find; // host, endpoint, instance, project, role

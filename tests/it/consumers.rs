@@ -1,0 +1,274 @@
+//! The folders of `integrations/`: their very files, handed to the programs that they are for, with
+//! the sandbox's Postgres behind them.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::support::{executable, has, is_root, not_run, repository};
+use crate::sandbox::Sandbox;
+use crate::sandbox::workspace::CLIENT_ID;
+
+/// The whole sandbox, with a folder of programs on PATH.
+struct Place {
+    sandbox: Sandbox,
+    programs: PathBuf,
+}
+
+const HOST: &str = "ep-cool-sky-1234abcd.database.us-east-1.cloud.databricks.com";
+
+impl Place {
+    fn new(test: &str) -> Option<Place> {
+        let sandbox = Sandbox::start().unwrap();
+        if let Err(why) = &sandbox.postgres {
+            not_run(test, why);
+            return None;
+        }
+        if !has(test, "psql") {
+            return None;
+        }
+        let programs = sandbox.folder.path().join("programs");
+        fs::create_dir(&programs).unwrap();
+        std::os::unix::fs::symlink(executable(), programs.join("lakebase-token")).unwrap();
+        Some(Place { sandbox, programs })
+    }
+
+    fn port(&self) -> u16 {
+        self.sandbox.postgres.as_ref().unwrap().port
+    }
+
+    /// A program in the sandbox's surroundings.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let usual = std::env::var("PATH").unwrap();
+        command.env_clear().envs(self.sandbox.env());
+        command.env("PATH", format!("{}:{usual}", self.programs.display()));
+        command.current_dir(self.sandbox.home());
+        command
+    }
+
+    /// One of our files, with what is meant as an example filled in.
+    fn file(&self, name: &str, filled: &[(&str, &str)]) -> String {
+        let path = repository().join("integrations").join(name);
+        let mut text = fs::read_to_string(path).unwrap();
+        let home = self.sandbox.home().display().to_string();
+        for (example, meant) in [(HOST, "127.0.0.1"), ("/home/ada", home.as_str())] {
+            text = text.replace(example, meant);
+        }
+        for (example, meant) in filled {
+            assert!(text.contains(example), "{name} has no {example}");
+            text = text.replace(example, meant);
+        }
+        text
+    }
+
+    fn refuse_the_secret(&self) {
+        let other = "dose9999999999999999999999999999".to_owned();
+        self.sandbox.workspace.state().clients.insert(CLIENT_ID.to_owned(), other);
+        fs::remove_dir_all(self.sandbox.home().join(".cache")).unwrap();
+    }
+}
+
+fn words(output: &Output) -> String {
+    let part = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    format!("{:?}: {}{}", output.status.code(), part(&output.stdout), part(&output.stderr))
+}
+
+#[track_caller]
+fn prints(output: &Output, expected: &str) {
+    let said = words(output);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), expected, "{said}");
+}
+
+const WHO: &str = "select current_user";
+
+#[test]
+fn every_integration_has_a_test_and_a_short_readme() {
+    let tests: String = fs::read_dir(repository().join("tests/it"))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "rs"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let list = fs::read_to_string(repository().join("integrations/README.md")).unwrap();
+    for folder in fs::read_dir(repository().join("integrations")).unwrap() {
+        let path = folder.unwrap().path();
+        if !path.is_dir() {
+            continue;
+        }
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let readme = fs::read_to_string(path.join("README.md")).unwrap();
+        assert!(readme.lines().count() <= 40, "{name}: its README has more than 40 lines");
+        let used = [format!("integrations/{name}"), format!("\"{name}/")];
+        assert!(used.iter().any(|words| tests.contains(words)), "{name} has no test");
+        assert!(list.contains(&format!("]({name})")), "{name} is not in integrations/README.md");
+    }
+}
+
+#[test]
+fn psql_and_the_shells() {
+    let test = "consumers::psql";
+    let shells = ["bash", "dash", "zsh", "fish"];
+    let (Some(place), true) = (Place::new(test), shells.iter().all(|shell| has(test, shell)))
+    else {
+        return;
+    };
+    fs::copy(repository().join("integrations/psql/lbpsql"), place.programs.join("lbpsql")).unwrap();
+    prints(&place.command("lbpsql").args(["-Atc", WHO]).output().unwrap(), CLIENT_ID);
+    // An expiry later.
+    place.sandbox.workspace.state().credential_life = 2;
+    fs::remove_dir_all(place.sandbox.home().join(".cache")).unwrap();
+    for _ in 0..2 {
+        prints(&place.command("lbpsql").args(["-Atc", WHO]).output().unwrap(), CLIENT_ID);
+        std::thread::sleep(Duration::from_millis(2100));
+    }
+    place.sandbox.workspace.state().credential_life = 3600;
+    let functions = place.file("psql/functions.sh", &[]);
+    for shell in ["bash", "dash", "zsh"] {
+        let split = if shell == "zsh" { "setopt shwordsplit\n" } else { "" };
+        let script = format!("{split}{functions}\nlbpsql -Atc '{WHO}' && $PSQL -Atc 'select 1'");
+        let output = place.command(shell).args(["-c", &script]).output().unwrap();
+        prints(&output, &format!("{CLIENT_ID}\n1"));
+    }
+    let script = format!("{}\nlbpsql -Atc '{WHO}'", place.file("psql/functions.fish", &[]));
+    prints(&place.command("fish").args(["-c", &script]).output().unwrap(), CLIENT_ID);
+    // A helper that fails stops the script of the README, and psql is not asked.
+    let readme = place.file("psql/README.md", &[]);
+    let script = readme.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    prints(&place.command("sh").args(["-c", script]).output().unwrap(), "1");
+    place.refuse_the_secret();
+    for shell in ["sh", "bash", "zsh"] {
+        let output = place.command(shell).args(["-c", script]).output().unwrap();
+        let said = words(&output);
+        assert!(output.status.code() == Some(4) && output.stdout.is_empty(), "{shell}: {said}");
+        assert!(said.contains("invalid_client") && !said.contains("psql: error"), "{said}");
+    }
+    let output = place.command("lbpsql").args(["-Atc", WHO]).output().unwrap();
+    assert_eq!(output.status.code(), Some(125), "{}", words(&output));
+}
+
+#[test]
+fn a_service_file_and_direnv_read_the_file_that_is_kept_true() {
+    let test = "consumers::a_service_file";
+    let (Some(place), true) = (Place::new(test), has(test, "direnv")) else { return };
+    let port = place.port().to_string();
+    let wrote = place.command("lakebase-token").args(["write", "pgpass"]).output().unwrap();
+    assert!(wrote.status.success(), "{}", words(&wrote));
+    let filled = [("5432", port.as_str()), ("ada@example.com", CLIENT_ID)];
+    let services = place.file("psql/pg_service.conf", &filled);
+    fs::write(place.sandbox.home().join(".pg_service.conf"), services).unwrap();
+    let mut psql = place.command("psql");
+    for name in ["PGHOST", "PGPORT", "PGUSER", "PGDATABASE"] {
+        psql.env_remove(name);
+    }
+    prints(&psql.args(["-wAtc", WHO, "service=lakebase"]).output().unwrap(), CLIENT_ID);
+    let project = place.sandbox.home().join("project");
+    fs::create_dir(&project).unwrap();
+    let filled = [("ada@example.com", CLIENT_ID)];
+    fs::write(project.join(".envrc"), place.file("psql/envrc", &filled)).unwrap();
+    let line = format!("direnv allow . && direnv exec . psql -wAtc '{WHO}'");
+    let mut sh = place.command("sh");
+    sh.args(["-c", &line]).current_dir(&project).env_remove("PGUSER");
+    prints(&sh.output().unwrap(), CLIENT_ID);
+}
+
+/// A PgBouncer, ended with the test.
+struct Bouncer(Child);
+
+impl Drop for Bouncer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn pgbouncer_lives_through_rotations_and_its_clients_notice_nothing() {
+    let test = "consumers::pgbouncer";
+    let (Some(place), true) = (Place::new(test), has(test, "pgbouncer")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let user = if is_root() { "postgres" } else { "" };
+    if is_root() {
+        let status = Command::new("chown").arg(user).arg(folder.path()).status().unwrap();
+        assert!(status.success());
+    }
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (server, own) = (place.port().to_string(), port.to_string());
+    let list = path("userlist.txt");
+    let mut config = place.file(
+        "pgbouncer/pgbouncer.ini",
+        &[
+            ("port=5432", &format!("port={server}")),
+            ("listen_port = 6432", &format!("listen_port = {own}")),
+            ("/etc/pgbouncer/lakebase/userlist.txt", list.to_str().unwrap()),
+            // New logins all the time, so that each password is tried.
+            ("server_lifetime = 3600", "server_lifetime = 1"),
+        ],
+    );
+    config.push_str(&format!(
+        "unix_socket_dir =\nlogfile = {}\npidfile = {}\n",
+        path("log").display(),
+        path("pid").display()
+    ));
+    fs::write(path("pgbouncer.ini"), config).unwrap();
+    // Its user's file; root keeps it for him.
+    fs::write(&list, "").unwrap();
+    let owner = folder.path().metadata().unwrap();
+    chown(&list, Some(owner.uid()), Some(owner.gid())).unwrap();
+    let reload = format!("! test -e {0} || kill -HUP $(cat {0})", path("pid").display());
+    let write = |refresh: bool| {
+        let mut command = place.command("lakebase-token");
+        command.args(["write", "file"]).arg(&list).args(["--format", "pgbouncer"]);
+        command.args(["--then", &reload]).args(refresh.then_some("--refresh"));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", words(&output));
+        fs::read_to_string(&list).unwrap()
+    };
+    place.sandbox.workspace.state().credential_life = 4;
+    let first = write(false);
+    let mut pgbouncer = Command::new("pgbouncer");
+    if is_root() {
+        pgbouncer.args(["-u", user]);
+    }
+    pgbouncer.arg("-q").arg(path("pgbouncer.ini")).stdout(Stdio::null()).stderr(Stdio::null());
+    let _bouncer = Bouncer(pgbouncer.spawn().unwrap());
+    let log_in = || {
+        let mut psql = place.command("psql");
+        psql.env("PGPORT", &own).env("PGSSLMODE", "disable");
+        psql.env_remove("PGPASSWORD").args(["-wAtc", WHO]).output().unwrap()
+    };
+    super::machine::wait_for("pgbouncer", || log_in().status.success().then_some(()));
+    let (stop, logins) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            while !stop.load(Ordering::SeqCst) {
+                prints(&log_in(), CLIENT_ID);
+                logins.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let mut last = first.clone();
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_secs(2));
+            let now = write(true);
+            assert_ne!(now, last);
+            last = now;
+        }
+        stop.store(true, Ordering::SeqCst);
+        client.join().unwrap();
+    });
+    eprintln!("{} logins through PgBouncer, 3 rotations", logins.load(Ordering::SeqCst));
+    assert!(logins.load(Ordering::SeqCst) > 20);
+    // Without the timer it would have been over by now. (A file that was changed in place within the
+    // same second is no change to PgBouncer.)
+    std::thread::sleep(Duration::from_millis(1100));
+    fs::write(&list, &first).unwrap();
+    let pid = fs::read_to_string(path("pid")).unwrap();
+    assert!(Command::new("kill").args(["-HUP", pid.trim()]).status().unwrap().success());
+    super::machine::wait_for("its end", || (!log_in().status.success()).then_some(()));
+}
