@@ -2,4 +2,4 @@
 lbpsql() { lakebase-token exec -- psql "$@"; }
 lbdump() { lakebase-token exec -- pg_dump "$@"; }
 # For scripts that call $PSQL, without quotes around it: $PSQL -c 'select 1' (zsh: setopt shwordsplit).
-PSQL='lakebase-token exec -- psql'
+export PSQL='lakebase-token exec -- psql'

@@ -272,3 +272,141 @@ fn pgbouncer_lives_through_rotations_and_its_clients_notice_nothing() {
     assert!(Command::new("kill").args(["-HUP", pid.trim()]).status().unwrap().success());
     super::machine::wait_for("its end", || (!log_in().status.success()).then_some(()));
 }
+
+#[test]
+fn kubectl_asks_the_plugin_in_either_version() {
+    let test = "consumers::kubectl";
+    let sandbox = Sandbox::start().unwrap();
+    if !has(test, "kubectl") {
+        return;
+    }
+    let programs = sandbox.folder.path().join("programs");
+    fs::create_dir(&programs).unwrap();
+    std::os::unix::fs::symlink(executable(), programs.join("lakebase-token")).unwrap();
+    let place = Place { sandbox, programs };
+    let url = place.sandbox.workspace.url.clone();
+    let authority = place.sandbox.certificates.authority.display().to_string();
+    let file = place.file(
+        "kubernetes/kubeconfig.yaml",
+        &[("https://my-api.example.com", &url), ("/etc/ssl/certs/ca-certificates.crt", &authority)],
+    );
+    for version in ["v1", "v1beta1"] {
+        let mine = place.sandbox.home().join("kubeconfig");
+        let text =
+            file.replace("authentication.k8s.io/v1", &format!("authentication.k8s.io/{version}"));
+        fs::write(&mine, text).unwrap();
+        let ask = || {
+            let mut kubectl = place.command("kubectl");
+            kubectl.arg("--kubeconfig").arg(&mine).args(["get", "--raw", "/version"]);
+            kubectl.output().unwrap()
+        };
+        let output = ask();
+        assert!(words(&output).contains("\"gitVersion\""), "{version}: {}", words(&output));
+        // An expiry later, and loudly when there is no token.
+        place.sandbox.workspace.state().skew += 3700;
+        let cache = place.sandbox.home().join(".cache");
+        fs::remove_dir_all(&cache).unwrap();
+        place.sandbox.workspace.state().skew = 0;
+        assert!(ask().status.success());
+        place.refuse_the_secret();
+        let output = ask();
+        assert!(!output.status.success() && words(&output).contains("invalid_client"));
+        let right = crate::sandbox::workspace::CLIENT_SECRET.to_owned();
+        place.sandbox.workspace.state().clients.insert(CLIENT_ID.to_owned(), right);
+        fs::remove_dir_all(&cache).unwrap();
+    }
+}
+
+#[test]
+fn kubernetes_manifests_are_valid_by_their_schemas() {
+    let python = match python_with("kubernetes-validate", "kubernetes_validate", "kubernetes") {
+        Ok(python) => python,
+        Err(why) => return not_run("consumers::kubernetes_manifests", &why),
+    };
+    let script = "import sys, yaml, kubernetes_validate as k\n\
+                  for name in sys.argv[1:]:\n\
+                  \x20 for document in yaml.safe_load_all(open(name)):\n\
+                  \x20   k.validate(document, '1.33', strict=True)\n\
+                  print('valid')";
+    let folder = repository().join("integrations/kubernetes");
+    let mut python = Command::new(python);
+    python.args(["-c", script]).args([folder.join("sidecar.yaml"), folder.join("cronjob.yaml")]);
+    prints(&python.output().unwrap(), "valid");
+}
+
+/// A Python with a package from PyPI, made once below `target/`.
+fn python_with(package: &str, module: &str, folder: &str) -> Result<PathBuf, String> {
+    let folder = repository().join("target").join(folder);
+    let python = folder.join("bin/python");
+    let imports = || {
+        let checked = Command::new(&python).args(["-c", &format!("import {module}")]).output();
+        checked.is_ok_and(|output| output.status.success())
+    };
+    if !imports() {
+        let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).output();
+        made.map_err(|e| e.to_string())?;
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "install", "--quiet", package]);
+        let output = pip.output().map_err(|e| e.to_string())?;
+        if !imports() {
+            return Err(format!("no {package}: {}", words(&output)));
+        }
+    }
+    Ok(python)
+}
+
+#[test]
+fn the_image_has_all_that_the_program_needs() {
+    let test = "consumers::the_image";
+    if std::env::var_os("LAKEBASE_TOKEN_TESTED").is_none() {
+        return; // not the static file
+    }
+    if !is_root() {
+        return not_run(test, "only root can change its root");
+    }
+    let sandbox = Sandbox::start().unwrap();
+    let root = sandbox.folder.path().join("root");
+    // What `integrations/kubernetes/Dockerfile` copies, with the sandbox's authority.
+    fs::create_dir_all(root.join("etc/ssl/certs")).unwrap();
+    let authority = root.join("etc/ssl/certs/ca-certificates.crt");
+    fs::copy(&sandbox.certificates.authority, authority).unwrap();
+    fs::copy(executable(), root.join("lakebase-token")).unwrap();
+    let mut command = Command::new("chroot");
+    command.arg("--userspec=65532:65532").arg(&root).arg("/lakebase-token").env_clear();
+    command.envs(sandbox.env()).env_remove("HOME").env_remove("SSL_CERT_FILE");
+    let output = command.output().unwrap();
+    assert!(output.status.success() && output.stdout.starts_with(b"eyJ"), "{}", words(&output));
+}
+
+#[test]
+fn terraform_keeps_its_state_in_the_database() {
+    let test = "consumers::terraform";
+    let (Some(place), true) = (Place::new(test), has(test, "terraform")) else { return };
+    let folder = place.sandbox.home().join("terraform");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("main.tf"), place.file("terraform/main.tf", &[])).unwrap();
+    let run = |args: &[&str]| {
+        let mut terraform = place.command("lakebase-token");
+        terraform.args(["exec", "--", "terraform"]).args(args).current_dir(&folder);
+        terraform.env("CHECKPOINT_DISABLE", "1").output().unwrap()
+    };
+    for args in [
+        &["init", "-input=false", "-no-color"][..],
+        &["apply", "-auto-approve", "-input=false", "-no-color"],
+    ] {
+        let output = run(args);
+        assert!(output.status.success(), "{args:?}: {}", words(&output));
+    }
+    prints(&run(&["output", "-raw", "kept_in"]), "Lakebase");
+    // An expiry later; and no token lies about.
+    place.sandbox.workspace.state().credential_life = 2;
+    fs::remove_dir_all(place.sandbox.home().join(".cache")).unwrap();
+    assert!(run(&["output"]).status.success());
+    std::thread::sleep(Duration::from_millis(2100));
+    assert!(run(&["output"]).status.success());
+    let held = Command::new("grep").args(["-r", "eyJ"]).arg(&folder).output().unwrap();
+    assert!(held.stdout.is_empty(), "{}", words(&held));
+    place.refuse_the_secret();
+    let output = run(&["output"]);
+    assert_eq!(output.status.code(), Some(125), "{}", words(&output));
+}

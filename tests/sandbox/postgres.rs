@@ -75,7 +75,11 @@ impl Postgres {
         // Roles and database are made before the server listens.
         let mut script = format!("CREATE DATABASE {DATABASE};\n");
         for role in roles {
-            script.push_str(&format!("CREATE ROLE \"{}\" LOGIN;\n", role.replace('"', "\"\"")));
+            let role = role.replace('"', "\"\"");
+            script.push_str(&format!("CREATE ROLE \"{role}\" LOGIN;\n"));
+        }
+        if let Some(owner) = roles.first() {
+            script.push_str(&format!("ALTER DATABASE {DATABASE} OWNER TO \"{owner}\";\n"));
         }
         let mut single = command("postgres")
             .args(["--single", "-D"])

@@ -295,6 +295,13 @@ fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request)
             let is_lost = state.lost.take_if(|lost| path == *lost).is_some();
             if is_lost { Answer::Close } else { answer }
         }
+        // An API server that takes the workspace's tokens.
+        ("GET", "/version") => match identify(signer, &state, &request) {
+            Ok(_) => {
+                Answer::Json(200, json!({ "major": "1", "minor": "33", "gitVersion": "v1.33.1" }))
+            }
+            Err(_) => Answer::Json(401, json!({ "kind": "Status", "code": 401 })),
+        },
         (_, path)
             if path.starts_with("/ai-gateway/") || path.starts_with("/serving-endpoints/") =>
         {
