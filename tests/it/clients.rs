@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use super::support::{executable, not_run, repository};
 use crate::sandbox::Sandbox;
 
-const JDBC: &str = "/usr/share/java/postgresql.jar";
+pub const JDBC: &str = "/usr/share/java/postgresql.jar";
 
 /// A client: its name, and the command that logs in by it, if it is on this machine.
 struct Client {
@@ -21,13 +21,13 @@ fn runs(command: &mut Command) -> bool {
 }
 
 /// Where node finds packages: what npm has put there, then Debian's.
-fn node_path() -> (PathBuf, String) {
+pub fn node_path() -> (PathBuf, String) {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("node");
     let path = format!("{}/node_modules:/usr/share/nodejs", folder.display());
     (folder, path)
 }
 
-fn has_node_postgres() -> bool {
+pub fn has_node_postgres() -> bool {
     let (folder, path) = node_path();
     let has = || runs(Command::new("node").args(["-e", "require('pg')"]).env("NODE_PATH", &path));
     let install = || {

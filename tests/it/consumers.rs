@@ -14,15 +14,15 @@ use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::CLIENT_ID;
 
 /// The whole sandbox, with a folder of programs on PATH.
-struct Place {
-    sandbox: Sandbox,
+pub struct Place {
+    pub sandbox: Sandbox,
     programs: PathBuf,
 }
 
 const HOST: &str = "ep-cool-sky-1234abcd.database.us-east-1.cloud.databricks.com";
 
 impl Place {
-    fn new(test: &str) -> Option<Place> {
+    pub fn new(test: &str) -> Option<Place> {
         let sandbox = Sandbox::start().unwrap();
         if let Err(why) = &sandbox.postgres {
             not_run(test, why);
@@ -42,7 +42,7 @@ impl Place {
     }
 
     /// A program in the sandbox's surroundings.
-    fn command(&self, program: &str) -> Command {
+    pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let usual = std::env::var("PATH").unwrap();
         command.env_clear().envs(self.sandbox.env());
@@ -66,14 +66,14 @@ impl Place {
         text
     }
 
-    fn refuse_the_secret(&self) {
+    pub fn refuse_the_secret(&self) {
         let other = "dose9999999999999999999999999999".to_owned();
         self.sandbox.workspace.state().clients.insert(CLIENT_ID.to_owned(), other);
         fs::remove_dir_all(self.sandbox.home().join(".cache")).unwrap();
     }
 }
 
-fn words(output: &Output) -> String {
+pub fn words(output: &Output) -> String {
     let part = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{:?}: {}{}", output.status.code(), part(&output.stdout), part(&output.stderr))
 }
@@ -319,7 +319,8 @@ fn kubectl_asks_the_plugin_in_either_version() {
 
 #[test]
 fn kubernetes_manifests_are_valid_by_their_schemas() {
-    let python = match python_with("kubernetes-validate", "kubernetes_validate", "kubernetes") {
+    let packages = ["kubernetes-validate"];
+    let python = match python_with(&packages, "kubernetes_validate", "kubernetes") {
         Ok(python) => python,
         Err(why) => return not_run("consumers::kubernetes_manifests", &why),
     };
@@ -334,8 +335,8 @@ fn kubernetes_manifests_are_valid_by_their_schemas() {
     prints(&python.output().unwrap(), "valid");
 }
 
-/// A Python with a package from PyPI, made once below `target/`.
-fn python_with(package: &str, module: &str, folder: &str) -> Result<PathBuf, String> {
+/// A Python with packages from PyPI, made once below `target/`.
+pub fn python_with(packages: &[&str], module: &str, folder: &str) -> Result<PathBuf, String> {
     let folder = repository().join("target").join(folder);
     let python = folder.join("bin/python");
     let imports = || {
@@ -346,10 +347,10 @@ fn python_with(package: &str, module: &str, folder: &str) -> Result<PathBuf, Str
         let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).output();
         made.map_err(|e| e.to_string())?;
         let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "--quiet", package]);
+        pip.args(["-m", "pip", "install", "--quiet"]).args(packages);
         let output = pip.output().map_err(|e| e.to_string())?;
         if !imports() {
-            return Err(format!("no {package}: {}", words(&output)));
+            return Err(format!("no {module}: {}", words(&output)));
         }
     }
     Ok(python)
