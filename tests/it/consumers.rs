@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::support::{executable, has, is_root, not_run, repository};
 use crate::sandbox::Sandbox;
-use crate::sandbox::workspace::CLIENT_ID;
+use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT};
 
 /// The whole sandbox, with a folder of programs on PATH.
 pub struct Place {
@@ -410,4 +410,74 @@ fn terraform_keeps_its_state_in_the_database() {
     place.refuse_the_secret();
     let output = run(&["output"]);
     assert_eq!(output.status.code(), Some(125), "{}", words(&output));
+}
+
+#[test]
+fn an_app_needs_nothing_but_what_its_database_resource_brings() {
+    let Some(place) = Place::new("consumers::an_app") else { return };
+    let app = place.sandbox.home().join("app");
+    fs::create_dir_all(app.join("bin")).unwrap();
+    fs::copy(executable(), app.join("bin/lakebase-token")).unwrap();
+    for name in ["apps/app.py", "python/lakebase.py"] {
+        let from = repository().join("integrations").join(name);
+        fs::copy(&from, app.join(from.file_name().unwrap())).unwrap();
+    }
+    let config = place.file("apps/app.yaml", &[]);
+    let command = config.lines().find_map(|line| line.strip_prefix("command: ")).unwrap();
+    let command: Vec<String> = serde_json::from_str(command).unwrap();
+    let mut start = place.command(&command[0]);
+    start.args(&command[1..]).current_dir(&app).env("LAKEBASE_ENDPOINT", ENDPOINT);
+    start.env("PATH", std::env::var_os("PATH").unwrap());
+    prints(&start.output().unwrap(), CLIENT_ID);
+}
+
+#[test]
+fn a_github_step_masks_the_password_before_anybody_can_print_it() {
+    let Some(place) = Place::new("consumers::a_github_step") else { return };
+    let action = place.file("github/action.yml", &[]);
+    let script = action.split("run: |\n").nth(1).unwrap();
+    let variables = place.sandbox.home().join("github.env");
+    let run = || {
+        let mut bash = place.command("bash");
+        bash.args(["-e", "-c", script]).env("GITHUB_ENV", &variables).output().unwrap()
+    };
+    let output = run();
+    let said = words(&output);
+    let password = fs::read_to_string(&variables).unwrap();
+    let password = password.trim().strip_prefix("PGPASSWORD=").unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        format!("::add-mask::{password}\n"),
+        "{said}"
+    );
+    let mut psql = place.command("psql");
+    prints(&psql.env("PGPASSWORD", password).args(["-wAtc", WHO]).output().unwrap(), CLIENT_ID);
+    // A helper that fails stops the step, and sets nothing.
+    fs::remove_file(&variables).unwrap();
+    place.refuse_the_secret();
+    let output = run();
+    assert!(!output.status.success() && !variables.exists(), "{}", words(&output));
+}
+
+#[test]
+fn desktop_programs_are_told_command_lines_that_work() {
+    let Some(place) = Place::new("consumers::desktop") else { return };
+    let readme = place.file("desktop/README.md", &[]);
+    let line = readme.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    // As pgAdmin does: the placeholders, the role quoted as in SQL, then a shell.
+    let line = line.replace("%HOSTNAME%", "127.0.0.1").replace("%PORT%", &place.port().to_string());
+    let line = line.replace("%USERNAME%", &format!("\"{CLIENT_ID}\""));
+    let output = place.command("sh").args(["-c", &line]).output().unwrap();
+    assert!(output.status.success(), "{}", words(&output));
+    let password = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    let mut psql = place.command("psql");
+    prints(&psql.env("PGPASSWORD", password).args(["-wAtc", WHO]).output().unwrap(), CLIENT_ID);
+    // What Postico reads is an object of libpq's keywords.
+    let mut postico = place.command("lakebase-token");
+    let output = postico.args(["-f", "libpq-json"]).output().unwrap();
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(object["user"], CLIENT_ID);
+    place.refuse_the_secret();
+    let output = place.command("sh").args(["-c", &line]).output().unwrap();
+    assert!(!output.status.success() && output.stdout.is_empty());
 }

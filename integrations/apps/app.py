@@ -1,0 +1,14 @@
+# The least an app does: a password for each new connection. ../python/lakebase.py has the hooks for pools.
+import os
+import subprocess
+
+import lakebase
+
+
+def query(sql: str) -> str:
+    environment = {**os.environ, "PGPASSWORD": lakebase.password()}
+    psql = ["psql", "-Atc", sql]
+    return subprocess.run(psql, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+print(query("select current_user"), end="")
