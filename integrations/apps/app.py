@@ -1,12 +1,12 @@
-# The least an app does: a password for each new connection. ../python/lakebase.py has the hooks for pools.
+# The least an app does: a password for each new connection. ../python has hooks for pools.
 import os
 import subprocess
 
-import lakebase
+import lakebase_token
 
 
 def query(sql: str) -> str:
-    environment = {**os.environ, "PGPASSWORD": lakebase.password()}
+    environment = {**os.environ, "PGPASSWORD": lakebase_token.password()}
     psql = ["psql", "-Atc", sql]
     return subprocess.run(psql, env=environment, capture_output=True, text=True, check=True).stdout
 

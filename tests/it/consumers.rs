@@ -372,7 +372,7 @@ fn the_image_has_all_that_the_program_needs() {
     let authority = root.join("etc/ssl/certs/ca-certificates.crt");
     fs::copy(&sandbox.certificates.authority, authority).unwrap();
     fs::copy(executable(), root.join("lakebase-token")).unwrap();
-    let mut command = Command::new("chroot");
+    let mut command = Command::new("/usr/sbin/chroot");
     command.arg("--userspec=65532:65532").arg(&root).arg("/lakebase-token").env_clear();
     command.envs(sandbox.env()).env_remove("HOME").env_remove("SSL_CERT_FILE");
     let output = command.output().unwrap();
@@ -418,16 +418,15 @@ fn an_app_needs_nothing_but_what_its_database_resource_brings() {
     let app = place.sandbox.home().join("app");
     fs::create_dir_all(app.join("bin")).unwrap();
     fs::copy(executable(), app.join("bin/lakebase-token")).unwrap();
-    for name in ["apps/app.py", "python/lakebase.py"] {
-        let from = repository().join("integrations").join(name);
-        fs::copy(&from, app.join(from.file_name().unwrap())).unwrap();
-    }
+    fs::copy(repository().join("integrations/apps/app.py"), app.join("app.py")).unwrap();
     let config = place.file("apps/app.yaml", &[]);
     let command = config.lines().find_map(|line| line.strip_prefix("command: ")).unwrap();
     let command: Vec<String> = serde_json::from_str(command).unwrap();
     let mut start = place.command(&command[0]);
     start.args(&command[1..]).current_dir(&app).env("LAKEBASE_ENDPOINT", ENDPOINT);
     start.env("PATH", std::env::var_os("PATH").unwrap());
+    start.env("PYTHONPATH", repository().join("integrations/python/src"));
+    start.env("PYTHONDONTWRITEBYTECODE", "1");
     prints(&start.output().unwrap(), CLIENT_ID);
 }
 

@@ -94,7 +94,7 @@ fn psycopg_sqlalchemy_and_asyncpg_ask_for_each_connection() {
         Ok(python) => python,
         Err(why) => return not_run(test, &why),
     };
-    let psycopg = "import psycopg_pool, time, lakebase, sys\n\
+    let psycopg = "import psycopg_pool, time, lakebase_token as lakebase\n\
                    for n in range(3):\n\
                    \x20 pool = psycopg_pool.ConnectionPool(connection_class=lakebase.connection_class(), min_size=1, open=False, reconnect_timeout=0)\n\
                    \x20 try:\n\
@@ -105,14 +105,14 @@ fn psycopg_sqlalchemy_and_asyncpg_ask_for_each_connection() {
                    \x20 with pool.connection() as c: print(c.execute('select current_user').fetchone()[0])\n\
                    \x20 pool.close()\n\
                    \x20 if n < 2: time.sleep(2.1)";
-    let sqlalchemy = "import sqlalchemy, time, lakebase\n\
+    let sqlalchemy = "import sqlalchemy, time, lakebase_token as lakebase\n\
                       from sqlalchemy.pool import NullPool\n\
                       engine = sqlalchemy.create_engine('postgresql+psycopg://', poolclass=NullPool)\n\
                       lakebase.hook(engine)\n\
                       for n in range(3):\n\
                       \x20 with engine.connect() as c: print(c.execute(sqlalchemy.text('select current_user')).scalar())\n\
                       \x20 if n < 2: time.sleep(2.1)";
-    let asyncpg = "import asyncio, asyncpg, lakebase\n\
+    let asyncpg = "import asyncio, asyncpg, lakebase_token as lakebase\n\
                    async def main():\n\
                    \x20 for n in range(3):\n\
                    \x20   pool = await asyncpg.create_pool(password=lakebase.password_async, min_size=1, max_size=1)\n\
@@ -123,9 +123,7 @@ fn psycopg_sqlalchemy_and_asyncpg_ask_for_each_connection() {
     for script in [psycopg, sqlalchemy, asyncpg] {
         let command = |place: &Place| {
             let mut command = place.command(python.to_str().unwrap());
-            command
-                .args(["-c", script])
-                .env("PYTHONPATH", file("python/lakebase.py").parent().unwrap());
+            command.args(["-c", script]).env("PYTHONPATH", file("python/src"));
             command.env("PYTHONDONTWRITEBYTECODE", "1");
             command
         };
@@ -214,4 +212,50 @@ fn pgjdbc_asks_for_each_connection() {
         java
     };
     Driver { test, command: &command }.tried();
+}
+
+/// The wheel, as `integrations/python/README.md` builds it, in a Python that has nothing else.
+#[test]
+fn the_wheel_brings_the_program_and_the_module() {
+    let test = "drivers::the_wheel";
+    if std::env::var_os("LAKEBASE_TOKEN_TESTED").is_none() {
+        return; // it carries the static file
+    }
+    let maturin = match python_with(&["maturin==1.16.0"], "maturin", "maturin") {
+        Ok(python) => python.with_file_name("maturin"),
+        Err(why) => return not_run(test, &why),
+    };
+    let Some(place) = Place::new(test) else { return };
+    let wheels = place.sandbox.home().join("wheels");
+    let mut build = Command::new(maturin);
+    build.args([
+        "build",
+        "--quiet",
+        "--release",
+        "--locked",
+        "--target",
+        "x86_64-unknown-linux-musl",
+    ]);
+    let built = build.arg("--out").arg(&wheels).current_dir(file("python")).output().unwrap();
+    assert!(built.status.success(), "{}", words(&built));
+    let wheel = fs::read_dir(&wheels).unwrap().next().unwrap().unwrap().path();
+    let venv = place.sandbox.home().join("venv");
+    let script = "python3 -m venv \"$1\" && \"$1/bin/pip\" install --quiet --no-index \"$2\" && \
+                  \"$1/bin/lakebase-token\" --version";
+    let mut sh = Command::new("sh");
+    let installed = sh.args(["-c", script, "sh"]).arg(&venv).arg(&wheel).output().unwrap();
+    let version = format!("lakebase-token {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(String::from_utf8_lossy(&installed.stdout), version, "{}", words(&installed));
+    let module = "import lakebase_token as l\n\
+                  c = l.credential()\n\
+                  assert c['token'] == l.password() and c['user'], c\n\
+                  try:\n\
+                  \x20 l.password('--endpoint', 'projects/no/branches/no/endpoints/no')\n\
+                  except l.Error as e:\n\
+                  \x20 print(e.code, 'endpoint id not found' in str(e))";
+    let mut python = place.command(venv.join("bin/python").to_str().unwrap());
+    // Not the one that the tests put on PATH.
+    python.env("PATH", "/nowhere").args(["-c", module]);
+    let output = python.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "4 True\n", "{}", words(&output));
 }
