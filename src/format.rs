@@ -90,6 +90,16 @@ impl Format {
         Err(Error::usage(format!("the format {} is for databases", self.name))
             .hint(format!("with --for workspace: {}", able.join(", "))))
     }
+
+    /// What whoever reads it may not put up with.
+    pub fn warning(&self, credential: &Credential) -> Option<&'static str> {
+        /// Measured with PgBouncer 1.18 (`tests/it/consumers.rs`); its config.md has 65,531 since.
+        const TOO_LONG: usize = 2048;
+        let long = self.name == "pgbouncer" && token(credential).len() >= TOO_LONG;
+        long.then_some(
+            "PgBouncer 1.18 and older take no password of 2,048 bytes and more, as this one",
+        )
+    }
 }
 
 /// Those that can print a workspace token.

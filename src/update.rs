@@ -128,6 +128,9 @@ impl<'a> Update<'a> {
         let session = Session::new(&self.plan, self.world);
         let credential = session.credential(self.wants(), deadline)?;
         let text = Secret::new((self.format.render)(&credential)?);
+        if let Some(words) = self.format.warning(&credential) {
+            self.world.note(words);
+        }
         let then = self.plan.settings.text(Id::Then);
         let telling = if then.is_some() { Telling::Somebody } else { Telling::Nobody };
         let (change, owed) = match &self.place {

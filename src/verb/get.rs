@@ -40,6 +40,9 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     credential.api_version = api_version;
     let text = (format.render)(&credential)?;
     call.explain(&plan, &credential.token);
+    if let Some(words) = format.warning(&credential) {
+        call.world.note(words);
+    }
     call.print(&text)?;
     Ok(0)
 }

@@ -230,8 +230,24 @@ fn pgbouncer_lives_through_rotations_and_its_clients_notice_nothing() {
         assert!(output.status.success(), "{}", words(&output));
         fs::read_to_string(&list).unwrap()
     };
+    // Longer ones than Debian's PgBouncer takes are warned of; see below.
+    let long = |padding: usize| {
+        place.sandbox.workspace.signer.padding.store(padding, Ordering::SeqCst);
+        let mut command = place.command("lakebase-token");
+        let output = command.args(["--format", "pgbouncer", "--refresh"]).output().unwrap();
+        let line = String::from_utf8(output.stdout).unwrap();
+        let length = line.rsplit('"').nth(1).unwrap().len();
+        let warned = String::from_utf8_lossy(&output.stderr).contains("2,048 bytes");
+        assert_eq!(warned, length >= 2048, "{length}");
+        (line, length)
+    };
+    let (shorter, length) = long(1270);
+    assert!((2030..2048).contains(&length), "{length}");
+    let (longer, length) = long(1280);
+    assert!((2048..2070).contains(&length), "{length}");
+    long(600);
     place.sandbox.workspace.state().credential_life = 4;
-    let first = write(false);
+    write(false);
     let mut pgbouncer = Command::new("pgbouncer");
     if is_root() {
         pgbouncer.args(["-u", user]);
@@ -244,6 +260,24 @@ fn pgbouncer_lives_through_rotations_and_its_clients_notice_nothing() {
         psql.env_remove("PGPASSWORD").args(["-wAtc", WHO]).output().unwrap()
     };
     super::machine::wait_for("pgbouncer", || log_in().status.success().then_some(()));
+    // Both sides of the length that 1.18 takes.
+    let version = Command::new("pgbouncer").arg("--version").output().unwrap();
+    let is_old = String::from_utf8_lossy(&version.stdout).starts_with("PgBouncer 1.18.");
+    let read_anew = || {
+        let pid = fs::read_to_string(path("pid")).unwrap();
+        assert!(Command::new("kill").args(["-HUP", pid.trim()]).status().unwrap().success());
+        // So that the old connection is not used once more.
+        std::thread::sleep(Duration::from_millis(2500));
+    };
+    for (line, taken) in [(&longer, !is_old), (&shorter, true)] {
+        fs::write(&list, line).unwrap();
+        read_anew();
+        let output = log_in();
+        assert_eq!(output.status.success(), taken, "{}", words(&output));
+    }
+    write(true);
+    read_anew();
+    let first = write(true);
     let (stop, logins) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let client = scope.spawn(|| {
@@ -268,8 +302,7 @@ fn pgbouncer_lives_through_rotations_and_its_clients_notice_nothing() {
     // same second is no change to PgBouncer.)
     std::thread::sleep(Duration::from_millis(1100));
     fs::write(&list, &first).unwrap();
-    let pid = fs::read_to_string(path("pid")).unwrap();
-    assert!(Command::new("kill").args(["-HUP", pid.trim()]).status().unwrap().success());
+    read_anew();
     super::machine::wait_for("its end", || (!log_in().status.success()).then_some(()));
 }
 

@@ -1,5 +1,6 @@
 //! Signed tokens (RFC 7519, HS256): the workspace signs them, the directory checks them.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -9,7 +10,11 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 
 /// Signs and checks.
-pub struct Signer(hmac::Key);
+pub struct Signer {
+    key: hmac::Key,
+    /// How long tokens are made beside what they say: real ones have a kilobyte or more.
+    pub padding: AtomicUsize,
+}
 
 /// What a token may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +34,8 @@ impl Scope {
 
 impl Signer {
     pub fn new() -> Signer {
-        Signer(hmac::Key::new(hmac::HMAC_SHA256, &random::<32>()))
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &random::<32>());
+        Signer { key, padding: AtomicUsize::new(600) }
     }
 
     /// A token of so many seconds; the clock of whoever issues it may be off by `skew`.
@@ -43,13 +49,12 @@ impl Signer {
             "iat": iat,
             "exp": iat + life,
             "jti": BASE64_URL_SAFE_NO_PAD.encode(random::<16>()),
-            // Real ones have a kilobyte or more.
-            "padding": "x".repeat(600),
+            "padding": "x".repeat(self.padding.load(Ordering::SeqCst)),
         });
         let header = json!({ "alg": "HS256", "typ": "JWT" });
         let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", encode(&header), encode(&claims));
-        let tag = hmac::sign(&self.0, signed.as_bytes());
+        let tag = hmac::sign(&self.key, signed.as_bytes());
         format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(tag))
     }
 
@@ -62,7 +67,7 @@ impl Signer {
     pub fn check_at(&self, token: &str, scope: Scope, now: i64) -> Result<String, &'static str> {
         let (signed, tag) = token.rsplit_once('.').ok_or("not a valid JWT encoding")?;
         let tag = BASE64_URL_SAFE_NO_PAD.decode(tag).map_err(|_| "not a valid JWT encoding")?;
-        hmac::verify(&self.0, signed.as_bytes(), &tag).map_err(|_| "wrong signature")?;
+        hmac::verify(&self.key, signed.as_bytes(), &tag).map_err(|_| "wrong signature")?;
         let payload = signed.split_once('.').ok_or("not a valid JWT encoding")?.1;
         let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).map_err(|_| "not a valid JWT")?;
         let claims: Value = serde_json::from_slice(&payload).map_err(|_| "not a valid JWT")?;
