@@ -56,11 +56,25 @@ impl Login {
             }
         }
     }
-}
 
-impl Login {
     fn is_from_the_future(&self, now: Timestamp) -> bool {
         self.issued.since(now) > MINUTE
+    }
+
+    /// The same with the tokens of a new grant; where its access token is no good, with the old one.
+    pub fn with(mut self, grant: Grant) -> (Login, Result<()>) {
+        (self.means, self.begun) = (Means::Refresh(grant.refresh), None);
+        let received = grant.access.map(|token| {
+            self.expires = token.expires.unwrap_or(token.issued);
+            (self.access, self.issued) = (token.secret, token.issued);
+        });
+        (self, received)
+    }
+
+    /// The workspace, as this login.
+    pub fn api<'a>(&'a self, client: &'a Client<'a>, deadline: Deadline) -> Api<'a> {
+        let (url, workspace_id, token) = (&self.host, self.workspace_id.as_deref(), &self.access);
+        Api { client, url, workspace_id, token, deadline }
     }
 }
 
@@ -146,7 +160,9 @@ impl Renewal<'_> {
             // Unless it is our clock that is wrong.
             match user_name(&api) {
                 Err(CallError::Refused(no)) if no.is_about_token() => {
-                    return Err(pat::lapsed(login));
+                    let idle = now.since(login.issued) >= chain.lifetime;
+                    let error = no.into_error();
+                    return Err(if idle { pat::lapsed(login) } else { ended(login, error) });
                 }
                 alive => drop(alive?),
             }
@@ -179,24 +195,6 @@ impl Renewal<'_> {
                 }
             }
         }
-    }
-}
-
-impl Login {
-    /// The same with the tokens of a new grant; where its access token is no good, with the old one.
-    pub fn with(mut self, grant: Grant) -> (Login, Result<()>) {
-        (self.means, self.begun) = (Means::Refresh(grant.refresh), None);
-        let received = grant.access.map(|token| {
-            self.expires = token.expires.unwrap_or(token.issued);
-            (self.access, self.issued) = (token.secret, token.issued);
-        });
-        (self, received)
-    }
-
-    /// The workspace, as this login.
-    pub fn api<'a>(&'a self, client: &'a Client<'a>, deadline: Deadline) -> Api<'a> {
-        let (url, workspace_id, token) = (&self.host, self.workspace_id.as_deref(), &self.access);
-        Api { client, url, workspace_id, token, deadline }
     }
 }
 

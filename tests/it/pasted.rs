@@ -208,7 +208,7 @@ fn one_that_was_revoked_elsewhere_ends_the_login() {
     }
     assert!(workspace.take_requests().is_empty());
     // Nor is it handed out to those who would find out for themselves.
-    test.run("--for workspace --no-cache").fails(3, &["has ended"]);
+    test.run("--for workspace --no-cache").fails(3, &["has ended", "Invalid access token"]);
     log_in(&test, &[]);
     test.run("").token();
 }
