@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::support::{executable, has, is_root, not_run, repository};
+use super::support::{executable, has, is_root, not_run, repository, say_not_run};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT};
 
@@ -512,4 +512,58 @@ fn desktop_programs_are_told_command_lines_that_work() {
     place.refuse_the_secret();
     let output = place.command("sh").args(["-c", &line]).output().unwrap();
     assert!(!output.status.success() && output.stdout.is_empty());
+}
+
+#[test]
+fn pgadmins_own_class_asks_at_each_connection() {
+    let test = "consumers::pgadmin";
+    let folder = repository().join("target/pgadmin");
+    let wheel = folder.join("pgadmin4-9.18-py3-none-any.whl");
+    if !wheel.exists() {
+        if std::env::var_os("CI").is_none() {
+            return say_not_run(test, "pgAdmin's wheel, 126 MB, is only fetched with CI=true");
+        }
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "pgadmin4==9.18", "-d"]);
+        let output = pip.arg(&folder).output().unwrap();
+        if !wheel.exists() {
+            return say_not_run(test, &format!("no pgAdmin: {}", words(&output)));
+        }
+    }
+    let Some(place) = Place::new(test) else { return };
+    let readme = place.file("desktop/README.md", &[]);
+    let line = readme.split("```sh\n").nth(1).unwrap().split("```").next().unwrap().trim();
+    // What the class wants of pgAdmin, and nothing more.
+    let script = "import logging, sys, types, zipfile\n\
+                  wheel, line, host, port, user = sys.argv[1:]\n\
+                  def module(name, **names):\n\
+                  \x20 sys.modules[name] = made = types.ModuleType(name)\n\
+                  \x20 vars(made).update(names)\n\
+                  module('flask', current_app=types.SimpleNamespace(logger=logging.getLogger()))\n\
+                  module('config', SERVER_MODE=False, PG_DEFAULT_DRIVER='psycopg3')\n\
+                  module('pgadmin'); module('pgadmin.utils')\n\
+                  quoted = types.SimpleNamespace(qtIdent=lambda _, name: '\"' + name + '\"')\n\
+                  module('pgadmin.utils.driver', get_driver=lambda _: quoted)\n\
+                  source = zipfile.ZipFile(wheel).read('pgadmin4/pgadmin/utils/passexec.py')\n\
+                  exec(compile(source, 'passexec.py', 'exec'))\n\
+                  asked = PasswordExec(line, host, port, user, expiration_seconds=0)\n\
+                  print(asked.get())\n\
+                  import time; time.sleep(float(2.1))\n\
+                  print(asked.get())";
+    place.sandbox.workspace.state().credential_life = 2;
+    let run = || {
+        let mut python = place.command("python3");
+        python.args(["-c", script]).arg(&wheel).arg(line).arg("127.0.0.1");
+        python.arg(place.port().to_string()).arg(CLIENT_ID).output().unwrap()
+    };
+    let output = run();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let passwords: Vec<&str> = said.lines().collect();
+    assert!(output.status.success() && passwords.len() == 2, "{}", words(&output));
+    assert_ne!(passwords[0], passwords[1], "asked at each connection");
+    let mut psql = place.command("psql");
+    prints(&psql.env("PGPASSWORD", passwords[1]).args(["-wAtc", WHO]).output().unwrap(), CLIENT_ID);
+    place.refuse_the_secret();
+    let output = run();
+    assert!(!output.status.success() && words(&output).contains("invalid_client"));
 }

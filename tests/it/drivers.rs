@@ -259,3 +259,68 @@ fn the_wheel_brings_the_program_and_the_module() {
     let output = python.output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "4 True\n", "{}", words(&output));
 }
+
+#[test]
+fn tokio_postgres_asks_for_each_connection() {
+    let test = "drivers::tokio_postgres";
+    let main = r#"mod lakebase;
+use std::{env, sync::Arc, time::Duration};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let var = |name: &str| env::var(name).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    let authority = std::fs::read(var("SSL_CERT_FILE"))?;
+    for one in rustls_pemfile::certs(&mut &authority[..]) {
+        roots.add(one?)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let tls = tls.with_root_certificates(roots).with_no_client_auth();
+    let mut config = tokio_postgres::Config::new();
+    config.host(&var("PGHOST")).port(var("PGPORT").parse()?).user(&var("PGUSER")).dbname(&var("PGDATABASE"));
+    for n in 0..3 {
+        let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls.clone());
+        let (client, connection) = config.password(lakebase::password().await?).connect(tls).await?;
+        let connection = tokio::spawn(connection);
+        let row = client.query_one("select current_user::text", &[]).await?;
+        println!("{}", row.get::<_, String>(0));
+        drop(client);
+        let _ = connection.await;
+        if n < 2 {
+            tokio::time::sleep(Duration::from_millis(2100)).await;
+        }
+    }
+    Ok(())
+}
+"#;
+    let manifest = r#"[package]
+name = "tried"
+version = "0.0.0"
+edition = "2024"
+
+[workspace]
+
+[dependencies]
+tokio = { version = "1", features = ["rt", "macros", "process", "time"] }
+tokio-postgres = "0.7"
+tokio-postgres-rustls = "0.13"
+rustls = { version = "0.23", default-features = false, features = ["ring", "std", "tls12"] }
+rustls-pemfile = "2"
+"#;
+    let folder = folder("rust", &[("Cargo.toml", manifest)]);
+    fs::create_dir_all(folder.join("src")).unwrap();
+    fs::write(folder.join("src/main.rs"), main).unwrap();
+    copy("rust/lakebase.rs", &folder.join("src"));
+    let mut fetch = Command::new("cargo");
+    if !fetch.args(["fetch", "--quiet"]).current_dir(&folder).output().unwrap().status.success() {
+        return not_run(test, "crates cannot be fetched here");
+    }
+    let mut build = Command::new("cargo");
+    build.args(["build", "--quiet", "--target-dir"]).arg(folder.join("target"));
+    let built = build.current_dir(&folder).env_remove("CARGO_BUILD_TARGET").output().unwrap();
+    assert!(built.status.success(), "{}", words(&built));
+    let program = folder.join("target/debug/tried");
+    let command = |place: &Place| place.command(program.to_str().unwrap());
+    Driver { test, command: &command }.tried();
+}
