@@ -306,48 +306,108 @@ fn pgbouncer_lives_through_rotations_and_its_clients_notice_nothing() {
     super::machine::wait_for("its end", || (!log_in().status.success()).then_some(()));
 }
 
-#[test]
-fn kubectl_asks_the_plugin_in_either_version() {
-    let test = "consumers::kubectl";
+/// The sandbox and a kubeconfig for it, without a Postgres.
+fn cluster() -> (Place, PathBuf) {
     let sandbox = Sandbox::start().unwrap();
-    if !has(test, "kubectl") {
-        return;
-    }
     let programs = sandbox.folder.path().join("programs");
     fs::create_dir(&programs).unwrap();
     std::os::unix::fs::symlink(executable(), programs.join("lakebase-token")).unwrap();
     let place = Place { sandbox, programs };
     let url = place.sandbox.workspace.url.clone();
     let authority = place.sandbox.certificates.authority.display().to_string();
-    let file = place.file(
+    let text = place.file(
         "kubernetes/kubeconfig.yaml",
         &[("https://my-api.example.com", &url), ("/etc/ssl/certs/ca-certificates.crt", &authority)],
     );
-    for version in ["v1", "v1beta1"] {
-        let mine = place.sandbox.home().join("kubeconfig");
-        let text =
-            file.replace("authentication.k8s.io/v1", &format!("authentication.k8s.io/{version}"));
-        fs::write(&mine, text).unwrap();
-        let ask = || {
-            let mut kubectl = place.command("kubectl");
-            kubectl.arg("--kubeconfig").arg(&mine).args(["get", "--raw", "/version"]);
-            kubectl.output().unwrap()
-        };
-        let output = ask();
-        assert!(words(&output).contains("\"gitVersion\""), "{version}: {}", words(&output));
-        // An expiry later, and loudly when there is no token.
-        place.sandbox.workspace.state().skew += 3700;
-        let cache = place.sandbox.home().join(".cache");
-        fs::remove_dir_all(&cache).unwrap();
-        place.sandbox.workspace.state().skew = 0;
-        assert!(ask().status.success());
-        place.refuse_the_secret();
-        let output = ask();
-        assert!(!output.status.success() && words(&output).contains("invalid_client"));
-        let right = crate::sandbox::workspace::CLIENT_SECRET.to_owned();
-        place.sandbox.workspace.state().clients.insert(CLIENT_ID.to_owned(), right);
-        fs::remove_dir_all(&cache).unwrap();
+    let config = place.sandbox.home().join("kubeconfig");
+    fs::write(&config, text).unwrap();
+    (place, config)
+}
+
+/// Asks for the server's version, by whatever reads a kubeconfig; and once more without a token.
+fn asks_a_cluster(place: &Place, ask: &dyn Fn() -> Output) {
+    let output = ask();
+    assert!(output.status.success() && words(&output).contains("v1.33.1"), "{}", words(&output));
+    let seen = place.sandbox.workspace.state().requests.len();
+    place.refuse_the_secret();
+    let output = ask();
+    let said = words(&output);
+    assert!(!output.status.success() && !said.contains("v1.33.1"), "{said}");
+    // Nobody was let in on the old token.
+    let state = place.sandbox.workspace.state();
+    let late = state.requests.iter().skip(seen);
+    let mut asked = late.filter(|request| request.path.starts_with("/version"));
+    assert!(asked.all(|request| request.header("authorization").is_none()), "{said}");
+}
+
+#[test]
+fn kubectl_asks_the_plugin_in_either_version() {
+    if !has("consumers::kubectl", "kubectl") {
+        return;
     }
+    for version in ["v1", "v1beta1"] {
+        let (place, config) = cluster();
+        let text = fs::read_to_string(&config).unwrap();
+        let api = format!("authentication.k8s.io/{version}\n");
+        fs::write(&config, text.replace("authentication.k8s.io/v1\n", &api)).unwrap();
+        asks_a_cluster(&place, &|| {
+            let mut kubectl = place.command("kubectl");
+            kubectl.arg("--kubeconfig").arg(&config).args(["get", "--raw", "/version"]);
+            let output = kubectl.output().unwrap();
+            let said = words(&output);
+            assert!(output.status.success() || said.contains("invalid_client"), "{said}");
+            output
+        });
+    }
+}
+
+#[test]
+fn the_python_client_asks_the_plugin() {
+    let python = match python_with(&["kubernetes"], "kubernetes", "kubernetes-client") {
+        Ok(python) => python,
+        Err(why) => return not_run("consumers::kubernetes_python", &why),
+    };
+    let (place, config) = cluster();
+    let script = "import sys\n\
+                  from kubernetes import client, config\n\
+                  config.load_kube_config(sys.argv[1])\n\
+                  print(client.VersionApi().get_code().git_version)";
+    asks_a_cluster(&place, &|| {
+        let mut command = place.command(python.to_str().unwrap());
+        command.args(["-c", script]).arg(&config).output().unwrap()
+    });
+}
+
+#[test]
+fn the_node_client_asks_the_plugin() {
+    let test = "consumers::kubernetes_node";
+    if !has(test, "node") {
+        return;
+    }
+    let folder = repository().join("target/kubernetes-node");
+    let package = folder.join("node_modules/@kubernetes/client-node");
+    if !package.exists() {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(&folder);
+        let _ = npm.arg("@kubernetes/client-node@1").output();
+        if !package.exists() {
+            return say_not_run(test, "npm cannot install @kubernetes/client-node");
+        }
+    }
+    let (place, config) = cluster();
+    let script = format!(
+        "import('{}/dist/index.js').then(async (k8s) => {{\n\
+         const config = new k8s.KubeConfig();\n\
+         config.loadFromFile(process.argv[1]);\n\
+         const info = await config.makeApiClient(k8s.VersionApi).getCode();\n\
+         console.log(info.gitVersion);\n\
+         }}).catch((e) => {{ console.error(String(e.message)); process.exit(1); }});",
+        package.display()
+    );
+    asks_a_cluster(&place, &|| {
+        let mut node = place.command("node");
+        node.args(["-e", &script]).arg(&config).output().unwrap()
+    });
 }
 
 #[test]

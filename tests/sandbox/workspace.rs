@@ -296,10 +296,15 @@ fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request)
             if is_lost { Answer::Close } else { answer }
         }
         // An API server that takes the workspace's tokens.
-        ("GET", "/version") => match identify(signer, &state, &request) {
-            Ok(_) => {
-                Answer::Json(200, json!({ "major": "1", "minor": "33", "gitVersion": "v1.33.1" }))
-            }
+        ("GET", "/version" | "/version/") => match identify(signer, &state, &request) {
+            Ok(_) => Answer::Json(
+                200,
+                json!({
+                    "major": "1", "minor": "33", "gitVersion": "v1.33.1", "gitCommit": "x",
+                    "gitTreeState": "clean", "buildDate": "x", "goVersion": "x",
+                    "compiler": "gc", "platform": "x",
+                }),
+            ),
             Err(_) => Answer::Json(401, json!({ "kind": "Status", "code": 401 })),
         },
         (_, path)
