@@ -1,14 +1,16 @@
 //! Calls of a workspace's REST API: a bearer token and JSON in, JSON or a [`Refusal`] out.
 //!
-//! Which calls there are is their callers' business, but for the one that says who this is. A refusal keeps what the server said, in
-//! whichever of its shapes, because its callers must tell a dead bearer (worth one more try)
-//! from a missing permission (final).
+//! Which calls there are is their callers' business, but for what several of them ask: who this
+//! is, and whether the workspace is there. A refusal keeps what the server said, in whichever of
+//! its shapes, because its callers must tell a dead bearer (worth one more try) from a missing
+//! permission (final).
 
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
 use crate::http::{Answer, Client, Request};
 use crate::secret::Secret;
+use crate::settings::{Id, Settings};
 use crate::time::{Deadline, SECOND, Timestamp};
 use crate::token::Token;
 
@@ -216,6 +218,15 @@ pub fn every_page(api: &Api<'_>, what: &str, path: &str, list: &str) -> Outcome<
     }
     let error = Error::failed(format!("the workspace does not come to an end listing {list}"));
     Err(CallError::Other(error))
+}
+
+/// Fails where the workspace cannot be reached, with where its name came from; any answer will do.
+pub fn reach(client: &Client<'_>, settings: &Settings, deadline: Deadline) -> Result<()> {
+    let host = settings.text(Id::Host).unwrap_or_default();
+    let url = format!("{host}/oidc/.well-known/oauth-authorization-server");
+    let request = Request { method: "GET", url: &url, headers: &[], body: None, once: false };
+    let origin = || format!("the workspace comes from {}", settings.origin(Id::Host));
+    client.send(&request, deadline).map(|_| ()).map_err(|error| error.because(origin()))
 }
 
 /// The name that the bearer has in the workspace: `userName` of SCIM Me, an e-mail or application

@@ -1,4 +1,4 @@
-//! `--help`, made from the tables of verbs, settings and formats, so that it cannot drift.
+//! `--help`, made from the tables of verbs, places, settings and formats, so that it cannot drift.
 
 use std::fmt::Write as _;
 

@@ -106,13 +106,6 @@ impl Key {
         }
     }
 
-    /// The profile's name, or the workspace's URL.
-    pub fn name(&self) -> &str {
-        match self {
-            Key::Profile(name) | Key::Host(name) => name,
-        }
-    }
-
     /// The flag that names it, and its value.
     pub fn words(&self) -> [&str; 2] {
         match self {
@@ -155,9 +148,11 @@ impl<'a> Logins<'a> {
     /// The login that these settings mean: the profile's, else the workspace's.
     pub fn find(&self, settings: &Settings) -> Option<Login> {
         let host = settings.text(Id::Host)?;
-        let keys = [Key::of(settings), Some(Key::Host(host.to_owned()))];
+        let workspace = Key::Host(host.to_owned());
+        let own = Key::of(settings).filter(|key| *key != workspace);
         // A profile that was pointed at another workspace is another identity.
-        let mut found = keys.into_iter().flatten().filter_map(|key| self.get(&key));
+        let keys = own.into_iter().chain([workspace]);
+        let mut found = keys.filter_map(|key| self.get(&key));
         let other = |login: &Login| match (login.workspace_id.as_deref(), settings.workspace_id()) {
             (Some(theirs), Some(ours)) => theirs != ours,
             _ => false,
@@ -211,8 +206,7 @@ impl<'a> Logins<'a> {
 
     /// Fails where no login could be kept, before anybody is sent to a browser.
     pub fn check(&self) -> Result<()> {
-        private_folder(&self.folder)
-            .map_err(|e| self.cannot("make the folder", &self.folder, e))
+        self.prepare()
             .and_then(|()| Place::open(&self.folder.join(PREFIX))?.check_folder())
             .map_err(|error| error.hint("XDG_STATE_HOME, with a folder that can be written"))
     }
@@ -224,8 +218,7 @@ impl<'a> Logins<'a> {
         deadline: Deadline,
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        private_folder(&self.folder)
-            .map_err(|e| self.cannot("make the folder", &self.folder, e))?;
+        self.prepare()?;
         let path = self.path(key).with_extension("lock");
         let mut lock = lock_file(&path).map_err(|e| self.cannot("open", &path, e))?;
         let done = while_held(&mut lock, self.world, deadline, work);
@@ -279,6 +272,10 @@ impl<'a> Logins<'a> {
             Err(_) if place.read().is_ok_and(|now| now == text.map(String::into_bytes)) => Ok(()),
             outcome => outcome.map(|_| ()),
         }
+    }
+
+    fn prepare(&self) -> Result<()> {
+        private_folder(&self.folder).map_err(|e| self.cannot("make the folder", &self.folder, e))
     }
 
     fn path(&self, key: &Key) -> PathBuf {

@@ -1,7 +1,7 @@
 //! Where workspace tokens come from: the credential chain of unified authentication.
 //!
 //! A row is an auth type under Databricks' name, in the Go SDK's order. The first that is
-//! configured is the one, the CLI last, since it needs nothing but a host. Unlike in the SDK a
+//! configured is the one, logins last, since they need nothing but a host. Unlike in the SDK a
 //! failure is final and is told: a helper that silently becomes somebody else is worse than one
 //! that fails. Types that are recognised but cannot be had here have no `fetch`: where one is
 //! configured, nothing else is tried.

@@ -101,11 +101,6 @@ impl<'a> Update<'a> {
         Ok(Update { plan, world, spot, format, place })
     }
 
-    /// The place.
-    pub fn spot(&self) -> &Spot {
-        &self.spot
-    }
-
     /// The file behind all links, where it is one.
     pub fn path(&self) -> Option<&Path> {
         match &self.place {

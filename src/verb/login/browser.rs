@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::loopback::{self, Listener};
 use super::{Attempt, LIMIT};
+use crate::api::reach;
 use crate::error::{Error, Result, clean};
-use crate::http::{Client, Request};
+use crate::http::Client;
 use crate::login::oauth::{AuthorizationRequest, Refused};
 use crate::login::{BROWSER, Login, Means};
 use crate::settings::Id;
@@ -21,12 +22,8 @@ const REACH: Duration = Duration::from_secs(10);
 /// Logs in, stores the login, shows how it ended.
 pub fn log_in(attempt: &Attempt<'_>) -> Result<Login> {
     let client = Client::new(attempt.world, BROWSER);
-    // A browser would only show that it does not know the name. Any answer will do.
-    let url = format!("{}/oidc/.well-known/oauth-authorization-server", attempt.host);
-    let request = Request { method: "GET", url: &url, headers: &[], body: None, once: false };
-    let reached = client.send(&request, attempt.deadline.at_most(REACH));
-    let origin = attempt.settings.origin(Id::Host);
-    reached.map_err(|error| error.because(format!("the workspace comes from {origin}")))?;
+    // A browser would only show that it does not know the name.
+    reach(&client, attempt.settings, attempt.deadline.at_most(REACH))?;
     if attempt.settings.is_on(Id::NoBrowser) {
         by_hand(attempt, &client)
     } else {
