@@ -20,7 +20,7 @@ mod clients; // psql, asyncpg, node-postgres, pgjdbc, while the password changes
 mod completions; // bash, zsh, fish; the manual page
 mod consumers; // the folders of integrations/
 mod doctor; // every link, up to a login
-mod drivers; // node-postgres, psycopg, SQLAlchemy, asyncpg, pgx, pgjdbc, asking each time
+mod drivers; // ten drivers and pools, asking each time
 mod exec; // what the child sees, exit codes
 mod find; // host, endpoint, instance, project, role
 mod formats; // each format's bytes, and the shells that read them

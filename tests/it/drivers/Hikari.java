@@ -1,0 +1,27 @@
+// Asks one HikariCP pool, whose connections are evicted, who it is: four times, an expiry apart.
+import com.zaxxer.hikari.HikariConfig;
+import com.zaxxer.hikari.HikariDataSource;
+import java.sql.Connection;
+import java.sql.ResultSet;
+
+public class Hikari {
+    public static void main(String[] arguments) throws Exception {
+        HikariConfig config = new HikariConfig();
+        config.setJdbcUrl("jdbc:postgresql://" + System.getenv("PGHOST") + ":" + System.getenv("PGPORT")
+            + "/" + System.getenv("PGDATABASE") + "?sslmode=require");
+        config.setUsername(System.getenv("PGUSER"));
+        config.addDataSourceProperty("authenticationPluginClassName", "LakebasePassword");
+        config.setMaximumPoolSize(1);
+        try (HikariDataSource pool = new HikariDataSource(config)) {
+            for (int n = 0; n < 4; n++) {
+                if (n > 0) Thread.sleep(2100);
+                try (Connection connection = pool.getConnection()) {
+                    ResultSet result = connection.createStatement().executeQuery("select current_user");
+                    result.next();
+                    System.out.println(result.getString(1));
+                    pool.evictConnection(connection);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,21 @@
+// Asks a node-postgres pool who it is, four times, an expiry apart.
+const { readFileSync } = require("node:fs");
+const { setTimeout } = require("node:timers/promises");
+const { Pool } = require("pg");
+const { password } = require(process.argv[2]);
+
+async function main() {
+  const ssl = { ca: readFileSync(process.env.SSL_CERT_FILE) };
+  const pool = new Pool({ password, ssl, max: 1, idleTimeoutMillis: 1 });
+  for (let n = 0; n < 4; n++) {
+    if (n > 0) await setTimeout(2100);
+    const { rows } = await pool.query("select current_user as who");
+    console.log(rows[0].who);
+  }
+  await pool.end();
+}
+
+main().catch((error) => {
+  console.error(error.message);
+  process.exit(1);
+});

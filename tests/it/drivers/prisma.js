@@ -1,0 +1,23 @@
+// Asks Prisma by its adapter for node-postgres who it is, four times, an expiry apart.
+const { readFileSync } = require("node:fs");
+const { setTimeout } = require("node:timers/promises");
+const { PrismaPg } = require("@prisma/adapter-pg");
+const { PrismaClient } = require("@prisma/client");
+const { password } = require(process.argv[2]);
+
+async function main() {
+  const ssl = { ca: readFileSync(process.env.SSL_CERT_FILE) };
+  const adapter = new PrismaPg({ password, ssl, max: 1, idleTimeoutMillis: 1 });
+  const prisma = new PrismaClient({ adapter });
+  for (let n = 0; n < 4; n++) {
+    if (n > 0) await setTimeout(2100);
+    const [{ who }] = await prisma.$queryRaw`select current_user::text as who`;
+    console.log(who);
+  }
+  await prisma.$disconnect();
+}
+
+main().catch((error) => {
+  console.error(error.message, error.cause ?? "");
+  process.exit(1);
+});

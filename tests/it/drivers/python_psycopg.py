@@ -1,0 +1,26 @@
+"""Asks one psycopg pool, which replaces its connections, who it is: four times, an expiry apart."""
+
+import time
+
+import lakebase_token as lakebase
+import psycopg_pool
+
+pool = psycopg_pool.ConnectionPool(
+    connection_class=lakebase.connection_class(),
+    min_size=1,
+    max_size=1,
+    max_lifetime=0.1,
+    open=False,
+    reconnect_timeout=0,
+)
+try:
+    pool.open(wait=True, timeout=3)
+except psycopg_pool.PoolTimeout:
+    lakebase.password()  # says why
+    raise
+for n in range(4):
+    if n > 0:
+        time.sleep(2.1)
+    with pool.connection() as connection:
+        print(connection.execute("select current_user").fetchone()[0])
+pool.close()
