@@ -202,9 +202,10 @@ fn zsh() -> String {
     let values =
         value_cases("        ", "_files; return", |names| format!("compadd -- {names}; return"));
     format!(
+        // The name of the function is the name that a file of it has by custom in $fpath.
         "#compdef lakebase-token\n\
          # zsh completion for lakebase-token\n\
-         _lakebase_token() {{\n\
+         _lakebase-token() {{\n\
          \x20   local verb i\n\
          \x20   local -a flags words_ verbs_=({verb_names})\n\
          \x20   for ((i = 2; i < CURRENT; i++)); do\n\
@@ -223,7 +224,7 @@ fn zsh() -> String {
          \x20   elif (( ${{#words_}} )); then compadd -- $words_; _files\n\
          \x20   fi\n\
          }}\n\
-         if [ \"$funcstack[1]\" = _lakebase_token ]; then _lakebase_token \"$@\"; else compdef _lakebase_token lakebase-token; fi\n",
+         if [ \"$funcstack[1]\" = _lakebase-token ]; then _lakebase-token \"$@\"; else compdef _lakebase-token lakebase-token; fi\n",
         verb_names = verb_names.join(" "),
         names = names(),
     )

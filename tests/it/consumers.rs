@@ -505,6 +505,25 @@ fn terraform_keeps_its_state_in_the_database() {
     assert_eq!(output.status.code(), Some(125), "{}", words(&output));
 }
 
+/// The provider cannot be had here; this is its contract: JSON on stdin, a flat object of strings back.
+#[test]
+fn terraforms_external_program_prints_a_flat_object_of_strings() {
+    let Some(place) = Place::new("consumers::external") else { return };
+    let example = place.file("terraform/external.tf.example", &[]);
+    let line = example.lines().find_map(|line| line.trim().strip_prefix("program = ")).unwrap();
+    let program: Vec<String> = serde_json::from_str(line).unwrap();
+    let mut sh = place.command("sh");
+    sh.args(["-c", "echo '{}' | \"$@\"", "sh"]).args(&program);
+    let output = sh.output().unwrap();
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let object = object.as_object().unwrap();
+    assert!(object.values().all(serde_json::Value::is_string), "{object:?}");
+    for used in example.split("lakebase.result.").skip(1) {
+        let name = used.split_whitespace().next().unwrap();
+        assert!(object.contains_key(name), "{name}");
+    }
+}
+
 #[test]
 fn an_app_needs_nothing_but_what_its_database_resource_brings() {
     let Some(place) = Place::new("consumers::an_app") else { return };

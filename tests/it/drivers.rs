@@ -229,35 +229,3 @@ fn tokio_postgres_and_sqlx_ask_for_each_connection() {
         tried(test, |place| place.command(path.to_str().unwrap()));
     }
 }
-
-/// The wheel, as `integrations/python/README.md` builds it, in a Python that has nothing else.
-#[test]
-fn the_wheel_brings_the_program_and_the_module() {
-    let test = "drivers::the_wheel";
-    if std::env::var_os("LAKEBASE_TOKEN_TESTED").is_none() {
-        return; // it carries the static file
-    }
-    let maturin = match python_with(&["maturin==1.16.0"], "maturin", "maturin") {
-        Ok(python) => python.with_file_name("maturin"),
-        Err(why) => return not_run(test, &why),
-    };
-    let Some(place) = Place::new(test) else { return };
-    let wheels = place.sandbox.home().join("wheels");
-    let mut wheel = Command::new(maturin);
-    wheel.args(["build", "--quiet", "--release", "--locked"]);
-    wheel.args(["--target", "x86_64-unknown-linux-musl", "--out"]).arg(&wheels);
-    build(wheel.current_dir(integration("python")));
-    let wheel = fs::read_dir(&wheels).unwrap().next().unwrap().unwrap().path();
-    let venv = place.sandbox.home().join("venv");
-    let script = "python3 -m venv \"$1\" && \"$1/bin/pip\" install --quiet --no-index \"$2\" && \
-                  \"$1/bin/lakebase-token\" --version";
-    let mut sh = Command::new("sh");
-    let installed = sh.args(["-c", script, "sh"]).arg(&venv).arg(&wheel).output().unwrap();
-    let version = format!("lakebase-token {}\n", env!("CARGO_PKG_VERSION"));
-    assert_eq!(String::from_utf8_lossy(&installed.stdout), version, "{}", words(&installed));
-    let mut python = place.command(venv.join("bin/python").to_str().unwrap());
-    // Not the one that the tests put on PATH.
-    python.env("PATH", "/nowhere").arg(program("wheel.py"));
-    let output = python.output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "4 True\n", "{}", words(&output));
-}

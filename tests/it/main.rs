@@ -29,6 +29,7 @@ mod http; // redirects, sizes, deadlines, retries, proxies, trust
 mod login; // a person's login by browser, renewed and ended
 mod mint; // both credential APIs
 mod official; // the official SDK judges the stand-in
+mod packages; // what a release consists of
 mod pasted; // a person's pasted token, and those that replace themselves
 mod places; // a profile of .databrickscfg, a Databricks secret
 mod postgres; // a real psql at a real server

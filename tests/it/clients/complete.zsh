@@ -1,8 +1,10 @@
 # Types each line into an interactive zsh that has our completions, presses Tab, prints what it lists:
-# complete.zsh PROGRAM LINE…
+# complete.zsh PROGRAM LINE…, or complete.zsh FOLDER LINE… for a folder of $fpath that has them as a file.
 zmodload zsh/zpty
 zpty z zsh -f -i
-zpty -w z "PROMPT=; autoload -Uz compinit; compinit -u -D; eval \"\$('$1' completions zsh)\""
+if [[ -d $1 ]]; then zpty -w z "PROMPT=; fpath=('$1' \$fpath); autoload -Uz compinit; compinit -u -D"
+else zpty -w z "PROMPT=; autoload -Uz compinit; compinit -u -D; eval \"\$('$1' completions zsh)\""
+fi
 zpty -w z "unsetopt LIST_AMBIGUOUS; LISTMAX=1000; bindkey '^I' list-choices; print ready"
 listed() {
     local more

@@ -1,0 +1,168 @@
+//! What a release consists of, made by `.ci/package`, installed and used as its user would: the
+//! archive, Debian's package in a root that has nothing else, the wheel in a Python of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::consumers::{python_with, words};
+use super::support::{has, is_root, not_run, repository, say_not_run};
+use crate::sandbox::Sandbox;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Runs `.ci/package` once for all tests here. None where this is not the run for the static file.
+fn made(test: &str) -> Option<&'static Path> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    std::env::var_os("LAKEBASE_TOKEN_TESTED")?;
+    let target = repository().join("target");
+    if std::env::var_os("CI").is_none() && !target.join("cargo-deb").exists() {
+        say_not_run(test, "cargo-deb, which takes a minute to build, is only fetched with CI=true");
+        return None;
+    }
+    let made = MADE.get_or_init(|| {
+        let maturin = python_with(&["maturin==1.16.0"], "maturin", "maturin")?;
+        let tools = target.join("cargo-deb");
+        if !tools.join("bin/cargo-deb").exists() {
+            let mut cargo = Command::new("cargo");
+            cargo.args(["install", "--quiet", "--locked", "cargo-deb@3.8.0", "--root"]);
+            // Our target's flags are no business of a tool of this machine.
+            let output = cargo.arg(&tools).current_dir("/").output().unwrap();
+            if !output.status.success() {
+                return Err(format!("no cargo-deb: {}", words(&output)));
+            }
+        }
+        let out = target.join("packages");
+        let _ = fs::remove_dir_all(&out);
+        let path = format!(
+            "{}:{}:{}",
+            tools.join("bin").display(),
+            maturin.parent().unwrap().display(),
+            std::env::var("PATH").unwrap()
+        );
+        let mut package = Command::new(repository().join(".ci/package"));
+        let output = package.arg(&out).env("PATH", path).output().unwrap();
+        assert!(output.status.success(), "{}", words(&output));
+        Ok(out)
+    });
+    match made {
+        Ok(out) => Some(out),
+        Err(why) => {
+            not_run(test, why);
+            None
+        }
+    }
+}
+
+/// The one file in a folder that ends so.
+fn the(folder: &Path, end: &str) -> PathBuf {
+    let paths = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let mut paths: Vec<_> = paths.filter(|path| path.to_str().unwrap().ends_with(end)).collect();
+    assert_eq!(paths.len(), 1, "{end}: {paths:?}");
+    paths.remove(0)
+}
+
+fn shell(script: &str, arguments: &[&Path]) -> String {
+    let output = Command::new("sh").args(["-ec", script, "sh"]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{script}: {}", words(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_archive_holds_a_program_that_runs_and_checksums_hold() {
+    let Some(made) = made("packages::the_archive") else { return };
+    shell("cd \"$1\" && sha256sum --quiet --strict -c SHA256SUMS", &[made]);
+    let folder = tempfile::tempdir().unwrap();
+    let archive = the(made, ".tar.gz");
+    let script = "tar -C \"$1\" -xzf \"$2\" && \"$1\"/*/lakebase-token --version";
+    let said = shell(script, &[folder.path(), &archive]);
+    assert_eq!(said, format!("lakebase-token {VERSION}\n"));
+}
+
+#[test]
+fn debians_package_is_installed_used_and_purged_in_an_empty_root() {
+    let test = "packages::debian";
+    if !has(test, "dpkg") {
+        return;
+    }
+    let Some(made) = made(test) else { return };
+    if !is_root() {
+        return not_run(test, "only root can change its root");
+    }
+    let sandbox = Sandbox::start().unwrap();
+    let root = sandbox.folder.path().join("root");
+    for folder in ["var/lib/dpkg/info", "var/lib/dpkg/updates", "etc/ssl/certs"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
+    let authority = root.join("etc/ssl/certs/ca-certificates.crt");
+    fs::copy(&sandbox.certificates.authority, authority).unwrap();
+    let package = the(made, ".deb");
+    shell("dpkg --root=\"$1\" --install \"$2\" >/dev/null", &[&root, &package]);
+    let mut command = Command::new("/usr/sbin/chroot");
+    command.arg(&root).arg("/usr/bin/lakebase-token").env_clear().envs(sandbox.env());
+    command.env("HOME", "/").env_remove("SSL_CERT_FILE");
+    let output = command.output().unwrap();
+    assert!(output.status.success() && output.stdout.starts_with(b"eyJ"), "{}", words(&output));
+    // What helps people is where man and the shells look for it.
+    let page = shell("gzip -dc \"$1\"/usr/share/man/man1/lakebase-token.1.gz", &[&root]);
+    assert!(page.contains(".TH LAKEBASE"), "{page}");
+    shell("bash -n \"$1\"/usr/share/bash-completion/completions/lakebase-token", &[&root]);
+    if has(test, "zsh") {
+        let folder = root.join("usr/share/zsh/vendor-completions");
+        let mut zsh = Command::new("zsh");
+        let complete = repository().join("tests/it/clients/complete.zsh");
+        zsh.arg(complete).arg(folder).arg("lakebase-token wr").env("TERM", "dumb");
+        let output = zsh.env("HOME", sandbox.home()).output().unwrap();
+        assert!(words(&output).contains("write"), "{}", words(&output));
+    }
+    if has(test, "fish") {
+        let mut fish = Command::new("fish");
+        let script = "source \"$argv[1]\"/usr/share/fish/vendor_completions.d/lakebase-token.fish\n\
+                      complete -C 'lakebase-token wr'";
+        let output = fish.args(["-c", script]).arg(&root).env("HOME", sandbox.home()).output();
+        let said = words(&output.unwrap());
+        assert!(said.contains("write\t"), "{said}");
+    }
+    shell("dpkg --root=\"$1\" --purge lakebase-token >/dev/null", &[&root]);
+    assert!(!root.join("usr").exists());
+}
+
+#[test]
+fn the_wheel_brings_the_program_and_the_module() {
+    let Some(made) = made("packages::the_wheel") else { return };
+    let sandbox = Sandbox::start().unwrap();
+    let venv = sandbox.home().join("venv");
+    let script = "python3 -m venv \"$1\" && \"$1/bin/pip\" install --quiet --no-index \"$2\" && \
+                  \"$1/bin/lakebase-token\" --version";
+    let said = shell(script, &[&venv, &the(made, ".whl")]);
+    assert_eq!(said, format!("lakebase-token {VERSION}\n"));
+    let mut python = Command::new(venv.join("bin/python"));
+    // Nothing is on PATH: the module finds the program that it came with.
+    python.env_clear().envs(sandbox.env()).env("PATH", "/nowhere");
+    let output = python.arg(repository().join("tests/it/clients/wheel.py")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "4 True\n", "{}", words(&output));
+}
+
+#[test]
+fn the_release_workflow_is_sound_and_runs_what_is_tested_here() {
+    let test = "packages::the_release_workflow";
+    let path = repository().join(".github/workflows/release.yml");
+    let text = fs::read_to_string(&path).unwrap();
+    for words in ["tests/run", ".ci/package out", "maturin==1.16.0", "cargo-deb@3.8.0"] {
+        assert!(text.contains(words), "{words}");
+    }
+    if !has(test, "go") {
+        return;
+    }
+    let bin = repository().join("target/actionlint");
+    let mut install = Command::new("go");
+    install.args(["install", "github.com/rhysd/actionlint/cmd/actionlint@v1.7.7"]);
+    let output = install.env("GOBIN", &bin).output().unwrap();
+    if !output.status.success() {
+        return not_run(test, &format!("no actionlint: {}", words(&output)));
+    }
+    let output = Command::new(bin.join("actionlint")).arg(path).output().unwrap();
+    assert!(output.status.success(), "{}", words(&output));
+}
