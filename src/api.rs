@@ -24,6 +24,8 @@ pub struct Api<'a> {
     pub workspace_id: Option<&'a str>,
     /// The bearer.
     pub token: &'a Secret,
+    /// Other headers that prove who this is.
+    pub beside: &'a [(&'static str, Secret)],
     /// When all must have ended.
     pub deadline: Deadline,
 }
@@ -61,6 +63,14 @@ impl CallError {
     /// The failure as its reader will see it.
     pub fn into_error(self) -> Error {
         self.into()
+    }
+
+    /// The same with more to say about a refusal.
+    pub fn explained(self, explain: impl FnOnce(Refusal) -> Error) -> Error {
+        match self {
+            CallError::Refused(no) => explain(no),
+            CallError::Other(error) => error,
+        }
     }
 
     /// The same with the right that is missing where the workspace says that one is.
@@ -183,6 +193,7 @@ impl Api<'_> {
         if let Some(id) = self.workspace_id {
             headers.push(("X-Databricks-Workspace-Id", id.to_owned()));
         }
+        headers.extend(self.beside.iter().map(|(name, text)| (*name, text.expose().to_owned())));
         let url = format!("{}{path}", self.url);
         let body = body.map(|body| ("application/json", body.to_string()));
         let request = Request { method, url: &url, headers: &headers, body, once };
@@ -221,8 +232,12 @@ pub fn every_page(api: &Api<'_>, what: &str, path: &str, list: &str) -> Outcome<
 }
 
 /// Fails where the workspace cannot be reached, with where its name came from; any answer will do.
-pub fn reach(client: &Client<'_>, settings: &Settings, deadline: Deadline) -> Result<()> {
-    let host = settings.text(Id::Host).unwrap_or_default();
+pub fn reach(
+    client: &Client<'_>,
+    host: &str,
+    settings: &Settings,
+    deadline: Deadline,
+) -> Result<()> {
     let url = format!("{host}/oidc/.well-known/oauth-authorization-server");
     let request = Request { method: "GET", url: &url, headers: &[], body: None, once: false };
     let origin = || format!("the workspace comes from {}", settings.origin(Id::Host));
@@ -241,16 +256,19 @@ pub fn user_name(api: &Api<'_>) -> Outcome<String> {
     Ok(name.to_owned())
 }
 
-/// The access token in a token endpoint's answer (RFC 6749 §5.1), received `now`.
-pub fn access_token(body: &Value, now: Timestamp) -> Result<Token> {
-    let text = require(body, "access_token", "the workspace's token answer")?;
-    // Databricks' own stand-in sends a string here; the real one a number.
-    let seconds = match &body["expires_in"] {
-        Value::String(text) => text.trim().parse().ok(),
+/// The access token in an answer of somebody's, received `now`: of a token endpoint (RFC 6749 §5.1),
+/// or of Azure's relatives of those, which tell the end (`expires_on`, seconds since 1970).
+pub fn access_token(whose: &str, body: &Value, now: Timestamp) -> Result<Token> {
+    let text = require(body, "access_token", &format!("{whose}'s token answer"))?;
+    // Databricks' own stand-in sends a string here, and so does Azure; others a number.
+    let seconds = |name: &str| match &body[name] {
+        Value::String(text) => text.trim().parse::<i64>().ok(),
         other => other.as_i64(),
     };
-    let stated = seconds.map(|seconds: i64| now.plus(seconds.saturating_mul(SECOND)));
-    Token::received("the workspace's token", text, stated, now)
+    let in_seconds = |seconds: i64| now.plus(seconds.saturating_mul(SECOND));
+    let stated = seconds("expires_on").map(Timestamp::from_seconds);
+    let stated = stated.or(seconds("expires_in").map(in_seconds));
+    Token::received(&format!("{whose}'s token"), text, stated, now)
 }
 
 /// A string field of an answer that must be there.

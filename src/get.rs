@@ -59,6 +59,7 @@ impl<'a> Session<'a> {
             source.name,
             &identity,
             text(Id::Scopes),
+            text(Id::GroupId),
             text(Id::DiscoveryUrl),
         ];
         let secret = source.secret.and_then(|id| plan.settings.secret(id));
@@ -98,7 +99,10 @@ impl<'a> Session<'a> {
         Ok(Credential {
             purpose: plan.purpose,
             token,
-            workspace: plan.url().to_owned(),
+            workspace: match plan.purpose {
+                Purpose::Workspace => self.url(deadline)?,
+                Purpose::Database => plan.url().to_owned(),
+            },
             connection,
             api_version: API_VERSIONS[0],
         })
@@ -212,7 +216,9 @@ impl<'a> Session<'a> {
     fn located(&self, error: Error) -> Error {
         let origin = format!("the workspace comes from {}", self.plan.settings.origin(Id::Host));
         let told = error.remembered || error.because.contains(&origin);
-        match error.message.starts_with("cannot reach ") && !told {
+        let host = self.plan.url().split("://").last().unwrap_or_default();
+        let unreached = error.message.strip_prefix("cannot reach ");
+        match unreached.is_some_and(|rest| rest.starts_with(host)) && !told {
             true => error.because(origin),
             false => error,
         }
@@ -230,21 +236,10 @@ impl<'a> Session<'a> {
             Freshness::Used { .. } => LEAST_LIFE,
         };
         let slot = self.workspace_slot();
+        let url = self.url(deadline)?;
         let ask = |deadline, held: Option<&Held<'_>>| {
-            let token = fetch(&Ask {
-                settings: &self.plan.settings,
-                url: self.plan.url(),
-                world: self.rules.world,
-                client: &self.client,
-                found: &|what, find| {
-                    let find = |_| Ok(Asked { answer: find()?, subject: None });
-                    self.found(what, deadline, &find)
-                },
-                held,
-                refused,
-                least,
-                deadline,
-            })?;
+            let token =
+                self.asking(&url, held, deadline, |ask| fetch(&Ask { refused, least, ..*ask }))?;
             if source.switches {
                 slot.drop_strangers(token.subject.as_deref());
             }
@@ -257,6 +252,61 @@ impl<'a> Session<'a> {
             return self.rules.uncached(&slot, deadline, &ask);
         }
         self.cached(&slot, freshness, deadline, &ask)
+    }
+
+    /// Lets a source ask.
+    fn asking<T>(
+        &self,
+        url: &str,
+        held: Option<&Held<'_>>,
+        deadline: Deadline,
+        ask: impl FnOnce(&Ask<'_>) -> Result<T>,
+    ) -> Result<T> {
+        ask(&Ask {
+            settings: &self.plan.settings,
+            url,
+            world: self.rules.world,
+            client: &self.client,
+            found: &|what, find| {
+                let find = |_| Ok(Asked { answer: find()?, subject: None });
+                self.found(what, deadline, &find)
+            },
+            held,
+            refused: false,
+            least: LEAST_LIFE,
+            deadline,
+        })
+    }
+
+    /// The workspace's URL: configured, or found by the source from whatever else names it.
+    pub fn url(&self, deadline: Deadline) -> Result<String> {
+        match self.plan.source.locate {
+            Some(locate) if self.plan.url().is_empty() => {
+                self.found("workspace", deadline, &|deadline| {
+                    let answer = self.asking("", None, deadline, locate)?;
+                    Ok(Asked { answer, subject: None })
+                })
+            }
+            _ => Ok(self.plan.url().to_owned()),
+        }
+    }
+
+    /// What Azure's workspaces are shown beside the bearer, under their names for it.
+    fn beside(&self, url: &str, deadline: Deadline) -> Result<Vec<(&'static str, Secret)>> {
+        let Some(companion) = &self.plan.source.companion else { return Ok(Vec::new()) };
+        let fetch =
+            |deadline, held: Option<&Held<'_>>| self.asking(url, held, deadline, companion.fetch);
+        let slot = self.cache.slot(&["workspace", "companion"]);
+        let mut beside = Vec::new();
+        match self.cached(&slot, Freshness::Used { refused: None }, deadline, &fetch) {
+            Ok(token) => beside.push(("X-Databricks-Azure-SP-Management-Token", token.secret)),
+            Err(error) if companion.needed => return Err(error),
+            Err(_) => {}
+        }
+        if let Some(id) = self.plan.settings.text(Id::AzureResourceId) {
+            beside.push(("X-Databricks-Azure-Workspace-Resource-Id", Secret::new(id)));
+        }
+        Ok(beside)
     }
 
     fn mint(&self, deadline: Deadline) -> Result<Token> {
@@ -392,17 +442,21 @@ impl<'a> Session<'a> {
         if self.plan.offline {
             return Err(CallError::Other(offline()));
         }
+        let url = self.url(deadline)?;
         let ask_with = |token: &Token| {
+            let beside = self.beside(&url, deadline)?;
             let asked = ask(&Api {
                 client: &self.client,
-                url: self.plan.url(),
+                url: &url,
                 workspace_id: self.plan.workspace_id(),
                 token: &token.secret,
+                beside: &beside,
                 deadline,
             });
+            let secrets = beside.iter().map(|(_, secret)| secret).chain([&token.secret]);
             match asked {
                 Ok(answer) => Ok(Asked { answer, subject: token.subject.clone() }),
-                Err(failure) => Err(failure.without(&token.secret)),
+                Err(failure) => Err(secrets.fold(failure, CallError::without)),
             }
         };
         let token = self.workspace_token(Freshness::Used { refused: None }, deadline)?;

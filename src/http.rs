@@ -1,7 +1,7 @@
 //! One request in, one answer or an error out: the only user of ureq.
 //!
 //! What holds for every request is decided here: https only (http to a literal loopback address,
-//! for tests and local stand-ins), no redirect is followed, an answer has at most 1 MiB, and
+//! for tests and local stand-ins, and to the hypervisor), no redirect is followed, an answer has at most 1 MiB, and
 //! everything ends by the deadline, a server that drips included. 429, 502, 503, 504 and failed
 //! connections are tried three times inside it. What an answer means is its caller's business.
 
@@ -21,7 +21,7 @@ use ureq::{Agent, http};
 
 use crate::error::{Error, Result, clean};
 use crate::time::{Deadline, show_duration};
-use crate::world::World;
+use crate::world::{HYPERVISOR, World};
 
 /// The largest answer that is read. The largest honest one, a page of projects, has some 100 KiB.
 const MAX_BODY: u64 = 1024 * 1024;
@@ -155,7 +155,7 @@ impl<'a> Client<'a> {
                     Error::unavailable(format!("{host} is not available: HTTP status {status}"))
                         .because([code, message].join(" ").trim())
                 }
-                Err(Trouble::Final(error)) => return Err(error),
+                Err(Trouble::Final(error) | Trouble::Elsewhere(_, error)) => return Err(error),
                 Err(Trouble::Passing(error)) => error,
                 Err(Trouble::Unsent(error)) => {
                     unsent = true;
@@ -175,6 +175,19 @@ impl<'a> Client<'a> {
             self.world.sleep(pause, deadline);
             backoff *= 2;
             tries += 1;
+        }
+    }
+
+    /// Where a page redirects to, without going there.
+    pub fn redirection(&self, url: &str, deadline: Deadline) -> Result<String> {
+        let request = Request { method: "GET", url, headers: &[], body: None, once: false };
+        match self.send_once(&request, &check_url(url)?, deadline) {
+            Ok((answer, _)) => {
+                let Answer { host, status, .. } = answer;
+                Err(Error::failed(format!("{host} does not redirect (HTTP status {status})")))
+            }
+            Err(Trouble::Elsewhere(location, _)) => Ok(location),
+            Err(Trouble::Final(e) | Trouble::Passing(e) | Trouble::Unsent(e)) => Err(e),
         }
     }
 
@@ -229,7 +242,9 @@ impl<'a> Client<'a> {
             headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         };
         if (300..400).contains(&status) {
-            return Err(Trouble::Final(redirect(&host, status, &header("location"))));
+            let location = header("location");
+            let error = redirect(&host, status, &location);
+            return Err(Trouble::Elsewhere(location, error));
         }
         // The platform sends seconds; the date form of RFC 9110 is not worth a parser here.
         let wait = Duration::from_secs(header("retry-after").trim().parse().unwrap_or(0));
@@ -273,6 +288,8 @@ enum Trouble {
     /// The same, and nothing has reached the server.
     Unsent(Error),
     Final(Error),
+    /// It is said to be at another place.
+    Elsewhere(String, Error),
 }
 
 fn passing(status: u16) -> bool {
@@ -348,7 +365,7 @@ pub fn check_url(url: &str) -> Result<http::Uri> {
         url.parse().map_err(|_| Error::usage(format!("not a URL: {}", clean(url))))?;
     match (uri.scheme_str(), uri.host()) {
         (Some("https"), Some(_)) => Ok(uri),
-        (Some("http"), Some(host)) if is_loopback(host) => Ok(uri),
+        (Some("http"), Some(host)) if is_loopback(host) || host == HYPERVISOR => Ok(uri),
         _ => Err(Error::usage(format!("{} is not https", clean(url)))
             .because("a secret would cross the network in clear text")
             .hint(format!("https://{}", uri.host().unwrap_or("…")))),

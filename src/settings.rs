@@ -26,6 +26,9 @@ use crate::world::World;
 use file::{no_profile, profiles, read_config, read_secret};
 use host::Host;
 
+/// The variable that holds an identity token where no setting names another one.
+pub const OIDC_TOKEN: &str = "DATABRICKS_OIDC_TOKEN";
+
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -141,7 +144,7 @@ impl Settings {
     /// The variables that may hold secrets, for whoever starts a program that wants none.
     pub fn secret_variables(&self) -> impl Iterator<Item = &str> {
         let secrets = SETTINGS.iter().filter(|row| row.kind == ValueKind::Secret);
-        let oidc = [self.text(Id::OidcTokenEnv), Some("DATABRICKS_OIDC_TOKEN")];
+        let oidc = [self.text(Id::OidcTokenEnv), Some(OIDC_TOKEN)];
         secrets.flat_map(|row| row.env.iter().copied()).chain(oidc.into_iter().flatten())
     }
 
@@ -233,6 +236,30 @@ impl Settings {
         Ok(())
     }
 
+    /// Where profiles are; nothing where HOME tells no place.
+    fn config_file(&self, world: &World) -> Result<Option<PathBuf>> {
+        match self.text(Id::ConfigFile) {
+            Some(path) => expand_home(path, world).map(Some),
+            None => Ok(world.home().map(|home| home.join(".databrickscfg"))),
+        }
+    }
+
+    /// Whether some profile is a login of the Databricks CLI at this workspace: `databricks auth
+    /// login` leaves one, with this `auth_type`.
+    pub fn has_cli_profile(&self, world: &World) -> bool {
+        let host = self.text(Id::Host).unwrap_or_default();
+        let path = self.config_file(world).ok().flatten();
+        let text = path.and_then(|path| read_config(&path).ok().flatten()).unwrap_or_default();
+        ini::sections(&text).unwrap_or_default().into_iter().any(|name| {
+            let section = ini::section(&text, name).unwrap_or_default();
+            let has = |key: &str, right: &dyn Fn(&str) -> bool| {
+                section.iter().any(|(known, value)| *known == key && right(value))
+            };
+            let here = |text: &str| Host::parse(text, name).is_ok_and(|known| known.url == host);
+            has("auth_type", &|value| value == "databricks-cli") && has("host", &here)
+        })
+    }
+
     /// The profile, unless the workspace or an auth method is already known without one.
     fn load_file(&mut self, world: &World) -> Result<()> {
         let requested = self.text(Id::Profile).map(str::to_owned);
@@ -241,19 +268,16 @@ impl Settings {
         if requested.is_none() && known {
             return Ok(());
         }
-        let path = match self.text(Id::ConfigFile) {
-            Some(path) => expand_home(path, world)?,
-            None => match world.home() {
-                Some(home) => home.join(".databrickscfg"),
-                None if requested.is_none() => {
-                    self.file = ConfigFile::NoHome;
-                    return Ok(());
-                }
-                None => {
-                    return Err(Error::usage("HOME is not set, so there is no ~/.databrickscfg")
-                        .hint("DATABRICKS_CONFIG_FILE=/path/to/.databrickscfg"));
-                }
-            },
+        let path = match self.config_file(world)? {
+            Some(path) => path,
+            None if requested.is_none() => {
+                self.file = ConfigFile::NoHome;
+                return Ok(());
+            }
+            None => {
+                return Err(Error::usage("HOME is not set, so there is no ~/.databrickscfg")
+                    .hint("DATABRICKS_CONFIG_FILE=/path/to/.databrickscfg"));
+            }
         };
         let Some(text) = read_config(&path)? else {
             // The SDKs go on without it; but whoever names a profile wants to know.

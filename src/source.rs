@@ -6,10 +6,24 @@
 //! that fails. Types that are recognised but cannot be had here have no `fetch`: where one is
 //! configured, nothing else is tried.
 
+mod azure;
+mod azure_cli;
+mod azure_client_secret;
+mod azure_devops_oidc;
+mod azure_msi;
 mod databricks_cli;
+mod env_oidc;
+mod exchange;
+mod file_oidc;
+mod github_oidc;
+mod github_oidc_azure;
+mod grant;
+mod host_metadata;
 mod login;
+mod metadata_service;
 mod oauth_m2m;
 mod pat;
+mod runtime_oauth;
 
 use crate::error::{Error, Result, clean};
 use crate::file::Held;
@@ -43,8 +57,25 @@ pub struct Source {
     pub cached: bool,
     /// Whether it is a login that `login` has made.
     pub own_login: bool,
+    /// Whether it can act as a group (`group_id`).
+    pub groups: bool,
+    /// Finds the workspace where settings name it by something else than its host.
+    pub locate: Option<fn(&Ask<'_>) -> Result<String>>,
+    /// A second token that the workspace is shown beside the first.
+    pub companion: Option<Companion>,
     /// Gets a token, or says why there is none.
     pub fetch: Option<fn(&Ask<'_>) -> Result<Token>>,
+    /// What to use in its place, where there is no `fetch`.
+    pub instead: &'static str,
+}
+
+/// Azure's proof that a service may manage the workspace's resource: with it, one that is not
+/// known to the workspace yet is let in (databricks-sdk-go `config/oauth_visitors.go`).
+pub struct Companion {
+    /// Gets that token.
+    pub fetch: fn(&Ask<'_>) -> Result<Token>,
+    /// Whether it cannot do without.
+    pub needed: bool,
 }
 
 /// What a source may use.
@@ -72,25 +103,34 @@ pub struct Ask<'a> {
 /// See [`Ask::found`]: what it is, and how to find it.
 pub type FindOnce<'a> = dyn Fn(&str, &dyn Fn() -> Result<String>) -> Result<String> + 'a;
 
-const fn recognised(
+/// What holds for most: each row says what is different.
+const ROW: Source = Source {
+    name: "",
+    needs: "",
+    configured: |_, _| false,
+    identity: |_, _| String::new(),
+    ready: |_, _| true,
+    secret: None,
+    role: None,
+    switches: false,
+    renews: true,
+    cached: true,
+    own_login: false,
+    groups: false,
+    locate: None,
+    companion: None,
+    fetch: None,
+    instead: "",
+};
+
+/// One that is known and cannot be had here.
+const fn refused(
     name: &'static str,
     needs: &'static str,
     configured: fn(&Settings, &World) -> bool,
+    instead: &'static str,
 ) -> Source {
-    Source {
-        name,
-        needs,
-        configured,
-        identity: |_, _| String::new(),
-        ready: |_, _| true,
-        secret: None,
-        role: None,
-        switches: false,
-        renews: false,
-        cached: true,
-        own_login: false,
-        fetch: None,
-    }
+    Source { name, needs, configured, instead, ..ROW }
 }
 
 fn has(settings: &Settings, ids: &[Id]) -> bool {
@@ -101,55 +141,39 @@ fn has(settings: &Settings, ids: &[Id]) -> bool {
 #[rustfmt::skip]
 pub static SOURCES: &[Source] = &[
     pat::SOURCE,
-    recognised("basic", "host, username, password", |s, _| has(s, &[Id::Username, Id::Password])),
+    refused("basic", "host, username, password", |s, _| has(s, &[Id::Username, Id::Password]),
+        "a personal access token (DATABRICKS_TOKEN), a service principal (DATABRICKS_CLIENT_ID, DATABRICKS_CLIENT_SECRET) or lakebase-token login: Databricks takes no passwords any more"),
     oauth_m2m::SOURCE,
-    recognised("metadata-service", "metadata_service_url", |s, _| has(s, &[Id::MetadataServiceUrl])),
-    recognised("github-oidc", "a GitHub Actions job with id-token: write", |s, _| has(s, &[Id::ActionsRequestUrl, Id::ActionsRequestToken])),
-    recognised("azure-devops-oidc", "an Azure DevOps job with SYSTEM_ACCESSTOKEN", |_, w| DEVOPS.iter().all(|name| w.var(name).is_some())),
-    recognised("env-oidc", "DATABRICKS_OIDC_TOKEN", has_oidc_variable),
-    recognised("file-oidc", "databricks_id_token_filepath", |s, _| has(s, &[Id::OidcTokenFile])),
-    recognised("github-oidc-azure", "azure_client_id and a GitHub Actions job", |s, _| is_azure(s) && has(s, &[Id::AzureClientId, Id::ActionsRequestUrl])),
-    recognised("azure-msi", "azure_use_msi", |s, _| is_azure(s) && s.is_on(Id::AzureUseMsi)),
-    recognised("azure-client-secret", "azure_client_id, azure_client_secret, azure_tenant_id", |s, _| is_azure(s) && has(s, &[Id::AzureClientId, Id::AzureClientSecret, Id::AzureTenantId])),
-    recognised("azure-cli", "azure_workspace_resource_id and the Azure CLI", |s, _| has(s, &[Id::AzureResourceId])),
-    recognised("google-credentials", "google_credentials", |s, _| is_gcp(s) && has(s, &[Id::GoogleCredentials])),
-    recognised("google-id", "google_service_account", |s, _| is_gcp(s) && has(s, &[Id::GoogleServiceAccount])),
+    metadata_service::SOURCE,
+    github_oidc::SOURCE,
+    azure_devops_oidc::SOURCE,
+    env_oidc::SOURCE,
+    file_oidc::SOURCE,
+    github_oidc_azure::SOURCE,
+    azure_msi::SOURCE,
+    azure_client_secret::SOURCE,
+    refused("google-credentials", "google_credentials", |s, _| is_gcp(s) && has(s, &[Id::GoogleCredentials]), GOOGLE),
+    refused("google-id", "google_service_account", |s, _| is_gcp(s) && has(s, &[Id::GoogleServiceAccount]), GOOGLE),
+    runtime_oauth::SOURCE,
     // Logins need no setting of their own, so whatever was configured on purpose or by the
     // surroundings goes before them.
     login::BROWSER,
     login::PAT,
+    azure_cli::SOURCE,
     databricks_cli::SOURCE,
 ];
 
-/// What an Azure DevOps job has in its environment.
-const DEVOPS: [&str; 6] = [
-    "SYSTEM_ACCESSTOKEN",
-    "SYSTEM_TEAMFOUNDATIONCOLLECTIONURI",
-    "SYSTEM_TEAMPROJECTID",
-    "SYSTEM_PLANID",
-    "SYSTEM_JOBID",
-    "SYSTEM_HOSTTYPE",
-];
-
-fn has_oidc_variable(settings: &Settings, world: &World) -> bool {
-    let name = settings.text(Id::OidcTokenEnv);
-    name.is_some() || world.var("DATABRICKS_OIDC_TOKEN").is_some()
-}
-
-fn host_ends(settings: &Settings, suffixes: &[&str]) -> bool {
-    let url = settings.text(Id::Host).unwrap_or_default();
-    suffixes.iter().any(|suffix| url.ends_with(suffix))
-}
-
-/// Clouds by host, as in databricks-sdk-go `common/environment/environments.go`.
-fn is_azure(settings: &Settings) -> bool {
-    const SUFFIXES: [&str; 3] =
-        [".azuredatabricks.net", ".databricks.azure.us", ".databricks.azure.cn"];
-    has(settings, &[Id::AzureResourceId]) || host_ends(settings, &SUFFIXES)
-}
+const GOOGLE: &str = "a service principal of Databricks (DATABRICKS_CLIENT_ID, DATABRICKS_CLIENT_SECRET), or file-oidc with an identity token of Google's and a federation policy";
 
 fn is_gcp(settings: &Settings) -> bool {
-    host_ends(settings, &[".gcp.databricks.com"])
+    let cloud = settings.text(Id::Cloud);
+    let host = settings.text(Id::Host).unwrap_or_default();
+    cloud.map_or(host.ends_with(".gcp.databricks.com"), |cloud| cloud.eq_ignore_ascii_case("gcp"))
+}
+
+/// Whether somebody has configured an identity of Azure's.
+fn has_azure_settings(settings: &Settings) -> bool {
+    settings.shown().any(|(row, ..)| row.group == "azure")
 }
 
 /// The auth type that will be used.
@@ -161,15 +185,14 @@ pub fn choose(settings: &Settings, world: &World) -> Result<&'static Source> {
         let named = || SOURCES.iter().filter(|source| source.name == name);
         let known = named().find(|source| (source.configured)(settings, world)).or(named().next());
         return match known {
-            Some(source) if source.fetch.is_none() => Err(Error::usage(format!(
-                "auth type {name} from {origin} is not supported by lakebase-token yet"
-            ))
-            .hint(format!("--auth-type or DATABRICKS_AUTH_TYPE with one of {}", names()))),
+            Some(source) if source.fetch.is_none() => {
+                Err(unsupported(source, format!("it is named by auth_type from {origin}")))
+            }
             Some(source) if !(source.configured)(settings, world) => {
                 Err(Error::usage(format!("auth type {name} from {origin} needs {}", source.needs))
                     .because(incomplete(settings)))
             }
-            Some(source) => Ok(source),
+            Some(source) => check_group(source, settings),
             None => {
                 Err(Error::usage(format!("auth type {} from {origin} does not exist", clean(name)))
                     .hint(format!("one of {}", names())))
@@ -178,10 +201,20 @@ pub fn choose(settings: &Settings, world: &World) -> Result<&'static Source> {
     }
     let configured = |source: &&Source| (source.configured)(settings, world);
     match SOURCES.iter().find(configured) {
-        Some(source) if source.fetch.is_some() => Ok(source),
-        Some(source) => Err(unsupported(source, &names())),
+        Some(source) if source.fetch.is_some() => check_group(source, settings),
+        Some(source) => Err(unsupported(source, format!("it is chosen by {}", source.needs))),
         None => Err(nothing(settings)),
     }
+}
+
+/// Refuses to act as oneself where a group was meant.
+fn check_group(source: &'static Source, settings: &Settings) -> Result<&'static Source> {
+    if settings.get(Id::GroupId).is_none() || source.groups {
+        return Ok(source);
+    }
+    let origin = settings.origin(Id::GroupId);
+    Err(Error::usage(format!("auth type {} cannot act as the group from {origin}", source.name))
+        .hint("unset it, or use oauth-m2m or a federated identity"))
 }
 
 /// The auth types that can be had here, each once.
@@ -195,11 +228,10 @@ pub fn supported() -> Vec<&'static str> {
     names
 }
 
-fn unsupported(source: &Source, names: &str) -> Error {
-    let name = source.name;
-    Error::usage(format!("what is configured is {name}, which lakebase-token does not support yet"))
-        .because(format!("it is chosen by {}", source.needs))
-        .hint(format!("--auth-type or DATABRICKS_AUTH_TYPE with one of {names}"))
+fn unsupported(source: &Source, why: String) -> Error {
+    Error::usage(format!("lakebase-token does not support the auth type {}", source.name))
+        .because(why)
+        .hint(source.instead)
 }
 
 /// No identity, or half of one.

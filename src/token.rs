@@ -122,15 +122,7 @@ struct Claims {
 
 impl Claims {
     fn of(text: &str) -> Claims {
-        let mut parts = text.split('.');
-        let payload = match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some(_), Some(payload), Some(_), None) => payload,
-            _ => return Claims::default(),
-        };
-        let Ok(bytes) = BASE64_URL_SAFE_NO_PAD.decode(payload) else { return Claims::default() };
-        let Ok(claims) = serde_json::from_slice::<serde_json::Value>(&bytes) else {
-            return Claims::default();
-        };
+        let Some(claims) = payload(text) else { return Claims::default() };
         // RFC 7519 §2: NumericDate may have a fraction.
         let time = |name: &str| {
             let value = &claims[name];
@@ -140,6 +132,43 @@ impl Claims {
         let sub = claims["sub"].as_str().filter(|sub| !sub.is_empty()).map(subject);
         Claims { sub, iat: time("iat"), exp: time("exp") }
     }
+}
+
+/// Issuer, subject and audiences of a JWT, as they stand there: what federation policies are about.
+/// For messages and keys, never for trust.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Names {
+    /// `iss`.
+    pub issuer: String,
+    /// `sub`.
+    pub subject: String,
+    /// `aud`, one or several.
+    pub audience: String,
+}
+
+impl Names {
+    /// Reads them; nothing where it is no JWT.
+    pub fn of(text: &str) -> Option<Names> {
+        let claims = payload(text)?;
+        let one = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let audience = match &claims["aud"] {
+            serde_json::Value::Array(several) => {
+                several.iter().map(one).collect::<Vec<_>>().join(" ")
+            }
+            single => one(single),
+        };
+        Some(Names { issuer: one(&claims["iss"]), subject: one(&claims["sub"]), audience })
+    }
+}
+
+/// The second part of a JWT, if it is one.
+fn payload(text: &str) -> Option<serde_json::Value> {
+    let mut parts = text.split('.');
+    let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
+        return None;
+    };
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// When the JWT that stands somewhere in a text dies, by the clock of whoever issued it.

@@ -130,7 +130,10 @@ impl<'a> Update<'a> {
         let telling = if then.is_some() { Telling::Somebody } else { Telling::Nobody };
         let (change, owed) = match &self.place {
             Where::File(file, place) => {
-                let edit = (file.put)(&self.entry(&credential.connection), text.expose())?;
+                let edit = (file.put)(
+                    &self.entry(&credential.connection, &credential.workspace),
+                    text.expose(),
+                )?;
                 place.change(self.world, deadline, telling, edit.as_ref())?
             }
             Where::Secret => {
@@ -155,8 +158,8 @@ impl<'a> Update<'a> {
         Ok(done)
     }
 
-    fn entry<'e>(&'e self, connection: &'e Connection) -> Entry<'e> {
-        Entry { spot: &self.spot, connection, workspace: self.plan.url() }
+    fn entry<'e>(&'e self, connection: &'e Connection, workspace: &'e str) -> Entry<'e> {
+        Entry { spot: &self.spot, connection, workspace }
     }
 
     fn secret(&self) -> secret::Target<'_> {
@@ -196,7 +199,7 @@ impl<'a> Update<'a> {
                 // In a file of our own there is nothing to be told from anything.
                 let wants = if file.shared { self.wants() } else { Wants::default() };
                 let connection = session.connection(wants, deadline)?;
-                let edit = (file.remove)(&self.entry(&connection))?;
+                let edit = (file.remove)(&self.entry(&connection, self.plan.url()))?;
                 place.change(self.world, deadline, Telling::NoMore, edit.as_ref())?.0
             }
             Where::Secret => session.ask(deadline, |api| secret::remove(api, &self.secret()))?,

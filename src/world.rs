@@ -37,6 +37,10 @@ use crate::time::{Deadline, Timestamp};
 /// The most that is taken of a child's stdout or stderr.
 const MAX_OUTPUT: u64 = 256 * 1024;
 
+/// Where a machine in a cloud asks for its own identity: link-local, so nothing leaves the machine
+/// that it runs on.
+pub const HYPERVISOR: &str = "169.254.169.254";
+
 /// A child that writes more than this is stopped.
 const RUNAWAY: u64 = 16 * 1024 * 1024;
 
@@ -50,6 +54,8 @@ pub struct World {
     pub cache_home: fn(&World) -> Option<PathBuf>,
     /// Says a line on stderr that is no error.
     pub say: Box<dyn Fn(&str)>,
+    /// Where a machine in a cloud asks for its own identity.
+    pub instance_metadata: String,
     /// What a signal has to know of.
     pub busy: Arc<Busy>,
     /// This program's own file, for whoever starts it again.
@@ -90,6 +96,7 @@ impl World {
                 // A closed stderr must not cost the credential.
                 let _ = writeln!(std::io::stderr(), "{text}");
             }),
+            instance_metadata: format!("http://{HYPERVISOR}"),
             busy: Arc::default(),
             program: std::env::current_exe,
         }

@@ -13,15 +13,15 @@ use ureq::{Proxy, ProxyProtocol, http};
 use super::is_loopback;
 use crate::error::{Error, Result, clean};
 use crate::time::Deadline;
-use crate::world::World;
+use crate::world::{HYPERVISOR, World};
 
 /// Connecting to one address may take this long; then the next one has its turn.
 const CONNECT: Duration = Duration::from_millis(1500);
 
-/// The proxy for this URL, from the usual variables. Loopback is never proxied.
+/// The proxy for this URL, from the usual variables. What does not leave the machine is never proxied.
 pub fn proxy(world: &World, uri: &http::Uri) -> Result<Option<Proxy>> {
     let host = uri.host().unwrap_or_default();
-    if is_loopback(host) {
+    if is_loopback(host) || host == HYPERVISOR {
         return Ok(None);
     }
     let var = |names: [&'static str; 2]| {

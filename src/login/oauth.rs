@@ -157,7 +157,7 @@ fn grant(
         return Err(if dead { Refused::Dead(error) } else { Refused::Other(error) });
     }
     let body = answer.json("token request")?;
-    let access = access_token(&body, world.now());
+    let access = access_token("the workspace", &body, world.now());
     let refresh = body["refresh_token"].as_str().filter(|token| !token.is_empty());
     Ok(Grant { refresh: refresh.map(Secret::new), access })
 }

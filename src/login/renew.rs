@@ -74,7 +74,7 @@ impl Login {
     /// The workspace, as this login.
     pub fn api<'a>(&'a self, client: &'a Client<'a>, deadline: Deadline) -> Api<'a> {
         let (url, workspace_id, token) = (&self.host, self.workspace_id.as_deref(), &self.access);
-        Api { client, url, workspace_id, token, deadline }
+        Api { client, url, workspace_id, token, beside: &[], deadline }
     }
 }
 

@@ -260,6 +260,7 @@ impl Pins {
             now: Box::new(move || now),
             cache_home: ours.cache_home,
             say: Box::new(|_| ()),
+            instance_metadata: ours.instance_metadata.clone(),
             busy: ours.busy.clone(),
             program: ours.program,
         }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{Ask, Source};
+use super::{Ask, ROW, Source};
 use crate::api::require;
 use crate::error::{Error, Result, clean};
 use crate::settings::host::Host;
@@ -26,13 +26,9 @@ pub const SOURCE: Source = Source {
     configured: |settings, _| settings.get(Id::Host).is_some(),
     identity,
     ready: |settings, world| program(settings, world).is_some(),
-    secret: None,
-    role: None,
     switches: true,
-    renews: true,
-    cached: true,
-    own_login: false,
     fetch: Some(fetch),
+    ..ROW
 };
 
 const VERSION: &str =

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{Ask, Source};
+use super::{Ask, ROW, Source};
 use crate::error::{Error, Kind, Result, clean};
 use crate::login::renew::{Need, nobody, read};
 use crate::login::{self, Key, Login, Logins};
@@ -24,13 +24,10 @@ pub const BROWSER: Source = Source {
     },
     identity,
     ready: ready_by_browser,
-    secret: None,
-    role: None,
     switches: true,
-    renews: true,
-    cached: true,
     own_login: true,
     fetch: Some(fetch),
+    ..ROW
 };
 
 /// Its tokens are not cached: the login is where they are kept.

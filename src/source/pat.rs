@@ -5,7 +5,7 @@
 
 use ring::digest;
 
-use super::{Ask, Source, has};
+use super::{Ask, ROW, Source, has};
 use crate::error::{Error, Result};
 use crate::file::hex;
 use crate::settings::Id;
@@ -19,14 +19,11 @@ pub const SOURCE: Source = Source {
         let token = settings.secret(Id::Token).map_or("", |token| token.expose());
         hex(digest::digest(&digest::SHA256, token.as_bytes()).as_ref())
     },
-    ready: |_, _| true,
     secret: Some(Id::Token),
-    role: None,
-    switches: false,
     renews: false,
     cached: false,
-    own_login: false,
     fetch: Some(fetch),
+    ..ROW
 };
 
 fn fetch(ask: &Ask<'_>) -> Result<Token> {

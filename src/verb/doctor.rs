@@ -84,13 +84,16 @@ fn tried(call: &Call<'_>, links: &mut Vec<Link>) -> Option<()> {
         "configuration",
         || plan(call),
         |plan| {
-            let (url, origin) = (plan.url(), plan.settings.origin(Id::Host));
-            format!("{url} from {origin}, auth type {}", plan.source.name)
+            let named = if plan.url().is_empty() { Id::AzureResourceId } else { Id::Host };
+            let (text, origin) = (plan.settings.text(named), plan.settings.origin(named));
+            let text = clean(text.unwrap_or_default());
+            format!("{text} from {origin}, auth type {}", plan.source.name)
         },
     )?;
     let patience = || Deadline::after(patience(&plan));
     let session = Session::new(&plan, world);
-    link(links, "workspace", || reached(&plan, world, patience()), |words| words.to_string())?;
+    let reach = || reached(&plan, &session.url(patience())?, world, patience());
+    link(links, "workspace", reach, |words| words.to_string())?;
     let who = || session.ask(patience(), user_name);
     link(links, "identity", who, |who| clean(who))?;
     let database = || session.database(patience());
@@ -141,9 +144,9 @@ fn patience(plan: &Plan) -> Duration {
 }
 
 /// Whether it answers at all.
-fn reached(plan: &Plan, world: &World, deadline: Deadline) -> Result<&'static str> {
-    reach(&Client::new(world, plan.source.name), &plan.settings, deadline)?;
-    Ok(if plan.url().starts_with("https") { "it answers, over TLS" } else { "it answers" })
+fn reached(plan: &Plan, url: &str, world: &World, deadline: Deadline) -> Result<&'static str> {
+    reach(&Client::new(world, plan.source.name), url, &plan.settings, deadline)?;
+    Ok(if url.starts_with("https") { "it answers, over TLS" } else { "it answers" })
 }
 
 /// Refuses what cannot be connected to (databricks-sdk-go `service/postgres`, `service/database`).

@@ -61,7 +61,7 @@ fn run(call: Call<'_>) -> Result<u8> {
             command.envs(variables(&credential)?);
         }
         Purpose::Workspace => {
-            command.env("DATABRICKS_HOST", plan.url());
+            command.env("DATABRICKS_HOST", &credential.workspace);
             command.env(token_variable, credential.token.secret.expose());
             if token_variable == DATABRICKS_TOKEN {
                 // Without this an inherited client id makes two methods of one.

@@ -26,6 +26,7 @@ mod find; // host, endpoint, instance, project, role
 mod formats; // each format's bytes, and the shells that read them
 mod freshness; // the table of freshness.rs, by moving the clock
 mod http; // redirects, sizes, deadlines, retries, proxies, trust
+mod identities; // federation, Azure, a metadata service: what surrounds us says who we are
 mod login; // a person's login by browser, renewed and ended
 mod mint; // both credential APIs
 mod official; // the official SDK judges the stand-in

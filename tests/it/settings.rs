@@ -58,7 +58,7 @@ fn the_sdks_permutation_table() {
     refuses(&[TOKEN], "", NO_WORKSPACE);
     expect(&[HOST, TOKEN], "", "https://x", "pat");
     refuses(&[USERNAME, PASSWORD], "", "basic");
-    refuses(&[HOST, USERNAME, PASSWORD], "", "which lakebase-token does not support");
+    refuses(&[HOST, USERNAME, PASSWORD], "", "does not support the auth type basic");
     refuses(
         &[HOST, TOKEN, USERNAME, PASSWORD],
         "",

@@ -89,7 +89,8 @@ fn m2m_asks_discovery_only_where_the_usual_place_is_empty() {
         let answer = json!({ "access_token": token, "expires_in": 3600 });
         workspace.fault("/oidc/accounts/a1/v1/token", 1, Answer::Json(200, answer));
         Test::at(&workspace).run("").token();
-        assert_eq!(workspace.take_requests().len(), 4);
+        // Also what kind of host it is.
+        assert_eq!(workspace.take_requests().len(), 5);
     }
 }
 
@@ -565,7 +566,7 @@ fn a_failing_service_principal_never_becomes_the_person_who_is_logged_in() {
 }
 
 #[test]
-fn what_is_not_supported_is_named_and_nothing_else_tried() {
+fn what_is_configured_and_fails_never_becomes_the_person_who_is_logged_in() {
     let workspace = workspace();
     for (variables, name) in [
         (&[("DATABRICKS_METADATA_SERVICE_URL", "http://127.0.0.1:1/x")][..], "metadata-service"),
@@ -607,11 +608,18 @@ fn what_is_not_supported_is_named_and_nothing_else_tried() {
         for (variable, value) in variables {
             test.set(variable, value);
         }
-        test.run("").fails(2, &[name, "yet"]);
+        // Nobody outside is asked.
+        test.set("HTTPS_PROXY", "http://127.0.0.1:9");
+        let status = test.run("status --format json").stdout;
+        let chosen = status.contains(&format!("\"auth_type\":\"{name}\"")) || name == "basic";
+        assert!(chosen, "{name}: {status}");
+        let outcome = test.run("");
+        assert!(outcome.code != 0 && outcome.stdout.is_empty(), "{name}: {outcome:?}");
         assert_eq!(runs(&test), 0, "{name}");
         // Pinned, the CLI is used all the same.
         test.run("--auth-type databricks-cli").token();
-        test.run(&format!("--auth-type {name}")).fails(2, &[name, "yet"]);
+        let again = test.run(&format!("--auth-type {name} --refresh"));
+        assert!(again.code != 0 && again.stdout.is_empty(), "{name}: {again:?}");
     }
 }
 
@@ -631,7 +639,7 @@ fn what_belongs_to_another_cloud_is_no_hindrance() {
     }
     let mut test = Test::bare();
     test.set("DATABRICKS_HOST", "https://1.1.gcp.databricks.com").set("GOOGLE_CREDENTIALS", "{}");
-    test.run("").fails(2, &["google-credentials", "yet"]);
+    test.run("").fails(2, &["google-credentials"]);
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub const HOUR: i64 = 60 * MINUTE;
 pub struct Test {
     pub home: tempfile::TempDir,
     pub env: Vec<(OsString, OsString)>,
+    /// Where a machine in a cloud asks for its own identity.
+    pub instance_metadata: String,
     ahead: Rc<Cell<i64>>,
     /// The workspace's state, whose clock moves along.
     workspace: Option<Arc<Mutex<State>>>,
@@ -40,8 +42,13 @@ impl Test {
     /// Nothing configured at all.
     pub fn bare() -> Test {
         let home = tempfile::tempdir().unwrap();
-        let mut test =
-            Test { env: Vec::new(), ahead: Rc::new(Cell::new(0)), workspace: None, home };
+        let mut test = Test {
+            env: Vec::new(),
+            ahead: Rc::default(),
+            workspace: None,
+            home,
+            instance_metadata: String::new(),
+        };
         let path = test.home.path().to_str().unwrap().to_owned();
         test.set("HOME", &path);
         test
@@ -132,6 +139,7 @@ impl Test {
             now: Box::new(move || Timestamp::of_system().plus(ahead.get())),
             cache_home: |world| Some(world.home()?.join(".cache/lakebase-token")),
             say: Box::new(move |text| said.borrow_mut().push_str(&format!("{text}\n"))),
+            instance_metadata: self.instance_metadata.clone(),
             busy: Arc::default(),
             program: || Ok(executable()),
         };

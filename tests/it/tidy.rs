@@ -94,26 +94,34 @@ fn secrets_leave_their_type_in_few_places() {
     }
     // Whoever adds one here has thought about it.
     let allowed = [
-        "api.rs",                // the bearer header
-        "cache/entry.rs",        // the entry, and the fingerprint
-        "error.rs",              // what is blotted out
-        "format.rs",             // the output
-        "get.rs",                // names that were found, kept like tokens
-        "login/oauth.rs",        // what is sent with a grant
-        "login/pat.rs",          // whether one of its kind asks
-        "login/renew.rs",        // what the renewing process hands over
-        "login.rs",              // the login's file, 0600
-        "service/pins.rs",       // the environment file, 0600
-        "service.rs",            // the same
-        "settings/file.rs",      // the first line of a file
-        "settings.rs",           // values that are none, by their row
-        "sink/secret.rs",        // the secret
-        "source/oauth_m2m.rs",   // the Basic header
-        "source/pat.rs",         // its hash, its alphabet
-        "update.rs",             // what is put into a file
-        "verb/exec.rs",          // the child's environment
-        "verb/login/browser.rs", // the code in a pasted address
-        "verb/login/pasted.rs",  // its alphabet, its digest
+        "api.rs",                        // the bearer header
+        "cache/entry.rs",                // the entry, and the fingerprint
+        "error.rs",                      // what is blotted out
+        "format.rs",                     // the output
+        "get.rs",                        // names that were found, kept like tokens
+        "login/oauth.rs",                // what is sent with a grant
+        "login/pat.rs",                  // whether one of its kind asks
+        "login/renew.rs",                // what the renewing process hands over
+        "login.rs",                      // the login's file, 0600
+        "service/pins.rs",               // the environment file, 0600
+        "service.rs",                    // the same
+        "settings/file.rs",              // the first line of a file
+        "settings.rs",                   // values that are none, by their row
+        "sink/secret.rs",                // the secret
+        "source/azure.rs",               // a bearer, for the resource manager
+        "source/azure_client_secret.rs", // what is sent for a token
+        "source/exchange.rs",            // the same
+        "source/file_oidc.rs",           // what a file holds, but for its line end
+        "source/github_oidc.rs",         // a bearer, for GitHub
+        "source/github_oidc_azure.rs",   // what is sent for a token
+        "source/metadata_service.rs",    // an address that may be private
+        "source/oauth_m2m.rs",           // the Basic header
+        "source/pat.rs",                 // its hash, its alphabet
+        "source/runtime_oauth.rs",       // what is sent for a token
+        "update.rs",                     // what is put into a file
+        "verb/exec.rs",                  // the child's environment
+        "verb/login/browser.rs",         // the code in a pasted address
+        "verb/login/pasted.rs",          // its alphabet, its digest
     ];
     assert_eq!(places, allowed);
 }

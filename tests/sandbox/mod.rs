@@ -6,6 +6,7 @@
 // Each user of this module uses another half of it.
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
+pub mod clouds;
 pub mod directory;
 pub mod jwt;
 pub mod models;
@@ -45,9 +46,10 @@ impl Certificates {
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         let key = KeyPair::generate().map_err(other)?;
         let authority = CertifiedIssuer::self_signed(params, key).map_err(other)?;
-        let names = ["127.0.0.1", "localhost"].map(str::to_owned);
+        let names = ["127.0.0.1", "localhost"].into_iter().chain(clouds::NAMES);
+        let names: Vec<String> = names.map(str::to_owned).collect();
         let server_key = KeyPair::generate().map_err(other)?;
-        let server = CertificateParams::new(names.to_vec()).map_err(other)?;
+        let server = CertificateParams::new(names).map_err(other)?;
         let server = server.signed_by(&server_key, &authority).map_err(other)?;
         let write = |name: &str, text: String| -> io::Result<PathBuf> {
             let path = folder.join(name);

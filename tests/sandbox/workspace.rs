@@ -14,6 +14,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use rustls::ServerConfig;
 use serde_json::{Value, json};
 
+use super::clouds::{self, Policy};
 use super::jwt::{Scope, Signer, now, random};
 use super::models;
 use super::server::{Answer, Request, Server, decode};
@@ -57,6 +58,10 @@ pub struct State {
     pub instances: Vec<Value>,
     /// Bearers that are no longer accepted.
     pub revoked: Vec<String>,
+    /// Whose identity tokens are taken.
+    pub policies: Vec<Policy>,
+    /// Whether Entra takes those of GitHub's.
+    pub trusts_github: bool,
     /// What the person at the login page does.
     pub consent: Consent,
     /// The next answer on this path is lost after all was done.
@@ -175,6 +180,11 @@ impl Workspace {
         self.state().requests.iter().filter(|request| request.path == path).count()
     }
 
+    /// A proxy that makes every name lead here.
+    pub fn proxy(&self) -> String {
+        clouds::proxy(self.server.address).expect("loopback has ports")
+    }
+
     pub fn connections(&self) -> usize {
         self.server.connections.load(std::sync::atomic::Ordering::SeqCst)
     }
@@ -224,6 +234,8 @@ impl State {
                 "pg_version": "PG_VERSION_16",
             })],
             revoked: Vec::new(),
+            policies: Vec::new(),
+            trusts_github: true,
             consent: Consent::Page,
             lost: None,
             most_alike: 0,
@@ -259,6 +271,9 @@ fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request)
     if let Some(fault) = state.faults.iter_mut().find(waiting) {
         fault.times -= 1;
         return fault.answer.clone();
+    }
+    if let Some(answer) = clouds::answer(signer, &state, scheme, &request) {
+        return answer;
     }
     let base = format!("{scheme}://{}", request.header("host").unwrap_or_default());
     match (request.method.as_str(), request.path.as_str()) {
@@ -417,18 +432,24 @@ fn token(signer: &Signer, state: &mut State, request: &Request) -> Answer {
         Answer::Json(status, json!({ "error": code, "error_description": words }))
     };
     match request.value("grant_type").as_deref() {
-        Some("client_credentials") => (),
+        Some("client_credentials" | "urn:ietf:params:oauth:grant-type:token-exchange") => (),
         Some("authorization_code" | "refresh_token") => return grant(signer, state, request),
         _ => return refuse(400, "unsupported_grant_type", "the sandbox does not know that grant"),
     }
-    let basic = request.header("authorization").and_then(|header| header.strip_prefix("Basic "));
-    let pair = basic.and_then(|text| BASE64_STANDARD.decode(text).ok());
-    let pair = String::from_utf8_lossy(&pair.unwrap_or_default()).into_owned();
-    let (id, secret) = pair.split_once(':').unwrap_or_default();
-    let (id, secret) = (decode(id), decode(secret));
-    if id.is_empty() || state.clients.get(&id) != Some(&secret) {
-        return refuse(401, "invalid_client", "Client authentication failed");
-    }
+    let exchange = request.value("grant_type").is_some_and(|grant| grant.ends_with("exchange"));
+    let id = match exchange {
+        true => match clouds::exchanged(state, signer, request) {
+            Ok(id) => id,
+            Err(why) => return refuse(400, "invalid_grant", why),
+        },
+        false => {
+            let (id, secret) = basic(request).unwrap_or_default();
+            if id.is_empty() || state.clients.get(&id) != Some(&secret) {
+                return refuse(401, "invalid_client", "Client authentication failed");
+            }
+            id
+        }
+    };
     let token = signer.sign(&id, Scope::Workspace, state.token_life, state.skew);
     Answer::Json(
         200,
@@ -441,12 +462,24 @@ fn token(signer: &Signer, state: &mut State, request: &Request) -> Answer {
     )
 }
 
+/// Client id and secret in a Basic header.
+pub fn basic(request: &Request) -> Option<(String, String)> {
+    let text = request.header("authorization")?.strip_prefix("Basic ")?;
+    let pair = String::from_utf8(BASE64_STANDARD.decode(text).ok()?).ok()?;
+    let (id, secret) = pair.split_once(':')?;
+    Some((decode(id), decode(secret)))
+}
+
 /// Whose bearer this is; else the answer that a workspace gives.
 fn identify(signer: &Signer, state: &State, request: &Request) -> Result<String, Answer> {
     let header = request.header("authorization").and_then(|header| header.strip_prefix("Bearer "));
     let Some(bearer) = header else {
         return Err(error(401, "401", "Credential was not sent or was of an unsupported type"));
     };
+    if let Some(token) = request.header("x-databricks-azure-sp-management-token") {
+        let checked = signer.check_at(token, Scope::Management, now() + state.skew);
+        checked.map_err(|_| error(403, "403", "Invalid management token."))?;
+    }
     if state.revoked.iter().any(|revoked| revoked == bearer) {
         return Err(error(403, "403", "Invalid access token."));
     }

@@ -35,6 +35,7 @@ pub fn log_in(attempt: &Attempt<'_>) -> Result<Login> {
         url: attempt.host,
         workspace_id: settings.workspace_id(),
         token: &pasted,
+        beside: &[],
         deadline: Deadline::after(LIMIT),
     };
     let blot = |error: Error| error.without(&pasted);

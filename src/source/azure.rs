@@ -1,0 +1,209 @@
+//! What the sources of Azure share: which of its clouds a workspace is in, Entra's token endpoint,
+//! the tenant, and the workspace that a resource id names
+//! (databricks-sdk-go `common/environment`, `config/azure.go`).
+
+use super::Ask;
+use crate::api::{Refusal, access_token, require};
+use crate::error::{Error, Result, clean};
+use crate::http::{Request, percent_encode};
+use crate::secret::Secret;
+use crate::settings::host::Host;
+use crate::settings::{Id, Settings};
+use crate::token::Token;
+use crate::world::World;
+
+/// One of Azure's clouds.
+#[derive(Debug)]
+pub struct Environment {
+    name: &'static str,
+    /// Entra, which gives tokens.
+    pub authority: &'static str,
+    /// The resource that the second token of a service is for.
+    pub management: &'static str,
+    /// The resource manager, which knows workspaces by their resource ids.
+    pub resource_manager: &'static str,
+}
+
+static PUBLIC: Environment = Environment {
+    name: "PUBLIC",
+    authority: "https://login.microsoftonline.com/",
+    management: "https://management.core.windows.net/",
+    resource_manager: "https://management.azure.com/",
+};
+static USGOVERNMENT: Environment = Environment {
+    name: "USGOVERNMENT",
+    authority: "https://login.microsoftonline.us/",
+    management: "https://management.core.usgovcloudapi.net/",
+    resource_manager: "https://management.usgovcloudapi.net/",
+};
+static CHINA: Environment = Environment {
+    name: "CHINA",
+    authority: "https://login.chinacloudapi.cn/",
+    management: "https://management.core.chinacloudapi.cn/",
+    resource_manager: "https://management.chinacloudapi.cn/",
+};
+
+/// Where workspaces are, the narrower zone first: its end, the id of Databricks' application there
+/// (the resource that a workspace's tokens are for), and the cloud.
+static ZONES: [(&str, &str, &Environment); 5] = [
+    (".dev.azuredatabricks.net", "62a912ac-b58e-4c1d-89ea-b2dbfc7358fc", &PUBLIC),
+    (".staging.azuredatabricks.net", "4a67d088-db5c-48f1-9ff2-0aace800ae68", &PUBLIC),
+    (".azuredatabricks.net", APPLICATION, &PUBLIC),
+    (".databricks.azure.us", APPLICATION, &USGOVERNMENT),
+    (".databricks.azure.cn", APPLICATION, &CHINA),
+];
+const APPLICATION: &str = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d";
+
+/// Where a workspace on Azure is, and what its tokens are for.
+pub struct Azure {
+    /// The resource of the workspace's tokens.
+    pub application: &'static str,
+    /// The cloud.
+    pub environment: &'static Environment,
+}
+
+/// Whether the workspace is on Azure: `cloud` says so, or a resource id, or the host's name.
+pub fn is_azure(settings: &Settings) -> bool {
+    match (settings.get(Id::AzureResourceId), settings.text(Id::Cloud)) {
+        (Some(_), _) => true,
+        (None, Some(cloud)) => cloud.eq_ignore_ascii_case("azure"),
+        (None, None) => zone(settings.text(Id::Host).unwrap_or_default()).is_some(),
+    }
+}
+
+fn zone(url: &str) -> Option<&'static (&'static str, &'static str, &'static Environment)> {
+    let host = url.split("://").last().unwrap_or_default();
+    let host = host.split(':').next().unwrap_or_default();
+    ZONES.iter().find(|(end, ..)| host.ends_with(end))
+}
+
+impl Azure {
+    /// Reads the settings; a host's name counts before `azure_environment`.
+    pub fn of(settings: &Settings) -> Result<Azure> {
+        if let Some((_, application, environment)) =
+            zone(settings.text(Id::Host).unwrap_or_default())
+        {
+            return Ok(Azure { application, environment });
+        }
+        let name = settings.text(Id::AzureEnvironment).unwrap_or(PUBLIC.name);
+        let all = [&PUBLIC, &USGOVERNMENT, &CHINA];
+        let environment = all.into_iter().find(|known| known.name.eq_ignore_ascii_case(name));
+        let environment = environment.ok_or_else(|| {
+            let origin = settings.origin(Id::AzureEnvironment);
+            Error::usage(format!("azure_environment from {origin} is unknown: {}", clean(name)))
+                .hint("one of PUBLIC, USGOVERNMENT, CHINA")
+        })?;
+        Ok(Azure { application: APPLICATION, environment })
+    }
+}
+
+/// Who this is, as far as settings tell.
+pub fn identity(settings: &Settings, _: &World) -> String {
+    let ids = [Id::AzureTenantId, Id::AzureClientId, Id::AzureResourceId, Id::AzureEnvironment];
+    ids.map(|id| settings.text(id).unwrap_or_default()).join("\0")
+}
+
+/// A token for a resource from Entra's token endpoint (its version 1, as in the SDKs).
+pub fn entra(
+    ask: &Ask<'_>,
+    resource: &str,
+    proof: &[(&str, &str)],
+    secret: &Secret,
+) -> Result<Token> {
+    let text = |id| ask.settings.text(id).unwrap_or_default();
+    let authority = Azure::of(ask.settings)?.environment.authority;
+    let url = format!("{authority}{}/oauth2/token", percent_encode(text(Id::AzureTenantId)));
+    let pairs = [("grant_type", "client_credentials"), ("resource", resource)];
+    let client = [("client_id", text(Id::AzureClientId))];
+    let pairs = pairs.iter().chain(&client).chain(proof);
+    let form: Vec<String> =
+        pairs.map(|(name, value)| format!("{name}={}", percent_encode(value))).collect();
+    let body = Some(("application/x-www-form-urlencoded", form.join("&")));
+    let request = Request { method: "POST", url: &url, headers: &[], body, once: false };
+    let answer = ask.client.send(&request, ask.deadline)?;
+    if answer.status != 200 {
+        let refusal = Refusal::of("to give the service principal a token", &answer);
+        let origin = |id| ask.settings.origin(id);
+        return Err(refusal.into_error().without(secret).hint(format!(
+            "check azure_client_id from {} and azure_tenant_id from {}",
+            origin(Id::AzureClientId),
+            origin(Id::AzureTenantId)
+        )));
+    }
+    access_token("Entra", &answer.json("token request")?, ask.world.now())
+}
+
+/// The tenant: configured, or the one whose login page the workspace redirects to.
+pub fn tenant(ask: &Ask<'_>) -> Result<Option<String>> {
+    if let Some(tenant) = ask.settings.text(Id::AzureTenantId) {
+        return Ok(Some(tenant.to_owned()));
+    }
+    if ask.url.is_empty() {
+        return Ok(None);
+    }
+    (ask.found)("tenant", &|| {
+        let location = ask.client.redirection(&format!("{}/aad/auth", ask.url), ask.deadline)?;
+        let path = location.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+        let tenant = path.and_then(|(_, path)| path.split(['/', '?']).next()).unwrap_or_default();
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+        if tenant.is_empty() || !tenant.bytes().all(legal) {
+            return Err(Error::failed("the workspace's login page names no tenant")
+                .because(clean(location.split('?').next().unwrap_or_default()))
+                .hint("ARM_TENANT_ID"));
+        }
+        Ok(tenant.to_owned())
+    })
+    .map(Some)
+}
+
+/// The URL of the workspace with the configured resource id.
+pub fn locate(ask: &Ask<'_>, token: impl Fn(&Ask<'_>, &str) -> Result<Token>) -> Result<String> {
+    let environment = Azure::of(ask.settings)?.environment;
+    let id = ask.settings.text(Id::AzureResourceId).unwrap_or_default();
+    let origin = ask.settings.origin(Id::AzureResourceId);
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"/-._()".contains(&b);
+    if !id.starts_with('/') || !id.bytes().all(legal) {
+        return Err(Error::usage(format!(
+            "azure_workspace_resource_id from {origin} is no resource id: {}",
+            clean(id)
+        ))
+        .hint("/subscriptions/…/resourceGroups/…/providers/Microsoft.Databricks/workspaces/…"));
+    }
+    let token = token(ask, environment.resource_manager)?;
+    let manager = environment.resource_manager.trim_end_matches('/');
+    let url = format!("{manager}{id}?api-version=2018-04-01");
+    let headers = [("Authorization", format!("Bearer {}", token.secret.expose()))];
+    let request = Request { method: "GET", url: &url, headers: &headers, body: None, once: false };
+    let answer = ask.client.send(&request, ask.deadline)?;
+    if answer.status != 200 {
+        let refusal = Refusal::of("to say where the workspace is", &answer);
+        return Err(refusal
+            .into_error()
+            .without(&token.secret)
+            .because(format!("azure_workspace_resource_id comes from {origin}"))
+            .hint("DATABRICKS_HOST with the workspace's URL, and nobody has to be asked"));
+    }
+    let body = answer.json("question where the workspace is")?;
+    let name = require(&body["properties"], "workspaceUrl", "the workspace's description")?;
+    let host = Host::parse(name, "Azure")?;
+    // Whatever it says, a token goes to no other place.
+    match zone(&host.url) {
+        Some((.., known)) if std::ptr::eq(*known, environment) => Ok(host.url),
+        _ => Err(Error::failed(format!("{} is no workspace of this cloud", host.url))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_is_the_narrowest() {
+        let of = |url: &str| zone(url).map(|(end, ..)| *end);
+        assert_eq!(of("https://adb-1.2.azuredatabricks.net"), Some(".azuredatabricks.net"));
+        assert_eq!(of("https://x.dev.azuredatabricks.net:443"), Some(".dev.azuredatabricks.net"));
+        assert_eq!(of("https://x.databricks.azure.cn"), Some(".databricks.azure.cn"));
+        assert_eq!(of("https://x.cloud.databricks.com"), None);
+        assert_eq!(of("https://azuredatabricks.net.example"), None);
+    }
+}

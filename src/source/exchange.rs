@@ -1,0 +1,75 @@
+//! Token exchange (RFC 8693): somebody else's word about who this is, for a workspace token.
+//!
+//! Federation of workload identities: a job's or pod's identity token, which some platform has
+//! signed, is taken by the workspace if a federation policy has its issuer, subject and audience
+//! (databricks-sdk-go `config/experimental/auth/oidc`). So when it is refused the reader is told
+//! these three, and never the token.
+
+use super::Ask;
+use super::grant::{Grant, granted};
+use crate::api::{CallError, Refusal};
+use crate::error::{Error, Result, clean};
+use crate::secret::Secret;
+use crate::settings::{Id, Settings};
+use crate::token::{Names, Token, check_text};
+
+/// The grant type of all of them (RFC 8693 §2.1).
+pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+/// An identity token and how its reader calls it: "the token from DATABRICKS_OIDC_TOKEN".
+pub struct IdToken {
+    /// The token.
+    pub secret: Secret,
+    /// Its name in messages.
+    pub name: String,
+}
+
+/// Exchanges an identity token.
+pub fn exchange(ask: &Ask<'_>, token: &IdToken) -> Result<Token> {
+    check_text(&token.name, token.secret.expose()).map_err(|e| Error::usage(e.message))?;
+    let mut form = vec![
+        ("grant_type", GRANT_TYPE),
+        ("subject_token", token.secret.expose()),
+        ("subject_token_type", "urn:ietf:params:oauth:token-type:jwt"),
+    ];
+    // Without one it is the whole account that trusts the issuer.
+    form.extend(ask.settings.text(Id::ClientId).map(|id| ("client_id", id)));
+    let grant = Grant { what: &format!("to exchange {}", token.name), headers: &[], form: &form };
+    granted(ask, &grant)
+        .map_err(|failure| failure.without(&token.secret))
+        .map_err(|failure: CallError| failure.explained(|no| explained(ask, no, token)))
+}
+
+/// What the token says of itself, next to what a policy must say.
+fn explained(ask: &Ask<'_>, refusal: Refusal, token: &IdToken) -> Error {
+    let error = refusal.into_error();
+    let Some(names) = Names::of(token.secret.expose()) else {
+        return error.because(format!("{} is not a JWT", token.name));
+    };
+    let error = error.because(format!(
+        "{} says: issuer {}, subject {}, audience {}",
+        token.name,
+        clean(&names.issuer),
+        clean(&names.subject),
+        clean(&names.audience)
+    ));
+    error.hint(match ask.settings.text(Id::ClientId) {
+        Some(id) => format!(
+            "a federation policy with this issuer, subject and audience for the service principal \
+             {} (databricks account service-principal-federation-policy create)",
+            clean(id)
+        ),
+        None => "client_id (DATABRICKS_CLIENT_ID) of the service principal that this is, or a \
+                 federation policy of the account with this issuer and audience (databricks account \
+                 federation-policy create)"
+            .to_owned(),
+    })
+}
+
+/// Whose word it is: all that a policy looks at, and whom it speaks for.
+pub fn identity(settings: &Settings, token: Option<&str>) -> String {
+    let client = settings.text(Id::ClientId).unwrap_or_default();
+    let names = token.and_then(Names::of);
+    let named = names.map(|names| [names.issuer, names.subject, names.audience].join("\0"));
+    [client, &named.unwrap_or_else(|| token.unwrap_or_default().to_owned())].join("\0")
+}

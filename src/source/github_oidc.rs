@@ -1,0 +1,57 @@
+//! `github-oidc`: a GitHub Actions job with `permissions: id-token: write` asks its runner for an
+//! identity token
+//! (<https://docs.github.com/actions/concepts/security/openid-connect>), which is exchanged.
+
+use serde_json::Value;
+
+use super::exchange::{IdToken, exchange};
+use super::host_metadata::audience;
+use super::{Ask, ROW, Source, has, has_azure_settings};
+use crate::api::{Refusal, require};
+use crate::error::Result;
+use crate::http::{Request, percent_encode};
+use crate::secret::Secret;
+use crate::settings::{Id, Settings};
+
+pub const SOURCE: Source = Source {
+    name: "github-oidc",
+    needs: "host and a GitHub Actions job with the permission id-token: write",
+    // Such a job has these variables for whatever it does: settings of Azure's mean Azure.
+    configured: |settings, _| {
+        has(settings, &[Id::Host]) && here(settings) && !has_azure_settings(settings)
+    },
+    identity: |settings, _| {
+        let text = |id| settings.text(id).unwrap_or_default();
+        [text(Id::ClientId), text(Id::ActionsRequestUrl), text(Id::Audience)].join("\0")
+    },
+    // Another job has another one.
+    secret: Some(Id::ActionsRequestToken),
+    role: Some(Id::ClientId),
+    groups: true,
+    fetch: Some(|ask| exchange(ask, &id_token(ask, &audience(ask))?)),
+    ..ROW
+};
+
+/// Whether this is such a job.
+pub fn here(settings: &Settings) -> bool {
+    has(settings, &[Id::ActionsRequestUrl, Id::ActionsRequestToken])
+}
+
+/// The job's identity token for an audience.
+pub fn id_token(ask: &Ask<'_>, audience: &str) -> Result<IdToken> {
+    let url = ask.settings.text(Id::ActionsRequestUrl).unwrap_or_default();
+    let url = format!("{url}&audience={}", percent_encode(audience));
+    let bearer = ask.settings.secret(Id::ActionsRequestToken).map_or("", |token| token.expose());
+    let headers = [("Authorization", format!("Bearer {bearer}"))];
+    let request = Request { method: "GET", url: &url, headers: &headers, body: None, once: false };
+    let answer = ask.client.send(&request, ask.deadline)?;
+    if answer.status != 200 {
+        let what = "to give this job an identity token";
+        return Err(Refusal::of(what, &answer)
+            .into_error()
+            .hint("permissions: id-token: write, in the workflow"));
+    }
+    let body: Value = answer.json("question for an identity token")?;
+    let text = require(&body, "value", "GitHub's answer")?;
+    Ok(IdToken { secret: Secret::new(text), name: "GitHub's identity token".to_owned() })
+}

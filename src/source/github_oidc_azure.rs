@@ -1,0 +1,50 @@
+//! `github-oidc-azure`: a GitHub Actions job's identity token stands in for the secret of a service
+//! principal of Entra that has a federated credential
+//! (<https://learn.microsoft.com/entra/workload-id/workload-identity-federation>).
+
+use super::azure::{self, Azure, entra, is_azure};
+use super::github_oidc::{here, id_token};
+use super::{Ask, ROW, Source, has};
+use crate::error::{Kind, Result, clean};
+use crate::settings::Id;
+use crate::token::{Names, Token};
+
+pub const SOURCE: Source = Source {
+    name: "github-oidc-azure",
+    needs: "azure_client_id, azure_tenant_id, a workspace on Azure and a GitHub Actions job with \
+            the permission id-token: write",
+    configured: |settings, _| {
+        let known = has(settings, &[Id::Host, Id::AzureClientId, Id::AzureTenantId]);
+        is_azure(settings) && known && here(settings)
+    },
+    identity: azure::identity,
+    // Another job has another one.
+    secret: Some(Id::ActionsRequestToken),
+    role: Some(Id::AzureClientId),
+    fetch: Some(fetch),
+    ..ROW
+};
+
+fn fetch(ask: &Ask<'_>) -> Result<Token> {
+    // The audience that Entra wants.
+    let token = id_token(ask, "api://AzureADTokenExchange")?;
+    let proof = [
+        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+        ("client_assertion", token.secret.expose()),
+    ];
+    let resource = Azure::of(ask.settings)?.application;
+    entra(ask, resource, &proof, &token.secret).map_err(|e| {
+        match (e.kind, Names::of(token.secret.expose())) {
+            (Kind::Denied, Some(names)) => e
+                .because(format!(
+                    "{} says: issuer {}, subject {}, audience {}",
+                    token.name,
+                    clean(&names.issuer),
+                    clean(&names.subject),
+                    clean(&names.audience)
+                ))
+                .hint("a federated credential with these, for that application in Entra"),
+            _ => e,
+        }
+    })
+}

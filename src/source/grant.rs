@@ -1,0 +1,109 @@
+//! The workspace's token endpoint (RFC 6749 §3.2): a grant in, a token out.
+//!
+//! Where it is on a workspace's own host is known, so nobody is asked first. Only where nothing is
+//! there, or where `discovery_url` says so, it is looked up (RFC 8414). An answer never decides
+//! where a secret goes: an endpoint that is found so must lie on the workspace's own host.
+
+use serde_json::Value;
+
+use super::Ask;
+use super::host_metadata::document;
+use crate::api::{CallError, Outcome, Refusal, access_token, require};
+use crate::error::{Error, Kind, Result, clean};
+use crate::http::{Answer, Request, check_url, percent_encode};
+use crate::settings::Id;
+use crate::token::Token;
+
+/// What is asked for, and on what grounds. It holds secrets, so it cannot be printed.
+pub struct Grant<'g> {
+    /// Completes "refused …" in messages.
+    pub what: &'g str,
+    /// Beside the usual ones.
+    pub headers: &'g [(&'static str, String)],
+    /// The form, but for what every grant asks for alike.
+    pub form: &'g [(&'g str, &'g str)],
+}
+
+/// The token that the workspace gives for a grant.
+pub fn granted(ask: &Ask<'_>, grant: &Grant<'_>) -> Outcome<Token> {
+    let refused = |answer: &Answer| CallError::Refused(Refusal::of(grant.what, answer));
+    let direct = format!("{}/oidc/v1/token", ask.url);
+    let answer = match ask.settings.text(Id::DiscoveryUrl) {
+        Some(document) => post(ask, grant, &endpoint(ask, document)?)?,
+        None => {
+            let answer = post(ask, grant, &direct)?;
+            let absent = matches!(answer.status, 404 | 405)
+                || (answer.status == 200 && serde_json::from_slice::<Value>(&answer.body).is_err());
+            match absent.then(|| document(ask).and_then(|document| endpoint(ask, &document))) {
+                Some(Ok(endpoint)) if endpoint != direct => post(ask, grant, &endpoint)?,
+                // The host has said that it is none that could give one.
+                Some(Err(e)) if e.kind == Kind::Usage => return Err(e.into()),
+                Some(Err(e)) if answer.status != 200 => {
+                    return Err(refused(&answer).into_error().caused_by(e).into());
+                }
+                _ => answer,
+            }
+        }
+    };
+    if answer.status != 200 {
+        return Err(refused(&answer));
+    }
+    let body = answer.json("token request")?;
+    Ok(access_token("the workspace", &body, ask.world.now())?)
+}
+
+fn post(ask: &Ask<'_>, grant: &Grant<'_>, endpoint: &str) -> Result<Answer> {
+    let scope = scopes(ask.settings.text(Id::Scopes)).join(" ");
+    let group = ask.settings.text(Id::GroupId).map(|group| ("assume_group", group));
+    let pairs = grant.form.iter().copied().chain([("scope", scope.as_str())]).chain(group);
+    let pairs: Vec<String> =
+        pairs.map(|(name, value)| format!("{name}={}", percent_encode(value))).collect();
+    let body = Some(("application/x-www-form-urlencoded", pairs.join("&")));
+    let request =
+        Request { method: "POST", url: endpoint, headers: grant.headers, body, once: false };
+    ask.client.send(&request, ask.deadline)
+}
+
+/// A comma-separated list, sorted and without repetitions, as in the Go SDK.
+fn scopes(list: Option<&str>) -> Vec<&str> {
+    let parts = list.unwrap_or_default().split(',').map(str::trim);
+    let mut scopes: Vec<&str> = parts.filter(|scope| !scope.is_empty()).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    if scopes.is_empty() { vec!["all-apis"] } else { scopes }
+}
+
+/// The token endpoint that a discovery document names, believed for a day.
+fn endpoint(ask: &Ask<'_>, document: &str) -> Result<String> {
+    (ask.found)(&format!("token endpoint by {document}"), &|| {
+        let request =
+            Request { method: "GET", url: document, headers: &[], body: None, once: false };
+        let answer = ask.client.send(&request, ask.deadline)?;
+        if answer.status != 200 {
+            return Err(Refusal::of("to show its OAuth configuration", &answer).into_error());
+        }
+        let body = answer.json("OAuth discovery")?;
+        let endpoint = require(&body, "token_endpoint", "the workspace's OAuth configuration")?;
+        let authority = |url: &str| check_url(url).map(|uri| uri.authority().cloned());
+        if authority(endpoint)? != authority(ask.url)? {
+            return Err(Error::failed(
+                "OAuth discovery names a token endpoint that is not on the workspace's host",
+            )
+            .because(clean(endpoint))
+            .because("what is secret is sent to the workspace only"));
+        }
+        Ok(endpoint.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_sorted_and_single() {
+        assert_eq!(scopes(None), ["all-apis"]);
+        assert_eq!(scopes(Some(" , ")), ["all-apis"]);
+        assert_eq!(scopes(Some("sql, postgres,,sql")), ["postgres", "sql"]);
+    }
+}

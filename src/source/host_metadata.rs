@@ -1,0 +1,75 @@
+//! What a host says of itself: `/.well-known/databricks-config`
+//! (databricks-sdk-go `config/host_metadata.go`).
+//!
+//! The SDKs ask every host first; here only one that does not behave like a plain workspace is
+//! asked, or where an audience has to be known. It is believed for a day.
+
+use serde_json::Value;
+
+use super::Ask;
+use crate::api::Refusal;
+use crate::error::{Error, Result, clean};
+use crate::http::Request;
+use crate::settings::Id;
+
+/// What the host says, as it stands in its answer.
+pub fn host_metadata(ask: &Ask<'_>) -> Result<Value> {
+    let text = (ask.found)("host metadata", &|| {
+        let url = format!("{}/.well-known/databricks-config", ask.url);
+        let request = Request { method: "GET", url: &url, headers: &[], body: None, once: false };
+        let answer = ask.client.send(&request, ask.deadline)?;
+        if answer.status != 200 {
+            return Err(Refusal::of("to say what kind of host it is", &answer).into_error());
+        }
+        Ok(answer.json("question what kind of host it is")?.to_string())
+    })?;
+    serde_json::from_str(&text).map_err(|e| Error::failed("the cache is torn").because(e))
+}
+
+/// Where the host's OAuth configuration is, or why it can have no databases.
+pub fn document(ask: &Ask<'_>) -> Result<String> {
+    let usual = || format!("{}/oidc/.well-known/oauth-authorization-server", ask.url);
+    let Ok(host) = host_metadata(ask) else { return Ok(usual()) };
+    let text = |name: &str| host[name].as_str().filter(|text| !text.is_empty());
+    let workspace = ask.settings.workspace_id().or(text("workspace_id"));
+    let kind = text("host_type").unwrap_or_default().to_ascii_lowercase();
+    let origin = ask.settings.origin(Id::Host);
+    if kind == "account" && workspace.is_none() {
+        return Err(Error::usage(format!(
+            "{} from {origin} is an account's host, which has no databases",
+            ask.url
+        ))
+        .hint("DATABRICKS_HOST with the URL of the workspace that the database belongs to"));
+    }
+    if kind == "unified" && workspace.is_none() {
+        return Err(Error::usage(format!("{} from {origin} serves several workspaces", ask.url))
+            .hint("DATABRICKS_WORKSPACE_ID, or ?o= in the URL, says which is meant"));
+    }
+    let Some(root) = text("oidc_endpoint") else { return Ok(usual()) };
+    let root = match ask.settings.text(Id::AccountId).or(text("account_id")) {
+        Some(account) => root.replace("{account_id}", account),
+        None if root.contains("{account_id}") => {
+            return Err(Error::usage(format!("{} wants to know the account", clean(ask.url)))
+                .hint("DATABRICKS_ACCOUNT_ID"));
+        }
+        None => root.to_owned(),
+    };
+    Ok(format!("{}/.well-known/oauth-authorization-server", root.trim_end_matches('/')))
+}
+
+/// The audience that an identity token must have been made for.
+pub fn audience(ask: &Ask<'_>) -> String {
+    if let Some(audience) = ask.settings.text(Id::Audience) {
+        return audience.to_owned();
+    }
+    let host = host_metadata(ask).unwrap_or_default();
+    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let account = || {
+        let account = ask.settings.text(Id::AccountId).map(str::to_owned);
+        let known = account.or_else(|| text(&host["account_id"]));
+        known.filter(|_| !host.is_null() && text(&host["workspace_id"]).is_none())
+    };
+    text(&host["token_federation_default_oidc_audiences"][0])
+        .or_else(account)
+        .unwrap_or_else(|| format!("{}/oidc/v1/token", ask.url))
+}

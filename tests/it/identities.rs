@@ -1,0 +1,670 @@
+//! Sources that get a token by what surrounds them: a platform's identity token, a machine's
+//! managed identity, Entra, the Azure CLI, a metadata service. For each its requests, what it says
+//! when it is denied, when nobody answers and when the answer is nonsense.
+
+use serde_json::json;
+
+use super::support::Test;
+use crate::sandbox::Certificates;
+use crate::sandbox::clouds::{
+    APPLICATION, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET, AZURE_HOST, DEVOPS_BEARER, DEVOPS_ISSUER,
+    DEVOPS_SUBJECT, ENTRA_AUDIENCE, GITHUB_BEARER, GITHUB_ISSUER, GITHUB_SUBJECT, Policy,
+    RESOURCE_ID, TENANT, id_token,
+};
+use crate::sandbox::jwt::{Scope, now};
+use crate::sandbox::server::Answer;
+use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, PAT, USER, Workspace};
+
+const EXCHANGE: &str = "POST /oidc/v1/token";
+const MINT: &str = "POST /api/2.0/postgres/credentials";
+const METADATA: &str = "GET /.well-known/databricks-config";
+const ENTRA: &str = "POST /0e0e0e0e-1111-4222-8333-944444444444/oauth2/token";
+const MSI: &str = "GET /metadata/identity/oauth2/token";
+/// The issuer of the tokens in a variable or a file.
+const CLUSTER: &str = "https://cluster.example";
+const POD: &str = "system:serviceaccount:shop:app";
+
+/// A workspace over TLS, which every name leads to.
+struct Around {
+    workspace: Workspace,
+    proxy: String,
+    authority: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Around {
+    fn new() -> Around {
+        let folder = tempfile::tempdir().unwrap();
+        let certificates = Certificates::make(folder.path()).unwrap();
+        let workspace = Workspace::start(Some(certificates.tls.clone())).unwrap();
+        let audience = format!("{}/oidc/v1/token", workspace.url);
+        let client = Some(CLIENT_ID);
+        workspace.state().policies = vec![
+            Policy::new(GITHUB_ISSUER, GITHUB_SUBJECT, &audience, client),
+            Policy::new(DEVOPS_ISSUER, DEVOPS_SUBJECT, ENTRA_AUDIENCE, client),
+            Policy::new(CLUSTER, POD, "lakebase", client),
+            Policy::new(CLUSTER, POD, "everybody", None),
+        ];
+        let authority = certificates.authority.display().to_string();
+        Around { proxy: workspace.proxy(), workspace, authority, _folder: folder }
+    }
+
+    fn test(&self, settings: &[(&str, &str)]) -> Test {
+        let mut test = Test::bare();
+        test.instance_metadata = self.workspace.url.clone();
+        test.set("SSL_CERT_FILE", &self.authority).set("HTTPS_PROXY", &self.proxy);
+        test.set("LAKEBASE_ENDPOINT", ENDPOINT).set("DATABRICKS_HOST", &self.workspace.url);
+        for (name, value) in settings {
+            test.set(name, &value.replace("WORKSPACE", &self.workspace.url));
+        }
+        test
+    }
+
+    fn pod_token(&self, audience: &str) -> String {
+        id_token(&self.workspace.signer, CLUSTER, POD, audience)
+    }
+
+    /// One of the sources below, configured.
+    fn configured(&self, source: &Known) -> Test {
+        let mut test = self.test(source.settings);
+        match source.name {
+            "env-oidc" => {
+                test.set("DATABRICKS_OIDC_TOKEN", &self.pod_token("lakebase"));
+            }
+            "file-oidc" => {
+                let path = test.write("token", &format!("{}\n", self.pod_token("lakebase")));
+                test.set("DATABRICKS_OIDC_TOKEN_FILEPATH", path.to_str().unwrap());
+            }
+            "azure-cli" => az(&mut test, &self.az_answers(3600)),
+            _ => (),
+        }
+        test
+    }
+
+    /// What a logged-in `az` prints, by the resource.
+    fn az_answers(&self, life: i64) -> String {
+        let sign = |scope| self.workspace.signer.sign(USER, scope, life, 0);
+        let answer = |scope| {
+            json!({
+                "accessToken": sign(scope), "expiresOn": "2026-11-21 12:00:00.000000",
+                "expires_on": now() + life, "subscription": "s", "tenant": TENANT,
+                "tokenType": "Bearer",
+            })
+        };
+        let account = json!({ "tenantId": TENANT, "user": { "name": USER, "type": "user" } });
+        format!(
+            "case \"$*\" in\n\
+             'account show'*) echo '{account}' ;;\n\
+             *get-access-token*{APPLICATION}*) echo '{}' ;;\n\
+             *get-access-token*) echo '{}' ;;\nesac",
+            answer(Scope::Workspace),
+            answer(Scope::Management)
+        )
+    }
+}
+
+/// Puts an `az` on PATH that keeps a list of what it was asked.
+fn az(test: &mut Test, script: &str) {
+    let path = test.program("az", "");
+    let log = test.home.path().join("az.log").display().to_string();
+    let text = format!("#!/bin/sh\necho \"$*\" >>{log}\n{script}\n");
+    std::fs::write(&path, text).unwrap();
+}
+
+fn asked_of_az(test: &Test) -> Vec<String> {
+    let log = std::fs::read_to_string(test.home.path().join("az.log")).unwrap_or_default();
+    log.lines().map(str::to_owned).collect()
+}
+
+/// A source, how it is configured, what it asks for its first credential. (The metadata service has a
+/// test of its own.)
+struct Known {
+    name: &'static str,
+    settings: &'static [(&'static str, &'static str)],
+    asks: &'static [&'static str],
+    role: Option<&'static str>,
+}
+
+const GITHUB: [(&str, &str); 2] = [
+    ("ACTIONS_ID_TOKEN_REQUEST_URL", "WORKSPACE/github/token?api-version=2.0"),
+    ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", GITHUB_BEARER),
+];
+const AZURE: (&str, &str) = ("DATABRICKS_HOST", AZURE_HOST);
+const ID: (&str, &str) = ("DATABRICKS_CLIENT_ID", CLIENT_ID);
+
+static KNOWN: [Known; 9] = [
+    Known {
+        name: "github-oidc",
+        settings: &[ID, GITHUB[0], GITHUB[1]],
+        asks: &[METADATA, "GET /github/token", EXCHANGE, MINT],
+        role: Some(CLIENT_ID),
+    },
+    Known {
+        name: "azure-devops-oidc",
+        settings: &[
+            ID,
+            ("SYSTEM_ACCESSTOKEN", DEVOPS_BEARER),
+            ("SYSTEM_TEAMFOUNDATIONCOLLECTIONURI", "WORKSPACE/ada/"),
+            ("SYSTEM_TEAMPROJECTID", "project"),
+            ("SYSTEM_HOSTTYPE", "build"),
+            ("SYSTEM_PLANID", "plan"),
+            ("SYSTEM_JOBID", "job"),
+        ],
+        asks: &[
+            "POST /ada/project/_apis/distributedtask/hubs/build/plans/plan/jobs/job/oidctoken",
+            EXCHANGE,
+            MINT,
+        ],
+        role: Some(CLIENT_ID),
+    },
+    Known { name: "env-oidc", settings: &[ID], asks: &[EXCHANGE, MINT], role: Some(CLIENT_ID) },
+    Known {
+        name: "file-oidc",
+        // Without it the SDKs, too, see two methods: the file's and that of the client id.
+        settings: &[ID, ("DATABRICKS_AUTH_TYPE", "file-oidc")],
+        asks: &[EXCHANGE, MINT],
+        role: Some(CLIENT_ID),
+    },
+    Known {
+        name: "azure-client-secret",
+        settings: &[
+            AZURE,
+            ("ARM_CLIENT_ID", AZURE_CLIENT_ID),
+            ("ARM_CLIENT_SECRET", AZURE_CLIENT_SECRET),
+            ("ARM_TENANT_ID", TENANT),
+        ],
+        asks: &[ENTRA, ENTRA, MINT],
+        role: Some(AZURE_CLIENT_ID),
+    },
+    Known {
+        name: "azure-msi",
+        settings: &[AZURE, ("ARM_USE_MSI", "true")],
+        asks: &[MSI, MSI, MINT],
+        role: None,
+    },
+    Known { name: "azure-cli", settings: &[AZURE], asks: &["GET /aad/auth", MINT], role: None },
+    Known {
+        name: "github-oidc-azure",
+        settings: &[
+            AZURE,
+            GITHUB[0],
+            GITHUB[1],
+            ("ARM_CLIENT_ID", AZURE_CLIENT_ID),
+            ("ARM_TENANT_ID", TENANT),
+        ],
+        asks: &["GET /github/token", ENTRA, MINT],
+        role: Some(AZURE_CLIENT_ID),
+    },
+    Known {
+        name: "runtime-oauth",
+        settings: &[
+            ("DATABRICKS_TOKEN", PAT),
+            ("DATABRICKS_RUNTIME_VERSION", "17.3"),
+            ("DATABRICKS_AUTH_TYPE", "runtime-oauth"),
+        ],
+        asks: &[EXCHANGE, MINT],
+        role: None,
+    },
+];
+
+#[test]
+fn each_is_chosen_by_its_settings_asks_what_it_must_and_caches_both_tokens() {
+    for source in &KNOWN {
+        let around = Around::new();
+        let test = around.configured(source);
+        let status = test.run("status --format json");
+        let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+        assert_eq!(status["auth_type"], source.name, "{status}");
+        test.run("").token();
+        let asked = around.workspace.take_requests();
+        assert_eq!(asked, source.asks, "{}", source.name);
+        test.run("").token();
+        test.run("--refresh").token();
+        let again = around.workspace.take_requests();
+        assert_eq!(again, [MINT], "{}: the workspace token was good", source.name);
+        // Whose it is needs no question where it is configured.
+        if let Some(role) = source.role {
+            assert!(test.run("-f json").token().contains(&format!("\"user\":\"{role}\"")));
+            assert!(around.workspace.take_requests().iter().all(|asked| !asked.contains("scim")));
+        }
+        // For REST calls nothing more than its own token is asked for.
+        let around = Around::new();
+        let test = around.configured(source);
+        test.run("--for workspace").token();
+        assert!(around.workspace.take_requests().len() < source.asks.len(), "{}", source.name);
+    }
+}
+
+#[test]
+fn a_metadata_service_is_asked_on_this_machine_only() {
+    let workspace = super::support::workspace();
+    let mut test = Test::at(&workspace);
+    test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
+    let url = format!("{}/metadata-service", workspace.url);
+    for address in [url.clone(), url.replace("127.0.0.1", "localhost")] {
+        test.set("DATABRICKS_METADATA_SERVICE_URL", &address).run("--refresh").token();
+    }
+    // The second address is another identity, as far as anybody can know.
+    assert_eq!(workspace.count("/metadata-service"), 2);
+    {
+        let state = workspace.state();
+        let request = &state.requests[0];
+        assert_eq!(request.header("x-databricks-metadata-version"), Some("1"));
+        assert_eq!(request.header("x-databricks-host"), Some(workspace.url.as_str()));
+        assert_eq!(request.header("authorization"), None);
+    }
+    for address in [
+        "http://10.0.0.1/x",
+        "https://localhost/x",
+        "http://localhost.example/x",
+        "http://127.0.0.1@example.com/x",
+    ] {
+        test.set("DATABRICKS_METADATA_SERVICE_URL", address);
+        let outcome = test.run("");
+        outcome.fails(2, &["not on this machine", "DATABRICKS_METADATA_SERVICE_URL"]);
+    }
+    // Its path may be what makes it private.
+    test.set("DATABRICKS_METADATA_SERVICE_URL", &format!("{url}/s3cr3t-path"));
+    let outcome = test.run("");
+    outcome.fails(4, &["127.0.0.1"]);
+    assert!(!outcome.stderr.contains("s3cr3t-path"), "{outcome:?}");
+    test.set("DATABRICKS_METADATA_SERVICE_URL", &url);
+    workspace.fault("/metadata-service", 1, Answer::Json(200, json!({ "expires_on": "soon" })));
+    test.run("--refresh --no-cache").fails(1, &["no field `access_token`"]);
+    workspace.fault("/metadata-service", 9, Answer::Close);
+    test.run("--refresh --no-cache").fails(5, &["cannot reach 127.0.0.1"]);
+}
+
+#[test]
+fn a_denied_one_is_told_in_the_words_of_whoever_denied_it() {
+    let denied = |status, error: &str, words: &str| {
+        Answer::Json(status, json!({ "error": error, "error_description": words }))
+    };
+    for (name, path, words) in [
+        ("github-oidc", "/github/token", "id-token: write"),
+        ("github-oidc", "/oidc/v1/token", "service-principal-federation-policy"),
+        ("azure-devops-oidc", "/ada/project", "to give this job an identity token"),
+        ("azure-devops-oidc", "/oidc/v1/token", DEVOPS_SUBJECT),
+        ("env-oidc", "/oidc/v1/token", "the token from DATABRICKS_OIDC_TOKEN says: issuer"),
+        ("file-oidc", "/oidc/v1/token", "audience lakebase"),
+        ("azure-client-secret", "/0e0e", "azure_tenant_id from ARM_TENANT_ID"),
+        ("azure-msi", "/metadata/identity", "a managed identity for this machine"),
+        ("github-oidc-azure", "/github/token", "id-token: write"),
+        ("github-oidc-azure", "/0e0e", "a federated credential with these"),
+        ("runtime-oauth", "/oidc/v1/token", "to exchange the notebook's token"),
+    ] {
+        let around = Around::new();
+        let source = KNOWN.iter().find(|source| source.name == name).unwrap();
+        let test = around.configured(source);
+        around.workspace.fault(path, 9, denied(401, "invalid_client", "no, said the sandbox"));
+        let outcome = test.run("");
+        outcome.fails(4, &["no, said the sandbox", words]);
+        // A refusal is remembered: a storm of callers costs one.
+        let before = around.workspace.take_requests().len();
+        test.run("").fails(4, &["no, said the sandbox"]);
+        assert_eq!(around.workspace.take_requests().len(), 0, "{name} after {before}");
+    }
+}
+
+#[test]
+fn nobody_there_is_not_available_and_nonsense_is_a_failure() {
+    for (name, path) in [
+        ("github-oidc", "/github/token"),
+        ("github-oidc", "/oidc/v1/token"),
+        ("azure-devops-oidc", "/ada/project"),
+        ("env-oidc", "/oidc/v1/token"),
+        ("file-oidc", "/oidc/v1/token"),
+        ("azure-client-secret", "/0e0e"),
+        ("azure-msi", "/metadata/identity"),
+        ("github-oidc-azure", "/0e0e"),
+        ("runtime-oauth", "/oidc/v1/token"),
+    ] {
+        let around = Around::new();
+        let source = KNOWN.iter().find(|source| source.name == name).unwrap();
+        let test = around.configured(source);
+        around.workspace.fault(path, 3, Answer::Close);
+        test.run("--no-cache").fails(5, &["cannot reach "]);
+        for nonsense in [
+            Answer::Json(200, json!({})),
+            Answer::Json(200, json!({ "access_token": "a\nb", "value": "a\nb", "oidcToken": "" })),
+            Answer::Json(200, json!([])),
+        ] {
+            around.workspace.fault(path, 1, nonsense);
+            let outcome = test.run("--no-cache");
+            assert!([1, 2].contains(&outcome.code) && outcome.stdout.is_empty(), "{outcome:?}");
+        }
+        around.workspace.fault(path, 1, Answer::html(200, "<title>Sign in</title>"));
+        around.workspace.fault("/.well-known", 1, Answer::Json(404, json!({})));
+        around.workspace.fault("/oidc/.well-known", 1, Answer::Json(404, json!({})));
+        let outcome = test.run("--no-cache");
+        outcome.fails(1, &["a web page"]);
+        around.workspace.fault(path, 1, Answer::redirect(302, "https://evil.example/"));
+        test.run("--no-cache").fails(1, &["redirects"]);
+        // And all is well again.
+        around.workspace.state().faults.clear();
+        test.run("--no-cache").token();
+    }
+}
+
+#[test]
+fn an_exchange_sends_what_the_standard_says() {
+    let around = Around::new();
+    let mut test = around.test(&[ID, ("DATABRICKS_GROUP_ID", "12345")]);
+    test.set("DATABRICKS_AUTH_TYPE", "env-oidc");
+    let token = around.pod_token("lakebase");
+    test.set("MY_TOKEN", &token).set("DATABRICKS_OIDC_TOKEN_ENV", "MY_TOKEN");
+    test.run("").token();
+    {
+        let state = around.workspace.state();
+        let form = &state.requests[0];
+        for (name, value) in [
+            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+            ("subject_token_type", "urn:ietf:params:oauth:token-type:jwt"),
+            ("subject_token", &token),
+            ("client_id", CLIENT_ID),
+            ("scope", "all-apis"),
+            ("assume_group", "12345"),
+        ] {
+            assert_eq!(form.value(name).as_deref(), Some(value), "{name}");
+        }
+        assert_eq!(form.header("authorization"), None);
+    }
+    // A federation of the whole account names no service principal.
+    test.unset("DATABRICKS_CLIENT_ID").set("MY_TOKEN", &around.pod_token("everybody"));
+    test.run("--no-cache").token();
+    assert_eq!(around.workspace.state().requests.last().unwrap().path, &MINT[5..]);
+    // The variable that is named counts, also where it is empty.
+    test.unset("MY_TOKEN").set("DATABRICKS_OIDC_TOKEN", &token);
+    test.run("").fails(2, &["no identity token in MY_TOKEN", "DATABRICKS_OIDC_TOKEN_ENV"]);
+}
+
+#[test]
+fn a_refused_token_is_named_by_its_claims_and_never_shown() {
+    let around = Around::new();
+    let mut test = around.test(&[ID]);
+    let token = around.pod_token("somebody-else");
+    test.set("DATABRICKS_OIDC_TOKEN", &token);
+    let outcome = test.run("");
+    outcome.fails(
+        4,
+        &[
+            "no federation policy matches",
+            "issuer https://cluster.example, subject system:serviceaccount:shop:app, audience \
+             somebody-else",
+            CLIENT_ID,
+        ],
+    );
+    assert!(!outcome.stderr.contains(&token[..40]), "{outcome:?}");
+    test.unset("DATABRICKS_CLIENT_ID");
+    test.run("").fails(4, &["client_id (DATABRICKS_CLIENT_ID)", "federation-policy create"]);
+    // What is no token is told before it is sent anywhere.
+    test.set("DATABRICKS_OIDC_TOKEN", "two words");
+    around.workspace.take_requests();
+    test.run("").fails(2, &["the token from DATABRICKS_OIDC_TOKEN holds characters"]);
+    assert!(around.workspace.take_requests().is_empty());
+}
+
+#[test]
+fn another_pods_token_is_another_identity() {
+    let around = Around::new();
+    let mut test = around.test(&[ID, ("DATABRICKS_AUTH_TYPE", "file-oidc")]);
+    let file = test.write("token", &around.pod_token("lakebase"));
+    test.set("DATABRICKS_OIDC_TOKEN_FILEPATH", file.to_str().unwrap());
+    let first = test.run("").token();
+    // The platform has renewed it: the same identity.
+    std::fs::write(&file, around.pod_token("lakebase")).unwrap();
+    assert_eq!(test.run("").token(), first);
+    let signer = &around.workspace.signer;
+    let stranger = id_token(signer, CLUSTER, "system:serviceaccount:evil:app", "lakebase");
+    std::fs::write(&file, stranger).unwrap();
+    test.run("").fails(4, &["serviceaccount:evil"]);
+    std::fs::remove_file(&file).unwrap();
+    test.run("").fails(2, &["cannot read the identity token", "DATABRICKS_OIDC_TOKEN_FILEPATH"]);
+}
+
+#[test]
+fn the_audience_is_the_configured_one_or_what_the_host_says_or_the_token_endpoint() {
+    let around = Around::new();
+    let github = KNOWN.iter().find(|source| source.name == "github-oidc").unwrap();
+    let audience = || {
+        let state = around.workspace.state();
+        let asked = state.requests.iter().rfind(|request| request.path == "/github/token");
+        asked.and_then(|request| request.value("audience")).unwrap()
+    };
+    let own = format!("{}/oidc/v1/token", around.workspace.url);
+    let says = |body| around.workspace.fault("/.well-known", 1, Answer::Json(200, body));
+    around.configured(github).run("").token();
+    assert_eq!(audience(), own);
+    says(json!({ "token_federation_default_oidc_audiences": ["told"], "workspace_id": "1" }));
+    around.configured(github).run("");
+    assert_eq!(audience(), "told");
+    says(json!({ "account_id": "acc", "host_type": "unified" }));
+    around.configured(github).run("");
+    assert_eq!(audience(), "acc");
+    around.workspace.fault("/.well-known", 1, Answer::Json(404, json!({})));
+    around.configured(github).run("").token();
+    assert_eq!(audience(), own);
+    around.configured(github).set("DATABRICKS_TOKEN_AUDIENCE", "mine").run("");
+    assert_eq!(audience(), "mine");
+}
+
+#[test]
+fn azures_second_token_and_resource_id_go_along() {
+    let around = Around::new();
+    let source = KNOWN.iter().find(|source| source.name == "azure-client-secret").unwrap();
+    let mut test = around.configured(source);
+    test.set("DATABRICKS_AZURE_RESOURCE_ID", RESOURCE_ID);
+    test.run("").token();
+    {
+        let state = around.workspace.state();
+        let [first, second, mint] = &state.requests[..] else { panic!("{:?}", state.requests) };
+        assert_eq!(first.header("host"), Some("login.microsoftonline.com"));
+        for (request, resource) in
+            [(first, APPLICATION), (second, "https://management.core.windows.net/")]
+        {
+            assert_eq!(request.value("resource").as_deref(), Some(resource));
+            assert_eq!(request.value("grant_type").as_deref(), Some("client_credentials"));
+            assert_eq!(request.value("client_id").as_deref(), Some(AZURE_CLIENT_ID));
+            assert_eq!(request.value("client_secret").as_deref(), Some(AZURE_CLIENT_SECRET));
+        }
+        assert_eq!(mint.header("x-databricks-azure-workspace-resource-id"), Some(RESOURCE_ID));
+        let management = mint.header("x-databricks-azure-sp-management-token").unwrap();
+        assert_ne!(mint.header("authorization"), Some(&*format!("Bearer {management}")));
+    }
+    // For REST calls of others there is one token.
+    let handed = test.run("--for workspace").token();
+    assert!(around.workspace.signer.check(&handed, Scope::Workspace).is_ok());
+}
+
+#[test]
+fn a_resource_id_finds_the_workspace_once_a_day() {
+    for (name, asks) in [("azure-client-secret", ENTRA), ("azure-msi", MSI)] {
+        let around = Around::new();
+        let source = KNOWN.iter().find(|source| source.name == name).unwrap();
+        let mut test = around.configured(source);
+        test.unset("DATABRICKS_HOST").set("DATABRICKS_AZURE_RESOURCE_ID", RESOURCE_ID);
+        test.run("").token();
+        let manager = format!("GET {RESOURCE_ID}");
+        let asked = around.workspace.take_requests();
+        assert_eq!(asked, [asks, &manager, asks, asks, MINT], "{name}");
+        test.run("--refresh").token();
+        assert_eq!(around.workspace.take_requests(), [MINT]);
+        let json = test.run("--for workspace -f json").token();
+        assert!(json.contains(&format!("\"host\":\"https://{AZURE_HOST}\"")), "{json}");
+        // An answer does not decide where a token goes.
+        for url in ["evil.example", "x.azuredatabricks.net.evil.example", "x.databricks.azure.cn"] {
+            let body = json!({ "properties": { "workspaceUrl": url } });
+            around.workspace.fault(RESOURCE_ID, 1, Answer::Json(200, body));
+            test.run("--no-cache").fails(1, &["is no workspace of this cloud"]);
+        }
+        let body = json!({ "error": { "code": "ResourceNotFound", "message": "none" } });
+        around.workspace.fault(RESOURCE_ID, 1, Answer::Json(404, body));
+        test.run("--no-cache").fails(4, &["DATABRICKS_AZURE_RESOURCE_ID", "DATABRICKS_HOST"]);
+        test.set("DATABRICKS_AZURE_RESOURCE_ID", "shop");
+        test.run("").fails(2, &["is no resource id"]);
+    }
+}
+
+#[test]
+fn each_cloud_of_azures_has_its_own_entra() {
+    for (host, login) in [
+        ("x.databricks.azure.us", "login.microsoftonline.us"),
+        ("x.databricks.azure.cn", "login.chinacloudapi.cn"),
+    ] {
+        let around = Around::new();
+        let source = KNOWN.iter().find(|source| source.name == "azure-client-secret").unwrap();
+        let mut test = around.configured(source);
+        test.set("DATABRICKS_HOST", host).run("").token();
+        let state = around.workspace.state();
+        assert_eq!(state.requests[0].header("host"), Some(login));
+        let management = state.requests[1].value("resource").unwrap();
+        assert!(management.starts_with("https://management.core."), "{management}");
+        assert!(!management.contains("windows.net"), "{management}");
+    }
+    let around = Around::new();
+    let mut test = around.test(&[("ARM_USE_MSI", "1"), ("DATABRICKS_AZURE_RESOURCE_ID", "/s")]);
+    test.unset("DATABRICKS_HOST").set("ARM_ENVIRONMENT", "MOON");
+    test.run("").fails(2, &["azure_environment from ARM_ENVIRONMENT is unknown: MOON"]);
+}
+
+#[test]
+fn the_azure_cli_is_asked_for_the_workspaces_tenant() {
+    let around = Around::new();
+    let source = KNOWN.iter().find(|source| source.name == "azure-cli").unwrap();
+    let test = around.configured(source);
+    test.run("").token();
+    let resource = |resource: &str| {
+        format!("account get-access-token --resource {resource} --tenant {TENANT} --output json")
+    };
+    let show = "account show --output json".to_owned();
+    let management = resource("https://management.core.windows.net/");
+    assert_eq!(asked_of_az(&test), [show.clone(), resource(APPLICATION), show, management]);
+    // Who may not manage anything does without the second token.
+    let mut test = around.configured(source);
+    let one = around.az_answers(3600).replace("*get-access-token*) ", "*core*) exit 1; ");
+    az(&mut test, &one);
+    test.run("").token();
+    let last = around.workspace.state().requests.pop().unwrap();
+    assert_eq!(last.header("x-databricks-azure-sp-management-token"), None);
+    // A managed identity takes no tenant.
+    let mut test = around.configured(source);
+    let managed =
+        json!({ "user": { "name": "systemAssignedIdentity", "type": "servicePrincipal" } });
+    let script = format!("case \"$*\" in 'account show'*) echo '{managed}'; exit ;; esac\n");
+    az(&mut test, &(script + &around.az_answers(3600)));
+    test.run("").token();
+    assert!(asked_of_az(&test).iter().all(|line| !line.contains("--tenant")));
+}
+
+#[test]
+fn a_dead_login_of_the_azure_cli_wants_a_person() {
+    let around = Around::new();
+    let source = KNOWN.iter().find(|source| source.name == "azure-cli").unwrap();
+    let mut test = around.configured(source);
+    az(&mut test, "echo \"ERROR: Please run 'az login' to setup account.\" >&2; exit 1");
+    test.run("").fails(3, &["no valid login", &format!("az login --tenant {TENANT}")]);
+    az(&mut test, "echo '<html>'");
+    test.run("--no-cache").fails(1, &["something that is not JSON"]);
+    az(&mut test, "/bin/sleep 5");
+    test.set("LAKEBASE_TOKEN_TIMEOUT", "500ms");
+    test.run("--no-cache").fails(5, &["has not answered in time"]);
+    // Without it there is nobody to ask.
+    test.set("PATH", "/nonexistent").set("DATABRICKS_AUTH_TYPE", "azure-cli");
+    test.unset("LAKEBASE_TOKEN_TIMEOUT").run("--no-cache").fails(2, &["no `az` on PATH"]);
+}
+
+/// Of two logins that are there anyway, the Databricks CLI's where it has one for this workspace.
+#[test]
+fn the_databricks_clis_login_goes_before_azures() {
+    let around = Around::new();
+    let source = KNOWN.iter().find(|source| source.name == "azure-cli").unwrap();
+    let test = around.configured(source);
+    let chosen = || {
+        let status = test.run("status --format json").stdout;
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        status["auth_type"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(chosen(), "azure-cli");
+    let profile = |host: &str| format!("[x]\nhost = {host}\nauth_type = databricks-cli\n");
+    test.write(".databrickscfg", &profile("https://elsewhere.azuredatabricks.net"));
+    assert_eq!(chosen(), "azure-cli");
+    test.write(".databrickscfg", &profile(&format!("https://{AZURE_HOST}/")));
+    assert_eq!(chosen(), "databricks-cli");
+}
+
+#[test]
+fn a_job_on_github_that_means_azure_gets_azure() {
+    let around = Around::new();
+    let mut test = around.test(&[AZURE, GITHUB[0], GITHUB[1]]);
+    test.set("ARM_CLIENT_ID", AZURE_CLIENT_ID).set("ARM_TENANT_ID", TENANT);
+    test.set("ARM_CLIENT_SECRET", AZURE_CLIENT_SECRET);
+    let status = test.run("status --format json").stdout;
+    assert!(status.contains("\"auth_type\":\"github-oidc-azure\""), "{status}");
+    around.workspace.state().trusts_github = false;
+    // Its failure is final, though there is a secret, too.
+    let outcome = test.run("");
+    outcome.fails(4, &["AADSTS70021", GITHUB_SUBJECT, ENTRA_AUDIENCE]);
+    test.set("DATABRICKS_AUTH_TYPE", "azure-client-secret").run("").token();
+}
+
+#[test]
+fn who_cannot_act_as_a_group_does_not_act_as_himself() {
+    let around = Around::new();
+    let mut test = around.test(&[("DATABRICKS_TOKEN", PAT), ("DATABRICKS_GROUP_ID", "7")]);
+    test.run("").fails(2, &["auth type pat cannot act as the group from DATABRICKS_GROUP_ID"]);
+    test.set("DATABRICKS_AUTH_TYPE", "pat").run("").fails(2, &["cannot act as the group"]);
+    assert!(around.workspace.take_requests().is_empty());
+}
+
+#[test]
+fn what_cannot_be_had_is_refused_with_what_can() {
+    for (settings, words) in [
+        (
+            &[("DATABRICKS_USERNAME", "a"), ("DATABRICKS_PASSWORD", "b")][..],
+            ["basic", "takes no passwords any more"],
+        ),
+        (
+            &[("DATABRICKS_HOST", "x.gcp.databricks.com"), ("GOOGLE_CREDENTIALS", "{}")],
+            ["google-credentials", "DATABRICKS_CLIENT_ID"],
+        ),
+        (
+            &[("DATABRICKS_CLOUD", "gcp"), ("DATABRICKS_GOOGLE_SERVICE_ACCOUNT", "a")],
+            ["google-id", "file-oidc"],
+        ),
+    ] {
+        let around = Around::new();
+        let mut test = around.test(settings);
+        test.run("").fails(2, &words);
+        test.set("DATABRICKS_AUTH_TYPE", words[0]).run("").fails(2, &words);
+    }
+}
+
+#[test]
+fn a_host_that_is_no_workspace_says_so() {
+    let around = Around::new();
+    let mut test = around.test(&[ID, ("DATABRICKS_CLIENT_SECRET", "x")]);
+    for (kind, words) in [
+        ("account", "is an account's host, which has no databases"),
+        ("unified", "serves several workspaces"),
+    ] {
+        around.workspace.fault("/oidc/v1/token", 1, Answer::html(200, "<title>Login</title>"));
+        let body = json!({ "host_type": kind, "account_id": "acc" });
+        around.workspace.fault("/.well-known", 1, Answer::Json(200, body));
+        test.run("--no-cache").fails(2, &[words]);
+    }
+    // With the workspace's id the account's own endpoint is asked.
+    test.set("DATABRICKS_WORKSPACE_ID", "42");
+    around.workspace.fault("/oidc/v1/token", 1, Answer::html(200, "<title>Login</title>"));
+    let root = format!("{}/oidc/accounts/{{account_id}}", around.workspace.url);
+    let body = json!({ "host_type": "unified", "account_id": "acc", "oidc_endpoint": root });
+    around.workspace.fault("/.well-known", 1, Answer::Json(200, body));
+    let endpoint = format!("{}/oidc/accounts/acc/v1/token", around.workspace.url);
+    let document = "/oidc/accounts/acc/.well-known/oauth-authorization-server";
+    around.workspace.fault(document, 1, Answer::Json(200, json!({ "token_endpoint": endpoint })));
+    let token = around.workspace.signer.sign(CLIENT_ID, Scope::Workspace, 3600, 0);
+    let answer = Answer::Json(200, json!({ "access_token": token, "expires_in": 3600 }));
+    around.workspace.fault("/oidc/accounts/acc/v1/token", 1, answer);
+    test.run("--no-cache").token();
+    let mint = around.workspace.state().requests.pop().unwrap();
+    assert_eq!(mint.header("x-databricks-workspace-id"), Some("42"));
+}
