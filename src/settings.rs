@@ -184,8 +184,10 @@ impl Settings {
     }
 
     fn set(&mut self, id: Id, text: &str, origin: Origin) {
-        // Loaders fill what is still empty and never unset, as in the SDKs.
-        if !text.is_empty() && self.get(id).is_none() {
+        // Loaders fill what is still empty and never unset, as in the SDKs, where what is false is empty.
+        let is_false =
+            || SETTINGS[id as usize].kind == ValueKind::Bool && parse_bool(text) == Some(false);
+        if !text.is_empty() && self.get(id).is_none() && !is_false() {
             self.values.push((id, Value { text: Secret::new(text), origin }));
         }
     }

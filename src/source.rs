@@ -171,9 +171,11 @@ fn is_gcp(settings: &Settings) -> bool {
     cloud.map_or(host.ends_with(".gcp.databricks.com"), |cloud| cloud.eq_ignore_ascii_case("gcp"))
 }
 
-/// Whether somebody has configured an identity of Azure's.
-fn has_azure_settings(settings: &Settings) -> bool {
-    settings.shown().any(|(row, ..)| row.group == "azure")
+/// Whether somebody has configured a service of Azure's. A job has the variables of its platform for
+/// whatever it does, so they step back then.
+fn means_azure(settings: &Settings, world: &World) -> bool {
+    let rows = [github_oidc_azure::SOURCE, azure_msi::SOURCE, azure_client_secret::SOURCE];
+    settings.get(Id::AuthType).is_none() && rows.iter().any(|row| (row.configured)(settings, world))
 }
 
 /// The auth type that will be used.

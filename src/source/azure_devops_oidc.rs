@@ -4,7 +4,7 @@
 use ring::digest;
 
 use super::exchange::{IdToken, exchange};
-use super::{Ask, ROW, Source, has, has_azure_settings};
+use super::{Ask, ROW, Source, has, means_azure};
 use crate::api::{Refusal, require};
 use crate::error::{Error, Result};
 use crate::file::hex;
@@ -20,7 +20,7 @@ pub const SOURCE: Source = Source {
     configured: |settings, world| {
         has(settings, &[Id::Host])
             && VARIABLES.iter().all(|name| world.var(name).is_some())
-            && !has_azure_settings(settings)
+            && !means_azure(settings, world)
     },
     identity: |settings, world| {
         // Another job has others.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::exchange::{IdToken, exchange};
 use super::host_metadata::audience;
-use super::{Ask, ROW, Source, has, has_azure_settings};
+use super::{Ask, ROW, Source, has, means_azure};
 use crate::api::{Refusal, require};
 use crate::error::Result;
 use crate::http::{Request, percent_encode};
@@ -16,9 +16,8 @@ use crate::settings::{Id, Settings};
 pub const SOURCE: Source = Source {
     name: "github-oidc",
     needs: "host and a GitHub Actions job with the permission id-token: write",
-    // Such a job has these variables for whatever it does: settings of Azure's mean Azure.
-    configured: |settings, _| {
-        has(settings, &[Id::Host]) && here(settings) && !has_azure_settings(settings)
+    configured: |settings, world| {
+        has(settings, &[Id::Host]) && here(settings) && !means_azure(settings, world)
     },
     identity: |settings, _| {
         let text = |id| settings.text(id).unwrap_or_default();

@@ -605,6 +605,9 @@ fn a_job_on_github_that_means_azure_gets_azure() {
     let outcome = test.run("");
     outcome.fails(4, &["AADSTS70021", GITHUB_SUBJECT, ENTRA_AUDIENCE]);
     test.set("DATABRICKS_AUTH_TYPE", "azure-client-secret").run("").token();
+    // Who names the job's own identity means that.
+    test.set("DATABRICKS_AUTH_TYPE", "github-oidc");
+    test.run("").fails(4, &["no federation policy matches", GITHUB_ISSUER]);
 }
 
 #[test]

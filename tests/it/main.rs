@@ -19,6 +19,7 @@ mod cli; // help, mistakes, documentation's command lines
 mod clients; // psql, asyncpg, node-postgres, pgjdbc, while the password changes
 mod completions; // bash, zsh, fish; the manual page
 mod consumers; // the folders of integrations/
+mod differential; // the official SDKs in thousands of surroundings
 mod doctor; // every link, up to a login
 mod drivers; // ten drivers and pools, asking each time
 mod exec; // what the child sees, exit codes

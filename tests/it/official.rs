@@ -9,7 +9,7 @@ use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, INSTANCE};
 
 /// A Python with the SDK: made once below `target/`, from PyPI.
-fn python() -> Result<PathBuf, String> {
+pub fn python() -> Result<PathBuf, String> {
     let folder = repository().join("target/official-sdk");
     let python = folder.join("bin/python");
     let imports = |python: &PathBuf| {

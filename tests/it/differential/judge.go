@@ -1,0 +1,106 @@
+// The official SDK for Go, asked what it makes of surroundings: a line of JSON each on stdin, a line of
+// JSON each on stdout. Nothing leaves this process: every request is answered by a stub.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/databricks/databricks-sdk-go/config"
+)
+
+type surroundings struct {
+	Env  map[string]string `json:"env"`
+	Home string            `json:"home"`
+	File *string           `json:"file"`
+}
+
+type verdict struct {
+	Host     string `json:"host"`
+	AuthType string `json:"auth_type"`
+	Error    string `json:"error"`
+}
+
+type stub struct{}
+
+func (stub) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer := func(status int, body string, location string) (*http.Response, error) {
+		header := http.Header{"Content-Type": {"application/json"}}
+		if location != "" {
+			header.Set("Location", location)
+		}
+		return &http.Response{
+			StatusCode: status, Status: fmt.Sprint(status), Header: header, Request: r,
+			Body: io.NopCloser(strings.NewReader(body)), ProtoMajor: 1, ProtoMinor: 1,
+		}, nil
+	}
+	path, end := r.URL.Path, time.Now().Add(time.Hour).Unix()
+	token := fmt.Sprintf(`{"access_token":"t","token_type":"Bearer","expires_in":"3600","expires_on":"%d"}`, end)
+	switch {
+	case strings.HasSuffix(path, "/.well-known/databricks-config"):
+		return answer(200, `{"oidc_endpoint":"https://`+r.URL.Host+`/oidc"}`, "")
+	case strings.HasSuffix(path, "/.well-known/oauth-authorization-server"):
+		root := "https://" + r.URL.Host + "/oidc/v1/"
+		return answer(200, `{"authorization_endpoint":"`+root+`authorize","token_endpoint":"`+root+`token"}`, "")
+	case path == "/aad/auth":
+		return answer(302, "", "https://login.microsoftonline.com/tenant/oauth2/authorize")
+	case strings.HasPrefix(r.URL.Host, "management."):
+		return answer(200, `{"properties":{"workspaceUrl":"adb-42.6.azuredatabricks.net"}}`, "")
+	case strings.HasSuffix(path, "/github"):
+		return answer(200, `{"value":"a.b.c"}`, "")
+	case strings.HasSuffix(path, "/oidctoken"):
+		return answer(200, `{"oidcToken":"a.b.c"}`, "")
+	case strings.Contains(path, "token"), strings.Contains(path, "metadata"):
+		return answer(200, token, "")
+	}
+	return answer(404, `{}`, "")
+}
+
+func judge(s surroundings) (v verdict) {
+	os.Clearenv()
+	for name, value := range s.Env {
+		os.Setenv(name, value)
+	}
+	file := s.Home + "/.databrickscfg"
+	os.Remove(file)
+	if s.File != nil {
+		if err := os.WriteFile(file, []byte(*s.File), 0o600); err != nil {
+			panic(err)
+		}
+	}
+	c := &config.Config{HTTPTransport: stub{}, RetryTimeoutSeconds: 1}
+	request, _ := http.NewRequest("GET", "https://x/", nil)
+	err := c.EnsureResolved()
+	if err == nil {
+		err = c.Authenticate(request)
+	}
+	if err != nil {
+		v.Error = err.Error()
+	} else {
+		v.AuthType = c.AuthType
+	}
+	v.Host = c.Host
+	return v
+}
+
+func main() {
+	http.DefaultTransport = stub{}
+	lines := bufio.NewScanner(os.Stdin)
+	lines.Buffer(nil, 1<<24)
+	out := json.NewEncoder(os.Stdout)
+	for lines.Scan() {
+		var s surroundings
+		if err := json.Unmarshal(lines.Bytes(), &s); err != nil {
+			panic(err)
+		}
+		if err := out.Encode(judge(s)); err != nil {
+			panic(err)
+		}
+	}
+}

@@ -1,0 +1,66 @@
+"""The official SDK for Python, asked what it makes of surroundings: a line of JSON each on stdin, a
+line of JSON each on stdout. Nothing leaves this process: every request is answered by a stub."""
+
+import json
+import logging
+import os
+import pathlib
+import sys
+import time
+
+import requests
+import requests.adapters
+
+
+def answer(_, request, **__):
+    url = request.url.split("?")[0]
+    token = {"access_token": "t", "token_type": "Bearer", "expires_in": 3600, "expires_on": str(int(time.time()) + 3600)}
+    status, body, location = 404, {}, None
+    host = url.split("/")[2]
+    if url.endswith("/.well-known/databricks-config"):
+        status, body = 200, {"oidc_endpoint": f"https://{host}/oidc"}
+    elif url.endswith("/.well-known/oauth-authorization-server"):
+        root = f"https://{host}/oidc/v1/"
+        status, body = 200, {"authorization_endpoint": root + "authorize", "token_endpoint": root + "token"}
+    elif url.endswith("/aad/auth"):
+        status, location = 302, "https://login.microsoftonline.com/tenant/oauth2/authorize"
+    elif host.startswith("management."):
+        status, body = 200, {"properties": {"workspaceUrl": "adb-42.6.azuredatabricks.net"}}
+    elif url.endswith("/github"):
+        status, body = 200, {"value": "a.b.c"}
+    elif url.endswith("/oidctoken"):
+        status, body = 200, {"oidcToken": "a.b.c"}
+    elif host.startswith("localhost"):
+        status, body = 200, token | {"expires_on": time.time() + 3600}
+    elif "token" in url or "metadata" in url:
+        status, body = 200, token
+    response = requests.Response()
+    response.status_code, response.url, response.request = status, request.url, request
+    response._content = json.dumps(body).encode()
+    response.headers["Content-Type"] = "application/json"
+    if location:
+        response.headers["Location"] = location
+    return response
+
+
+requests.adapters.HTTPAdapter.send = answer
+logging.disable(logging.CRITICAL)
+
+from databricks.sdk.core import Config  # noqa: E402
+
+for line in sys.stdin:
+    around = json.loads(line)
+    os.environ.clear()
+    os.environ.update(around["env"])
+    file = pathlib.Path(around["home"]) / ".databrickscfg"
+    file.unlink(missing_ok=True)
+    if around["file"] is not None:
+        file.write_bytes(around["file"].encode())
+    verdict = {"host": "", "auth_type": "", "error": ""}
+    try:
+        config = Config()
+        config.authenticate()
+        verdict["host"], verdict["auth_type"] = config.host or "", config.auth_type or ""
+    except Exception as error:
+        verdict["error"] = f"{type(error).__name__}: {error}"
+    print(json.dumps(verdict), flush=True)
