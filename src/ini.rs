@@ -60,7 +60,7 @@ fn walk<'a>(text: &'a str, mut each: impl FnMut(&'a str, &'a str, &'a str)) -> R
         }
         if let Some(rest) = line.strip_prefix('[') {
             let Some(end) = rest.rfind(']') else { return broken("unclosed section") };
-            name = rest[..end].trim();
+            name = &rest[..end];
             if name.is_empty() {
                 return broken("empty section name");
             }
@@ -120,7 +120,7 @@ fn lines_of<'a>(file: &'a [u8], name: &str) -> (Vec<Line<'a>>, Vec<Line<'a>>) {
         match bare.strip_prefix(b"[") {
             Some(rest) => {
                 let close = rest.iter().rposition(|byte| *byte == b']').unwrap_or(0);
-                inside = rest[..close].trim_ascii() == name.as_bytes();
+                inside = &rest[..close] == name.as_bytes();
                 if inside {
                     headers.push(line);
                 }
@@ -335,9 +335,10 @@ mod tests {
                 ("empty", ""),
             ])
         );
-        assert_eq!(get(text, "spaced"), pairs(&[("k", "v")]));
+        // As in the SDKs: the blanks are part of the name.
+        assert_eq!(get(text, " spaced "), pairs(&[("k", "v")]));
         assert_eq!(get(text, "absent"), pairs(&[]));
-        assert_eq!(sections(text).unwrap(), ["DEFAULT", "prod.eu", "spaced"]);
+        assert_eq!(sections(text).unwrap(), ["DEFAULT", "prod.eu", " spaced "]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
@@ -332,6 +333,28 @@ impl Ground {
 const PROFILES: [&str; 8] =
     ["DEFAULT", "a", "b", "pat.with.dot", "missing", "empty", "__settings__", "with space"];
 
+/// Lines that are rare, and that readers of such files differ in.
+const ODD: [&str; 18] = [
+    "token = \"\"\"dapi3\"\"\"",
+    "token = `dapi4`",
+    "token = 'half",
+    "token = \"half",
+    "token = a\\",
+    "token = %(host)s",
+    "token",
+    "= dapi5",
+    "token == dapi6",
+    "[a] ; a comment",
+    "[ a ]",
+    "[a",
+    "[b]",
+    "[]",
+    "host = https://twice.example.org",
+    "token = dapi7 dapi8",
+    "token = dapi#9#",
+    "-token = dapi10",
+];
+
 /// A `.databrickscfg` in some notation.
 fn profiles(dice: &mut Dice) -> String {
     let end = if dice.percent(10) { "\r\n" } else { "\n" };
@@ -406,6 +429,9 @@ fn profiles(dice: &mut Dice) -> String {
             if dice.percent(3) {
                 line("# a comment = x");
             }
+            if dice.percent(4) {
+                line(dice.pick(&ODD));
+            }
             if dice.percent(3) {
                 line("");
             }
@@ -450,12 +476,14 @@ fn judged(mut judge: Command, ground: &Ground, cases: &[Case]) -> Vec<Verdict> {
     verdicts
 }
 
-/// The SDK for Go, built once; or why it cannot be had.
-fn go() -> Result<Command, String> {
+/// A program of ours with the SDK for Go, built once; or why it cannot be had.
+pub fn go(name: &str) -> Result<Command, String> {
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _alone = BUILDING.lock();
     let folder = repository().join("target/differential");
-    fs::create_dir_all(&folder).unwrap();
-    let source = repository().join("tests/it/differential/judge.go");
-    fs::copy(source, folder.join("main.go")).unwrap();
+    fs::create_dir_all(folder.join(name)).unwrap();
+    let source = repository().join(format!("tests/it/differential/{name}.go"));
+    fs::copy(source, folder.join(name).join("main.go")).unwrap();
     let run = |args: &[&str]| {
         let output = Command::new("go").args(args).current_dir(&folder).output();
         let output = output.map_err(|e| e.to_string())?;
@@ -466,8 +494,9 @@ fn go() -> Result<Command, String> {
         fs::write(folder.join("go.mod"), "module judge\n\ngo 1.24\n").unwrap();
         run(&["get", "github.com/databricks/databricks-sdk-go@v0.180.0"])?;
     }
-    run(&["build", "-mod=mod", "-o", "judge", "."])?;
-    Ok(Command::new(folder.join("judge")))
+    let (package, program) = (format!("./{name}"), format!("{name}.program"));
+    run(&["build", "-mod=mod", "-o", &program, &package])?;
+    Ok(Command::new(folder.join(program)))
 }
 
 fn python(python: &Path) -> Command {
@@ -491,7 +520,7 @@ fn the_official_sdks_find_the_same_workspace_and_identity() {
     let mut unexplained = Vec::new();
     let mut judges = Vec::new();
     if support::has(test, "go") {
-        match go() {
+        match go("judge") {
             Ok(judge) => judges.push(("Go", judge)),
             Err(why) => not_run(test, &format!("no SDK for Go: {why}")),
         }
@@ -643,6 +672,16 @@ static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
+        why: "a value over several lines is refused, since readers differ in what it is",
+        python: false,
+        explains: |case, ours, _| {
+            let odd = ["\"\"\"", "`", "\\"];
+            let file =
+                case.file.as_ref().is_some_and(|text| odd.iter().any(|odd| text.contains(odd)));
+            file && ours.error.starts_with("cannot read")
+        },
+    },
+    Difference {
         why: "an account's host has no databases",
         python: false,
         explains: |_, ours, _| ours.error.contains("is the account console"),
@@ -684,14 +723,14 @@ static DIFFERENCES: &[Difference] = &[
     },
     Difference {
         why: "the SDK for Python reads files in another way: indented lines go on, keys in any case, \
-              quotes and comments stay, an empty value is one",
+              quotes and comments stay, an empty value is one, a key twice is an error",
         python: true,
-        explains: |case, _, _| {
-            let odd = [
-                "\n  ", "\t", "'", "\"", " #", " ;", "Host", "=\n", "= \n", ":\n", "=\r", "= \r",
-                ":\r", ": \r", ": \n", "\n\n",
-            ];
-            case.file.as_ref().is_some_and(|text| odd.iter().any(|odd| text.contains(odd)))
+        explains: |case, _, theirs| {
+            let odd = ["\n  ", "\t", "'", "\"", " #", " ;", "Host", "\n\n"];
+            let empty = |line: &str| line.trim_end().ends_with(['=', ':']);
+            let is_odd =
+                |text: &String| odd.iter().any(|odd| text.contains(odd)) || text.lines().any(empty);
+            case.file.as_ref().is_some_and(is_odd) || theirs.error.contains("Error: While reading")
         },
     },
     Difference {
@@ -715,7 +754,9 @@ static DIFFERENCES: &[Difference] = &[
         why: "the SDK for Python knows Azure by the host alone where there is one",
         python: true,
         explains: |case, ours, _| {
-            ours.auth_type.starts_with("azure") && has(case, "DATABRICKS_AZURE_RESOURCE_ID")
+            let file = case.file.as_ref().is_some_and(|text| text.contains("resource_id"));
+            let named = has(case, "DATABRICKS_AZURE_RESOURCE_ID") || file;
+            ours.auth_type.starts_with("azure") && named
         },
     },
     Difference {

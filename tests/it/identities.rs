@@ -25,15 +25,15 @@ const CLUSTER: &str = "https://cluster.example";
 const POD: &str = "system:serviceaccount:shop:app";
 
 /// A workspace over TLS, which every name leads to.
-struct Around {
-    workspace: Workspace,
+pub struct Around {
+    pub workspace: Workspace,
     proxy: String,
     authority: String,
     _folder: tempfile::TempDir,
 }
 
 impl Around {
-    fn new() -> Around {
+    pub fn new() -> Around {
         let folder = tempfile::tempdir().unwrap();
         let certificates = Certificates::make(folder.path()).unwrap();
         let workspace = Workspace::start(Some(certificates.tls.clone())).unwrap();
@@ -65,14 +65,14 @@ impl Around {
     }
 
     /// One of the sources below, configured.
-    fn configured(&self, source: &Known) -> Test {
+    pub fn configured(&self, source: &Known) -> Test {
         let mut test = self.test(source.settings);
         match source.name {
             "env-oidc" => {
                 test.set("DATABRICKS_OIDC_TOKEN", &self.pod_token("lakebase"));
             }
             "file-oidc" => {
-                let path = test.write("token", &format!("{}\n", self.pod_token("lakebase")));
+                let path = test.write("token", &self.pod_token("lakebase"));
                 test.set("DATABRICKS_OIDC_TOKEN_FILEPATH", path.to_str().unwrap());
             }
             "azure-cli" => az(&mut test, &self.az_answers(3600)),
@@ -111,18 +111,18 @@ fn az(test: &mut Test, script: &str) {
     std::fs::write(&path, text).unwrap();
 }
 
-fn asked_of_az(test: &Test) -> Vec<String> {
+pub fn asked_of_az(test: &Test) -> Vec<String> {
     let log = std::fs::read_to_string(test.home.path().join("az.log")).unwrap_or_default();
     log.lines().map(str::to_owned).collect()
 }
 
 /// A source, how it is configured, what it asks for its first credential. (The metadata service has a
 /// test of its own.)
-struct Known {
-    name: &'static str,
-    settings: &'static [(&'static str, &'static str)],
-    asks: &'static [&'static str],
-    role: Option<&'static str>,
+pub struct Known {
+    pub name: &'static str,
+    pub settings: &'static [(&'static str, &'static str)],
+    pub asks: &'static [&'static str],
+    pub role: Option<&'static str>,
 }
 
 const GITHUB: [(&str, &str); 2] = [
@@ -132,7 +132,7 @@ const GITHUB: [(&str, &str); 2] = [
 const AZURE: (&str, &str) = ("DATABRICKS_HOST", AZURE_HOST);
 const ID: (&str, &str) = ("DATABRICKS_CLIENT_ID", CLIENT_ID);
 
-static KNOWN: [Known; 9] = [
+pub static KNOWN: [Known; 9] = [
     Known {
         name: "github-oidc",
         settings: &[ID, GITHUB[0], GITHUB[1]],
@@ -411,8 +411,10 @@ fn another_pods_token_is_another_identity() {
     let file = test.write("token", &around.pod_token("lakebase"));
     test.set("DATABRICKS_OIDC_TOKEN_FILEPATH", file.to_str().unwrap());
     let first = test.run("").token();
-    // The platform has renewed it: the same identity.
-    std::fs::write(&file, around.pod_token("lakebase")).unwrap();
+    // The platform has renewed it: the same identity. A line end (the SDK for Go sends it along) is
+    // no part of it.
+    std::fs::write(&file, around.pod_token("lakebase") + "\n").unwrap();
+    test.run("--no-cache").token();
     assert_eq!(test.run("").token(), first);
     let signer = &around.workspace.signer;
     let stranger = id_token(signer, CLUSTER, "system:serviceaccount:evil:app", "lakebase");

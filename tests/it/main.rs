@@ -36,6 +36,7 @@ mod pasted; // a person's pasted token, and those that replace themselves
 mod places; // a profile of .databrickscfg, a Databricks secret
 mod postgres; // a real psql at a real server
 mod process; // herds, pipes, full disks
+mod requests; // what each source asks, and what the official SDKs ask
 mod secrecy; // no secret anywhere it should not be
 mod service; // systemd, launchd, cron
 mod settings; // unified authentication's rules, and bad input

@@ -209,6 +209,11 @@ fn read_request(
                 body: String::new(),
                 connection,
             };
+            if request.header("transfer-encoding") == Some("chunked") {
+                buffer.drain(..start);
+                request.body = text(&read_chunks(stream, buffer)?);
+                return Ok(Some(request));
+            }
             let length = request.header("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
             while buffer.len() < start + length {
                 if fill(stream, buffer)? == 0 {
@@ -221,6 +226,32 @@ fn read_request(
         }
         if fill(stream, buffer)? == 0 {
             return Ok(None);
+        }
+    }
+}
+
+/// A body in chunks (RFC 9112 §7.1), as the SDK for Go sends forms.
+fn read_chunks(stream: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let (start, length) = match httparse::parse_chunk_size(buffer) {
+            Ok(httparse::Status::Complete((start, length))) => (start, length as usize),
+            Ok(httparse::Status::Partial) => match fill(stream, buffer)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                _ => continue,
+            },
+            Err(_) => return Err(io::Error::other("no chunk")),
+        };
+        // Each ends with a line end of its own.
+        while buffer.len() < start + length + 2 {
+            if fill(stream, buffer)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        body.extend_from_slice(&buffer[start..start + length]);
+        buffer.drain(..start + length + 2);
+        if length == 0 {
+            return Ok(body);
         }
     }
 }

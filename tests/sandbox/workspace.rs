@@ -283,7 +283,7 @@ fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request)
                 "oidc_endpoint": format!("{base}/oidc"),
                 "account_id": "7f0e1c2d-0000-4000-8000-000000000001",
                 "workspace_id": WORKSPACE_ID,
-                "cloud": "aws",
+                "cloud": if base.contains(".azure") { "azure" } else { "aws" },
                 "host_type": "workspace",
             }),
         ),

@@ -1,0 +1,62 @@
+// The official SDK for Go, asking a workspace who it is, with the configuration of its environment. The
+// requests go out in the usual way; only those to a machine's own metadata go where METADATA says.
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/databricks/databricks-sdk-go/config"
+)
+
+type transport struct{ metadata *url.URL }
+
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Host == "169.254.169.254" {
+		r = r.Clone(r.Context())
+		r.URL.Scheme, r.URL.Host, r.Host = t.metadata.Scheme, t.metadata.Host, t.metadata.Host
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+func main() {
+	if err := ask(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func ask() error {
+	metadata, err := url.Parse(os.Getenv("METADATA"))
+	if err != nil {
+		return err
+	}
+	c := &config.Config{HTTPTransport: transport{metadata}}
+	if err := c.EnsureResolved(); err != nil {
+		return err
+	}
+	// The first sets the host, where that has to be found.
+	request, _ := http.NewRequest("GET", "https://x/", nil)
+	if err := c.Authenticate(request); err != nil {
+		return err
+	}
+	me, err := url.Parse(c.Host + "/api/2.0/preview/scim/v2/Me")
+	if err != nil {
+		return err
+	}
+	request.URL, request.Host = me, me.Host
+	answer, err := c.HTTPTransport.RoundTrip(request)
+	if err != nil {
+		return err
+	}
+	body, _ := io.ReadAll(answer.Body)
+	if answer.StatusCode != 200 {
+		return fmt.Errorf("%d: %s", answer.StatusCode, body)
+	}
+	fmt.Println(strings.TrimSpace(string(body)))
+	return nil
+}
