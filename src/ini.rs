@@ -113,8 +113,9 @@ fn lines_of<'a>(file: &'a [u8], name: &str) -> (Vec<Line<'a>>, Vec<Line<'a>>) {
     let (mut start, mut inside) = (0, name == DEFAULT);
     for text in file.split_inclusive(|byte| *byte == b'\n') {
         let end = start + text.len();
-        let bare = text.trim_ascii();
-        let bare = bare.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bare);
+        // Only at the beginning is it a byte order mark.
+        let mark: &[u8] = if start == 0 { b"\xef\xbb\xbf" } else { b"" };
+        let bare = trimmed(text.strip_prefix(mark).unwrap_or(text));
         let line = Line { text: bare, start, end };
         start = end;
         match bare.strip_prefix(b"[") {
@@ -132,10 +133,15 @@ fn lines_of<'a>(file: &'a [u8], name: &str) -> (Vec<Line<'a>>, Vec<Line<'a>>) {
     (headers, lines)
 }
 
+/// Without blanks at its ends, and the same ones that the reader knows.
+fn trimmed(bytes: &[u8]) -> &[u8] {
+    std::str::from_utf8(bytes).map_or(bytes.trim_ascii(), |text| text.trim().as_bytes())
+}
+
 /// A line's key in small letters, as Python's reader has it.
 fn key(line: &[u8]) -> Option<String> {
     let at = line.iter().position(|byte| b"=:".contains(byte))?;
-    let key = line[..at].trim_ascii();
+    let key = trimmed(&line[..at]);
     (!key.is_empty() && !b"#;".contains(&key[0]))
         .then(|| String::from_utf8_lossy(key).to_ascii_lowercase())
 }
@@ -153,7 +159,7 @@ pub fn ours<'a>(file: &'a [u8], name: &str, wanted: &str) -> Option<&'a [u8]> {
     let (_, lines) = lines_of(file, name);
     let line = lines.iter().rev().find(|line| key(line.text).as_deref() == Some(wanted))?;
     let at = line.text.iter().position(|byte| b"=:".contains(byte))?;
-    Some(line.text[at + 1..].trim_ascii())
+    Some(trimmed(&line.text[at + 1..]))
 }
 
 /// Gives a profile these values and our comment. What else it has stays, and so does every other
@@ -339,6 +345,16 @@ mod tests {
         assert_eq!(get(text, " spaced "), pairs(&[("k", "v")]));
         assert_eq!(get(text, "absent"), pairs(&[]));
         assert_eq!(sections(text).unwrap(), ["DEFAULT", "prod.eu", " spaced "]);
+    }
+
+    #[test]
+    fn reader_and_writer_know_the_same_blanks() {
+        // Found by fuzzing: a header behind a vertical tab was one to the reader only.
+        let file = b"[kept]\nk = v\n\x0b[a]\nhost = https://a\n";
+        let written = put(file, "kept", &[("host", "https://x")]);
+        let text = std::str::from_utf8(&written).unwrap();
+        assert_eq!(section(text, "a").unwrap(), [("host", "https://a")]);
+        assert!(section(text, "kept").unwrap().contains(&("host", "https://x")));
     }
 
     #[test]

@@ -49,12 +49,6 @@ pub struct Plan {
     pub cache: Option<PathBuf>,
 }
 
-impl std::fmt::Debug for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
-}
-
 impl Plan {
     /// Decides, or says what is missing or contradictory.
     pub fn new(settings: Settings, world: &World) -> Result<Plan> {

@@ -25,6 +25,8 @@ mod oauth_m2m;
 mod pat;
 mod runtime_oauth;
 
+use std::fmt;
+
 use crate::error::{Error, Result, clean};
 use crate::file::Held;
 use crate::http::Client;
@@ -67,6 +69,20 @@ pub struct Source {
     pub fetch: Option<fn(&Ask<'_>) -> Result<Token>>,
     /// What to use in its place, where there is no `fetch`.
     pub instead: &'static str,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Its name, and whose login it is where two rows have one.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)?;
+        if self.own_login { f.write_str(" (lakebase-token login)") } else { Ok(()) }
+    }
 }
 
 /// Azure's proof that a service may manage the workspace's resource: with it, one that is not
@@ -152,8 +168,8 @@ pub static SOURCES: &[Source] = &[
     github_oidc_azure::SOURCE,
     azure_msi::SOURCE,
     azure_client_secret::SOURCE,
-    refused("google-credentials", "google_credentials", |s, _| is_gcp(s) && has(s, &[Id::GoogleCredentials]), GOOGLE),
-    refused("google-id", "google_service_account", |s, _| is_gcp(s) && has(s, &[Id::GoogleServiceAccount]), GOOGLE),
+    refused("google-credentials", "google_credentials and a workspace on GCP", |s, _| is_gcp(s) && has(s, &[Id::GoogleCredentials]), GOOGLE),
+    refused("google-id", "google_service_account and a workspace on GCP", |s, _| is_gcp(s) && has(s, &[Id::GoogleServiceAccount]), GOOGLE),
     runtime_oauth::SOURCE,
     // Logins need no setting of their own, so whatever was configured on purpose or by the
     // surroundings goes before them.
@@ -217,6 +233,31 @@ fn check_group(source: &'static Source, settings: &Settings) -> Result<&'static 
     let origin = settings.origin(Id::GroupId);
     Err(Error::usage(format!("auth type {} cannot act as the group from {origin}", source.name))
         .hint("unset it, or use oauth-m2m or a federated identity"))
+}
+
+/// For each auth type of the chain, in its order, why it is the one or is not.
+pub fn explain(settings: &Settings, world: &World) -> Vec<(&'static Source, String)> {
+    let pinned = settings.text(Id::AuthType);
+    let chosen = match choose(settings, world) {
+        Ok(source) => Some(source),
+        // One that is configured and cannot be had ends the chain, too.
+        Err(_) => SOURCES.iter().find(|source| (source.configured)(settings, world)),
+    };
+    let why = |source: &'static Source| {
+        let named = pinned.is_none_or(|name| name == source.name);
+        let is_configured = (source.configured)(settings, world);
+        match chosen {
+            Some(first) if std::ptr::eq(first, source) && is_configured => {
+                let how = if pinned.is_some() { "named by auth_type" } else { "configured" };
+                let unsupported = source.fetch.is_none();
+                format!("{how}{}", if unsupported { ", but not supported" } else { "" })
+            }
+            Some(first) if is_configured && named => format!("comes after {}", first.name),
+            _ if !named => format!("auth_type names {}", clean(pinned.unwrap_or_default())),
+            _ => format!("needs {}", source.needs),
+        }
+    };
+    SOURCES.iter().map(|source| (source, why(source))).collect()
 }
 
 /// The auth types that can be had here, each once.

@@ -20,7 +20,8 @@ use crate::world::{Run, World};
 
 pub const SOURCE: Source = Source {
     name: "azure-cli",
-    needs: "a workspace on Azure, the Azure CLI on PATH and az login",
+    needs: "a workspace on Azure, the Azure CLI on PATH, and no profile that shows a login of the \
+            Databricks CLI there",
     configured: |settings, world| {
         let named = settings.text(Id::AuthType) == Some("azure-cli");
         let meant = named || settings.get(Id::AzureResourceId).is_some();

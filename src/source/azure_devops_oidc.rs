@@ -16,7 +16,8 @@ use crate::world::World;
 
 pub const SOURCE: Source = Source {
     name: "azure-devops-oidc",
-    needs: "host and an Azure DevOps job with SYSTEM_ACCESSTOKEN in its environment",
+    needs: "host, an Azure DevOps job with SYSTEM_ACCESSTOKEN in its environment, and no service of \
+            Azure's configured beside it",
     configured: |settings, world| {
         has(settings, &[Id::Host])
             && VARIABLES.iter().all(|name| world.var(name).is_some())

@@ -15,7 +15,8 @@ use crate::settings::{Id, Settings};
 
 pub const SOURCE: Source = Source {
     name: "github-oidc",
-    needs: "host and a GitHub Actions job with the permission id-token: write",
+    needs: "host, a GitHub Actions job with the permission id-token: write, and no service of \
+            Azure's configured beside it",
     configured: |settings, world| {
         has(settings, &[Id::Host]) && here(settings) && !means_azure(settings, world)
     },

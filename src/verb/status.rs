@@ -68,6 +68,8 @@ struct Report {
     folder: Option<String>,
     cached: Vec<Cached>,
     login: Option<LoggedIn>,
+    /// Each auth type, whether it is the one, and why.
+    sources: Vec<(String, bool, String)>,
     error: Option<Error>,
 }
 
@@ -98,6 +100,12 @@ impl Report {
         }
         let missing = source::nothing(&settings);
         report.auth_type = source::choose(&settings, call.world).ok().map(|source| source.name);
+        let chosen = source::choose(&settings, call.world).ok();
+        let explained = source::explain(&settings, call.world).into_iter().map(|(source, why)| {
+            let is_chosen = chosen.is_some_and(|chosen| std::ptr::eq(chosen, source));
+            (source.to_string(), is_chosen, why)
+        });
+        report.sources = explained.collect();
         match Plan::new(settings, call.world) {
             Ok(plan) if (plan.source.ready)(&plan.settings, call.world) => {
                 report.note_plan(&plan, call);
@@ -223,6 +231,9 @@ impl Report {
                 "until": login.until.map(|until| until.to_string()),
                 "then": login.then,
             })),
+            "sources": self.sources.iter().map(|(name, chosen, why)| json!({
+                "auth_type": name, "chosen": chosen, "why": why,
+            })).collect::<Vec<_>>(),
             "errors": errors,
         })
     }
@@ -265,6 +276,12 @@ impl Report {
         for (name, value) in &self.settings {
             let show = |field: &str| value[field].as_str().unwrap_or_default().to_owned();
             line("", &format!("{name} = {}  ({})", show("value"), show("origin")));
+        }
+        if !self.sources.is_empty() {
+            line("auth types", "");
+        }
+        for (name, chosen, why) in &self.sources {
+            line(if *chosen { "  chosen" } else { "" }, &format!("{name}: {why}"));
         }
         if let Some(error) = &self.error {
             line("error", &error.message);

@@ -37,6 +37,31 @@ fn before_anything_was_asked_unknown_is_null() {
 }
 
 #[test]
+fn it_says_of_each_auth_type_why_it_is_the_one_or_not() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    let why = |test: &Test, name: &str| {
+        let (_, report) = report(test, "");
+        let sources = report["sources"].as_array().unwrap().clone();
+        assert!(sources.iter().filter(|source| source["chosen"] == true).count() <= 1);
+        let source = sources.into_iter().find(|source| source["auth_type"] == name).unwrap();
+        format!("{} {}", source["chosen"], source["why"].as_str().unwrap())
+    };
+    assert_eq!(why(&test, "pat"), "false needs host and token");
+    assert_eq!(why(&test, "oauth-m2m"), "true configured");
+    assert_eq!(why(&test, "databricks-cli"), "false comes after oauth-m2m");
+    test.set("DATABRICKS_AUTH_TYPE", "databricks-cli");
+    assert_eq!(why(&test, "oauth-m2m"), "false auth_type names databricks-cli");
+    assert_eq!(why(&test, "databricks-cli"), "true named by auth_type");
+    let mut test = Test::bare();
+    test.set("DATABRICKS_HOST", "x")
+        .set("DATABRICKS_USERNAME", "a")
+        .set("DATABRICKS_PASSWORD", "b");
+    assert_eq!(why(&test, "basic"), "false configured, but not supported");
+    assert!(test.run("status").stdout.contains("\n            basic: configured, but"));
+}
+
+#[test]
 fn afterwards_it_tells_what_was_found_and_how_fresh_it_is() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
