@@ -124,6 +124,9 @@ fn folders(update: &Update<'_>, world: &World) -> Result<Vec<String>> {
         let _ = private_folder(cache);
         folders.push(folder(&cache.join("entry"))?);
     }
+    if let Some(kept) = world.var("AZURE_CONFIG_DIR").and_then(|kept| kept.to_str()) {
+        folders.push(folder(&Path::new(kept).join("token"))?);
+    }
     if let Some(log) = update.plan.settings.text(Id::Log) {
         folders.push(folder(Path::new(log))?);
     }

@@ -55,9 +55,9 @@ const COMMAND: &str = "# command: ";
 /// Before the place, in the file.
 const PLACE: &str = "# place: ";
 
-/// What else decides how a request goes out, which Databricks CLI is asked and how it keeps its
-/// login, and where ours are kept.
-const ALSO: [&str; 12] = [
+/// What else decides how a request goes out, which CLI is asked and how it keeps its login, and
+/// where ours are kept.
+const ALSO: [&str; 13] = [
     "PATH",
     "HTTPS_PROXY",
     "https_proxy",
@@ -68,6 +68,7 @@ const ALSO: [&str; 12] = [
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "DATABRICKS_AUTH_STORAGE",
+    "AZURE_CONFIG_DIR",
     "DATABRICKS_DISCOVERY_HOST",
     "XDG_STATE_HOME",
 ];
@@ -92,7 +93,7 @@ impl Pins {
         if let Some((name, _)) = &settings.profile {
             known.push((Id::Profile, Some(name.clone())));
         }
-        for id in [Id::ConfigFile, Id::DatabricksCliPath, Id::Log] {
+        for id in [Id::ConfigFile, Id::DatabricksCliPath, Id::OidcTokenFile, Id::Log] {
             // The CLI may be named without a folder, which means PATH.
             let is_path = |path: &&str| id != Id::DatabricksCliPath || path.contains('/');
             if known.iter().any(|(known, _)| *known == id) {
