@@ -1,0 +1,18 @@
+//! The command line: whatever it holds, it is understood or refused.
+
+#![no_main]
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use lakebase_token::args::{named, parse};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let words = data.split(|byte| *byte == b'\n');
+    let argv: Vec<OsString> = words.map(|word| OsString::from_vec(word.to_vec())).collect();
+    let _ = named(&argv);
+    if let Err(error) = parse(&argv) {
+        assert_eq!(error.kind as u8, 2, "{}", error.message);
+    }
+});

@@ -1,0 +1,53 @@
+//! A cache entry with some bytes changed is the entry that was stored, or none.
+
+#![no_main]
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use lakebase_token::cache::Cache;
+use lakebase_token::secret::Secret;
+use lakebase_token::token::Token;
+use lakebase_token::world::World;
+use libfuzzer_sys::fuzz_target;
+
+const FOLDER: &str = "/dev/shm/lakebase-token-fuzz";
+
+fuzz_target!(|data: &[u8]| {
+    static STORED: OnceLock<(std::path::PathBuf, Vec<u8>)> = OnceLock::new();
+    let world = World { say: Box::new(|_| ()), ..World::of_process() };
+    let secret = Secret::new("dose0123456789");
+    let cache = Cache::new(&world, Some(Path::new(FOLDER)), &["https://x", "me"], Some(&secret));
+    let slot = cache.slot(&["database"]);
+    let (path, stored) = STORED.get_or_init(|| {
+        let _ = std::fs::remove_dir_all(FOLDER);
+        let now = world.now();
+        let expires = Some(now.plus(3_600_000));
+        let token = Secret::new("eyJ.token.text");
+        let subject = Some("ada".to_owned());
+        slot.store(&Token { secret: token, issued: now, expires, lifetime: 3_600_000, subject });
+        let mut files = std::fs::read_dir(FOLDER).unwrap().map(|file| file.unwrap().path());
+        let path = files.find(|path| path.extension().is_none()).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        (path, bytes)
+    });
+    // Four bytes an edit: where, and what becomes of it.
+    let mut bytes = stored.clone();
+    for edit in data.chunks_exact(4) {
+        let at = usize::from(u16::from_le_bytes([edit[0], edit[1]])) % (bytes.len() + 1);
+        match edit[2] % 4 {
+            0 => bytes.insert(at, edit[3]),
+            1 if at < bytes.len() => drop(bytes.remove(at)),
+            2 => bytes.truncate(at.max(1)),
+            _ if at < bytes.len() => bytes[at] = edit[3],
+            _ => (),
+        }
+    }
+    std::fs::write(path, &bytes).unwrap();
+    if let Some(token) = slot.look() {
+        // (The tag may be in capitals.)
+        assert!(bytes.eq_ignore_ascii_case(stored), "a changed entry was taken");
+        assert_eq!(token.secret.expose(), "eyJ.token.text");
+        assert_eq!((token.subject.as_deref(), token.lifetime), (Some("ada"), 3_600_000));
+    }
+});
