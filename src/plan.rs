@@ -116,6 +116,12 @@ impl Plan {
         self.settings.text(Id::Host).unwrap_or_default()
     }
 
+    /// What names the workspace, for people: its URL, or what a source finds it by.
+    pub fn workspace(&self) -> (String, String) {
+        let id = if self.url().is_empty() { Id::AzureResourceId } else { Id::Host };
+        (clean(self.settings.text(id).unwrap_or_default()), self.settings.origin(id))
+    }
+
     /// The routing header's value, if there is one.
     pub fn workspace_id(&self) -> Option<&str> {
         self.settings.workspace_id()

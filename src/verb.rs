@@ -81,7 +81,7 @@ impl Call<'_> {
             let until = token.expires.map_or("no known end".to_owned(), |e| format!("until {e}"));
             let who = clean(token.subject.as_deref().unwrap_or("unnamed"));
             let target = plan.target.name();
-            let (source, url, issued) = (plan.source.name, plan.url(), token.issued);
+            let (source, url, issued) = (plan.source.name, plan.workspace().0, token.issued);
             self.world.note(&format!("workspace {url}, auth type {source}, subject {who}"));
             let target = if target.is_empty() { "of the only project" } else { target };
             self.world.note(&format!("database {target}"));

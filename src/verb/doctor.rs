@@ -84,9 +84,7 @@ fn tried(call: &Call<'_>, links: &mut Vec<Link>) -> Option<()> {
         "configuration",
         || plan(call),
         |plan| {
-            let named = if plan.url().is_empty() { Id::AzureResourceId } else { Id::Host };
-            let (text, origin) = (plan.settings.text(named), plan.settings.origin(named));
-            let text = clean(text.unwrap_or_default());
+            let (text, origin) = plan.workspace();
             format!("{text} from {origin}, auth type {}", plan.source.name)
         },
     )?;

@@ -565,6 +565,14 @@ fn a_dead_login_of_the_azure_cli_wants_a_person() {
     let mut test = around.configured(source);
     az(&mut test, "echo \"ERROR: Please run 'az login' to setup account.\" >&2; exit 1");
     test.run("").fails(3, &["no valid login", &format!("az login --tenant {TENANT}")]);
+    for (words, code) in [
+        ("AADSTS65001: The user has not consented to use the application", 4),
+        ("HTTPSConnectionPool: Max retries exceeded with url: /common", 5),
+        ("something else", 1),
+    ] {
+        az(&mut test, &format!("echo 'ERROR: {words}' >&2; exit 1"));
+        test.run("--no-cache").fails(code, &[words]);
+    }
     az(&mut test, "echo '<html>'");
     test.run("--no-cache").fails(1, &["something that is not JSON"]);
     az(&mut test, "/bin/sleep 5");

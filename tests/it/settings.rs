@@ -114,6 +114,42 @@ fn the_sdks_permutation_table() {
         "",
         "more than one authorization method configured: azure and pat",
     );
+    refuses(
+        &[HOST, USERNAME, ("DATABRICKS_AZURE_RESOURCE_ID", "/sub/rg/ws")],
+        "",
+        "more than one authorization method configured: azure and basic",
+    );
+}
+
+/// Its rows about Azure; whether `az` is logged in shows only when it is asked.
+#[test]
+fn the_sdks_permutation_table_on_azure() {
+    const AZURE: (&str, &str) = ("DATABRICKS_HOST", "https://adb-123.4.azuredatabricks.net/");
+    const URL: &str = "https://adb-123.4.azuredatabricks.net";
+    const RESOURCE: (&str, &str) = ("DATABRICKS_AZURE_RESOURCE_ID", "/sub/rg/ws");
+    expect(&[AZURE, TOKEN], "", URL, "pat");
+    let mut test = with(&[AZURE, RESOURCE], "");
+    test.program("az", "#!/bin/sh\nexit 1\n");
+    let of = |test: &Test| resolved(test).1;
+    assert_eq!(of(&test).as_deref(), Some("azure-cli"));
+    // The host alone, too, and a resource id alone.
+    assert_eq!(of(test.unset(RESOURCE.0)).as_deref(), Some("azure-cli"));
+    test.set(RESOURCE.0, RESOURCE.1).unset(AZURE.0);
+    assert_eq!(of(&test).as_deref(), Some("azure-cli"));
+    // Without the program there is nobody to ask.
+    test.unset("PATH").run("").fails(2, &["auth type azure-cli needs the Azure CLI"]);
+    let arm = [("ARM_CLIENT_ID", "a"), ("ARM_CLIENT_SECRET", "b"), ("ARM_TENANT_ID", "c")];
+    expect(&[AZURE, arm[0], arm[1], arm[2]], "", URL, "azure-client-secret");
+    expect(&[AZURE, ("ARM_USE_MSI", "t")], "", URL, "azure-msi");
+    expect(&[AZURE, arm[0], arm[1], arm[2], ("ARM_USE_MSI", "t")], "", URL, "azure-msi");
+    // Not elsewhere, unless `cloud` says that it is there.
+    refuses(&[HOST, arm[0], arm[1], arm[2]], "", NO_IDENTITY);
+    let cloud = ("DATABRICKS_CLOUD", "Azure");
+    expect(&[HOST, arm[0], arm[1], arm[2], cloud], "", "https://x", "azure-client-secret");
+    let file = "[DEFAULT]\nhost = https://d\ntoken = t\n[a]\nhost = adb-123.4.azuredatabricks.net\n\
+                azure_client_id = a\nazure_client_secret = b\nazure_tenant_id = c\n";
+    expect(&[("DATABRICKS_CONFIG_PROFILE", "a")], file, URL, "azure-client-secret");
+    refuses(&[RESOURCE, ("PATH", "/nonexistent")], file, "needs the Azure CLI");
 }
 
 #[test]
