@@ -10,7 +10,6 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result};
 use crate::http::{Answer, Client, Request};
 use crate::secret::Secret;
-use crate::settings::{Id, Settings};
 use crate::time::{Deadline, SECOND, Timestamp};
 use crate::token::Token;
 
@@ -232,15 +231,10 @@ pub fn every_page(api: &Api<'_>, what: &str, path: &str, list: &str) -> Outcome<
 }
 
 /// Fails where the workspace cannot be reached, with where its name came from; any answer will do.
-pub fn reach(
-    client: &Client<'_>,
-    host: &str,
-    settings: &Settings,
-    deadline: Deadline,
-) -> Result<()> {
+pub fn reach(client: &Client<'_>, host: &str, origin: &str, deadline: Deadline) -> Result<()> {
     let url = format!("{host}/oidc/.well-known/oauth-authorization-server");
     let request = Request { method: "GET", url: &url, headers: &[], body: None, once: false };
-    let origin = || format!("the workspace comes from {}", settings.origin(Id::Host));
+    let origin = || format!("the workspace comes from {origin}");
     client.send(&request, deadline).map(|_| ()).map_err(|error| error.because(origin()))
 }
 
@@ -294,8 +288,13 @@ mod tests {
 
     fn refusal(status: u16, body: &str) -> Refusal {
         let content_type = if body.starts_with('<') { "text/html" } else { "" }.to_owned();
-        let answer =
-            Answer { status, content_type, body: body.as_bytes().to_vec(), host: "ws".to_owned() };
+        let answer = Answer {
+            status,
+            content_type,
+            body: body.as_bytes().to_vec(),
+            host: "ws".to_owned(),
+            location: String::new(),
+        };
         Refusal::of("to mint", &answer)
     }
 
@@ -307,6 +306,7 @@ mod tests {
             (r#"{"error":"invalid_client","error_description":"no"}"#, "invalid_client", "no"),
             (r#"{"scimType":"x","detail":"no","status":"404"}"#, "x", "no"),
             (r#"{"error":"plain"}"#, "plain", "plain"),
+            (r#"{"error":{"code":"Forbidden","message":"no"}}"#, "Forbidden", "no"),
             ("BAD_REQUEST: no", "BAD_REQUEST", "no"),
             ("<html><pre>no</pre></html>", "", "no"),
             ("nope\u{7}", "", "nope"),

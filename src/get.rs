@@ -3,11 +3,13 @@
 //! A database credential is minted with a workspace token, and both come from the cache while
 //! they are fresh (`freshness.rs`). What has to be found out on the way (which endpoint, which
 //! host, which role) is believed for a day. Locks are taken in one order: database entry, found
-//! things, workspace entry, token endpoint.
+//! things, workspace entry or its companion, what a source finds out (token endpoint, tenant).
+
+use std::cell::OnceCell;
 
 use crate::api::{self, Api, CallError, Outcome};
 use crate::cache::{Cache, Slot};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::file::Held;
 use crate::format::API_VERSIONS;
 use crate::freshness::{Fetch, Freshness, Rules, Wanted, bands, offline};
@@ -29,6 +31,8 @@ pub struct Session<'a> {
     rules: Rules<'a>,
     client: Client<'a>,
     cache: Cache<'a>,
+    /// The workspace's URL, where it had to be found.
+    located: OnceCell<String>,
 }
 
 /// An answer, and on whose behalf it was asked for.
@@ -74,6 +78,7 @@ impl<'a> Session<'a> {
             },
             client: Client::new(world, source.name),
             cache: Cache::new(world, plan.cache.as_deref(), &parts, secret),
+            located: OnceCell::new(),
         }
     }
 
@@ -206,19 +211,20 @@ impl<'a> Session<'a> {
         let fetch = |deadline, held: Option<&Held<'_>>| {
             let secrets = self.plan.settings.secrets();
             fetch(deadline, held).map_err(|error| {
-                secrets.fold(self.located(error), |error, secret| error.without(secret))
+                secrets.fold(self.with_origin(error), |error, secret| error.without(secret))
             })
         };
         self.rules.cached(&Wanted { slot, freshness, fetch: &fetch, deadline })
     }
 
     /// Where the name of a workspace came from that cannot be reached.
-    fn located(&self, error: Error) -> Error {
+    fn with_origin(&self, error: Error) -> Error {
         let origin = format!("the workspace comes from {}", self.plan.settings.origin(Id::Host));
         let told = error.remembered || error.because.contains(&origin);
         let host = self.plan.url().split("://").last().unwrap_or_default();
         let unreached = error.message.strip_prefix("cannot reach ");
-        match unreached.is_some_and(|rest| rest.starts_with(host)) && !told {
+        let is_workspace = |rest: &str| !host.is_empty() && rest.starts_with(host);
+        match unreached.is_some_and(is_workspace) && !told {
             true => error.because(origin),
             false => error,
         }
@@ -269,7 +275,8 @@ impl<'a> Session<'a> {
             client: &self.client,
             found: &|what, find| {
                 let find = |_| Ok(Asked { answer: find()?, subject: None });
-                self.found(what, deadline, &find)
+                // Not among what we find ourselves: a host may be called like one of these.
+                self.found(&["source", what].join("\0"), deadline, &find)
             },
             held,
             refused: false,
@@ -280,25 +287,39 @@ impl<'a> Session<'a> {
 
     /// The workspace's URL: configured, or found by the source from whatever else names it.
     pub fn url(&self, deadline: Deadline) -> Result<String> {
-        match self.plan.source.locate {
-            Some(locate) if self.plan.url().is_empty() => {
-                self.found("workspace", deadline, &|deadline| {
-                    let answer = self.asking("", None, deadline, locate)?;
-                    Ok(Asked { answer, subject: None })
-                })
-            }
-            _ => Ok(self.plan.url().to_owned()),
+        let Some(locate) = self.plan.source.locate.filter(|_| self.plan.url().is_empty()) else {
+            return Ok(self.plan.url().to_owned());
+        };
+        if let Some(url) = self.located.get() {
+            return Ok(url.clone());
         }
+        let url = self.found("source\0workspace", deadline, &|deadline| {
+            let answer = self.asking("", None, deadline, locate)?;
+            Ok(Asked { answer, subject: None })
+        })?;
+        Ok(self.located.get_or_init(|| url).clone())
     }
 
     /// What Azure's workspaces are shown beside the bearer, under their names for it.
     fn beside(&self, url: &str, deadline: Deadline) -> Result<Vec<(&'static str, Secret)>> {
+        /// Stands for a token that is not to be had.
+        const NONE: &str = "none";
         let Some(companion) = &self.plan.source.companion else { return Ok(Vec::new()) };
-        let fetch =
-            |deadline, held: Option<&Held<'_>>| self.asking(url, held, deadline, companion.fetch);
-        let slot = self.cache.slot(&["workspace", "companion"]);
+        let fetch = |deadline, held: Option<&Held<'_>>| {
+            let asked = self.asking(url, held, deadline, companion.fetch);
+            asked.or_else(|e| match (companion.needed, e.kind) {
+                (false, Kind::Denied | Kind::Failed) => {
+                    let (secret, issued) = (Secret::new(NONE), self.rules.world.now());
+                    let expires = Some(issued.plus(HOUR));
+                    Ok(Token { secret, issued, expires, lifetime: HOUR, subject: None })
+                }
+                _ => Err(e),
+            })
+        };
         let mut beside = Vec::new();
-        match self.cached(&slot, Freshness::Used { refused: None }, deadline, &fetch) {
+        let freshness = Freshness::Used { refused: None };
+        match self.cached(&self.companion_slot(), freshness, deadline, &fetch) {
+            Ok(token) if token.secret.expose() == NONE => {}
             Ok(token) => beside.push(("X-Databricks-Azure-SP-Management-Token", token.secret)),
             Err(error) if companion.needed => return Err(error),
             Err(_) => {}
@@ -307,6 +328,10 @@ impl<'a> Session<'a> {
             beside.push(("X-Databricks-Azure-Workspace-Resource-Id", Secret::new(id)));
         }
         Ok(beside)
+    }
+
+    fn companion_slot(&self) -> Slot<'_> {
+        self.cache.slot(&["workspace", "companion"])
     }
 
     fn mint(&self, deadline: Deadline) -> Result<Token> {
@@ -470,6 +495,8 @@ impl<'a> Session<'a> {
                         origin.unwrap_or_default()
                     ))));
                 }
+                // It does not say which of them it means.
+                self.companion_slot().forget();
                 let refused = Freshness::Used { refused: Some(&token.secret) };
                 ask_with(&self.workspace_token(refused, deadline)?)
             }

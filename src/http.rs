@@ -47,7 +47,7 @@ pub struct Request<'a> {
     pub once: bool,
 }
 
-/// An answer with a status that is neither a redirect nor passing trouble. It may hold a token,
+/// An answer whose status is no passing trouble. It may hold a token,
 /// so it cannot be printed.
 pub struct Answer {
     /// The HTTP status.
@@ -58,6 +58,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// Who answered, for messages.
     pub host: String,
+    /// Where it redirects to, or nothing.
+    pub location: String,
 }
 
 impl Answer {
@@ -89,6 +91,10 @@ impl Answer {
             texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
         };
         match serde_json::from_slice::<Value>(&self.body) {
+            // Azure's resource manager wraps it once more.
+            Ok(body) if body["error"].is_object() => {
+                (first(&body["error"], &["code"]), first(&body["error"], &["message"]))
+            }
             Ok(body) if body.is_object() => (
                 first(&body, &["error_code", "errorCode", "error", "scimType"]),
                 first(&body, &["message", "error_description", "errorSummary", "detail", "error"]),
@@ -129,18 +135,40 @@ impl Answer {
 pub struct Client<'a> {
     world: &'a World,
     auth_type: &'static str,
-    // Made by the first request: the cached path reads no certificates.
-    agent: OnceCell<Agent>,
+    // Made by the first request: the cached path reads no certificates, and plain HTTP needs none.
+    secure: OnceCell<Agent>,
+    plain: OnceCell<Agent>,
 }
 
 impl<'a> Client<'a> {
     /// A client that names the auth type it works for.
     pub fn new(world: &'a World, auth_type: &'static str) -> Client<'a> {
-        Client { world, auth_type, agent: OnceCell::new() }
+        Client { world, auth_type, secure: OnceCell::new(), plain: OnceCell::new() }
     }
 
-    /// Sends a request until an answer stands, three times at most.
+    /// Sends a request until an answer stands, three times at most; a redirect is an error.
     pub fn send(&self, request: &Request<'_>, deadline: Deadline) -> Result<Answer> {
+        let answer = self.answered(request, deadline)?;
+        match answer.status {
+            300..400 => Err(redirect(&answer.host, answer.status, &answer.location)),
+            _ => Ok(answer),
+        }
+    }
+
+    /// Where a page redirects to, without going there.
+    pub fn redirection(&self, url: &str, deadline: Deadline) -> Result<String> {
+        let request = Request { method: "GET", url, headers: &[], body: None, once: false };
+        let Answer { host, status, location, .. } = self.answered(&request, deadline)?;
+        match status {
+            300..400 => Ok(location),
+            500.. => {
+                Err(Error::unavailable(format!("{host} is not available: HTTP status {status}")))
+            }
+            _ => Err(Error::failed(format!("{host} does not redirect (HTTP status {status})"))),
+        }
+    }
+
+    fn answered(&self, request: &Request<'_>, deadline: Deadline) -> Result<Answer> {
         let uri = check_url(request.url)?;
         let mut backoff = BACKOFF;
         let mut tries = 1;
@@ -155,7 +183,7 @@ impl<'a> Client<'a> {
                     Error::unavailable(format!("{host} is not available: HTTP status {status}"))
                         .because([code, message].join(" ").trim())
                 }
-                Err(Trouble::Final(error) | Trouble::Elsewhere(_, error)) => return Err(error),
+                Err(Trouble::Final(error)) => return Err(error),
                 Err(Trouble::Passing(error)) => error,
                 Err(Trouble::Unsent(error)) => {
                     unsent = true;
@@ -175,19 +203,6 @@ impl<'a> Client<'a> {
             self.world.sleep(pause, deadline);
             backoff *= 2;
             tries += 1;
-        }
-    }
-
-    /// Where a page redirects to, without going there.
-    pub fn redirection(&self, url: &str, deadline: Deadline) -> Result<String> {
-        let request = Request { method: "GET", url, headers: &[], body: None, once: false };
-        match self.send_once(&request, &check_url(url)?, deadline) {
-            Ok((answer, _)) => {
-                let Answer { host, status, .. } = answer;
-                Err(Error::failed(format!("{host} does not redirect (HTTP status {status})")))
-            }
-            Err(Trouble::Elsewhere(location, _)) => Ok(location),
-            Err(Trouble::Final(e) | Trouble::Passing(e) | Trouble::Unsent(e)) => Err(e),
         }
     }
 
@@ -241,24 +256,21 @@ impl<'a> Client<'a> {
         let header = |name: &str| {
             headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         };
-        if (300..400).contains(&status) {
-            let location = header("location");
-            let error = redirect(&host, status, &location);
-            return Err(Trouble::Elsewhere(location, error));
-        }
         // The platform sends seconds; the date form of RFC 9110 is not worth a parser here.
         let wait = Duration::from_secs(header("retry-after").trim().parse().unwrap_or(0));
-        Ok((Answer { status, content_type: header("content-type"), body, host }, wait))
+        let (content_type, location) = (header("content-type"), header("location"));
+        Ok((Answer { status, content_type, body, host, location }, wait))
     }
 
     fn agent(&self, uri: &http::Uri) -> std::result::Result<Agent, Trouble> {
-        if let Some(agent) = self.agent.get() {
+        let (kept, roots) = match uri.scheme_str() {
+            Some("https") => (&self.secure, connect::trusted as fn(&World) -> _),
+            _ => (&self.plain, (|_: &World| Ok(Vec::new())) as fn(&World) -> _),
+        };
+        if let Some(agent) = kept.get() {
             return Ok(agent.clone());
         }
-        let roots = match uri.scheme_str() {
-            Some("https") => connect::trusted(self.world).map_err(Trouble::Final)?,
-            _ => Vec::new(),
-        };
+        let roots = roots(self.world).map_err(Trouble::Final)?;
         let config = Agent::config_builder()
             .tls_config(
                 TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(roots))).build(),
@@ -278,7 +290,7 @@ impl<'a> Client<'a> {
             .chain(connect::PatientTcp::default())
             .chain(RustlsConnector::default());
         let agent = Agent::with_parts(config, connector, DefaultResolver::default());
-        Ok(self.agent.get_or_init(|| agent).clone())
+        Ok(kept.get_or_init(|| agent).clone())
     }
 }
 
@@ -288,8 +300,6 @@ enum Trouble {
     /// The same, and nothing has reached the server.
     Unsent(Error),
     Final(Error),
-    /// It is said to be at another place.
-    Elsewhere(String, Error),
 }
 
 fn passing(status: u16) -> bool {
@@ -365,7 +375,11 @@ pub fn check_url(url: &str) -> Result<http::Uri> {
         url.parse().map_err(|_| Error::usage(format!("not a URL: {}", clean(url))))?;
     match (uri.scheme_str(), uri.host()) {
         (Some("https"), Some(_)) => Ok(uri),
-        (Some("http"), Some(host)) if is_loopback(host) || host == HYPERVISOR => Ok(uri),
+        (Some("http"), Some(host)) if is_loopback(host) => Ok(uri),
+        // Where no secret is sent to, but a token asked for.
+        (Some("http"), Some(HYPERVISOR)) if uri.path().starts_with("/metadata/identity/") => {
+            Ok(uri)
+        }
         _ => Err(Error::usage(format!("{} is not https", clean(url)))
             .because("a secret would cross the network in clear text")
             .hint(format!("https://{}", uri.host().unwrap_or("…")))),

@@ -12,7 +12,7 @@ mod table;
 use std::cell::OnceCell;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use table::{Id, SETTINGS, Setting, ValueKind};
@@ -28,6 +28,9 @@ use host::Host;
 
 /// The variable that holds an identity token where no setting names another one.
 pub const OIDC_TOKEN: &str = "DATABRICKS_OIDC_TOKEN";
+
+/// The variable by which a job of Azure DevOps proves who it is.
+pub const DEVOPS_TOKEN: &str = "SYSTEM_ACCESSTOKEN";
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +78,8 @@ pub struct Settings {
     pub file: ConfigFile,
     /// Read once a call: several rows of the chain ask for it.
     login: OnceCell<Option<Login>>,
+    /// The same for an identity token's file, which its platform replaces at any time.
+    id_token: OnceCell<std::result::Result<Secret, String>>,
 }
 
 /// What became of the configuration file, for those who wonder what is missing.
@@ -144,7 +149,7 @@ impl Settings {
     /// The variables that may hold secrets, for whoever starts a program that wants none.
     pub fn secret_variables(&self) -> impl Iterator<Item = &str> {
         let secrets = SETTINGS.iter().filter(|row| row.kind == ValueKind::Secret);
-        let oidc = [self.text(Id::OidcTokenEnv), Some(OIDC_TOKEN)];
+        let oidc = [self.text(Id::OidcTokenEnv), Some(OIDC_TOKEN), Some(DEVOPS_TOKEN)];
         secrets.flat_map(|row| row.env.iter().copied()).chain(oidc.into_iter().flatten())
     }
 
@@ -167,6 +172,20 @@ impl Settings {
     /// The login of our own that these settings mean, as it was when this was first asked.
     pub fn login(&self, world: &World) -> Option<&Login> {
         self.login.get_or_init(|| Logins::of(world).ok()?.find(self)).as_ref()
+    }
+
+    /// What the identity token's file held when this was first asked, but for blanks at its ends.
+    pub fn id_token_file(&self) -> &std::result::Result<Secret, String> {
+        self.id_token.get_or_init(|| {
+            let path = self.text(Id::OidcTokenFile).unwrap_or_default();
+            read_config(Path::new(path)).map_or_else(
+                |e| Err(e.because.into_iter().next().unwrap_or(e.message)),
+                |text| match text.map(Secret::new) {
+                    Some(text) => Ok(Secret::new(text.expose().trim())),
+                    None => Err("it is not there".to_owned()),
+                },
+            )
+        })
     }
 
     /// Where a value came from, for messages.

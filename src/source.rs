@@ -90,7 +90,7 @@ impl fmt::Display for Source {
 pub struct Companion {
     /// Gets that token.
     pub fetch: fn(&Ask<'_>) -> Result<Token>,
-    /// Whether it cannot do without.
+    /// Whether it cannot do without. Where it can, a refusal is believed for an hour.
     pub needed: bool,
 }
 

@@ -135,7 +135,7 @@ impl Claims {
 }
 
 /// Issuer, subject and audiences of a JWT, as they stand there: what federation policies are about.
-/// For messages and keys, never for trust.
+/// For messages, never for trust.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Names {
     /// `iss`.
@@ -159,6 +159,16 @@ impl Names {
         };
         Some(Names { issuer: one(&claims["iss"]), subject: one(&claims["sub"]), audience })
     }
+}
+
+/// All that a JWT says, but for what is new in each: a policy may look at any of it.
+pub fn lasting_claims(text: &str) -> Option<String> {
+    let mut claims = payload(text)?;
+    let object = claims.as_object_mut()?;
+    for name in ["iat", "exp", "nbf", "jti"] {
+        object.remove(name);
+    }
+    Some(claims.to_string())
 }
 
 /// The second part of a JWT, if it is one.

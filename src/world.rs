@@ -56,6 +56,8 @@ pub struct World {
     pub say: Box<dyn Fn(&str)>,
     /// Where a machine in a cloud asks for its own identity.
     pub instance_metadata: String,
+    /// What tells this machine from others that share a home with it.
+    pub machine: fn() -> String,
     /// What a signal has to know of.
     pub busy: Arc<Busy>,
     /// This program's own file, for whoever starts it again.
@@ -97,6 +99,7 @@ impl World {
                 let _ = writeln!(std::io::stderr(), "{text}");
             }),
             instance_metadata: format!("http://{HYPERVISOR}"),
+            machine,
             busy: Arc::default(),
             program: std::env::current_exe,
         }
@@ -475,6 +478,12 @@ pub enum Run {
     },
     /// The deadline came first; it goes on without us.
     StillRunning,
+}
+
+/// The machine's id (machine-id(5)), which images may share, and its name.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    [read("/etc/machine-id"), read("/proc/sys/kernel/hostname")].concat()
 }
 
 /// Whether this is a file that somebody may execute.

@@ -262,6 +262,7 @@ impl Pins {
             cache_home: ours.cache_home,
             say: Box::new(|_| ()),
             instance_metadata: ours.instance_metadata.clone(),
+            machine: ours.machine,
             busy: ours.busy.clone(),
             program: ours.program,
         }

@@ -4,7 +4,7 @@
 
 use super::Ask;
 use crate::api::{Refusal, access_token, require};
-use crate::error::{Error, Result, clean};
+use crate::error::{Error, Kind, Result, clean};
 use crate::http::{Request, percent_encode};
 use crate::secret::Secret;
 use crate::settings::host::Host;
@@ -62,12 +62,14 @@ pub struct Azure {
     pub environment: &'static Environment,
 }
 
-/// Whether the workspace is on Azure: `cloud` says so, or a resource id, or the host's name.
+/// Whether there is a workspace and it is on Azure: a resource id says so, or `cloud`, or the host's
+/// name.
 pub fn is_azure(settings: &Settings) -> bool {
+    let host = settings.text(Id::Host);
     match (settings.get(Id::AzureResourceId), settings.text(Id::Cloud)) {
         (Some(_), _) => true,
-        (None, Some(cloud)) => cloud.eq_ignore_ascii_case("azure"),
-        (None, None) => zone(settings.text(Id::Host).unwrap_or_default()).is_some(),
+        (None, Some(cloud)) => host.is_some() && cloud.eq_ignore_ascii_case("azure"),
+        (None, None) => zone(host.unwrap_or_default()).is_some(),
     }
 }
 
@@ -123,12 +125,16 @@ pub fn entra(
     let answer = ask.client.send(&request, ask.deadline)?;
     if answer.status != 200 {
         let refusal = Refusal::of("to give the service principal a token", &answer);
+        let error = refusal.into_error().without(secret);
         let origin = |id| ask.settings.origin(id);
-        return Err(refusal.into_error().without(secret).hint(format!(
-            "check azure_client_id from {} and azure_tenant_id from {}",
-            origin(Id::AzureClientId),
-            origin(Id::AzureTenantId)
-        )));
+        return Err(match error.kind {
+            Kind::Denied => error.hint(format!(
+                "check azure_client_id from {} and azure_tenant_id from {}",
+                origin(Id::AzureClientId),
+                origin(Id::AzureTenantId)
+            )),
+            _ => error,
+        });
     }
     access_token("Entra", &answer.json("token request")?, ask.world.now())
 }
@@ -143,8 +149,9 @@ pub fn tenant(ask: &Ask<'_>) -> Result<Option<String>> {
     }
     (ask.found)("tenant", &|| {
         let location = ask.client.redirection(&format!("{}/aad/auth", ask.url), ask.deadline)?;
-        let path = location.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
-        let tenant = path.and_then(|(_, path)| path.split(['/', '?']).next()).unwrap_or_default();
+        let authority = Azure::of(ask.settings)?.environment.authority;
+        let path = location.strip_prefix(authority).unwrap_or_default();
+        let tenant = path.split(['/', '?']).next().unwrap_or_default();
         let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
         if tenant.is_empty() || !tenant.bytes().all(legal) {
             return Err(Error::failed("the workspace's login page names no tenant")
@@ -177,15 +184,14 @@ pub fn locate(ask: &Ask<'_>, token: impl Fn(&Ask<'_>, &str) -> Result<Token>) ->
     let answer = ask.client.send(&request, ask.deadline)?;
     if answer.status != 200 {
         let refusal = Refusal::of("to say where the workspace is", &answer);
-        return Err(refusal
-            .into_error()
-            .without(&token.secret)
+        let error = refusal.into_error().without(&token.secret);
+        return Err(error
             .because(format!("azure_workspace_resource_id comes from {origin}"))
             .hint("DATABRICKS_HOST with the workspace's URL, and nobody has to be asked"));
     }
     let body = answer.json("question where the workspace is")?;
     let name = require(&body["properties"], "workspaceUrl", "the workspace's description")?;
-    let host = Host::parse(name, "Azure")?;
+    let host = Host::parse(name, "Azure").map_err(|e| Error::failed(e.message))?;
     // Whatever it says, a token goes to no other place.
     match zone(&host.url) {
         Some((.., known)) if std::ptr::eq(*known, environment) => Ok(host.url),

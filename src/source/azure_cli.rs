@@ -65,7 +65,7 @@ fn token(ask: &Ask<'_>, resource: &str) -> Result<Token> {
         }
         (Some(tenant), _) => with("--tenant", tenant),
         // Who may use the workspace need not see its subscription.
-        (None, Some(subscription)) if !is_managed => {
+        (None, Some(subscription)) if tenant.is_none() => {
             with("--subscription", subscription).or_else(|_| run(ask, &words, &tenant))
         }
         (None, _) => run(ask, &words, &tenant),
@@ -115,9 +115,14 @@ fn explain(shown: &str, stderr: &str, tenant: Option<&str>) -> Error {
     let lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
     let words = lines.clone().find(|line| line.starts_with("ERROR")).or(lines.clone().next());
     let words = clean(words.unwrap_or("it said nothing"));
-    let login =
-        tenant.map_or("az login".to_owned(), |tenant| format!("az login --tenant {tenant}"));
+    // It may say itself which one is needed.
+    let own = lines.clone().find(|line| line.starts_with("az login")).map(clean);
+    let usual = || tenant.map_or("az login".to_owned(), |t| format!("az login --tenant {t}"));
+    let login = own.unwrap_or_else(usual);
     let says = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
+    if says(&["AADSTS65001"]) {
+        return Error::denied(format!("Entra refused `{shown}`")).because(words).hint(login);
+    }
     if says(&["az login", "No subscription found", "AADSTS70043", "AADSTS700082", "AADSTS50173"]) {
         return Error::login("the Azure CLI has no valid login for this workspace")
             .because(words)

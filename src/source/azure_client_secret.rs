@@ -2,7 +2,7 @@
 
 use super::azure::{self, Azure, entra, is_azure};
 use super::{Ask, Companion, ROW, Source, has};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::secret::Secret;
 use crate::settings::Id;
 use crate::token::Token;
@@ -29,13 +29,12 @@ pub const SOURCE: Source = Source {
 fn token(ask: &Ask<'_>, resource: &str) -> Result<Token> {
     let nothing = Secret::new("");
     let secret = ask.settings.secret(Id::AzureClientSecret).unwrap_or(&nothing);
-    entra(ask, resource, &[("client_secret", secret.expose())], secret).map_err(|e| {
-        match e.hints.is_empty() {
-            true => e,
-            false => e.hint(format!(
-                "azure_client_secret comes from {}",
-                ask.settings.origin(Id::AzureClientSecret)
-            )),
-        }
+    let proof = [("client_secret", secret.expose())];
+    entra(ask, resource, &proof, secret).map_err(|e| match e.kind {
+        Kind::Denied => e.because(format!(
+            "azure_client_secret comes from {}",
+            ask.settings.origin(Id::AzureClientSecret)
+        )),
+        _ => e,
     })
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::file::hex;
 use crate::http::{Request, percent_encode};
 use crate::secret::Secret;
-use crate::settings::Id;
+use crate::settings::{DEVOPS_TOKEN, Id};
 use crate::token::Token;
 use crate::world::World;
 
@@ -41,7 +41,7 @@ pub const SOURCE: Source = Source {
 
 /// What such a job has in its environment; the first one only if its author says so.
 const VARIABLES: [&str; 6] = [
-    "SYSTEM_ACCESSTOKEN",
+    DEVOPS_TOKEN,
     "SYSTEM_TEAMFOUNDATIONCOLLECTIONURI",
     "SYSTEM_TEAMPROJECTID",
     "SYSTEM_HOSTTYPE",
@@ -65,21 +65,19 @@ fn fetch(ask: &Ask<'_>) -> Result<Token> {
          ?api-version=7.2-preview.1",
         collection.trim_end_matches('/')
     );
-    let (headers, token) = ([("Authorization", format!("Bearer {token}"))], Secret::new(token));
-    let request = Request {
-        method: "POST",
-        url: &url,
-        headers: &headers,
-        body: Some(("application/json", String::new())),
-        once: false,
+    let headers = [("Authorization", format!("Bearer {token}"))];
+    let body = Some(("application/json", String::new()));
+    let request = Request { method: "POST", url: &url, headers: &headers, body, once: false };
+    let asked = || {
+        let answer = ask.client.send(&request, ask.deadline)?;
+        if answer.status != 200 {
+            let what = "to give this job an identity token";
+            return Err(Refusal::of(what, &answer).into_error());
+        }
+        let body = answer.json("question for an identity token")?;
+        let text = require(&body, "oidcToken", "Azure DevOps' answer")?;
+        IdToken::new("Azure DevOps' identity token".to_owned(), text)
     };
-    let answer = ask.client.send(&request, ask.deadline)?;
-    if answer.status != 200 {
-        let what = "to give this job an identity token";
-        return Err(Refusal::of(what, &answer).into_error().without(&token));
-    }
-    let body = answer.json("question for an identity token")?;
-    let text = require(&body, "oidcToken", "Azure DevOps' answer")?;
-    let name = "Azure DevOps' identity token".to_owned();
-    exchange(ask, &IdToken { secret: Secret::new(text), name })
+    let id_token = asked().map_err(|e| e.without(&Secret::new(token)))?;
+    exchange(ask, &id_token)
 }

@@ -13,8 +13,9 @@ pub const SOURCE: Source = Source {
     name: "azure-msi",
     needs: "azure_use_msi and a workspace on Azure",
     configured: |settings, _| is_azure(settings) && settings.is_on(Id::AzureUseMsi),
-    identity: azure::identity,
-    // Another machine may have this home, and a machine another identity.
+    // Another machine may have this home, and has another identity.
+    identity: |settings, world| [azure::identity(settings, world), (world.machine)()].join("\0"),
+    // This one may get another, too.
     switches: true,
     locate: Some(|ask| azure::locate(ask, token)),
     companion: Some(Companion {
@@ -45,9 +46,8 @@ fn token(ask: &Ask<'_>, resource: &str) -> Result<Token> {
     })?;
     if answer.status != 200 {
         let error = Refusal::of("to give this machine a token", &answer).into_error();
-        return Err(
-            error.hint("a managed identity for this machine, and ARM_CLIENT_ID if it has several")
-        );
+        let hint = "a managed identity for this machine, and ARM_CLIENT_ID if it has several";
+        return Err(if error.kind == Kind::Denied { error.hint(hint) } else { error });
     }
     access_token("the managed identity", &answer.json("token request")?, ask.world.now())
 }

@@ -4,7 +4,6 @@
 use super::exchange::{self, IdToken, exchange};
 use super::{Ask, ROW, Source, has};
 use crate::error::{Error, Result, clean};
-use crate::secret::Secret;
 use crate::settings::{Id, OIDC_TOKEN, Settings};
 use crate::token::Token;
 
@@ -42,6 +41,6 @@ fn fetch(ask: &Ask<'_>) -> Result<Token> {
             None => error,
         });
     };
-    let secret = Secret::new(text.trim());
-    exchange(ask, &IdToken { secret, name: format!("the token from {name}") })
+    let token = IdToken::new(format!("the token from {name}"), text.trim());
+    exchange(ask, &token.map_err(|e| Error::usage(e.message))?)
 }

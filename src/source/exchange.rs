@@ -8,10 +8,10 @@
 use super::Ask;
 use super::grant::{Grant, granted};
 use crate::api::{CallError, Refusal};
-use crate::error::{Error, Result, clean};
+use crate::error::{Error, Kind, Result, clean};
 use crate::secret::Secret;
 use crate::settings::{Id, Settings};
-use crate::token::{Names, Token, check_text};
+use crate::token::{Names, Token, check_text, lasting_claims};
 
 /// The grant type of all of them (RFC 8693 §2.1).
 pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -24,9 +24,33 @@ pub struct IdToken {
     pub name: String,
 }
 
+impl IdToken {
+    /// Takes one, if it can be one.
+    pub fn new(name: String, text: &str) -> Result<IdToken> {
+        check_text(&name, text)?;
+        Ok(IdToken { secret: Secret::new(text), name })
+    }
+
+    /// What it says of itself, and `mends` for whoever may say that it is trusted; or that it is no
+    /// token of that kind.
+    pub fn explain(&self, error: Error, mends: impl FnOnce() -> String) -> Error {
+        let Some(names) = Names::of(self.secret.expose()) else {
+            return error.because(format!("{} is not a JWT", self.name));
+        };
+        error
+            .because(format!(
+                "{} says: issuer {}, subject {}, audience {}",
+                self.name,
+                clean(&names.issuer),
+                clean(&names.subject),
+                clean(&names.audience)
+            ))
+            .hint(mends())
+    }
+}
+
 /// Exchanges an identity token.
 pub fn exchange(ask: &Ask<'_>, token: &IdToken) -> Result<Token> {
-    check_text(&token.name, token.secret.expose()).map_err(|e| Error::usage(e.message))?;
     let mut form = vec![
         ("grant_type", GRANT_TYPE),
         ("subject_token", token.secret.expose()),
@@ -43,17 +67,10 @@ pub fn exchange(ask: &Ask<'_>, token: &IdToken) -> Result<Token> {
 /// What the token says of itself, next to what a policy must say.
 fn explained(ask: &Ask<'_>, refusal: Refusal, token: &IdToken) -> Error {
     let error = refusal.into_error();
-    let Some(names) = Names::of(token.secret.expose()) else {
-        return error.because(format!("{} is not a JWT", token.name));
-    };
-    let error = error.because(format!(
-        "{} says: issuer {}, subject {}, audience {}",
-        token.name,
-        clean(&names.issuer),
-        clean(&names.subject),
-        clean(&names.audience)
-    ));
-    error.hint(match ask.settings.text(Id::ClientId) {
+    if error.kind != Kind::Denied {
+        return error;
+    }
+    token.explain(error, || match ask.settings.text(Id::ClientId) {
         Some(id) => format!(
             "a federation policy with this issuer, subject and audience for the service principal \
              {} (databricks account service-principal-federation-policy create)",
@@ -66,10 +83,9 @@ fn explained(ask: &Ask<'_>, refusal: Refusal, token: &IdToken) -> Error {
     })
 }
 
-/// Whose word it is: all that a policy looks at, and whom it speaks for.
+/// Whose word it is: all that a policy may look at, and whom it speaks for.
 pub fn identity(settings: &Settings, token: Option<&str>) -> String {
     let client = settings.text(Id::ClientId).unwrap_or_default();
-    let names = token.and_then(Names::of);
-    let named = names.map(|names| [names.issuer, names.subject, names.audience].join("\0"));
-    [client, &named.unwrap_or_else(|| token.unwrap_or_default().to_owned())].join("\0")
+    let token = token.unwrap_or_default();
+    [client, &lasting_claims(token).unwrap_or_else(|| token.to_owned())].join("\0")
 }

@@ -8,9 +8,8 @@ use super::exchange::{IdToken, exchange};
 use super::host_metadata::audience;
 use super::{Ask, ROW, Source, has, means_azure};
 use crate::api::{Refusal, require};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::http::{Request, percent_encode};
-use crate::secret::Secret;
 use crate::settings::{Id, Settings};
 
 pub const SOURCE: Source = Source {
@@ -28,7 +27,7 @@ pub const SOURCE: Source = Source {
     secret: Some(Id::ActionsRequestToken),
     role: Some(Id::ClientId),
     groups: true,
-    fetch: Some(|ask| exchange(ask, &id_token(ask, &audience(ask))?)),
+    fetch: Some(|ask| exchange(ask, &id_token(ask, &audience(ask)?)?)),
     ..ROW
 };
 
@@ -46,12 +45,11 @@ pub fn id_token(ask: &Ask<'_>, audience: &str) -> Result<IdToken> {
     let request = Request { method: "GET", url: &url, headers: &headers, body: None, once: false };
     let answer = ask.client.send(&request, ask.deadline)?;
     if answer.status != 200 {
-        let what = "to give this job an identity token";
-        return Err(Refusal::of(what, &answer)
-            .into_error()
-            .hint("permissions: id-token: write, in the workflow"));
+        let error = Refusal::of("to give this job an identity token", &answer).into_error();
+        let hint = "permissions: id-token: write, in the workflow";
+        return Err(if error.kind == Kind::Denied { error.hint(hint) } else { error });
     }
     let body: Value = answer.json("question for an identity token")?;
     let text = require(&body, "value", "GitHub's answer")?;
-    Ok(IdToken { secret: Secret::new(text), name: "GitHub's identity token".to_owned() })
+    IdToken::new("GitHub's identity token".to_owned(), text)
 }

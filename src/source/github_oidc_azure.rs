@@ -5,9 +5,9 @@
 use super::azure::{self, Azure, entra, is_azure};
 use super::github_oidc::{here, id_token};
 use super::{Ask, ROW, Source, has};
-use crate::error::{Kind, Result, clean};
+use crate::error::{Kind, Result};
 use crate::settings::Id;
-use crate::token::{Names, Token};
+use crate::token::Token;
 
 pub const SOURCE: Source = Source {
     name: "github-oidc-azure",
@@ -33,18 +33,10 @@ fn fetch(ask: &Ask<'_>) -> Result<Token> {
         ("client_assertion", token.secret.expose()),
     ];
     let resource = Azure::of(ask.settings)?.application;
-    entra(ask, resource, &proof, &token.secret).map_err(|e| {
-        match (e.kind, Names::of(token.secret.expose())) {
-            (Kind::Denied, Some(names)) => e
-                .because(format!(
-                    "{} says: issuer {}, subject {}, audience {}",
-                    token.name,
-                    clean(&names.issuer),
-                    clean(&names.subject),
-                    clean(&names.audience)
-                ))
-                .hint("a federated credential with these, for that application in Entra"),
-            _ => e,
-        }
+    entra(ask, resource, &proof, &token.secret).map_err(|e| match e.kind {
+        Kind::Denied => token.explain(e, || {
+            "a federated credential with these, for that application in Entra".to_owned()
+        }),
+        _ => e,
     })
 }

@@ -36,8 +36,10 @@ pub fn granted(ask: &Ask<'_>, grant: &Grant<'_>) -> Outcome<Token> {
                 || (answer.status == 200 && serde_json::from_slice::<Value>(&answer.body).is_err());
             match absent.then(|| document(ask).and_then(|document| endpoint(ask, &document))) {
                 Some(Ok(endpoint)) if endpoint != direct => post(ask, grant, &endpoint)?,
-                // The host has said that it is none that could give one.
-                Some(Err(e)) if e.kind == Kind::Usage => return Err(e.into()),
+                // The host has said that it is none that could give one, or could not say.
+                Some(Err(e)) if matches!(e.kind, Kind::Usage | Kind::Unavailable) => {
+                    return Err(e.into());
+                }
                 Some(Err(e)) if answer.status != 200 => {
                     return Err(refused(&answer).into_error().caused_by(e).into());
                 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Ask;
 use crate::api::Refusal;
-use crate::error::{Error, Result, clean};
+use crate::error::{Error, Kind, Result, clean};
 use crate::http::Request;
 use crate::settings::Id;
 
@@ -29,7 +29,11 @@ pub fn host_metadata(ask: &Ask<'_>) -> Result<Value> {
 /// Where the host's OAuth configuration is, or why it can have no databases.
 pub fn document(ask: &Ask<'_>) -> Result<String> {
     let usual = || format!("{}/oidc/.well-known/oauth-authorization-server", ask.url);
-    let Ok(host) = host_metadata(ask) else { return Ok(usual()) };
+    let host = match host_metadata(ask) {
+        // Else it would be taken for what it is not.
+        Err(e) if e.kind == Kind::Unavailable => return Err(e),
+        host => host.unwrap_or_default(),
+    };
     let text = |name: &str| host[name].as_str().filter(|text| !text.is_empty());
     let workspace = ask.settings.workspace_id().or(text("workspace_id"));
     let kind = text("host_type").unwrap_or_default().to_ascii_lowercase();
@@ -58,18 +62,21 @@ pub fn document(ask: &Ask<'_>) -> Result<String> {
 }
 
 /// The audience that an identity token must have been made for.
-pub fn audience(ask: &Ask<'_>) -> String {
+pub fn audience(ask: &Ask<'_>) -> Result<String> {
     if let Some(audience) = ask.settings.text(Id::Audience) {
-        return audience.to_owned();
+        return Ok(audience.to_owned());
     }
-    let host = host_metadata(ask).unwrap_or_default();
+    let host = match host_metadata(ask) {
+        Err(e) if e.kind == Kind::Unavailable => return Err(e),
+        host => host.unwrap_or_default(),
+    };
     let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let account = || {
         let account = ask.settings.text(Id::AccountId).map(str::to_owned);
         let known = account.or_else(|| text(&host["account_id"]));
         known.filter(|_| !host.is_null() && text(&host["workspace_id"]).is_none())
     };
-    text(&host["token_federation_default_oidc_audiences"][0])
+    Ok(text(&host["token_federation_default_oidc_audiences"][0])
         .or_else(account)
-        .unwrap_or_else(|| format!("{}/oidc/v1/token", ask.url))
+        .unwrap_or_else(|| format!("{}/oidc/v1/token", ask.url)))
 }

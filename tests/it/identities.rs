@@ -12,7 +12,7 @@ use crate::sandbox::clouds::{
     RESOURCE_ID, TENANT, id_token,
 };
 use crate::sandbox::jwt::{Scope, now};
-use crate::sandbox::server::Answer;
+use crate::sandbox::server::{Answer, Server};
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, PAT, USER, Workspace};
 
 const EXCHANGE: &str = "POST /oidc/v1/token";
@@ -29,6 +29,8 @@ pub struct Around {
     pub workspace: Workspace,
     proxy: String,
     authority: String,
+    /// What this machine itself offers.
+    local: Server,
     _folder: tempfile::TempDir,
 }
 
@@ -46,16 +48,21 @@ impl Around {
             Policy::new(CLUSTER, POD, "everybody", None),
         ];
         let authority = certificates.authority.display().to_string();
-        Around { proxy: workspace.proxy(), workspace, authority, _folder: folder }
+        let local = workspace.plain().unwrap();
+        Around { proxy: workspace.proxy(), workspace, authority, local, _folder: folder }
     }
 
     fn test(&self, settings: &[(&str, &str)]) -> Test {
         let mut test = Test::bare();
-        test.instance_metadata = self.workspace.url.clone();
+        let local = format!("http://{}", self.local.address);
+        test.instance_metadata = local.clone();
         test.set("SSL_CERT_FILE", &self.authority).set("HTTPS_PROXY", &self.proxy);
         test.set("LAKEBASE_ENDPOINT", ENDPOINT).set("DATABRICKS_HOST", &self.workspace.url);
         for (name, value) in settings {
-            test.set(name, &value.replace("WORKSPACE", &self.workspace.url));
+            test.set(
+                name,
+                &value.replace("WORKSPACE", &self.workspace.url).replace("LOCAL", &local),
+            );
         }
         test
     }
@@ -116,8 +123,7 @@ pub fn asked_of_az(test: &Test) -> Vec<String> {
     log.lines().map(str::to_owned).collect()
 }
 
-/// A source, how it is configured, what it asks for its first credential. (The metadata service has a
-/// test of its own.)
+/// A source, how it is configured, what it asks for its first credential.
 pub struct Known {
     pub name: &'static str,
     pub settings: &'static [(&'static str, &'static str)],
@@ -132,7 +138,7 @@ const GITHUB: [(&str, &str); 2] = [
 const AZURE: (&str, &str) = ("DATABRICKS_HOST", AZURE_HOST);
 const ID: (&str, &str) = ("DATABRICKS_CLIENT_ID", CLIENT_ID);
 
-pub static KNOWN: [Known; 9] = [
+pub static KNOWN: [Known; 10] = [
     Known {
         name: "github-oidc",
         settings: &[ID, GITHUB[0], GITHUB[1]],
@@ -164,6 +170,12 @@ pub static KNOWN: [Known; 9] = [
         settings: &[ID, ("DATABRICKS_AUTH_TYPE", "file-oidc")],
         asks: &[EXCHANGE, MINT],
         role: Some(CLIENT_ID),
+    },
+    Known {
+        name: "metadata-service",
+        settings: &[("DATABRICKS_METADATA_SERVICE_URL", "LOCAL/metadata-service")],
+        asks: &["GET /metadata-service", MINT],
+        role: None,
     },
     Known {
         name: "azure-client-secret",
@@ -316,6 +328,7 @@ fn nobody_there_is_not_available_and_nonsense_is_a_failure() {
         ("file-oidc", "/oidc/v1/token"),
         ("azure-client-secret", "/0e0e"),
         ("azure-msi", "/metadata/identity"),
+        ("metadata-service", "/metadata-service"),
         ("github-oidc-azure", "/0e0e"),
         ("runtime-oauth", "/oidc/v1/token"),
     ] {
@@ -330,8 +343,7 @@ fn nobody_there_is_not_available_and_nonsense_is_a_failure() {
             Answer::Json(200, json!([])),
         ] {
             around.workspace.fault(path, 1, nonsense);
-            let outcome = test.run("--no-cache");
-            assert!([1, 2].contains(&outcome.code) && outcome.stdout.is_empty(), "{outcome:?}");
+            test.run("--no-cache").fails(1, &[]);
         }
         around.workspace.fault(path, 1, Answer::html(200, "<title>Sign in</title>"));
         around.workspace.fault("/.well-known", 1, Answer::Json(404, json!({})));
@@ -680,4 +692,118 @@ fn a_host_that_is_no_workspace_says_so() {
     test.run("--no-cache").token();
     let mint = around.workspace.state().requests.pop().unwrap();
     assert_eq!(mint.header("x-databricks-workspace-id"), Some("42"));
+}
+
+#[test]
+fn another_machine_that_shares_the_home_is_another_identity() {
+    let around = Around::new();
+    let source = KNOWN.iter().find(|source| source.name == "azure-msi").unwrap();
+    let mut test = around.configured(source);
+    let first = test.run("").token();
+    assert_eq!(test.run("").token(), first);
+    test.machine = || "another".to_owned();
+    assert_ne!(test.run("").token(), first);
+}
+
+#[test]
+fn a_policy_may_look_at_any_claim() {
+    let around = Around::new();
+    let mut test = around.test(&[ID]);
+    let mut with = |workflow: &str, id: &str| {
+        let now = now();
+        let claims = json!({
+            "iss": CLUSTER, "sub": POD, "aud": "lakebase", "iat": now, "exp": now + 600,
+            "workflow": workflow, "jti": id,
+        });
+        test.set("DATABRICKS_OIDC_TOKEN", &around.workspace.signer.sign_claims(&claims));
+        test.run("").token()
+    };
+    let first = with("deploy", "1");
+    assert_eq!(with("deploy", "2"), first);
+    assert_ne!(with("review", "3"), first);
+}
+
+#[test]
+fn what_servers_repeat_is_blotted_out() {
+    let around = Around::new();
+    let echo = |words: &str| Answer::html(404, &format!("<pre>Cannot GET {words}</pre>"));
+    let path = "/metadata-service/s3cr3t-path?key=hidden-value";
+    let url = format!("LOCAL{path}");
+    let test = around.test(&[("DATABRICKS_METADATA_SERVICE_URL", &url)]);
+    around.workspace.fault("/metadata-service", 1, echo(path));
+    let first = test.run("");
+    // It is remembered without it, too.
+    for outcome in [first, test.run("")] {
+        outcome.fails(4, &["Cannot GET"]);
+        assert!(!outcome.stderr.contains("s3cr3t"), "{outcome:?}");
+    }
+    let source = KNOWN.iter().find(|source| source.name == "azure-devops-oidc").unwrap();
+    let test = around.configured(source);
+    for answer in [
+        Answer::Json(503, json!({ "message": format!("who is {DEVOPS_BEARER}?") })),
+        Answer::html(200, &format!("<title>{DEVOPS_BEARER}</title>")),
+    ] {
+        around.workspace.fault("/ada", 3, answer);
+        let outcome = test.run("--no-cache");
+        around.workspace.state().faults.clear();
+        assert!(outcome.code != 0 && !outcome.stderr.contains(DEVOPS_BEARER), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_host_may_be_called_like_what_a_source_finds_out() {
+    let around = Around::new();
+    let source = KNOWN.iter().find(|source| source.name == "github-oidc").unwrap();
+    let mut test = around.configured(source);
+    test.unset("LAKEBASE_ENDPOINT").set("PGHOST", "metadata");
+    let outcome = test.run("");
+    assert!(outcome.code == 2 || outcome.code == 4, "{outcome:?}");
+}
+
+#[test]
+fn a_second_token_that_is_not_to_be_had_is_not_asked_for_each_time() {
+    let around = Around::new();
+    let source = KNOWN.iter().find(|source| source.name == "azure-cli").unwrap();
+    let mut test = around.configured(source);
+    let one = around.az_answers(3600).replace("*get-access-token*) ", "*core*) exit 1; ");
+    az(&mut test, &one);
+    for _ in 0..3 {
+        test.run("-f json --refresh").token();
+    }
+    assert_eq!(asked_of_az(&test).len(), 4, "{:?}", asked_of_az(&test));
+}
+
+#[test]
+fn a_tenant_is_taken_from_entras_page_only() {
+    let around = Around::new();
+    let source = KNOWN.iter().find(|source| source.name == "azure-cli").unwrap();
+    let test = around.configured(source);
+    for location in ["/login.html?next_url=https://adb.example/aad/auth", "https://evil.example/t/"]
+    {
+        around.workspace.fault("/aad/auth", 1, Answer::redirect(302, location));
+        test.run("--no-cache").fails(1, &["names no tenant", "ARM_TENANT_ID"]);
+    }
+    around.workspace.fault("/aad/auth", 3, Answer::Json(503, json!({ "message": "later" })));
+    test.run("--no-cache").fails(5, &["503"]);
+    around.workspace.fault("/aad/auth", 1, Answer::Json(200, json!({})));
+    test.run("--no-cache").fails(1, &["does not redirect"]);
+}
+
+#[test]
+fn the_resource_managers_words_reach_the_reader() {
+    let around = Around::new();
+    let source = KNOWN.iter().find(|source| source.name == "azure-msi").unwrap();
+    let mut test = around.configured(source);
+    test.unset("DATABRICKS_HOST").set("DATABRICKS_AZURE_RESOURCE_ID", RESOURCE_ID);
+    let body = json!({ "error": { "code": "AuthorizationFailed", "message": "no right to read" } });
+    around.workspace.fault(RESOURCE_ID, 1, Answer::Json(403, body));
+    test.run("--no-cache").fails(4, &["AuthorizationFailed: no right to read"]);
+    // Who cannot be reached is not said to be the workspace.
+    test.instance_metadata = "http://127.0.0.1:1".to_owned();
+    let outcome = test.run("--no-cache");
+    outcome.fails(5, &["cannot reach 127.0.0.1:1", "azure_use_msi from ARM_USE_MSI"]);
+    assert!(!outcome.stderr.contains("the workspace comes from"), "{outcome:?}");
+    // Without either there is no workspace.
+    test.unset("DATABRICKS_AZURE_RESOURCE_ID").set("DATABRICKS_CLOUD", "azure");
+    test.run("").fails(2, &["no Databricks identity is configured"]);
 }

@@ -168,15 +168,3 @@ fn each_source_asks_what_the_sdks_ask() {
         });
     }
 }
-
-#[test]
-fn a_metadata_service_is_asked_what_the_sdks_ask() {
-    same("requests::a_metadata_service", "metadata-service", &[], &|call| {
-        let workspace = super::support::workspace();
-        let mut test = Test::at(&workspace);
-        test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
-        let url = format!("{}/metadata-service", workspace.url);
-        test.set("DATABRICKS_METADATA_SERVICE_URL", &url);
-        call(&workspace, test);
-    });
-}

@@ -25,6 +25,8 @@ pub struct Test {
     pub env: Vec<(OsString, OsString)>,
     /// Where a machine in a cloud asks for its own identity.
     pub instance_metadata: String,
+    /// What tells machines apart that share a home.
+    pub machine: fn() -> String,
     ahead: Rc<Cell<i64>>,
     /// The workspace's state, whose clock moves along.
     workspace: Option<Arc<Mutex<State>>>,
@@ -48,6 +50,7 @@ impl Test {
             workspace: None,
             home,
             instance_metadata: String::new(),
+            machine: || "one".to_owned(),
         };
         let path = test.home.path().to_str().unwrap().to_owned();
         test.set("HOME", &path);
@@ -140,6 +143,7 @@ impl Test {
             cache_home: |world| Some(world.home()?.join(".cache/lakebase-token")),
             say: Box::new(move |text| said.borrow_mut().push_str(&format!("{text}\n"))),
             instance_metadata: self.instance_metadata.clone(),
+            machine: self.machine,
             busy: Arc::default(),
             program: || Ok(executable()),
         };

@@ -180,6 +180,12 @@ impl Workspace {
         self.state().requests.iter().filter(|request| request.path == path).count()
     }
 
+    /// The same without TLS, as a machine's own services are.
+    pub fn plain(&self) -> io::Result<Server> {
+        let (signer, state) = (self.signer.clone(), self.state.clone());
+        Server::start(None, Arc::new(move |request| answer(&signer, &state, "http", request)))
+    }
+
     /// A proxy that makes every name lead here.
     pub fn proxy(&self) -> String {
         clouds::proxy(self.server.address).expect("loopback has ports")
@@ -272,7 +278,7 @@ fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request)
         fault.times -= 1;
         return fault.answer.clone();
     }
-    if let Some(answer) = clouds::answer(signer, &state, scheme, &request) {
+    if let Some(answer) = clouds::answer(signer, &state, &request) {
         return answer;
     }
     let base = format!("{scheme}://{}", request.header("host").unwrap_or_default());

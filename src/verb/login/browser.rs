@@ -23,7 +23,8 @@ const REACH: Duration = Duration::from_secs(10);
 pub fn log_in(attempt: &Attempt<'_>) -> Result<Login> {
     let client = Client::new(attempt.world, BROWSER);
     // A browser would only show that it does not know the name.
-    reach(&client, attempt.host, attempt.settings, attempt.deadline.at_most(REACH))?;
+    let origin = attempt.settings.origin(Id::Host);
+    reach(&client, attempt.host, &origin, attempt.deadline.at_most(REACH))?;
     if attempt.settings.is_on(Id::NoBrowser) {
         by_hand(attempt, &client)
     } else {

@@ -26,7 +26,13 @@ fuzz_target!(|data: &[u8]| {
     }
     for content_type in ["application/json", "text/html"] {
         let (content_type, host) = (content_type.to_owned(), "h".to_owned());
-        let answer = Answer { status: 400, content_type, body: data.to_vec(), host };
+        let answer = Answer {
+            status: 400,
+            content_type,
+            body: data.to_vec(),
+            host,
+            location: String::new(),
+        };
         let (code, message) = answer.said();
         assert!(!code.chars().chain(message.chars()).any(char::is_control));
         if let Ok(token) = answer.json("request").and_then(|body| access_token("it", &body, NOW)) {
