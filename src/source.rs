@@ -27,7 +27,7 @@ mod runtime_oauth;
 
 use std::fmt;
 
-use crate::error::{Error, Result, clean};
+use crate::error::{Error, Result, clean, nearest};
 use crate::file::Held;
 use crate::http::Client;
 use crate::settings::{ConfigFile, Id, Settings};
@@ -196,7 +196,6 @@ fn means_azure(settings: &Settings, world: &World) -> bool {
 
 /// The auth type that will be used.
 pub fn choose(settings: &Settings, world: &World) -> Result<&'static Source> {
-    let names = || supported().join(", ");
     if let Some(name) = settings.text(Id::AuthType) {
         let origin = settings.origin(Id::AuthType);
         // One name may have two rows.
@@ -212,8 +211,12 @@ pub fn choose(settings: &Settings, world: &World) -> Result<&'static Source> {
             }
             Some(source) => check_group(source, settings),
             None => {
-                Err(Error::usage(format!("auth type {} from {origin} does not exist", clean(name)))
-                    .hint(format!("one of {}", names())))
+                let words = format!("auth type {} from {origin} does not exist", clean(name));
+                let error = Error::usage(words);
+                Err(match nearest(name, supported().into_iter()) {
+                    Some(near) => error.hint(format!("--auth-type {near}")),
+                    None => error.hint(format!("one of {}", supported().join(", "))),
+                })
             }
         };
     }
