@@ -233,9 +233,11 @@ pub fn every_page(api: &Api<'_>, what: &str, path: &str, list: &str) -> Outcome<
 /// Fails where the workspace cannot be reached, with where its name came from; any answer will do.
 pub fn reach(client: &Client<'_>, host: &str, origin: &str, deadline: Deadline) -> Result<()> {
     let url = format!("{host}/oidc/.well-known/oauth-authorization-server");
-    let request = Request { method: "GET", url: &url, headers: &[], body: None, once: false };
     let origin = || format!("the workspace comes from {origin}");
-    client.send(&request, deadline).map(|_| ()).map_err(|error| error.because(origin()))
+    client
+        .send(&Request::get(&url, &[]), deadline)
+        .map(|_| ())
+        .map_err(|error| error.because(origin()))
 }
 
 /// The name that the bearer has in the workspace: `userName` of SCIM Me, an e-mail or application

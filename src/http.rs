@@ -47,6 +47,23 @@ pub struct Request<'a> {
     pub once: bool,
 }
 
+impl<'a> Request<'a> {
+    /// A question.
+    pub fn get(url: &'a str, headers: &'a [(&'static str, String)]) -> Request<'a> {
+        Request { method: "GET", url, headers, body: None, once: false }
+    }
+
+    /// A form.
+    pub fn form(
+        url: &'a str,
+        headers: &'a [(&'static str, String)],
+        pairs: &[(&str, &str)],
+    ) -> Request<'a> {
+        let body = Some(("application/x-www-form-urlencoded", form(pairs)));
+        Request { method: "POST", url, headers, body, once: false }
+    }
+}
+
 /// An answer whose status is no passing trouble. It may hold a token,
 /// so it cannot be printed.
 pub struct Answer {
@@ -157,8 +174,8 @@ impl<'a> Client<'a> {
 
     /// Where a page redirects to, without going there.
     pub fn redirection(&self, url: &str, deadline: Deadline) -> Result<String> {
-        let request = Request { method: "GET", url, headers: &[], body: None, once: false };
-        let Answer { host, status, location, .. } = self.answered(&request, deadline)?;
+        let Answer { host, status, location, .. } =
+            self.answered(&Request::get(url, &[]), deadline)?;
         match status {
             300..400 => Ok(location),
             500.. => {
@@ -390,6 +407,12 @@ pub fn check_url(url: &str) -> Result<http::Uri> {
 pub fn is_loopback(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Names and values as a form or a query has them.
+pub fn form(pairs: &[(&str, &str)]) -> String {
+    let pairs = pairs.iter().map(|(name, value)| format!("{name}={}", percent_encode(value)));
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 /// Percent-encodes all but RFC 3986's unreserved characters, for query and form values.

@@ -10,7 +10,7 @@ use ring::digest::{SHA256, digest};
 
 use crate::api::{Refusal, access_token};
 use crate::error::{Error, Result};
-use crate::http::{Client, Request, percent_encode};
+use crate::http::{Client, Request, form};
 use crate::secret::Secret;
 use crate::time::Deadline;
 use crate::token::Token;
@@ -107,14 +107,14 @@ impl AuthorizationRequest {
         code: &Secret,
         deadline: Deadline,
     ) -> std::result::Result<Grant, Refused> {
-        let form = form(&[
+        let pairs = [
             ("grant_type", "authorization_code"),
             ("code", code.expose()),
             ("redirect_uri", &self.redirect),
             ("client_id", CLIENT_ID),
             ("code_verifier", self.verifier.expose()),
-        ]);
-        grant("to log you in", world, client, host, form, deadline)
+        ];
+        grant("to log you in", world, client, host, &pairs, deadline)
     }
 }
 
@@ -126,12 +126,12 @@ pub fn refresh(
     token: &Secret,
     deadline: Deadline,
 ) -> std::result::Result<Grant, Refused> {
-    let form = form(&[
+    let pairs = [
         ("grant_type", "refresh_token"),
         ("refresh_token", token.expose()),
         ("client_id", CLIENT_ID),
-    ]);
-    let mut granted = grant("to renew the login", world, client, host, form, deadline)?;
+    ];
+    let mut granted = grant("to renew the login", world, client, host, &pairs, deadline)?;
     granted.refresh.get_or_insert_with(|| token.clone());
     Ok(granted)
 }
@@ -141,12 +141,11 @@ fn grant(
     world: &World,
     client: &Client<'_>,
     host: &str,
-    form: String,
+    pairs: &[(&str, &str)],
     deadline: Deadline,
 ) -> std::result::Result<Grant, Refused> {
     let url = format!("{host}/oidc/v1/token");
-    let body = Some(("application/x-www-form-urlencoded", form));
-    let request = Request { method: "POST", url: &url, headers: &[], body, once: true };
+    let request = Request { once: true, ..Request::form(&url, &[], pairs) };
     let answer = client.send(&request, deadline)?;
     if answer.status != 200 {
         let refusal = Refusal::of(what, &answer);
@@ -160,11 +159,6 @@ fn grant(
     let access = access_token("the workspace", &body, world.now());
     let refresh = body["refresh_token"].as_str().filter(|token| !token.is_empty());
     Ok(Grant { refresh: refresh.map(Secret::new), access })
-}
-
-fn form(pairs: &[(&str, &str)]) -> String {
-    let pairs = pairs.iter().map(|(name, value)| format!("{name}={}", percent_encode(value)));
-    pairs.collect::<Vec<_>>().join("&")
 }
 
 /// The value of a name in a query.

@@ -115,14 +115,14 @@ pub fn entra(
     let text = |id| ask.settings.text(id).unwrap_or_default();
     let authority = Azure::of(ask.settings)?.environment.authority;
     let url = format!("{authority}{}/oauth2/token", percent_encode(text(Id::AzureTenantId)));
-    let pairs = [("grant_type", "client_credentials"), ("resource", resource)];
-    let client = [("client_id", text(Id::AzureClientId))];
-    let pairs = pairs.iter().chain(&client).chain(proof);
-    let form: Vec<String> =
-        pairs.map(|(name, value)| format!("{name}={}", percent_encode(value))).collect();
-    let body = Some(("application/x-www-form-urlencoded", form.join("&")));
-    let request = Request { method: "POST", url: &url, headers: &[], body, once: false };
-    let answer = ask.client.send(&request, ask.deadline)?;
+    let client_id = text(Id::AzureClientId);
+    let mut pairs = vec![
+        ("grant_type", "client_credentials"),
+        ("resource", resource),
+        ("client_id", client_id),
+    ];
+    pairs.extend(proof);
+    let answer = ask.client.send(&Request::form(&url, &[], &pairs), ask.deadline)?;
     if answer.status != 200 {
         let refusal = Refusal::of("to give the service principal a token", &answer);
         let error = refusal.into_error().without(secret);
@@ -180,8 +180,7 @@ pub fn locate(ask: &Ask<'_>, token: impl Fn(&Ask<'_>, &str) -> Result<Token>) ->
     let manager = environment.resource_manager.trim_end_matches('/');
     let url = format!("{manager}{id}?api-version=2018-04-01");
     let headers = [("Authorization", format!("Bearer {}", token.secret.expose()))];
-    let request = Request { method: "GET", url: &url, headers: &headers, body: None, once: false };
-    let answer = ask.client.send(&request, ask.deadline)?;
+    let answer = ask.client.send(&Request::get(&url, &headers), ask.deadline)?;
     if answer.status != 200 {
         let refusal = Refusal::of("to say where the workspace is", &answer);
         let error = refusal.into_error().without(&token.secret);

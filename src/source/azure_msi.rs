@@ -36,14 +36,14 @@ fn token(ask: &Ask<'_>, resource: &str) -> Result<Token> {
         url.push_str(&format!("&client_id={}", percent_encode(id)));
     }
     let headers = [("Metadata", "true".to_owned())];
-    let request = Request { method: "GET", url: &url, headers: &headers, body: None, once: false };
     let origin = ask.settings.origin(Id::AzureUseMsi);
-    let answer = ask.client.send(&request, ask.deadline).map_err(|e| match e.kind {
-        Kind::Unavailable => e.because(format!(
-            "azure_use_msi from {origin} is for machines in Azure that have a managed identity"
-        )),
-        _ => e,
-    })?;
+    let answer =
+        ask.client.send(&Request::get(&url, &headers), ask.deadline).map_err(|e| match e.kind {
+            Kind::Unavailable => e.because(format!(
+                "azure_use_msi from {origin} is for machines in Azure that have a managed identity"
+            )),
+            _ => e,
+        })?;
     if answer.status != 200 {
         let error = Refusal::of("to give this machine a token", &answer).into_error();
         let hint = "a managed identity for this machine, and ARM_CLIENT_ID if it has several";

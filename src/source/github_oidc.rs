@@ -42,8 +42,7 @@ pub fn id_token(ask: &Ask<'_>, audience: &str) -> Result<IdToken> {
     let url = format!("{url}&audience={}", percent_encode(audience));
     let bearer = ask.settings.secret(Id::ActionsRequestToken).map_or("", |token| token.expose());
     let headers = [("Authorization", format!("Bearer {bearer}"))];
-    let request = Request { method: "GET", url: &url, headers: &headers, body: None, once: false };
-    let answer = ask.client.send(&request, ask.deadline)?;
+    let answer = ask.client.send(&Request::get(&url, &headers), ask.deadline)?;
     if answer.status != 200 {
         let error = Refusal::of("to give this job an identity token", &answer).into_error();
         let hint = "permissions: id-token: write, in the workflow";

@@ -10,7 +10,7 @@ use super::Ask;
 use super::host_metadata::document;
 use crate::api::{CallError, Outcome, Refusal, access_token, require};
 use crate::error::{Error, Kind, Result, clean};
-use crate::http::{Answer, Request, check_url, percent_encode};
+use crate::http::{Answer, Request, check_url};
 use crate::settings::Id;
 use crate::token::Token;
 
@@ -58,12 +58,8 @@ fn post(ask: &Ask<'_>, grant: &Grant<'_>, endpoint: &str) -> Result<Answer> {
     let scope = scopes(ask.settings.text(Id::Scopes)).join(" ");
     let group = ask.settings.text(Id::GroupId).map(|group| ("assume_group", group));
     let pairs = grant.form.iter().copied().chain([("scope", scope.as_str())]).chain(group);
-    let pairs: Vec<String> =
-        pairs.map(|(name, value)| format!("{name}={}", percent_encode(value))).collect();
-    let body = Some(("application/x-www-form-urlencoded", pairs.join("&")));
-    let request =
-        Request { method: "POST", url: endpoint, headers: grant.headers, body, once: false };
-    ask.client.send(&request, ask.deadline)
+    let pairs: Vec<(&str, &str)> = pairs.collect();
+    ask.client.send(&Request::form(endpoint, grant.headers, &pairs), ask.deadline)
 }
 
 /// A comma-separated list, sorted and without repetitions, as in the Go SDK.
@@ -78,9 +74,7 @@ fn scopes(list: Option<&str>) -> Vec<&str> {
 /// The token endpoint that a discovery document names, believed for a day.
 fn endpoint(ask: &Ask<'_>, document: &str) -> Result<String> {
     (ask.found)(&format!("token endpoint by {document}"), &|| {
-        let request =
-            Request { method: "GET", url: document, headers: &[], body: None, once: false };
-        let answer = ask.client.send(&request, ask.deadline)?;
+        let answer = ask.client.send(&Request::get(document, &[]), ask.deadline)?;
         if answer.status != 200 {
             return Err(Refusal::of("to show its OAuth configuration", &answer).into_error());
         }

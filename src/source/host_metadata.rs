@@ -16,8 +16,7 @@ use crate::settings::Id;
 pub fn host_metadata(ask: &Ask<'_>) -> Result<Value> {
     let text = (ask.found)("host metadata", &|| {
         let url = format!("{}/.well-known/databricks-config", ask.url);
-        let request = Request { method: "GET", url: &url, headers: &[], body: None, once: false };
-        let answer = ask.client.send(&request, ask.deadline)?;
+        let answer = ask.client.send(&Request::get(&url, &[]), ask.deadline)?;
         if answer.status != 200 {
             return Err(Refusal::of("to say what kind of host it is", &answer).into_error());
         }

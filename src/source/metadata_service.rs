@@ -63,8 +63,7 @@ fn get(ask: &Ask<'_>, address: &str) -> Result<Token> {
         ("X-Databricks-Host", ask.url.to_owned()),
     ];
     let url = format!("http://{address}");
-    let request = Request { method: "GET", url: &url, headers: &headers, body: None, once: false };
-    let answer = ask.client.send(&request, ask.deadline)?;
+    let answer = ask.client.send(&Request::get(&url, &headers), ask.deadline)?;
     if answer.status != 200 {
         return Err(Refusal::of("to hand out a token", &answer).into_error());
     }
