@@ -105,6 +105,11 @@ impl Error {
         self
     }
 
+    /// The same with more to say where it is a "no": any other trouble has nothing to do with it.
+    pub fn if_denied(self, more: impl FnOnce(Error) -> Error) -> Error {
+        if self.kind == Kind::Denied { more(self) } else { self }
+    }
+
     /// Ends the process with this code instead of the kind's.
     pub fn exit(mut self, code: u8) -> Error {
         self.exit = Some(code);

@@ -4,9 +4,8 @@
 
 use super::Ask;
 use crate::api::{Refusal, access_token, require};
-use crate::error::{Error, Kind, Result, clean};
+use crate::error::{Error, Result, clean};
 use crate::http::{Request, percent_encode};
-use crate::secret::Secret;
 use crate::settings::host::Host;
 use crate::settings::{Id, Settings};
 use crate::token::Token;
@@ -106,12 +105,7 @@ pub fn identity(settings: &Settings, _: &World) -> String {
 }
 
 /// A token for a resource from Entra's token endpoint (its version 1, as in the SDKs).
-pub fn entra(
-    ask: &Ask<'_>,
-    resource: &str,
-    proof: &[(&str, &str)],
-    secret: &Secret,
-) -> Result<Token> {
+pub fn entra(ask: &Ask<'_>, resource: &str, proof: &[(&str, &str)]) -> Result<Token> {
     let text = |id| ask.settings.text(id).unwrap_or_default();
     let authority = Azure::of(ask.settings)?.environment.authority;
     let url = format!("{authority}{}/oauth2/token", percent_encode(text(Id::AzureTenantId)));
@@ -125,16 +119,14 @@ pub fn entra(
     let answer = ask.client.send(&Request::form(&url, &[], &pairs), ask.deadline)?;
     if answer.status != 200 {
         let refusal = Refusal::of("to give the service principal a token", &answer);
-        let error = refusal.into_error().without(secret);
         let origin = |id| ask.settings.origin(id);
-        return Err(match error.kind {
-            Kind::Denied => error.hint(format!(
+        return Err(refusal.into_error().if_denied(|e| {
+            e.hint(format!(
                 "check azure_client_id from {} and azure_tenant_id from {}",
                 origin(Id::AzureClientId),
                 origin(Id::AzureTenantId)
-            )),
-            _ => error,
-        });
+            ))
+        }));
     }
     access_token("Entra", &answer.json("token request")?, ask.world.now())
 }

@@ -2,8 +2,7 @@
 
 use super::azure::{self, Azure, entra, is_azure};
 use super::{Ask, Companion, ROW, Source, has};
-use crate::error::{Kind, Result};
-use crate::secret::Secret;
+use crate::error::{Error, Result};
 use crate::settings::Id;
 use crate::token::Token;
 
@@ -27,14 +26,9 @@ pub const SOURCE: Source = Source {
 };
 
 fn token(ask: &Ask<'_>, resource: &str) -> Result<Token> {
-    let nothing = Secret::new("");
-    let secret = ask.settings.secret(Id::AzureClientSecret).unwrap_or(&nothing);
-    let proof = [("client_secret", secret.expose())];
-    entra(ask, resource, &proof, secret).map_err(|e| match e.kind {
-        Kind::Denied => e.because(format!(
-            "azure_client_secret comes from {}",
-            ask.settings.origin(Id::AzureClientSecret)
-        )),
-        _ => e,
-    })
+    let secret = ask.settings.secret(Id::AzureClientSecret).map_or("", |secret| secret.expose());
+    let proof = [("client_secret", secret)];
+    let origin = || ask.settings.origin(Id::AzureClientSecret);
+    let because = |e: Error| e.because(format!("azure_client_secret comes from {}", origin()));
+    entra(ask, resource, &proof).map_err(|e| e.if_denied(because))
 }

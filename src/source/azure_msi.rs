@@ -47,7 +47,7 @@ fn token(ask: &Ask<'_>, resource: &str) -> Result<Token> {
     if answer.status != 200 {
         let error = Refusal::of("to give this machine a token", &answer).into_error();
         let hint = "a managed identity for this machine, and ARM_CLIENT_ID if it has several";
-        return Err(if error.kind == Kind::Denied { error.hint(hint) } else { error });
+        return Err(error.if_denied(|e| e.hint(hint)));
     }
     access_token("the managed identity", &answer.json("token request")?, ask.world.now())
 }

@@ -8,7 +8,7 @@
 use super::Ask;
 use super::grant::{Grant, granted};
 use crate::api::{CallError, Refusal};
-use crate::error::{Error, Kind, Result, clean};
+use crate::error::{Error, Result, clean};
 use crate::secret::Secret;
 use crate::settings::{Id, Settings};
 use crate::token::{Names, Token, check_text, lasting_claims};
@@ -66,11 +66,8 @@ pub fn exchange(ask: &Ask<'_>, token: &IdToken) -> Result<Token> {
 
 /// What the token says of itself, next to what a policy must say.
 fn explained(ask: &Ask<'_>, refusal: Refusal, token: &IdToken) -> Error {
-    let error = refusal.into_error();
-    if error.kind != Kind::Denied {
-        return error;
-    }
-    token.explain(error, || match ask.settings.text(Id::ClientId) {
+    let mends = || {
+        match ask.settings.text(Id::ClientId) {
         Some(id) => format!(
             "a federation policy with this issuer, subject and audience for the service principal \
              {} (databricks account service-principal-federation-policy create)",
@@ -80,7 +77,9 @@ fn explained(ask: &Ask<'_>, refusal: Refusal, token: &IdToken) -> Error {
                  federation policy of the account with this issuer and audience (databricks account \
                  federation-policy create)"
             .to_owned(),
-    })
+    }
+    };
+    refusal.into_error().if_denied(|e| token.explain(e, mends))
 }
 
 /// Whose word it is: all that a policy may look at, and whom it speaks for.

@@ -8,7 +8,7 @@ use super::exchange::{IdToken, exchange};
 use super::host_metadata::audience;
 use super::{Ask, ROW, Source, has, means_azure};
 use crate::api::{Refusal, require};
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::http::{Request, percent_encode};
 use crate::settings::{Id, Settings};
 
@@ -46,7 +46,7 @@ pub fn id_token(ask: &Ask<'_>, audience: &str) -> Result<IdToken> {
     if answer.status != 200 {
         let error = Refusal::of("to give this job an identity token", &answer).into_error();
         let hint = "permissions: id-token: write, in the workflow";
-        return Err(if error.kind == Kind::Denied { error.hint(hint) } else { error });
+        return Err(error.if_denied(|e| e.hint(hint)));
     }
     let body: Value = answer.json("question for an identity token")?;
     let text = require(&body, "value", "GitHub's answer")?;

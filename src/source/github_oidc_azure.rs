@@ -5,7 +5,7 @@
 use super::azure::{self, Azure, entra, is_azure};
 use super::github_oidc::{here, id_token};
 use super::{Ask, ROW, Source, has};
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::settings::Id;
 use crate::token::Token;
 
@@ -33,10 +33,7 @@ fn fetch(ask: &Ask<'_>) -> Result<Token> {
         ("client_assertion", token.secret.expose()),
     ];
     let resource = Azure::of(ask.settings)?.application;
-    entra(ask, resource, &proof, &token.secret).map_err(|e| match e.kind {
-        Kind::Denied => token.explain(e, || {
-            "a federated credential with these, for that application in Entra".to_owned()
-        }),
-        _ => e,
-    })
+    let mends = || "a federated credential with these, for that application in Entra".to_owned();
+    entra(ask, resource, &proof)
+        .map_err(|e| e.without(&token.secret).if_denied(|e| token.explain(e, mends)))
 }
