@@ -3,13 +3,13 @@
 //! A database credential is minted with a workspace token, and both come from the cache while
 //! they are fresh (`freshness.rs`). What has to be found out on the way (which endpoint, which
 //! host, which role) is believed for a day. Locks are taken in one order: database entry, found
-//! things, workspace entry or its companion, what a source finds out (token endpoint, tenant).
+//! things, workspace entry or management entry, what a source finds out (token endpoint, tenant).
 
 use std::cell::OnceCell;
 
 use crate::api::{self, Api, CallError, Outcome};
 use crate::cache::{Cache, Slot};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::file::Held;
 use crate::format::API_VERSIONS;
 use crate::freshness::{Fetch, Freshness, Rules, Wanted, bands, offline};
@@ -20,7 +20,7 @@ use crate::login::pat::GRACE;
 use crate::plan::Plan;
 use crate::secret::Secret;
 use crate::settings::Id;
-use crate::source::Ask;
+use crate::source::{Ask, azure};
 use crate::time::{DAY, Deadline, HOUR};
 use crate::token::{Connection, Credential, LEAST_LIFE, Purpose, Token};
 use crate::world::World;
@@ -232,9 +232,8 @@ impl<'a> Session<'a> {
 
     fn workspace_token(&self, freshness: Freshness<'_>, deadline: Deadline) -> Result<Token> {
         let source = self.plan.source;
-        let fetch = source.fetch.ok_or_else(|| {
-            Error::usage(format!("auth type {} is not supported yet", source.name))
-        })?;
+        let fetch =
+            source.fetch.ok_or_else(|| Error::usage(format!("{source} gives no tokens")))?;
         let refused = matches!(freshness, Freshness::Used { refused: Some(_) });
         let least = match freshness {
             Freshness::Printed { .. } if self.plan.refresh => i64::MAX,
@@ -287,14 +286,15 @@ impl<'a> Session<'a> {
 
     /// The workspace's URL: configured, or found by the source from whatever else names it.
     pub fn url(&self, deadline: Deadline) -> Result<String> {
-        let Some(locate) = self.plan.source.locate.filter(|_| self.plan.url().is_empty()) else {
+        let service = self.plan.source.azure.as_ref();
+        let Some(service) = service.filter(|_| self.plan.url().is_empty()) else {
             return Ok(self.plan.url().to_owned());
         };
         if let Some(url) = self.located.get() {
             return Ok(url.clone());
         }
         let url = self.found("source\0workspace", deadline, &|deadline| {
-            let answer = self.asking("", None, deadline, locate)?;
+            let answer = self.asking("", None, deadline, |ask| azure::locate(ask, service))?;
             Ok(Asked { answer, subject: None })
         })?;
         Ok(self.located.get_or_init(|| url).clone())
@@ -302,36 +302,17 @@ impl<'a> Session<'a> {
 
     /// What Azure's workspaces are shown beside the bearer, under their names for it.
     fn beside(&self, url: &str, deadline: Deadline) -> Result<Vec<(&'static str, Secret)>> {
-        /// Stands for a token that is not to be had.
-        const NONE: &str = "none";
-        let Some(companion) = &self.plan.source.companion else { return Ok(Vec::new()) };
+        let Some(service) = &self.plan.source.azure else { return Ok(Vec::new()) };
         let fetch = |deadline, held: Option<&Held<'_>>| {
-            let asked = self.asking(url, held, deadline, companion.fetch);
-            asked.or_else(|e| match (companion.needed, e.kind) {
-                (false, Kind::Denied | Kind::Failed) => {
-                    let (secret, issued) = (Secret::new(NONE), self.rules.world.now());
-                    let expires = Some(issued.plus(HOUR));
-                    Ok(Token { secret, issued, expires, lifetime: HOUR, subject: None })
-                }
-                _ => Err(e),
-            })
+            self.asking(url, held, deadline, |ask| azure::management_token(ask, service))
         };
-        let mut beside = Vec::new();
         let freshness = Freshness::Used { refused: None };
-        match self.cached(&self.companion_slot(), freshness, deadline, &fetch) {
-            Ok(token) if token.secret.expose() == NONE => {}
-            Ok(token) => beside.push(("X-Databricks-Azure-SP-Management-Token", token.secret)),
-            Err(error) if companion.needed => return Err(error),
-            Err(_) => {}
-        }
-        if let Some(id) = self.plan.settings.text(Id::AzureResourceId) {
-            beside.push(("X-Databricks-Azure-Workspace-Resource-Id", Secret::new(id)));
-        }
-        Ok(beside)
+        let token = self.cached(&self.management_slot(), freshness, deadline, &fetch);
+        azure::beside(&self.plan.settings, service, token)
     }
 
-    fn companion_slot(&self) -> Slot<'_> {
-        self.cache.slot(&["workspace", "companion"])
+    fn management_slot(&self) -> Slot<'_> {
+        self.cache.slot(&["workspace", "management"])
     }
 
     fn mint(&self, deadline: Deadline) -> Result<Token> {
@@ -496,7 +477,7 @@ impl<'a> Session<'a> {
                     ))));
                 }
                 // It does not say which of them it means.
-                self.companion_slot().forget();
+                self.management_slot().forget();
                 let refused = Freshness::Used { refused: Some(&token.secret) };
                 ask_with(&self.workspace_token(refused, deadline)?)
             }

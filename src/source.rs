@@ -6,7 +6,7 @@
 //! that fails. Types that are recognised but cannot be had here have no `fetch`: where one is
 //! configured, nothing else is tried.
 
-mod azure;
+pub mod azure;
 mod azure_cli;
 mod azure_client_secret;
 mod azure_devops_oidc;
@@ -61,10 +61,8 @@ pub struct Source {
     pub own_login: bool,
     /// Whether it can act as a group (`group_id`).
     pub groups: bool,
-    /// Finds the workspace where settings name it by something else than its host.
-    pub locate: Option<fn(&Ask<'_>) -> Result<String>>,
-    /// A second token that the workspace is shown beside the first.
-    pub companion: Option<Companion>,
+    /// What more it can do as a service of Azure's.
+    pub azure: Option<azure::Service>,
     /// Gets a token, or says why there is none.
     pub fetch: Option<fn(&Ask<'_>) -> Result<Token>>,
     /// What to use in its place, where there is no `fetch`.
@@ -83,15 +81,6 @@ impl fmt::Display for Source {
         f.write_str(self.name)?;
         if self.own_login { f.write_str(" (lakebase-token login)") } else { Ok(()) }
     }
-}
-
-/// Azure's proof that a service may manage the workspace's resource: with it, one that is not
-/// known to the workspace yet is let in (databricks-sdk-go `config/oauth_visitors.go`).
-pub struct Companion {
-    /// Gets that token.
-    pub fetch: fn(&Ask<'_>) -> Result<Token>,
-    /// Whether it cannot do without. Where it can, a refusal is believed for an hour.
-    pub needed: bool,
 }
 
 /// What a source may use.
@@ -133,8 +122,7 @@ const ROW: Source = Source {
     cached: true,
     own_login: false,
     groups: false,
-    locate: None,
-    companion: None,
+    azure: None,
     fetch: None,
     instead: "",
 };

@@ -1,15 +1,26 @@
 //! What the sources of Azure share: which of its clouds a workspace is in, Entra's token endpoint,
-//! the tenant, and the workspace that a resource id names
+//! the tenant, the workspace that a resource id names, and the management token
 //! (databricks-sdk-go `common/environment`, `config/azure.go`).
 
 use super::Ask;
 use crate::api::{Refusal, access_token, require};
-use crate::error::{Error, Result, clean};
+use crate::error::{Error, Kind, Result, clean};
 use crate::http::{Request, percent_encode};
+use crate::secret::Secret;
 use crate::settings::host::Host;
 use crate::settings::{Id, Settings};
+use crate::time::HOUR;
 use crate::token::Token;
 use crate::world::World;
+
+/// A service of Azure's that gives tokens for any of its resources.
+pub struct Service {
+    /// Gets a token for a resource.
+    pub token: fn(&Ask<'_>, &str) -> Result<Token>,
+    /// Whether it cannot do without the management token. Where it can, a refusal is believed for
+    /// an hour.
+    pub must_manage: bool,
+}
 
 /// One of Azure's clouds.
 #[derive(Debug)]
@@ -17,7 +28,7 @@ pub struct Environment {
     name: &'static str,
     /// Entra, which gives tokens.
     pub authority: &'static str,
-    /// The resource that the second token of a service is for.
+    /// The resource that the management token is for.
     pub management: &'static str,
     /// The resource manager, which knows workspaces by their resource ids.
     pub resource_manager: &'static str,
@@ -156,7 +167,7 @@ pub fn tenant(ask: &Ask<'_>) -> Result<Option<String>> {
 }
 
 /// The URL of the workspace with the configured resource id.
-pub fn locate(ask: &Ask<'_>, token: impl Fn(&Ask<'_>, &str) -> Result<Token>) -> Result<String> {
+pub fn locate(ask: &Ask<'_>, service: &Service) -> Result<String> {
     let environment = Azure::of(ask.settings)?.environment;
     let id = ask.settings.text(Id::AzureResourceId).unwrap_or_default();
     let origin = ask.settings.origin(Id::AzureResourceId);
@@ -168,7 +179,7 @@ pub fn locate(ask: &Ask<'_>, token: impl Fn(&Ask<'_>, &str) -> Result<Token>) ->
         ))
         .hint("/subscriptions/…/resourceGroups/…/providers/Microsoft.Databricks/workspaces/…"));
     }
-    let token = token(ask, environment.resource_manager)?;
+    let token = (service.token)(ask, environment.resource_manager)?;
     let manager = environment.resource_manager.trim_end_matches('/');
     let url = format!("{manager}{id}?api-version=2018-04-01");
     let headers = [("Authorization", format!("Bearer {}", token.secret.expose()))];
@@ -188,6 +199,42 @@ pub fn locate(ask: &Ask<'_>, token: impl Fn(&Ask<'_>, &str) -> Result<Token>) ->
         Some((.., known)) if std::ptr::eq(*known, environment) => Ok(host.url),
         _ => Err(Error::failed(format!("{} is no workspace of this cloud", host.url))),
     }
+}
+
+/// Stands for a management token that is not to be had.
+const NONE: &str = "none";
+
+/// The proof that a service may manage the workspace's resource: with it, one that is not known to
+/// the workspace yet is let in (databricks-sdk-go `config/oauth_visitors.go`).
+pub fn management_token(ask: &Ask<'_>, service: &Service) -> Result<Token> {
+    let asked = (service.token)(ask, Azure::of(ask.settings)?.environment.management);
+    asked.or_else(|e| match e.kind {
+        Kind::Denied | Kind::Failed if !service.must_manage => {
+            let (secret, issued) = (Secret::new(NONE), ask.world.now());
+            let expires = Some(issued.plus(HOUR));
+            Ok(Token { secret, issued, expires, lifetime: HOUR, subject: None })
+        }
+        _ => Err(e),
+    })
+}
+
+/// What a workspace is shown beside the bearer: the management token, and what it is for.
+pub fn beside(
+    settings: &Settings,
+    service: &Service,
+    management: Result<Token>,
+) -> Result<Vec<(&'static str, Secret)>> {
+    let management = match management {
+        Ok(token) => Some(token.secret).filter(|secret| secret.expose() != NONE),
+        Err(error) if service.must_manage => return Err(error),
+        Err(_) => None,
+    };
+    let resource = settings.text(Id::AzureResourceId).map(Secret::new);
+    let shown = [
+        ("X-Databricks-Azure-SP-Management-Token", management),
+        ("X-Databricks-Azure-Workspace-Resource-Id", resource),
+    ];
+    Ok(shown.into_iter().filter_map(|(name, secret)| Some((name, secret?))).collect())
 }
 
 #[cfg(test)]

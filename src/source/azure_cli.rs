@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::azure::{self, Azure, is_azure};
-use super::{Ask, Companion, ROW, Source};
+use super::azure::{self, Azure, Service, is_azure};
+use super::{Ask, ROW, Source};
 use crate::api::require;
 use crate::error::{Error, Result, clean};
 use crate::settings::{Id, Settings};
@@ -35,12 +35,8 @@ pub const SOURCE: Source = Source {
     },
     ready: |_, world| program(world).is_some(),
     switches: true,
-    locate: Some(|ask| azure::locate(ask, token)),
-    // Who may not manage the workspace's resource group has none, and needs none.
-    companion: Some(Companion {
-        fetch: |ask| token(ask, Azure::of(ask.settings)?.environment.management),
-        needed: false,
-    }),
+    // Who may not manage the workspace's resource group has no such token, and needs none.
+    azure: Some(Service { token, must_manage: false }),
     fetch: Some(|ask| token(ask, Azure::of(ask.settings)?.application)),
     ..ROW
 };

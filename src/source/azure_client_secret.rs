@@ -1,7 +1,7 @@
 //! `azure-client-secret`: a service principal of Entra, by its secret.
 
-use super::azure::{self, Azure, entra, is_azure};
-use super::{Ask, Companion, ROW, Source, has};
+use super::azure::{self, Azure, Service, entra, is_azure};
+use super::{Ask, ROW, Source, has};
 use crate::error::{Error, Result};
 use crate::settings::Id;
 use crate::token::Token;
@@ -16,11 +16,7 @@ pub const SOURCE: Source = Source {
     identity: azure::identity,
     secret: Some(Id::AzureClientSecret),
     role: Some(Id::AzureClientId),
-    locate: Some(|ask| azure::locate(ask, token)),
-    companion: Some(Companion {
-        fetch: |ask| token(ask, Azure::of(ask.settings)?.environment.management),
-        needed: true,
-    }),
+    azure: Some(Service { token, must_manage: true }),
     fetch: Some(|ask| token(ask, Azure::of(ask.settings)?.application)),
     ..ROW
 };

@@ -1,8 +1,8 @@
 //! `azure-msi`: the managed identity of the machine in Azure that this runs on
 //! (<https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>).
 
-use super::azure::{self, Azure, is_azure};
-use super::{Ask, Companion, ROW, Source};
+use super::azure::{self, Azure, Service, is_azure};
+use super::{Ask, ROW, Source};
 use crate::api::{Refusal, access_token};
 use crate::error::{Kind, Result};
 use crate::http::{Request, percent_encode};
@@ -17,11 +17,7 @@ pub const SOURCE: Source = Source {
     identity: |settings, world| [azure::identity(settings, world), (world.machine)()].join("\0"),
     // This one may get another, too.
     switches: true,
-    locate: Some(|ask| azure::locate(ask, token)),
-    companion: Some(Companion {
-        fetch: |ask| token(ask, Azure::of(ask.settings)?.environment.management),
-        needed: true,
-    }),
+    azure: Some(Service { token, must_manage: true }),
     fetch: Some(|ask| token(ask, Azure::of(ask.settings)?.application)),
     ..ROW
 };
