@@ -27,8 +27,10 @@ mod runtime_oauth;
 
 use std::fmt;
 
+use ring::digest;
+
 use crate::error::{Error, Result, clean, nearest};
-use crate::file::Held;
+use crate::file::{Held, hex};
 use crate::http::Client;
 use crate::settings::{ConfigFile, Id, Settings};
 use crate::time::Deadline;
@@ -137,6 +139,12 @@ const fn refused(
     Source { name, needs, configured, instead, ..ROW }
 }
 
+/// A setting's secret, for a key.
+fn hashed(settings: &Settings, id: Id) -> String {
+    let secret = settings.secret(id).map_or("", |secret| secret.expose());
+    hex(digest::digest(&digest::SHA256, secret.as_bytes()).as_ref())
+}
+
 fn has(settings: &Settings, ids: &[Id]) -> bool {
     ids.iter().all(|id| settings.get(*id).is_some())
 }
@@ -226,18 +234,27 @@ fn check_group(source: &'static Source, settings: &Settings) -> Result<&'static 
         .hint("unset it, or use oauth-m2m or a federated identity"))
 }
 
-/// For each auth type of the chain, in its order, why it is the one or is not.
-pub fn explain(settings: &Settings, world: &World) -> Vec<(&'static Source, String)> {
+/// One auth type of the chain: whether it is the one, and why or why not.
+pub struct Explained {
+    /// The auth type.
+    pub source: &'static Source,
+    /// Whether it will be used.
+    pub chosen: bool,
+    /// The reason, in half a sentence.
+    pub why: String,
+}
+
+/// The chain in its order, explained.
+pub fn explain(settings: &Settings, world: &World) -> Vec<Explained> {
     let pinned = settings.text(Id::AuthType);
-    let chosen = match choose(settings, world) {
-        Ok(source) => Some(source),
-        // One that is configured and cannot be had ends the chain, too.
-        Err(_) => SOURCES.iter().find(|source| (source.configured)(settings, world)),
-    };
+    let chosen = choose(settings, world).ok();
+    // One that is configured and cannot be had ends the chain, too.
+    let end = || SOURCES.iter().find(|source| (source.configured)(settings, world));
+    let first = chosen.or_else(end);
     let why = |source: &'static Source| {
         let named = pinned.is_none_or(|name| name == source.name);
         let is_configured = (source.configured)(settings, world);
-        match chosen {
+        match first {
             Some(first) if std::ptr::eq(first, source) && is_configured => {
                 let how = if pinned.is_some() { "named by auth_type" } else { "configured" };
                 let unsupported = source.fetch.is_none();
@@ -248,7 +265,9 @@ pub fn explain(settings: &Settings, world: &World) -> Vec<(&'static Source, Stri
             _ => format!("needs {}", source.needs),
         }
     };
-    SOURCES.iter().map(|source| (source, why(source))).collect()
+    let is_chosen = |source| chosen.is_some_and(|chosen| std::ptr::eq(chosen, source));
+    let explained = |source| Explained { source, chosen: is_chosen(source), why: why(source) };
+    SOURCES.iter().map(explained).collect()
 }
 
 /// The auth types that can be had here, each once.

@@ -1,12 +1,9 @@
 //! `metadata-service`: a parent process on this machine, such as the VS Code extension, hands out
 //! its tokens (databricks-sdk-go `config/auth_metadata_service.go`).
 
-use ring::digest;
-
-use super::{Ask, ROW, Source, has};
+use super::{Ask, ROW, Source, has, hashed};
 use crate::api::{Refusal, access_token};
 use crate::error::{Error, Result};
-use crate::file::hex;
 use crate::http::Request;
 use crate::secret::Secret;
 use crate::settings::Id;
@@ -17,10 +14,7 @@ pub const SOURCE: Source = Source {
     needs: "host and metadata_service_url",
     configured: |settings, _| has(settings, &[Id::Host, Id::MetadataServiceUrl]),
     // Whoever knows the URL gets the tokens.
-    identity: |settings, _| {
-        let url = settings.secret(Id::MetadataServiceUrl).map_or("", |url| url.expose());
-        hex(digest::digest(&digest::SHA256, url.as_bytes()).as_ref())
-    },
+    identity: |settings, _| hashed(settings, Id::MetadataServiceUrl),
     secret: Some(Id::MetadataServiceUrl),
     switches: true,
     fetch: Some(fetch),

@@ -3,11 +3,8 @@
 //! It is never a Postgres password (Lakebase answers that with "not a valid JWT encoding") and
 //! never copied into the cache. What the workspace thinks of it shows at the first call.
 
-use ring::digest;
-
-use super::{Ask, ROW, Source, has};
+use super::{Ask, ROW, Source, has, hashed};
 use crate::error::{Error, Result};
-use crate::file::hex;
 use crate::settings::Id;
 use crate::token::{Token, check_text};
 
@@ -15,10 +12,7 @@ pub const SOURCE: Source = Source {
     name: "pat",
     needs: "host and token",
     configured: |settings, _| has(settings, &[Id::Host, Id::Token]),
-    identity: |settings, _| {
-        let token = settings.secret(Id::Token).map_or("", |token| token.expose());
-        hex(digest::digest(&digest::SHA256, token.as_bytes()).as_ref())
-    },
+    identity: |settings, _| hashed(settings, Id::Token),
     secret: Some(Id::Token),
     renews: false,
     cached: false,

@@ -15,7 +15,7 @@ use crate::lakebase::Target;
 use crate::login::{Login, Means, pat};
 use crate::plan::Plan;
 use crate::settings::{Id, Settings};
-use crate::source;
+use crate::source::{self, Explained};
 use crate::time::{Timestamp, show_duration};
 use crate::token::{Purpose, Token};
 
@@ -61,15 +61,13 @@ struct Report {
     settings: Map<String, Value>,
     host: Option<String>,
     profile: Option<String>,
-    auth_type: Option<&'static str>,
     workspace_id: Option<String>,
     named: Option<(&'static str, String)>,
     connection: [(&'static str, Option<String>); 4],
     folder: Option<String>,
     cached: Vec<Cached>,
     login: Option<LoggedIn>,
-    /// Each auth type, whether it is the one, and why.
-    sources: Vec<(String, bool, String)>,
+    sources: Vec<Explained>,
     error: Option<Error>,
 }
 
@@ -99,13 +97,7 @@ impl Report {
             return Report { error: Some(error), ..report };
         }
         let missing = source::nothing(&settings);
-        report.auth_type = source::choose(&settings, call.world).ok().map(|source| source.name);
-        let chosen = source::choose(&settings, call.world).ok();
-        let explained = source::explain(&settings, call.world).into_iter().map(|(source, why)| {
-            let is_chosen = chosen.is_some_and(|chosen| std::ptr::eq(chosen, source));
-            (source.to_string(), is_chosen, why)
-        });
-        report.sources = explained.collect();
+        report.sources = source::explain(&settings, call.world);
         match Plan::new(settings, call.world) {
             Ok(plan) if (plan.source.ready)(&plan.settings, call.world) => {
                 report.note_plan(&plan, call);
@@ -193,6 +185,10 @@ impl Report {
         self.login = Some(LoggedIn { who, until, then: Some(then) });
     }
 
+    fn auth_type(&self) -> Option<&'static str> {
+        self.sources.iter().find(|explained| explained.chosen).map(|chosen| chosen.source.name)
+    }
+
     fn json(&self) -> Value {
         let mut database = Map::new();
         if let Some((kind, name)) = &self.named {
@@ -221,7 +217,7 @@ impl Report {
         json!({
             "host": self.host,
             "profile": self.profile,
-            "auth_type": self.auth_type,
+            "auth_type": self.auth_type(),
             "workspace_id": self.workspace_id,
             "database": database,
             "settings": self.settings,
@@ -231,8 +227,8 @@ impl Report {
                 "until": login.until.map(|until| until.to_string()),
                 "then": login.then,
             })),
-            "sources": self.sources.iter().map(|(name, chosen, why)| json!({
-                "auth_type": name, "chosen": chosen, "why": why,
+            "sources": self.sources.iter().map(|Explained { source, chosen, why }| json!({
+                "auth_type": source.to_string(), "chosen": chosen, "why": why,
             })).collect::<Vec<_>>(),
             "errors": errors,
         })
@@ -250,7 +246,7 @@ impl Report {
         if let Some(profile) = &self.profile {
             line("profile", profile);
         }
-        line("auth type", self.auth_type.unwrap_or("none"));
+        line("auth type", self.auth_type().unwrap_or("none"));
         if let Some(LoggedIn { who, until, then }) = &self.login {
             let until = until.map_or(String::new(), |until| format!(", until {until}"));
             let then = then.as_ref().map_or(String::new(), |then| format!("; {then}"));
@@ -280,8 +276,8 @@ impl Report {
         if !self.sources.is_empty() {
             line("auth types", "");
         }
-        for (name, chosen, why) in &self.sources {
-            line(if *chosen { "  chosen" } else { "" }, &format!("{name}: {why}"));
+        for Explained { source, chosen, why } in &self.sources {
+            line(if *chosen { "  chosen" } else { "" }, &format!("{source}: {why}"));
         }
         if let Some(error) = &self.error {
             line("error", &error.message);

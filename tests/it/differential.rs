@@ -62,6 +62,7 @@ const AUTH_TYPES: [&str; 16] = [
     "basic",
     "oauth-m2m",
     "databricks-cli",
+    // From here on, eight: `CONFIGURED`.
     "metadata-service",
     "github-oidc",
     "azure-devops-oidc",
@@ -75,6 +76,9 @@ const AUTH_TYPES: [&str; 16] = [
     "google-id",
     "nope",
 ];
+
+/// Those that are configured on purpose or by what surrounds the process, and not by a login.
+const CONFIGURED: &[&str] = AUTH_TYPES.split_at(4).1.split_at(8).0;
 
 /// Variables that belong together.
 const RECIPES: [&[(&str, &str)]; 14] = [
@@ -595,18 +599,6 @@ struct Difference {
     python: bool,
     explains: fn(&Case, &Verdict, &Verdict) -> bool,
 }
-
-/// Auth types that are configured on purpose or by what surrounds the process, and not by a login.
-const CONFIGURED: [&str; 8] = [
-    "metadata-service",
-    "github-oidc",
-    "azure-devops-oidc",
-    "env-oidc",
-    "file-oidc",
-    "github-oidc-azure",
-    "azure-msi",
-    "azure-client-secret",
-];
 
 fn has(case: &Case, name: &str) -> bool {
     case.env.iter().any(|(known, value)| known == name && !value.is_empty())

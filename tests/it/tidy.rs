@@ -116,8 +116,9 @@ fn secrets_leave_their_type_in_few_places() {
         "source/github_oidc_azure.rs",   // what is sent for a token
         "source/metadata_service.rs",    // an address that may be private
         "source/oauth_m2m.rs",           // the Basic header
-        "source/pat.rs",                 // its hash, its alphabet
+        "source/pat.rs",                 // its alphabet
         "source/runtime_oauth.rs",       // what is sent for a token
+        "source.rs",                     // the hash of a static one
         "update.rs",                     // what is put into a file
         "verb/exec.rs",                  // the child's environment
         "verb/login/browser.rs",         // the code in a pasted address
