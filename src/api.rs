@@ -5,6 +5,8 @@
 //! its shapes, because its callers must tell a dead bearer (worth one more try) from a missing
 //! permission (final).
 
+use std::fmt::Display;
+
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
@@ -231,7 +233,12 @@ pub fn every_page(api: &Api<'_>, what: &str, path: &str, list: &str) -> Outcome<
 }
 
 /// Fails where the workspace cannot be reached, with where its name came from; any answer will do.
-pub fn reach(client: &Client<'_>, host: &str, origin: &str, deadline: Deadline) -> Result<()> {
+pub fn reach(
+    client: &Client<'_>,
+    host: &str,
+    origin: impl Display,
+    deadline: Deadline,
+) -> Result<()> {
     let url = format!("{host}/oidc/.well-known/oauth-authorization-server");
     let origin = || format!("the workspace comes from {origin}");
     client

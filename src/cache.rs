@@ -1,8 +1,9 @@
 //! One private file for each thing that is cached, and a lock file beside it.
 //!
-//! What an entry is for makes its name: a hash of workspace, auth type, identity and scopes, then
-//! a hash of all that and of purpose, target and lifetime. So entries of one identity share a
-//! prefix and can be dropped together. Anything odd about an entry is a note and a miss, never an
+//! What an entry is for is its key: workspace, auth type, identity and scopes, then purpose, target
+//! and lifetime. The entry holds it, word for word, and is nobody else's; its name only has to
+//! find it: a hash of the first part of the key, then one of all of it. So entries of one identity
+//! share a prefix and can be dropped together. Anything odd about an entry is a note and a miss, never an
 //! error: a cache must not stop a credential. A recent failure is remembered beside it, in a
 //! file of the same kind.
 //!
@@ -14,15 +15,13 @@ mod entry;
 use std::fs;
 use std::path::Path;
 
-use ring::digest;
-
 use crate::error::Error;
 use crate::file::{self, Found, Lock, hex};
 use crate::secret::Secret;
 use crate::time::{DAY, MINUTE, Timestamp};
 use crate::token::{MAX_TOKEN, Token};
 use crate::world::World;
-use entry::{Fields, Seal};
+use entry::{Fields, Seal, hash};
 
 /// No entry is larger: a token and a failure's words.
 const MAX_ENTRY: usize = MAX_TOKEN + 16 * 1024;
@@ -37,7 +36,8 @@ const SWEEP: usize = 32;
 pub struct Cache<'a> {
     world: &'a World,
     folder: Option<&'a Path>,
-    identity: digest::Context,
+    /// What stands before each key.
+    identity: String,
     prefix: String,
     secret: Option<&'a Secret>,
 }
@@ -51,20 +51,16 @@ impl<'a> Cache<'a> {
         identity: &[&str],
         secret: Option<&'a Secret>,
     ) -> Cache<'a> {
-        let mut context = digest::Context::new(&digest::SHA256);
-        feed(&mut context, identity);
-        let prefix = hex(&context.clone().finish().as_ref()[..16]);
-        Cache { world, folder, identity: context, prefix, secret }
+        let identity = with_parts("", identity);
+        let prefix = hex(&hash(&identity));
+        Cache { world, folder, identity, prefix, secret }
     }
 
     /// The place of one entry.
     pub fn slot(&self, parts: &[&str]) -> Slot<'_> {
-        let mut context = self.identity.clone();
-        feed(&mut context, parts);
-        let digest = context.finish();
-        let key = hex(&digest.as_ref()[..16]);
-        let name = [&self.prefix, "-", &key].concat();
-        Slot { cache: self, name, digest, key }
+        let key = with_parts(&self.identity, parts);
+        let name = [&self.prefix, "-", &hex(&hash(&key))].concat();
+        Slot { cache: self, name, key }
     }
 
     /// Drops all entries of this identity, or all but one.
@@ -93,7 +89,6 @@ const FAILURE: &str = ".failure";
 pub struct Slot<'a> {
     cache: &'a Cache<'a>,
     name: String,
-    digest: digest::Digest,
     key: String,
 }
 
@@ -179,7 +174,7 @@ impl Slot<'_> {
     }
 
     fn seal(&self) -> Seal<'_> {
-        Seal { key: &self.key, digest: &self.digest, secret: self.cache.secret }
+        Seal { key: &self.key, secret: self.cache.secret }
     }
 
     fn read<T>(&self, name: &str, take: impl FnOnce(&Fields<'_>) -> Option<T>) -> Option<T> {
@@ -236,15 +231,29 @@ fn is_ours(name: &str) -> bool {
         Some(random) => hex(random, 16),
         None => {
             let name = name.strip_suffix(FAILURE).unwrap_or(name);
-            name.split_once('-').is_some_and(|(a, b)| hex(a, 32) && hex(b, 32))
+            name.split_once('-').is_some_and(|(a, b)| hex(a, 16) && hex(b, 16))
         }
     }
 }
 
-/// Length-prefixed, so that no two lists of parts look alike.
-fn feed(context: &mut digest::Context, parts: &[&str]) {
+/// A key that goes on with these parts, as netstrings (<https://cr.yp.to/proto/netstrings.txt>), so
+/// that no two lists of parts look alike.
+fn with_parts(start: &str, parts: &[&str]) -> String {
+    let room: usize = parts.iter().map(|part| part.len() + "99:,".len()).sum();
+    let mut key = String::with_capacity(start.len() + room);
+    key.push_str(start);
     for part in parts {
-        context.update(&(part.len() as u32).to_le_bytes());
-        context.update(part.as_bytes());
+        push_number(&mut key, part.len());
+        key.push(':');
+        key.push_str(part);
+        key.push(',');
     }
+    key
+}
+
+fn push_number(text: &mut String, number: usize) {
+    if number > 9 {
+        push_number(text, number / 10);
+    }
+    text.push(char::from(b'0' + (number % 10) as u8));
 }

@@ -5,7 +5,7 @@
 //! (proc(5), `/proc/pid/environ`: the initial environment, and this program never changes its
 //! own); where there is no `/proc` the block is made from the standard library's list.
 
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::buffer::spare_capacity;
@@ -32,14 +32,12 @@ impl Environment {
     fn of_block(block: Vec<u8>) -> Environment {
         let mut places = Vec::with_capacity(64);
         let mut begin = 0;
-        while let Ok(entry) = CStr::from_bytes_until_nul(&block[begin..]) {
-            let end = begin + entry.count_bytes();
+        for entry in block.split(|byte| *byte == 0) {
             // What begins with `=` is no assignment but a name that does (as libc has it).
-            let mut rest = block[begin..end].iter().skip(1);
-            if let Some(equals) = rest.position(|byte| *byte == b'=') {
-                places.push((begin, begin + 1 + equals, end));
+            if let Some(equals) = entry.iter().skip(1).position(|byte| *byte == b'=') {
+                places.push((begin, begin + 1 + equals, begin + entry.len()));
             }
-            begin = end + 1;
+            begin += entry.len() + 1;
         }
         Environment { block, places }
     }
@@ -64,10 +62,13 @@ fn proc_environ() -> Option<Vec<u8>> {
     // By rustix, since the standard library spends four more system calls on such a file.
     let path = "/proc/self/environ";
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    // Two pages hold most environments.
-    let mut block = Vec::with_capacity(8192);
-    while rustix::io::read(&file, spare_capacity(&mut block)).ok()? > 0 {
-        block.reserve(1024);
+    // This holds most environments.
+    let mut block = Vec::with_capacity(4000);
+    // The kernel gives as much as there is room for, so it is the end where some is left.
+    while rustix::io::read(&file, spare_capacity(&mut block)).ok()? > 0
+        && block.len() == block.capacity()
+    {
+        block.reserve(block.len());
     }
     (!block.is_empty()).then_some(block)
 }

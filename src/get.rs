@@ -19,7 +19,7 @@ use crate::log::{self, Level};
 use crate::login::pat::GRACE;
 use crate::plan::Plan;
 use crate::secret::Secret;
-use crate::settings::Id;
+use crate::settings::{Id, Origin};
 use crate::source::{Ask, azure};
 use crate::time::{DAY, Deadline, HOUR};
 use crate::token::{Connection, Credential, LEAST_LIFE, Purpose, Token};
@@ -349,8 +349,9 @@ impl<'a> Session<'a> {
     /// What was not found, with where its name came from; what is not allowed, with what is missing.
     fn blamed(&self, failure: CallError) -> CallError {
         let failure = failure.wants("CAN USE on the project or instance");
-        match (failure, &self.plan.target_origin) {
-            (CallError::Refused(no), Some(origin)) if no.status == 404 => {
+        match (failure, self.plan.target_origin) {
+            (CallError::Refused(no), Some(id)) if no.status == 404 => {
+                let origin = self.plan.settings.origin(id);
                 let words = format!("{} comes from {origin}", self.plan.target.name());
                 CallError::Other(no.into_error().because(words))
             }
@@ -363,7 +364,8 @@ impl<'a> Session<'a> {
         if let Target::Named(database) = &self.plan.target {
             return Ok(database.clone());
         }
-        let origin = self.plan.target_origin.as_deref().unwrap_or("nothing");
+        let origin = self.plan.target_origin.map(|id| self.plan.settings.origin(id));
+        let origin = origin.unwrap_or(&Origin::Default);
         self.found_database(&self.target_key(), deadline, &|deadline| {
             self.with_bearer(deadline, |api| lakebase::find(api, &self.plan.target, origin))
                 .map_err(|failure| self.blamed(failure))
@@ -470,11 +472,9 @@ impl<'a> Session<'a> {
             Err(CallError::Refused(no)) if no.is_about_token() => {
                 let source = self.plan.source;
                 if !source.renews {
-                    let origin = source.secret.map(|id| self.plan.settings.origin(id));
-                    return Err(CallError::Other(no.into_error().hint(format!(
-                        "a new personal access token in {}",
-                        origin.unwrap_or_default()
-                    ))));
+                    let origin = self.plan.settings.origin(source.secret.unwrap_or(Id::Token));
+                    let hint = format!("a new personal access token in {origin}");
+                    return Err(CallError::Other(no.into_error().hint(hint)));
                 }
                 // It does not say which of them it means.
                 self.management_slot().forget();

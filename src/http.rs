@@ -15,13 +15,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector};
 use ureq::{Agent, http};
 
 use crate::error::{Error, Result, clean};
 use crate::time::{Deadline, show_duration};
-use crate::world::{HYPERVISOR, World};
+use crate::world::{HYPERVISOR, World, within};
 
 /// The largest answer that is read. The largest honest one, a page of projects, has some 100 KiB.
 const MAX_BODY: u64 = 1024 * 1024;
@@ -261,12 +260,8 @@ impl<'a> Client<'a> {
             None => exchange(),
             // ureq gives each read of a proxy's greeting the whole time again, so a dripping one
             // would never end; a thread can be left behind.
-            Some(_) => {
-                let (send, receive) = std::sync::mpsc::channel();
-                std::thread::spawn(move || drop(send.send(exchange())));
-                let late = |_| Err(ureq::Error::Timeout(ureq::Timeout::Global));
-                receive.recv_timeout(deadline.left()).unwrap_or_else(late)
-            }
+            Some(_) => within(deadline.left(), exchange)
+                .unwrap_or(Err(ureq::Error::Timeout(ureq::Timeout::Global))),
         };
         let (status, headers, body) =
             exchanged.map_err(|error| trouble(error, &host, via.as_deref(), deadline))?;
@@ -306,7 +301,7 @@ impl<'a> Client<'a> {
         let connector = ConnectProxyConnector::default()
             .chain(connect::PatientTcp::default())
             .chain(RustlsConnector::default());
-        let agent = Agent::with_parts(config, connector, DefaultResolver::default());
+        let agent = Agent::with_parts(config, connector, connect::PatientResolver);
         Ok(kept.get_or_init(|| agent).clone())
     }
 }

@@ -30,5 +30,5 @@ fn main() {
     // Straight to the descriptor: all output is one piece, a line buffer would only copy it.
     let code = lakebase_token::run(&argv, &world, &mut Stdout, &mut std::io::stderr());
     // Leaves without tearing down what the system takes back anyway.
-    std::process::exit(code.into());
+    signal_hook::low_level::exit(code.into());
 }

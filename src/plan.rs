@@ -28,7 +28,7 @@ pub struct Plan {
     /// What to mint for.
     pub target: Target,
     /// Where that name came from, if there is one.
-    pub target_origin: Option<String>,
+    pub target_origin: Option<Id>,
     /// libpq's port.
     pub port: u16,
     /// libpq's sslmode: the stricter of `require` and what was asked for.
@@ -95,7 +95,7 @@ impl Plan {
         if purpose == Purpose::Database {
             let settings = &plan.settings;
             if let Some(host) = settings.text(Id::PgHost) {
-                refuse_pooler(host, &settings.origin(Id::PgHost))?;
+                refuse_pooler(host, settings.origin(Id::PgHost))?;
             }
             (plan.target, plan.target_origin) = target(settings)?;
             plan.ttl = ttl(settings, &plan.target)?;
@@ -117,7 +117,7 @@ impl Plan {
     }
 
     /// What names the workspace, for people: its URL, or what a source finds it by.
-    pub fn workspace(&self) -> (String, String) {
+    pub fn workspace(&self) -> (String, &Origin) {
         let id = if self.url().is_empty() { Id::AzureResourceId } else { Id::Host };
         (clean(self.settings.text(id).unwrap_or_default()), self.settings.origin(id))
     }
@@ -147,7 +147,7 @@ impl Plan {
         let wanted = [(Id::PgUser, user), (Id::PgHost, host), (Id::PgDatabase, host)];
         for (id, _) in wanted.into_iter().filter(|(_, wanted)| *wanted) {
             if let Some(text) = self.settings.text(id) {
-                check_name(&self.settings.origin(id), text)?;
+                check_name(self.settings.origin(id), text)?;
             }
         }
         Ok(())
@@ -183,12 +183,12 @@ fn purpose(settings: &Settings) -> Result<Purpose> {
 }
 
 /// What the settings name, and where.
-fn target(settings: &Settings) -> Result<(Target, Option<String>)> {
+fn target(settings: &Settings) -> Result<(Target, Option<Id>)> {
     let rank = |id| {
         settings.get(id).map(|value| match value.origin {
             Origin::Flag(_) => 0,
             Origin::Env(_) => 1,
-            Origin::Profile(_) | Origin::Query | Origin::Login => 2,
+            _ => 2,
         })
     };
     let (endpoint, instance) = (rank(Id::Endpoint), rank(Id::Instance));
@@ -207,8 +207,8 @@ fn target(settings: &Settings) -> Result<(Target, Option<String>)> {
     let Some(id) = named else { return Ok((Target::Only, None)) };
     let (text, origin) = (settings.text(id).unwrap_or_default(), settings.origin(id));
     let target = match id {
-        Id::Endpoint => Target::parse(text, &origin)?,
-        Id::PgHost => Target::host(text, &origin)?,
+        Id::Endpoint => Target::parse(text, origin)?,
+        Id::PgHost => Target::host(text, origin)?,
         _ if text.contains(['/', '?', '#']) || text.chars().any(|c| c.is_control()) => {
             return Err(Error::usage(format!(
                 "{origin} is not an instance's name: {}",
@@ -217,7 +217,7 @@ fn target(settings: &Settings) -> Result<(Target, Option<String>)> {
         }
         _ => Target::Named(Database::Instance { name: text.to_owned(), host: None }),
     };
-    Ok((target, Some(origin)))
+    Ok((target, Some(id)))
 }
 
 /// A setting as a reason in a message.

@@ -45,6 +45,8 @@ pub enum Origin {
     Query,
     /// A login of our own, where nothing else names a workspace.
     Login,
+    /// Nowhere: it has its usual value.
+    Default,
 }
 
 impl fmt::Display for Origin {
@@ -55,6 +57,7 @@ impl fmt::Display for Origin {
             Origin::Profile(name) => write!(f, "profile {name}"),
             Origin::Query => f.write_str("the workspace URL"),
             Origin::Login => f.write_str("the only login"),
+            Origin::Default => f.write_str("default"),
         }
     }
 }
@@ -118,6 +121,7 @@ impl Settings {
     }
 
     fn load(&mut self, flags: &[(Id, String)], world: &World) -> Result<()> {
+        self.values.reserve(16);
         for (id, text) in flags {
             self.set_flag(*id, text, || patience(flags, world))?;
         }
@@ -189,8 +193,8 @@ impl Settings {
     }
 
     /// Where a value came from, for messages.
-    pub fn origin(&self, id: Id) -> String {
-        self.get(id).map_or("default".to_owned(), |value| value.origin.to_string())
+    pub fn origin(&self, id: Id) -> &Origin {
+        self.get(id).map_or(&Origin::Default, |value| &value.origin)
     }
 
     /// All rows that have a value, for `status` and messages; secrets as `***`.
@@ -231,7 +235,7 @@ impl Settings {
 
     fn load_environment(&mut self, world: &World) -> Result<()> {
         // One walk over the environment, not one for each row: most calls end in the cache.
-        let mut found: Vec<(&Setting, usize, &str)> = Vec::new();
+        let mut found: Vec<(&Setting, usize, &str)> = Vec::with_capacity(16);
         for (name, value) in world.env.iter() {
             let Some(name) = may_be_setting(name.as_bytes()) else { continue };
             // libpq's variables and ours stand behind Databricks' in the table.
@@ -340,11 +344,11 @@ impl Settings {
                     Ok(())
                 }
                 Some(name) => {
-                    let origin = match requested {
+                    let origin: &dyn fmt::Display = match requested {
                         Some(_) => self.origin(Id::Profile),
-                        None => "its default_profile".to_owned(),
+                        None => &"its default_profile",
                     };
-                    Err(no_profile(&path, &name, &origin, &text))
+                    Err(no_profile(&path, &name, origin, &text))
                 }
             };
         }
@@ -420,7 +424,7 @@ impl Settings {
 
     fn normalise_host(&mut self) -> Result<()> {
         let Some(text) = self.text(Id::Host) else { return Ok(()) };
-        let host = Host::parse(text, &self.origin(Id::Host))?;
+        let host = Host::parse(text, self.origin(Id::Host))?;
         if let Some((_, value)) = self.values.iter_mut().find(|(id, _)| *id == Id::Host) {
             value.text = Secret::new(host.url);
         }

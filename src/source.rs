@@ -139,10 +139,11 @@ const fn refused(
     Source { name, needs, configured, instead, ..ROW }
 }
 
-/// A setting's secret, for a key.
+/// What tells a setting's secret from another, and not what it is. The entry's fingerprint says
+/// more, under salt.
 fn hashed(settings: &Settings, id: Id) -> String {
     let secret = settings.secret(id).map_or("", |secret| secret.expose());
-    hex(digest::digest(&digest::SHA256, secret.as_bytes()).as_ref())
+    hex(&digest::digest(&digest::SHA256, secret.as_bytes()).as_ref()[..8])
 }
 
 fn has(settings: &Settings, ids: &[Id]) -> bool {

@@ -266,12 +266,12 @@ impl Connection {
 fn known<'a>(name: &str, text: &'a Option<String>) -> Result<&'a str> {
     let text = text.as_deref().filter(|text| !text.is_empty());
     let text = text.ok_or_else(|| Error::failed(format!("the {name} is not known")))?;
-    check_name(&format!("the {name}"), text)?;
+    check_name(format!("the {name}"), text)?;
     Ok(text)
 }
 
 /// Refuses a name that some notation cannot carry; `what` it is goes into the message.
-pub fn check_name(what: &str, text: &str) -> Result<()> {
+pub fn check_name(what: impl fmt::Display, text: &str) -> Result<()> {
     if text.chars().any(char::is_control) {
         let words = format!("{what} holds a control character, which no format can carry");
         return Err(Error::usage(words));

@@ -5,6 +5,7 @@
 //! list for the environment, a clock moved by hand. What is Unix-only stays here, in
 //! `environment.rs` and in `file.rs`.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, IsTerminal, Read, Seek, Write};
@@ -15,7 +16,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -44,6 +45,26 @@ pub const HYPERVISOR: &str = "169.254.169.254";
 /// A child that writes more than this is stopped.
 const RUNAWAY: u64 = 16 * 1024 * 1024;
 
+/// What the work comes to, or nothing where it takes longer; then its thread is left behind.
+pub fn within<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    // Not a channel: its variables of each thread are so large that libc's own memory for these
+    // is not enough, which costs each start of the program a page.
+    let done = Arc::new((Mutex::new(None), Condvar::new()));
+    let there = done.clone();
+    std::thread::spawn(move || {
+        let result = work();
+        *there.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        there.1.notify_one();
+    });
+    let (result, bell) = &*done;
+    let result = result.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = bell.wait_timeout_while(result, patience, |result| result.is_none());
+    waited.unwrap_or_else(PoisonError::into_inner).0.take()
+}
+
 /// The surroundings of one call.
 pub struct World {
     /// A snapshot of the environment.
@@ -55,7 +76,7 @@ pub struct World {
     /// Says a line on stderr that is no error.
     pub say: Box<dyn Fn(&str)>,
     /// Where a machine in a cloud asks for its own identity.
-    pub instance_metadata: String,
+    pub instance_metadata: Cow<'static, str>,
     /// What tells this machine from others that share a home with it.
     pub machine: fn() -> String,
     /// What a signal has to know of.
@@ -98,7 +119,7 @@ impl World {
                 // A closed stderr must not cost the credential.
                 let _ = writeln!(std::io::stderr(), "{text}");
             }),
-            instance_metadata: format!("http://{HYPERVISOR}"),
+            instance_metadata: Cow::Borrowed("http://169.254.169.254"),
             machine,
             busy: Arc::default(),
             program: std::env::current_exe,

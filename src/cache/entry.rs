@@ -1,11 +1,10 @@
 //! What stands in an entry: lines of a name and a value.
 //!
 //! It repeats its key, carries a salted fingerprint of the static secret it was had with (another
-//! secret finds nothing here) and ends in a tag over all of it.
+//! secret finds nothing here) and ends in a hash of all of it.
 
 use std::fmt::Write as _;
 
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ring::digest;
 
 use super::PastFailure;
@@ -16,7 +15,7 @@ use crate::time::Timestamp;
 use crate::token::Token;
 
 /// First line of every entry; another one is another version's business.
-const MAGIC: &str = "lakebase-token-cache 1";
+const MAGIC: &str = "lakebase-token-cache 2";
 
 /// A token as lines.
 pub fn of_token(token: &Token) -> String {
@@ -45,10 +44,8 @@ pub fn of_failure(error: &Error, at: Timestamp) -> String {
 
 /// What tells an entry from all others, and a whole one from a damaged one.
 pub struct Seal<'a> {
-    /// The key in the entry's own words.
+    /// The key.
     pub key: &'a str,
-    /// The key itself.
-    pub digest: &'a digest::Digest,
     /// The static secret that the identity authenticates with.
     pub secret: Option<&'a Secret>,
 }
@@ -61,7 +58,7 @@ impl Seal<'_> {
             let _ = writeln!(text, "fingerprint {fingerprint}");
         }
         text.push_str(body);
-        let tag = self.checksum(salt, &text);
+        let tag = hex(&hash(&text));
         let _ = writeln!(text, "tag {} {tag}", hex(salt));
         text
     }
@@ -81,16 +78,24 @@ impl Seal<'_> {
         if !body.starts_with(MAGIC) {
             return Err("another version wrote it");
         }
-        if tag != self.checksum(&salt, body) {
+        if tag != hex(&hash(body)) {
             return Err(TORN);
         }
+        let key = body[MAGIC.len()..].strip_prefix(
+            "
+key ",
+        );
+        let rest = key.and_then(|key| key.strip_prefix(self.key)?.strip_prefix('\n'));
         let mut fields = Fields::default();
-        for line in body.lines().skip(1) {
-            let (name, value) = line.split_once(' ').ok_or(TORN)?;
+        let mut rest = rest.ok_or("it is of another key")?;
+        while let Some((name, after)) = rest.split_once(' ') {
+            let value;
+            (value, rest) = match name {
+                // The last one, and so long that nobody need look for its end.
+                "text" => (after.strip_suffix('\n').ok_or(TORN)?, ""),
+                _ => after.split_once('\n').ok_or(TORN)?,
+            };
             *fields.place(name).ok_or("another version wrote it")? = Some(value);
-        }
-        if fields.key != Some(self.key) {
-            return Err("it is of another key");
         }
         // Not a fault: somebody else's credential, or a secret that was replaced.
         let ours = fields.fingerprint == self.fingerprint(&salt).as_deref();
@@ -105,25 +110,26 @@ impl Seal<'_> {
         context.update(secret.expose().as_bytes());
         Some(hex(&context.finish().as_ref()[..16]))
     }
-
-    /// Tells a damaged entry from a whole one, and one entry from another; it proves nothing
-    /// against whoever can write here (the file's owner and mode do). It is Poly1305, since
-    /// SHA-256 over a token would cost more instructions than the rest of a cached call.
-    fn checksum(&self, salt: &Salt, text: &str) -> String {
-        let key = UnboundKey::new(&CHACHA20_POLY1305, self.digest.as_ref()).map(LessSafeKey::new);
-        let nonce = Nonce::assume_unique_for_key(*salt);
-        let tag = key.and_then(|key| {
-            key.seal_in_place_separate_tag(nonce, Aad::from(text.as_bytes()), &mut [])
-        });
-        tag.map_or(String::new(), |tag| hex(tag.as_ref()))
-    }
 }
 
-/// What each entry's fingerprint and tag are made with, new at each store.
+/// Tells a damaged text from a whole one, and spreads names; it proves nothing against whoever can
+/// write here (the file's owner and mode do) and is kept simple, since SHA-256 over a token would
+/// cost more instructions than the rest of a cached call. Each step is one that can be undone, so
+/// no single change goes unnoticed; it is FxHash, of Firefox and rustc.
+pub fn hash(text: &str) -> [u8; 8] {
+    const SEED: u64 = 0x517c_c1b7_2722_0a95;
+    let step = |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(SEED);
+    let (words, rest) = text.as_bytes().as_chunks::<8>();
+    let hash =
+        words.iter().fold(text.len() as u64, |hash, word| step(hash, u64::from_le_bytes(*word)));
+    rest.iter().fold(hash, |hash, byte| step(hash, u64::from(*byte))).to_be_bytes()
+}
+
+/// What each entry's fingerprint is made with, new at each store.
 pub type Salt = [u8; 12];
 
-/// `tag`, the salt and 16 bytes in hexadecimal, blanks and the newline.
-const TAG_LINE: usize = 4 + 24 + 1 + 32 + 1;
+/// `tag`, the salt and 8 bytes in hexadecimal, blanks and the newline.
+const TAG_LINE: usize = 4 + 24 + 1 + 16 + 1;
 
 fn unhex(text: &str) -> Option<Salt> {
     let mut salt = Salt::default();
@@ -136,7 +142,6 @@ fn unhex(text: &str) -> Option<Salt> {
 /// The lines of an entry.
 #[derive(Default)]
 pub struct Fields<'a> {
-    key: Option<&'a str>,
     fingerprint: Option<&'a str>,
     issued: Option<&'a str>,
     expires: Option<&'a str>,
@@ -150,7 +155,6 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn place(&mut self, name: &str) -> Option<&mut Option<&'a str>> {
         Some(match name {
-            "key" => &mut self.key,
             "fingerprint" => &mut self.fingerprint,
             "issued" => &mut self.issued,
             "expires" => &mut self.expires,

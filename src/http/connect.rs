@@ -1,10 +1,13 @@
 //! How a connection comes about: through which proxy, to which of a host's addresses, trusting
 //! whose certificates. The rest of ureq's chain of connectors is its own.
 
+use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::time::Duration;
 
+use ureq::config::Config;
 use ureq::tls::Certificate;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport,
 };
@@ -13,7 +16,7 @@ use ureq::{Proxy, ProxyProtocol, http};
 use super::is_loopback;
 use crate::error::{Error, Result, clean};
 use crate::time::Deadline;
-use crate::world::{HYPERVISOR, World};
+use crate::world::{HYPERVISOR, World, within};
 
 /// Connecting to one address may take this long; then the next one has its turn.
 const CONNECT: Duration = Duration::from_millis(1500);
@@ -55,6 +58,29 @@ fn bypasses(list: &str, host: &str) -> bool {
             || host == domain
             || host.strip_suffix(&domain).is_some_and(|rest| rest.ends_with('.'))
     })
+}
+
+/// The system's resolver, which knows no time limit of its own.
+#[derive(Debug)]
+pub struct PatientResolver;
+
+impl Resolver for PatientResolver {
+    fn resolve(
+        &self,
+        uri: &http::Uri,
+        _: &Config,
+        timeout: NextTimeout,
+    ) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
+        let place = uri.scheme().zip(uri.authority());
+        let place = place.and_then(|(scheme, host)| DefaultResolver::host_and_port(scheme, host));
+        let place = place.ok_or(ureq::Error::HostNotFound)?;
+        let found = within(*timeout.after, move || place.to_socket_addrs());
+        let found = found.ok_or(ureq::Error::Timeout(timeout.reason))??;
+        let mut addresses = self.empty();
+        // As many as there is room for.
+        found.take(16).for_each(|address| addresses.push(address));
+        if addresses.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(addresses) }
+    }
 }
 
 /// TCP with a limit for each address, so that a dead first one does not eat the deadline.

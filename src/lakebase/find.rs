@@ -1,5 +1,7 @@
 //! From what the user named to what is minted for: endpoint, instance, host, project, or nothing.
 
+use std::fmt::Display;
+
 use serde_json::Value;
 
 use super::{Database, INSTANCES, POSTGRES};
@@ -22,7 +24,7 @@ pub enum Target {
 
 impl Target {
     /// Reads the name of an endpoint, branch or project.
-    pub fn parse(text: &str, origin: &str) -> Result<Target> {
+    pub fn parse(text: &str, origin: impl Display) -> Result<Target> {
         let parts: Vec<&str> = text.split('/').collect();
         let ids = |ids: &[&str]| ids.iter().all(|id| is_resource_id(id));
         match parts[..] {
@@ -48,8 +50,8 @@ impl Target {
     }
 
     /// A Postgres host to find the endpoint or instance of.
-    pub fn host(text: &str, origin: &str) -> Result<Target> {
-        refuse_pooler(text, origin)?;
+    pub fn host(text: &str, origin: impl Display) -> Result<Target> {
+        refuse_pooler(text, &origin)?;
         let legal = |b: u8| b.is_ascii_alphanumeric() || b".-_:".contains(&b);
         if text.is_empty() || !text.bytes().all(legal) {
             return Err(Error::usage(format!(
@@ -72,7 +74,7 @@ impl Target {
 }
 
 /// The pooled host takes native Postgres passwords only.
-pub fn refuse_pooler(host: &str, origin: &str) -> Result<()> {
+pub fn refuse_pooler(host: &str, origin: impl Display) -> Result<()> {
     let (label, rest) = host.split_once('.').unwrap_or((host, ""));
     let Some(direct) = label.strip_suffix("-pooler") else { return Ok(()) };
     Err(Error::usage(format!("{origin} is a pooled host, and those take no OAuth credentials"))
@@ -87,7 +89,7 @@ fn is_resource_id(id: &str) -> bool {
 }
 
 /// Finds what the target names; `origin` says in messages where that name came from.
-pub fn find(api: &Api<'_>, target: &Target, origin: &str) -> Outcome<Database> {
+pub fn find(api: &Api<'_>, target: &Target, origin: impl Display) -> Outcome<Database> {
     match target {
         Target::Named(database) => Ok(database.clone()),
         Target::Parent(name) if name.contains("/branches/") => read_write_endpoint(api, name),
@@ -102,7 +104,7 @@ pub fn find(api: &Api<'_>, target: &Target, origin: &str) -> Outcome<Database> {
 
 /// From a host back to what listens there. `instance-<uid>` is one call; there is none for
 /// endpoints, so projects, branches and endpoints are listed.
-fn by_host(api: &Api<'_>, host: &str, origin: &str) -> Outcome<Database> {
+fn by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<Database> {
     let label = host.split('.').next().unwrap_or(host);
     if let Some(uid) = label.strip_prefix("instance-") {
         let uid = uid.strip_prefix("ro-").or(uid.strip_suffix("-ro")).unwrap_or(uid);

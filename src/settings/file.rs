@@ -1,7 +1,7 @@
 //! The files that settings come from: `.databrickscfg` as a text, what it has instead of a profile
 //! that is missing, and files that hold one secret.
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -11,6 +11,7 @@ use crate::error::{Error, Result, clean, nearest};
 use crate::ini::{self, RESERVED};
 use crate::secret::Secret;
 use crate::time::show_duration;
+use crate::world::within;
 
 /// The configuration file's text; nothing where there is none.
 pub fn read_config(path: &Path) -> Result<Option<String>> {
@@ -42,7 +43,7 @@ pub fn profiles(text: &str) -> String {
     if names.is_empty() { "no profile at all".to_owned() } else { names.join(", ") }
 }
 
-pub fn no_profile(path: &Path, name: &str, origin: &str, text: &str) -> Error {
+pub fn no_profile(path: &Path, name: &str, origin: impl Display, text: &str) -> Error {
     let (path, shown) = (path.display(), clean(name));
     let error = Error::usage(format!("{path} has no {shown} profile configured"))
         .because(format!("profile {shown} comes from {origin}"))
@@ -59,18 +60,17 @@ pub fn no_profile(path: &Path, name: &str, origin: &str, text: &str) -> Error {
 /// The first line of a file or of stdin. A pipe may be one (`<(vault …)`), but not for ever.
 pub fn read_secret(flag: &str, path: &str, patience: Duration) -> Result<Secret> {
     const MOST: u64 = 64 * 1024;
-    let (send, receive) = std::sync::mpsc::channel();
     let from = path.to_owned();
-    std::thread::spawn(move || {
+    let given = within(patience, move || {
         let mut text = String::new();
         let read = match from.as_str() {
             "-" => std::io::stdin().lock().take(MOST).read_to_string(&mut text),
             path => File::open(path).and_then(|file| file.take(MOST).read_to_string(&mut text)),
         };
-        let _ = send.send((read, Secret::new(text)));
+        (read, Secret::new(text))
     });
     let shown = format!("--{flag} {}", clean(path));
-    let (read, text) = receive.recv_timeout(patience).map_err(|_| {
+    let (read, text) = given.ok_or_else(|| {
         Error::usage(format!("{shown} has given nothing for {}", show_duration(patience)))
     })?;
     read.map_err(|e| Error::usage(format!("cannot read {shown}")).because(e))?;

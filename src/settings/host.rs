@@ -5,6 +5,8 @@
 //! that would leak something or cannot be meant is refused: user information, `http://` to
 //! another machine, a port that is no number, white space.
 
+use std::fmt::Display;
+
 use crate::error::{Error, Result, clean};
 use crate::http::{check_url, is_loopback};
 
@@ -21,7 +23,7 @@ pub struct Host {
 
 impl Host {
     /// Reads a workspace URL; `origin` says in messages where it came from.
-    pub fn parse(text: &str, origin: &str) -> Result<Host> {
+    pub fn parse(text: &str, origin: impl Display) -> Result<Host> {
         let refuse = |why: &str| {
             Err(Error::usage(format!("the workspace URL from {origin} {why}"))
                 .hint("DATABRICKS_HOST=https://adb-1234567890123456.7.azuredatabricks.net"))

@@ -75,7 +75,7 @@ fn selector(settings: &Settings) -> (&'static str, String) {
 fn check_host(settings: &Settings) -> Result<()> {
     let Some((name, Some(own))) = &settings.profile else { return Ok(()) };
     let host = settings.text(Id::Host).unwrap_or_default();
-    let own = Host::parse(own, &format!("profile {name}"))?.url;
+    let own = Host::parse(own, format!("profile {name}"))?.url;
     if own == host {
         return Ok(());
     }

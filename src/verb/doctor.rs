@@ -143,7 +143,7 @@ fn patience(plan: &Plan) -> Duration {
 
 /// Whether it answers at all.
 fn reached(plan: &Plan, url: &str, world: &World, deadline: Deadline) -> Result<&'static str> {
-    reach(&Client::new(world, plan.source.name), url, &plan.workspace().1, deadline)?;
+    reach(&Client::new(world, plan.source.name), url, plan.workspace().1, deadline)?;
     Ok(if url.starts_with("https") { "it answers, over TLS" } else { "it answers" })
 }
 

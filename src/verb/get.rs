@@ -1,5 +1,7 @@
 //! `get`: prints a credential on stdout. Never opens a browser, never asks.
 
+use std::mem::ManuallyDrop;
+
 use serde_json::Value;
 
 use super::{Call, Verb};
@@ -31,12 +33,15 @@ pub const VERB: Verb = Verb {
 fn run(mut call: Call<'_>) -> Result<u8> {
     let settings = call.settings()?;
     let format = format::chosen(settings.text(Id::Format))?;
-    let plan = Plan::new(settings, call.world)?;
+    // The process ends when this has run: to free all of it would be a tenth of a cached call, and
+    // the system clears memory before anybody else gets it.
+    let plan = ManuallyDrop::new(Plan::new(settings, call.world)?);
     format.check(plan.purpose)?;
     let api_version = api_version(call.world, format)?;
     let wants = Wants { user: format.user, host: format.host };
-    let session = Session::new(&plan, call.world);
-    let mut credential = session.credential(wants, Deadline::after(plan.timeout))?;
+    let session = ManuallyDrop::new(Session::new(&plan, call.world));
+    let credential = session.credential(wants, Deadline::after(plan.timeout))?;
+    let mut credential = ManuallyDrop::new(credential);
     credential.api_version = api_version;
     let text = (format.render)(&credential)?;
     call.explain(&plan, &credential.token);
@@ -50,8 +55,12 @@ fn run(mut call: Call<'_>) -> Result<u8> {
 /// The version that the caller asks for in `KUBERNETES_EXEC_INFO` must come back, or client-go
 /// refuses the answer.
 fn api_version(world: &World, format: &Format) -> Result<&'static str> {
-    let info = world.var("KUBERNETES_EXEC_INFO").filter(|_| format.name == "exec-credential");
-    let info = info.and_then(|info| serde_json::from_str::<Value>(info.to_str()?).ok());
+    if format.name != "exec-credential" {
+        return Ok(API_VERSIONS[0]);
+    }
+    let info = world
+        .var("KUBERNETES_EXEC_INFO")
+        .and_then(|info| serde_json::from_str::<Value>(info.to_str()?).ok());
     match info.as_ref().and_then(|info| info["apiVersion"].as_str()) {
         None => Ok(API_VERSIONS[0]),
         Some(asked) => API_VERSIONS.into_iter().find(|known| *known == asked).ok_or_else(|| {

@@ -54,7 +54,7 @@ fn anything_odd_is_a_note_and_a_miss_and_heals() {
             fs::write(path, text.replace("lifetime 3", "lifetime 4")).unwrap()
         }),
         ("another version", |path, text| {
-            fs::write(path, text.replace("cache 1", "cache 9")).unwrap()
+            fs::write(path, text.replace("cache 2", "cache 9")).unwrap()
         }),
         ("others may read", |path, _| {
             fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
@@ -208,11 +208,11 @@ fn a_store_sweeps_what_died_a_day_ago_and_nothing_else() {
         file.set_modified(time).unwrap();
         path
     };
-    let dead: Vec<PathBuf> = (0..40).map(|n| plant(format!("{n:032x}-{n:032x}"), old)).collect();
+    let dead: Vec<PathBuf> = (0..40).map(|n| plant(format!("{n:016x}-{n:016x}"), old)).collect();
     let kept = [
-        plant(format!("{:032x}-{:032x}.lock", 1, 1), old),
+        plant(format!("{:016x}-{:016x}.lock", 1, 1), old),
         plant("README".to_owned(), old),
-        plant(format!("{:032x}-{:032x}", 99, 99), SystemTime::now()),
+        plant(format!("{:016x}-{:016x}", 99, 99), SystemTime::now()),
         database,
     ];
     let left_by_a_kill = plant(".0123456789abcdef".to_owned(), old);

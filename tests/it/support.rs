@@ -142,7 +142,7 @@ impl Test {
             now: Box::new(move || Timestamp::of_system().plus(ahead.get())),
             cache_home: |world| Some(world.home()?.join(".cache/lakebase-token")),
             say: Box::new(move |text| said.borrow_mut().push_str(&format!("{text}\n"))),
-            instance_metadata: self.instance_metadata.clone(),
+            instance_metadata: self.instance_metadata.clone().into(),
             machine: self.machine,
             busy: Arc::default(),
             program: || Ok(executable()),

@@ -24,7 +24,7 @@ pub fn log_in(attempt: &Attempt<'_>) -> Result<Login> {
     let client = Client::new(attempt.world, BROWSER);
     // A browser would only show that it does not know the name.
     let origin = attempt.settings.origin(Id::Host);
-    reach(&client, attempt.host, &origin, attempt.deadline.at_most(REACH))?;
+    reach(&client, attempt.host, origin, attempt.deadline.at_most(REACH))?;
     if attempt.settings.is_on(Id::NoBrowser) {
         by_hand(attempt, &client)
     } else {
