@@ -318,13 +318,16 @@ fn passing(status: u16) -> bool {
     matches!(status, 429 | 502 | 503 | 504)
 }
 
+/// What mends most trouble with a proxy.
+const PROXIES: &str = "check HTTPS_PROXY and NO_PROXY";
+
 fn trouble(error: ureq::Error, host: &str, via: Option<&str>, deadline: Deadline) -> Trouble {
     use ureq::Error as E;
     let way = via.map_or(String::new(), |proxy| format!(" through the proxy {proxy}"));
     let unreachable = |why: &str| {
         let error = Error::unavailable(format!("cannot reach {host}{way}"))
             .because(clean(why.trim_start_matches("io: ")));
-        if via.is_some() { error.hint("check HTTPS_PROXY and NO_PROXY") } else { error }
+        if via.is_some() { error.hint(PROXIES) } else { error }
     };
     match error {
         E::BodyExceedsLimit(_) => Trouble::Final(Error::failed(format!(
@@ -341,10 +344,9 @@ fn trouble(error: ureq::Error, host: &str, via: Option<&str>, deadline: Deadline
             Trouble::Final(tls_trouble(host, &e.to_string()))
         }
         E::Protocol(_) | E::LargeResponseHeader(..) => {
-            let words = clean(&error.to_string());
-            Trouble::Final(
-                Error::failed(format!("{host} does not speak proper HTTP")).because(words),
-            )
+            let error = Error::failed(format!("{host}{way} does not speak proper HTTP"))
+                .because(clean(&error.to_string()));
+            Trouble::Final(if via.is_some() { error.hint(PROXIES) } else { error })
         }
         E::HostNotFound
         | E::ConnectionFailed

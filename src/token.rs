@@ -53,7 +53,8 @@ impl Token {
     ) -> Result<Token> {
         check_text(what, text)?;
         let claims = Claims::of(text);
-        let stated = stated.or(claims.exp);
+        // Where they differ, whoever checks it may go by either.
+        let stated = stated.into_iter().chain(claims.exp).min();
         let lifetime = match (claims.iat, claims.exp, stated) {
             (Some(iat), Some(exp), _) if exp > iat => exp.since(iat),
             (_, _, Some(stated)) => stated.since(now),
@@ -127,7 +128,7 @@ impl Claims {
         let time = |name: &str| {
             let value = &claims[name];
             let seconds = value.as_i64().or_else(|| value.as_f64().map(|f| f as i64))?;
-            (seconds > 0).then(|| Timestamp::from_seconds(seconds))
+            Some(Timestamp::from_seconds(seconds))
         };
         let sub = claims["sub"].as_str().filter(|sub| !sub.is_empty()).map(subject);
         Claims { sub, iat: time("iat"), exp: time("exp") }

@@ -1,7 +1,7 @@
 //! The wire when it misbehaves: redirects, deadlines, retries, proxies, trust.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const MINT: &str = "/api/2.0/postgres/credentials";
 const TOKEN: &str = "/oidc/v1/token";
 
 /// A workspace over TLS, and surroundings that trust it.
-fn secure() -> (Workspace, Certificates, Test) {
+pub fn secure() -> (Workspace, Certificates, Test) {
     let mut test = Test::bare();
     let certificates = Certificates::make(test.home.path()).unwrap();
     let workspace = Workspace::start(Some(certificates.tls.clone())).unwrap();
@@ -36,13 +36,13 @@ fn port(workspace: &Workspace) -> u16 {
 }
 
 /// A port where connecting is never answered: the queue of waiting connections is full.
-struct BlackHole {
+pub struct BlackHole {
     listener: TcpListener,
     _waiting: Vec<TcpStream>,
 }
 
 impl BlackHole {
-    fn new() -> BlackHole {
+    pub fn new() -> BlackHole {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let mut waiting = Vec::new();
@@ -51,6 +51,10 @@ impl BlackHole {
             assert!(waiting.len() < 10_000, "the queue has no end");
         }
         BlackHole { listener, _waiting: waiting }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
     }
 }
 
@@ -113,7 +117,7 @@ fn everything_ends_by_the_deadline() {
 fn a_black_hole_ends_by_the_deadline() {
     let hole = BlackHole::new();
     let mut test = Test::at(&workspace());
-    test.set("DATABRICKS_HOST", &format!("http://{}", hole.listener.local_addr().unwrap()));
+    test.set("DATABRICKS_HOST", &format!("http://{}", hole.address()));
     let outcome = ends_within(Duration::from_secs(1), || test.run("--timeout 1s"));
     outcome.fails(5, &["127.0.0.1"]);
 }

@@ -23,6 +23,7 @@ mod differential; // the official SDKs in thousands of surroundings
 mod doctor; // every link, up to a login
 mod drivers; // ten drivers and pools, asking each time
 mod exec; // what the child sees, exit codes
+mod faults; // network, answers, disk, clock, processes, secrets: many times over
 mod find; // host, endpoint, instance, project, role
 mod formats; // each format's bytes, and the shells that read them
 mod freshness; // the table of freshness.rs, by moving the clock

@@ -39,6 +39,14 @@ pub struct Certificates {
 
 impl Certificates {
     pub fn make(folder: &Path) -> io::Result<Certificates> {
+        Certificates::with(folder, |_| ())
+    }
+
+    /// The same with something about the server's that is not as it should be.
+    pub fn with(
+        folder: &Path,
+        change: impl Fn(&mut CertificateParams),
+    ) -> io::Result<Certificates> {
         let other = |e: rcgen::Error| io::Error::other(e);
         let mut params = CertificateParams::new(Vec::new()).map_err(other)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -49,7 +57,8 @@ impl Certificates {
         let names = ["127.0.0.1", "localhost"].into_iter().chain(clouds::NAMES);
         let names: Vec<String> = names.map(str::to_owned).collect();
         let server_key = KeyPair::generate().map_err(other)?;
-        let server = CertificateParams::new(names).map_err(other)?;
+        let mut server = CertificateParams::new(names).map_err(other)?;
+        change(&mut server);
         let server = server.signed_by(&server_key, &authority).map_err(other)?;
         let write = |name: &str, text: String| -> io::Result<PathBuf> {
             let path = folder.join(name);

@@ -1,0 +1,84 @@
+//! Faults by class, each tried many times over: a handful in every run, thousands in a campaign
+//! (`tests/campaign`, which names a file for the counts). What is asked of each is the same: a
+//! credential that is right, or a clear failure with nothing on stdout, and a next call that works.
+
+mod answers;
+mod clock;
+mod disk;
+mod network;
+mod processes;
+mod secrets;
+
+use std::fmt::Display;
+use std::fs::OpenOptions;
+use std::io::Write;
+
+/// Names the file for a campaign's counts.
+const CAMPAIGN: &str = "LAKEBASE_TOKEN_CAMPAIGN";
+
+/// So often in every run, so often in a campaign.
+fn times(usual: usize, campaign: usize) -> usize {
+    if is_campaign() { campaign } else { usual }
+}
+
+fn is_campaign() -> bool {
+    std::env::var_os(CAMPAIGN).is_some()
+}
+
+/// One class of faults: what was tried, and what did not hold.
+struct Class {
+    name: &'static str,
+    tried: usize,
+    broken: Vec<String>,
+}
+
+impl Class {
+    fn new(name: &'static str) -> Class {
+        Class { name, tried: 0, broken: Vec::new() }
+    }
+
+    /// One fault; an error says what did not hold.
+    fn tried(&mut self, what: impl Display, held: Result<(), String>) {
+        self.tried += 1;
+        self.broken.extend(held.err().map(|why| format!("{what}: {why}")));
+    }
+
+    /// Writes the counts down, and fails if something did not hold.
+    fn end(self) {
+        let Class { name, tried, broken } = self;
+        let held = tried - broken.len();
+        eprintln!("{name}: {tried} tried, {held} held");
+        if let Some(path) = std::env::var_os(CAMPAIGN) {
+            let file = OpenOptions::new().append(true).create(true).open(path);
+            file.unwrap().write_all(format!("| {name} | {tried} | {held} |\n").as_bytes()).unwrap();
+        }
+        assert!(tried > 0, "{name}: nothing was tried");
+        assert!(broken.is_empty(), "{name}: {} of {tried}\n{}", broken.len(), broken.join("\n"));
+    }
+}
+
+/// What holds, or words for what does not.
+fn holds(condition: bool, words: impl FnOnce() -> String) -> Result<(), String> {
+    if condition { Ok(()) } else { Err(words()) }
+}
+
+/// Numbers that look random and are the same each time (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    fn one<'l, T>(&mut self, list: &'l [T]) -> &'l T {
+        &list[self.below(list.len())]
+    }
+}

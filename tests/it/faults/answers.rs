@@ -1,0 +1,194 @@
+//! Answers that are malformed in every way a generator can think of: no panic, and never a token with
+//! exit code 0 that the answer does not hold or that is dead.
+
+use serde_json::{Value, json};
+
+use super::{Class, Random, holds, times};
+use crate::sandbox::jwt::{Scope, Signer, now};
+use crate::sandbox::server::Answer;
+use crate::support::{Test, workspace};
+
+const TOKEN: &str = "/oidc/v1/token";
+const MINT: &str = "/api/2.0/postgres/credentials";
+
+/// A text that could be meant for a token.
+fn token(random: &mut Random, signer: &Signer) -> String {
+    let times = [
+        json!(now() + 3600),
+        json!(now() - 1),
+        json!(now() - 86_400),
+        json!(0),
+        json!(-1),
+        json!(13_569_465_600_i64),
+        json!(1e300),
+        json!(u64::MAX),
+        json!((now() + 3600).to_string()),
+        json!(now() as f64 + 3600.5),
+        Value::Null,
+        json!([]),
+    ];
+    let claims = json!({ "sub": "me", "iat": random.one(&times), "exp": random.one(&times) });
+    match random.below(24) {
+        0 => "opaque-token".to_owned(),
+        1 => String::new(),
+        2 => " ".to_owned(),
+        3 => "two words".to_owned(),
+        4 => "line\nline".to_owned(),
+        5 => "bell\u{7}".to_owned(),
+        6 => "schlüssel".to_owned(),
+        7 => "x".repeat(random.below(300_000)),
+        8 => "eyJ.bm90IGpzb24.x".to_owned(),
+        9 => "a.b.c".to_owned(),
+        10..16 => signer.sign_claims(&claims),
+        _ => signer.sign("me", Scope::Database, 3600, 0),
+    }
+}
+
+/// When it ends, in a good or bad notation.
+fn end(random: &mut Random) -> Value {
+    let numbers = [
+        json!(3600),
+        json!(0),
+        json!(-3600),
+        json!(f64::MAX),
+        json!(u64::MAX),
+        json!(i64::MIN),
+        json!(0.5),
+        json!("3600"),
+        json!(" 60 "),
+        json!("soon"),
+        json!(""),
+        Value::Null,
+        json!(true),
+        json!([3600]),
+        json!({ "seconds": 3600 }),
+    ];
+    let texts = [
+        "2400-01-01T00:00:00Z",
+        "2001-01-01T00:00:00Z",
+        "2400-01-01T00:00:00+25:00",
+        "2400-13-01T00:00:00Z",
+        "2400-02-30T00:00:00Z",
+        "2400-01-01",
+        "2400-01-01 00:00:00",
+        "2400-01-01T00:00:00",
+        "2400-01-01T24:00:00Z",
+        "2400-01-01T23:59:60Z",
+        "20240101T000000Z",
+        "99999-01-01T00:00:00Z",
+        "-2400-01-01T00:00:00Z",
+        "Fri, 01 Jan 2400 00:00:00 GMT",
+        "1700000000",
+        "2400-01-01T00:00:00.123456789123456789Z",
+        "2400-01-01T00:00:00z",
+        "２４００-01-01T00:00:00Z",
+    ];
+    match random.below(2) {
+        0 => random.one(&numbers).clone(),
+        _ => json!(random.one(&texts)),
+    }
+}
+
+fn broken(random: &mut Random, signer: &Signer) -> Vec<u8> {
+    let names =
+        ["token", "access_token", "expire_time", "expiration_time", "expires_in", "expires_on"];
+    let mut text = String::from("{");
+    for n in 0..1 + random.below(6) {
+        // Some are nearly right.
+        let name = if n == 0 { &"token" } else { random.one(&names) };
+        let value = match name.contains("token") {
+            true => json!(token(random, signer)),
+            false => end(random),
+        };
+        let value = match random.below(20) {
+            0 => end(random),
+            1 => json!({ "value": value }),
+            2 => json!([value]),
+            _ => value,
+        };
+        text.push_str(&format!("{}\"{name}\": {value}", if n == 0 { "" } else { ", " }));
+    }
+    text.push('}');
+    let mut bytes = match random.below(24) {
+        0 => format!("\u{feff}{text}"),
+        1 => format!("{text}{text}"),
+        2 => format!("[{text}]"),
+        3 => format!("{}{text}", "[".repeat(50_000)),
+        4 => text.replace("\": ", "\": \u{1}"),
+        5 => text.replace('"', "'"),
+        6 => text[..text.len() - 1].to_owned(),
+        7 => format!("{text} trailing"),
+        _ => text,
+    }
+    .into_bytes();
+    match random.below(16) {
+        0 => {
+            let at = random.below(bytes.len());
+            bytes[at] = random.next() as u8;
+        }
+        1 => bytes.truncate(random.below(bytes.len())),
+        2 => bytes.insert(random.below(bytes.len()), 0xff),
+        _ => {}
+    }
+    bytes
+}
+
+/// Whether a printed token can be right: the answer holds it, it has a token's alphabet, and neither it
+/// nor the answer says that it is dead.
+fn is_right(printed: &str, body: &[u8]) -> Result<(), String> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"._~+/=-".contains(&b);
+    holds(!printed.is_empty() && printed.bytes().all(legal), || "no token's alphabet".to_owned())?;
+    let body: Value = serde_json::from_slice(body).map_err(|e| format!("of no JSON: {e}"))?;
+    holds(body["token"] == printed, || "not the answer's token".to_owned())?;
+    let payload = printed.split('.').nth(1).unwrap_or_default();
+    use base64::Engine as _;
+    let payload = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();
+    let claims: Value = serde_json::from_slice(&payload).unwrap_or_default();
+    let dead = claims["exp"].as_f64().is_some_and(|end| end <= now() as f64);
+    holds(!dead, || format!("it says that it is dead: {claims}"))?;
+    let stated =
+        ["expire_time", "expiration_time"].map(|name| body[name].as_str().unwrap_or_default());
+    let past = stated.iter().any(|time| time.starts_with("2001-"));
+    holds(!past, || "the answer says that it is dead".to_owned())
+}
+
+#[test]
+fn nothing_malformed_is_printed() {
+    let workspace = workspace();
+    let mut random = Random(20_261_121);
+    let mut class = Class::new("answers: malformed");
+    let (mut delivered, mut refused) = (0, 0);
+    let test = Test::at(&workspace);
+    for n in 0..times(1_500, 40_000) {
+        let path = if random.below(3) == 0 { TOKEN } else { MINT };
+        let body = broken(&mut random, &workspace.signer);
+        let status = *random.one(&[200, 200, 200, 200, 200, 200, 400, 401, 403, 404, 409, 500]);
+        let types = ["application/json", "text/html", "text/plain; charset=utf-16", ""];
+        let headers = vec![("Content-Type".to_owned(), (*random.one(&types)).to_owned())];
+        workspace.state().faults.clear();
+        workspace.fault(path, 2, Answer::Text { status, headers, body: body.clone() });
+        let outcome = test.run("--no-cache --timeout 5s");
+        let printed = outcome.stdout.trim_end();
+        let is_ours = |printed| workspace.signer.check(printed, Scope::Database).is_ok();
+        let held = match outcome.code {
+            0 if path == TOKEN && is_ours(printed) => Ok(()),
+            0 => is_right(printed, &body),
+            1 | 4 | 5 => {
+                refused += 1;
+                let clear = outcome.stderr.contains("lakebase-token: error: ");
+                let printable = !outcome.stderr.chars().any(|c| c.is_control() && c != '\n');
+                holds(printed.is_empty() && clear && printable, || format!("{outcome:?}"))
+            }
+            code => Err(format!("exit code {code}")),
+        };
+        delivered += usize::from(outcome.code == 0);
+        let shown = || String::from_utf8_lossy(&body).chars().take(300).collect::<String>();
+        class.tried(
+            format!("{n} {path} {status}"),
+            held.map_err(|why| format!("{why}: {}", shown())),
+        );
+    }
+    // A generator whose answers are all refused at the door would prove nothing.
+    assert!(delivered > 20 && refused > 20, "{delivered} delivered, {refused} refused");
+    class.end();
+}

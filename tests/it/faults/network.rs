@@ -1,0 +1,484 @@
+//! The network at its worst. Every call ends by its deadline, with the right exit code, nothing on
+//! stdout, one error that names the culprit, and little memory.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{Class, holds, is_campaign, times};
+use crate::sandbox::Certificates;
+use crate::sandbox::server::Answer;
+use crate::sandbox::workspace::Workspace;
+use crate::support::{Test, executable, has, is_root, say_not_run, workspace};
+
+const TOKEN: &str = "/oidc/v1/token";
+const MINT: &str = "/api/2.0/postgres/credentials";
+const DEADLINE: Duration = Duration::from_secs(1);
+/// Connecting to an address that never answers takes a second and a half.
+const PATIENT: Duration = Duration::from_secs(2);
+
+/// Peak memory in KiB that no answer may lead to.
+const MEMORY: u64 = 20 * 1024;
+
+/// A process that has ended.
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+    took: Duration,
+    /// In KiB.
+    peak: u64,
+    deadline: Duration,
+}
+
+/// Runs the program with these surroundings, behind `wrapper`; GNU time, which is small itself, tells
+/// its peak memory.
+fn run(test: &Test, wrapper: &[&str]) -> Ended {
+    run_until(test, wrapper, DEADLINE)
+}
+
+fn run_until(test: &Test, wrapper: &[&str], deadline: Duration) -> Ended {
+    let said = test.home.path().join("peak");
+    let mut words: Vec<&str> = wrapper.to_vec();
+    let (said_path, program) = (said.to_str().unwrap(), executable());
+    words.extend(["time", "-q", "-f", "%M", "-o", said_path, program.to_str().unwrap()]);
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).args([
+        "--no-cache",
+        "--timeout",
+        &format!("{}s", deadline.as_secs()),
+    ]);
+    command.env_clear().envs(test.env.iter().cloned()).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    let began = Instant::now();
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let took = began.elapsed();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let peak = fs::read_to_string(said).unwrap_or_default();
+    Ended {
+        code: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+        took,
+        peak: peak.trim().parse().unwrap_or(0),
+        deadline,
+    }
+}
+
+/// What is asked of every failure.
+fn failed_well(ended: &Ended, code: i32, culprit: &str) -> Result<(), String> {
+    let errors = ended.stderr.matches("lakebase-token: error: ").count();
+    let ours = ended.stderr.lines().all(|line| line.starts_with("lakebase-token: "));
+    holds(ended.code == Some(code), || {
+        format!("{:?} is not {code}: {}", ended.code, ended.stderr)
+    })?;
+    holds(ended.stdout.is_empty(), || "something is on stdout".to_owned())?;
+    holds(errors == 1 && ours, || format!("not one error of ours: {}", ended.stderr))?;
+    holds(ended.stderr.contains(culprit), || format!("no {culprit} in {}", ended.stderr))?;
+    ended_well(ended)
+}
+
+fn ended_well(ended: &Ended) -> Result<(), String> {
+    // A campaign runs alone; a test has others beside it.
+    let slack = Duration::from_millis(if is_campaign() { 100 } else { 900 });
+    holds(ended.took <= ended.deadline + slack, || format!("took {:?}", ended.took))?;
+    holds((1..=MEMORY).contains(&ended.peak), || format!("{} KiB of memory", ended.peak))
+}
+
+fn raw(head: &str, body: &[u8]) -> Answer {
+    Answer::Raw([format!("HTTP/1.1 {head}\r\n\r\n").as_bytes(), body].concat())
+}
+
+/// Honest servers' and broken ones' worst answers: what they are, and the exit code.
+fn answers() -> Vec<(&'static str, Answer, i32)> {
+    let honest = json!({ "token": "abc", "access_token": "abc", "expires_in": 3600 }).to_string();
+    let json = "Content-Type: application/json\r\n";
+    let length =
+        |length: &str| raw(&format!("200 OK\r\n{json}Content-Length: {length}"), honest.as_bytes());
+    let text = |status, headers: &[(&str, &str)], body: Vec<u8>| {
+        let headers = headers.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        Answer::Text { status, headers, body }
+    };
+    let mut zip =
+        Command::new("gzip").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = zip.stdin.take().unwrap();
+    std::thread::spawn(move || (0..64).all(|_| input.write_all(&[b' '; 1 << 20]).is_ok()));
+    let bomb = zip.wait_with_output().unwrap().stdout;
+    let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+    let portal = "<html><title>Hotel Wi-Fi</title>Please log in</html>";
+    vec![
+        ("closed without a word", Answer::Close, 5),
+        ("hangs", Answer::Hang(Duration::from_secs(3)), 5),
+        ("drips", Answer::Drip(Duration::from_millis(30), json!({ "token": "x".repeat(500) })), 5),
+        ("late", Answer::Late(Duration::from_secs(3), Box::new(Answer::Close)), 5),
+        ("no head", Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Le".to_vec()), 5),
+        ("cut body", raw("200 OK\r\nContent-Length: 500", honest.as_bytes()), 5),
+        ("length too small", length("7"), 1),
+        ("negative length", length("-7"), 1),
+        ("no number for a length", length("seven"), 1),
+        ("length beyond all numbers", length("99999999999999999999999"), 1),
+        (
+            "200 MB announced and sent",
+            raw("200 OK\r\nContent-Length: 209715200", &vec![b' '; 200 << 20]),
+            1,
+        ),
+        ("200 MB without a length", raw("200 OK", &vec![b' '; 200 << 20]), 1),
+        (
+            "chunks for ever",
+            raw("200 OK\r\nTransfer-Encoding: chunked", chunk.repeat(64).as_bytes()),
+            1,
+        ),
+        ("a chunk of no size", raw("200 OK\r\nTransfer-Encoding: chunked", b"zz\r\nabc\r\n"), 1),
+        ("gzip bomb", text(200, &[("Content-Encoding", "gzip")], bomb), 1),
+        ("redirects to itself", Answer::redirect(302, TOKEN), 1),
+        ("redirects to a portal", Answer::redirect(307, "http://portal.example/login"), 1),
+        ("a portal's page", Answer::html(200, portal), 1),
+        ("a portal's 511", Answer::html(511, portal), 5),
+        (
+            "a portal's page as JSON",
+            text(200, &[("Content-Type", "application/json")], portal.into()),
+            1,
+        ),
+        ("a proxy's 407", text(407, &[], b"no".to_vec()), 4),
+        ("an empty answer", text(200, &[], Vec::new()), 1),
+        ("204", text(204, &[], Vec::new()), 1),
+        ("another protocol", Answer::Raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec()), 1),
+        ("HTTP 9", Answer::Raw(b"HTTP/9.9 200 OK\r\n\r\n".to_vec()), 1),
+        ("no status", Answer::Raw(b"HTTP/1.1 abc OK\r\n\r\n".to_vec()), 1),
+        ("a header without an end", raw(&format!("200 OK\r\nX: {}", "x".repeat(1 << 20)), b""), 1),
+        (
+            "headers without an end",
+            raw(&format!("200 OK\r\n{}", "X: y\r\n".repeat(100_000)), b""),
+            1,
+        ),
+        ("NUL in a header", raw("200 OK\r\nX: a\0b", honest.as_bytes()), 1),
+        ("100 for ever", Answer::Raw("HTTP/1.1 100 Continue\r\n\r\n".repeat(50_000).into()), 1),
+        ("101", raw("101 Switching Protocols\r\nUpgrade: x", b""), 1),
+        ("busy", text(503, &[("Retry-After", "3600")], b"busy".to_vec()), 5),
+        ("busy in vain", text(429, &[], b"busy".to_vec()), 5),
+    ]
+}
+
+#[test]
+fn no_answer_holds_us_or_is_taken_for_a_credential() {
+    let test = "faults::network";
+    if !has(test, "time") || !has(test, "gzip") {
+        return;
+    }
+    let mut class = Class::new("network: answers");
+    for _ in 0..times(1, 3) {
+        for path in [TOKEN, MINT] {
+            for (what, answer, code) in answers() {
+                let workspace = workspace();
+                let test = Test::at(&workspace);
+                workspace.fault(path, 99, answer);
+                let ended = run(&test, &[]);
+                class.tried(format!("{path} {what}"), failed_well(&ended, code, "127.0.0.1:"));
+            }
+        }
+    }
+    class.end();
+}
+
+/// A server below HTTP. Unread bytes make the system answer a close with a reset.
+fn server(behave: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let behave = behave.clone();
+            std::thread::spawn(move || behave(client));
+        }
+    });
+    address
+}
+
+fn wait_for_bytes(client: &TcpStream) {
+    let _ = client.peek(&mut [0]);
+}
+
+#[test]
+fn no_connection_holds_us() {
+    if !has("faults::network", "time") {
+        return;
+    }
+    let mut class = Class::new("network: connections");
+    let hole = super::super::http::BlackHole::new();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n";
+    let honest = Certificates::make(tempfile::tempdir().unwrap().path()).unwrap().tls;
+    let secure = Workspace::start(Some(honest)).unwrap();
+    let behind: SocketAddr = secure.url.strip_prefix("https://").unwrap().parse().unwrap();
+    let places = [
+        ("refused", free),
+        ("black hole", hole.address()),
+        ("reset at once", server(|client| wait_for_bytes(&client))),
+        (
+            "reset within the head",
+            server(|mut client| {
+                wait_for_bytes(&client);
+                let _ = client.write_all(b"HTTP/1.1 200 O");
+            }),
+        ),
+        (
+            "reset within the body",
+            server(move |mut client| {
+                wait_for_bytes(&client);
+                let _ = client.write_all(head);
+            }),
+        ),
+        (
+            "silence",
+            server(|client| {
+                wait_for_bytes(&client);
+                std::thread::sleep(Duration::from_secs(3));
+            }),
+        ),
+        (
+            "reads a byte a second",
+            server(|mut client| {
+                while client.read(&mut [0]).is_ok_and(|read| read > 0) {
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            }),
+        ),
+        (
+            "a handshake that drips",
+            server(move |mut client| {
+                let mut server = TcpStream::connect(behind).unwrap();
+                let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+                let mut byte = [0];
+                while server.read(&mut byte).is_ok_and(|read| read > 0)
+                    && client.write_all(&byte).is_ok()
+                {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }),
+        ),
+    ];
+    for _ in 0..times(1, 5) {
+        for scheme in ["http", "https"] {
+            for (what, address) in &places {
+                let mut test = Test::at(&secure);
+                test.set("DATABRICKS_HOST", &format!("{scheme}://{address}"));
+                test.set("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt");
+                let plain = scheme == "http" && what.contains("handshake");
+                // What answers HTTP with TLS does not speak HTTP.
+                let code = if plain { 1 } else { 5 };
+                let ended = run(&test, &[]);
+                class.tried(
+                    format!("{scheme}, {what}"),
+                    failed_well(&ended, code, &address.to_string()),
+                );
+            }
+        }
+    }
+    class.end();
+}
+
+#[test]
+fn nobody_is_trusted_who_is_not_to_be() {
+    if !has("faults::network", "time") {
+        return;
+    }
+    let mut class = Class::new("network: trust");
+    type Change = fn(&mut rcgen::CertificateParams);
+    let wrong: [(&str, Change); 4] = [
+        ("expired", |server| server.not_after = rcgen::date_time_ymd(2020, 1, 1)),
+        ("not valid yet", |server| server.not_before = rcgen::date_time_ymd(2400, 1, 1)),
+        ("another name", |server| {
+            server.subject_alt_names =
+                vec![rcgen::SanType::DnsName("other.example".try_into().unwrap())];
+        }),
+        ("no name", |server| server.subject_alt_names.clear()),
+    ];
+    let start = |change: Change| {
+        let folder = tempfile::tempdir().unwrap();
+        let certificates = Certificates::with(folder.path(), change).unwrap();
+        let workspace = Workspace::start(Some(certificates.tls.clone())).unwrap();
+        (workspace, certificates, folder)
+    };
+    let mut check = |what: &str, change: Change, store: Option<&Path>| {
+        let (workspace, certificates, _folder) = start(change);
+        let mut test = Test::at(&workspace);
+        test.set("SSL_CERT_FILE", store.unwrap_or(&certificates.authority).to_str().unwrap());
+        let ended = run(&test, &[]);
+        let asked = workspace.take_requests();
+        class.tried(what, failed_well(&ended, 5, "no trustworthy TLS connection to 127.0.0.1:"));
+        class.tried(what, holds(asked.is_empty(), || format!("was asked {asked:?}")));
+    };
+    for (what, change) in wrong {
+        check(what, change, None);
+    }
+    let (_, other, _folder) = start(|_| ());
+    check("another authority", |_| (), Some(&other.authority));
+    class.end();
+}
+
+#[test]
+fn a_proxy_that_fails_is_the_one_that_is_named() {
+    if !has("faults::network", "time") {
+        return;
+    }
+    let mut class = Class::new("network: proxies");
+    let say = |words: &'static [u8]| {
+        server(move |mut client| {
+            wait_for_bytes(&client);
+            let _ = client.write_all(words);
+            std::thread::sleep(Duration::from_millis(50));
+        })
+    };
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let silence = server(|client| {
+        wait_for_bytes(&client);
+        std::thread::sleep(Duration::from_secs(3));
+    });
+    let proxies = [
+        ("refused", free),
+        ("closes", say(b"")),
+        ("502", say(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")),
+        ("407", say(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")),
+        ("a page", say(b"HTTP/1.1 403 No\r\nContent-Length: 6\r\n\r\n<html>")),
+        ("silence", silence),
+        (
+            "drips",
+            server(|mut client| {
+                wait_for_bytes(&client);
+                while client.write_all(b"H").is_ok() {
+                    std::thread::sleep(Duration::from_millis(30));
+                }
+            }),
+        ),
+        ("connects to nobody", say(b"HTTP/1.1 200 Connection established\r\n\r\n")),
+    ];
+    for _ in 0..times(1, 5) {
+        for (what, address) in &proxies {
+            let mut test = Test::at(&workspace());
+            test.set("DATABRICKS_HOST", "https://workspace.example");
+            test.set("HTTPS_PROXY", &format!("http://me:hunter2@{address}"));
+            let ended = run(&test, &[]);
+            // Half a greeting is no proper HTTP.
+            let code = if *what == "drips" { 1 } else { 5 };
+            class.tried(what, failed_well(&ended, code, &address.to_string()));
+            class.tried(what, holds(!ended.stderr.contains("hunter2"), || "a password".to_owned()));
+        }
+    }
+    class.end();
+}
+
+/// A name server's answer to a question: none, an error, or an address of the kind that is asked for.
+enum Name {
+    Silent,
+    Late(Duration),
+    Code(u8),
+    Garbage,
+}
+
+/// Starts a name server on an address of its own; port 53 is root's.
+fn name_server(last: u8, name: Name) -> std::io::Result<String> {
+    let address = format!("127.0.53.{last}");
+    let socket = UdpSocket::bind((address.as_str(), 53))?;
+    std::thread::spawn(move || {
+        let mut packet = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut packet) {
+            let mut answer = packet[..length].to_vec();
+            let code = match name {
+                Name::Silent => continue,
+                Name::Late(time) => {
+                    std::thread::sleep(time);
+                    3
+                }
+                Name::Code(code) => code,
+                Name::Garbage => {
+                    answer.truncate(2);
+                    answer.extend([0xff; 40]);
+                    0
+                }
+            };
+            // Response, recursion available (RFC 1035 §4.1.1).
+            (answer[2], answer[3]) = (0x81, 0x80 | code);
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    Ok(address)
+}
+
+#[test]
+fn names_that_lead_nowhere() {
+    let test = "faults::network::names";
+    if !has(test, "time") || !has(test, "unshare") {
+        return;
+    }
+    if !is_root() {
+        return say_not_run(test, "only root can give a process another resolv.conf");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let inside = "mount --bind \"$1\" /etc/resolv.conf && mount --bind \"$2\" /etc/hosts && shift 2 && exec \"$@\"";
+    let run = |test: &Test, servers: &str, hosts: &str, deadline| {
+        let wrapper = ["unshare", "--mount", "sh", "-c", inside, "sh", servers, hosts];
+        run_until(test, &wrapper, deadline)
+    };
+    let nobody = file("hosts", "");
+    let mut class = Class::new("network: names");
+    let late = Duration::from_secs(3);
+    let servers = [
+        ("silent", Name::Silent),
+        ("late", Name::Late(late)),
+        ("NXDOMAIN", Name::Code(3)),
+        ("SERVFAIL", Name::Code(2)),
+        ("REFUSED", Name::Code(5)),
+        ("no address", Name::Code(0)),
+        ("garbage", Name::Garbage),
+    ];
+    for (n, (what, name)) in servers.into_iter().enumerate() {
+        let address = name_server(1 + n as u8, name).unwrap();
+        let servers = file("resolv.conf", &format!("nameserver {address}\n"));
+        let mut test = Test::at(&workspace());
+        test.set("DATABRICKS_HOST", "https://workspace.example");
+        class.tried(
+            what,
+            failed_well(&run(&test, &servers, &nobody, DEADLINE), 5, "workspace.example"),
+        );
+    }
+    // One address of two is dead: refused, or a black hole, in either family first.
+    let secure = super::super::http::secure();
+    let port = secure.0.url.rsplit_once(':').unwrap().1;
+    let servers = file("resolv.conf", "");
+    let hole = TcpListener::bind(format!("[::1]:{port}"));
+    for dead_is_there in [false, true] {
+        let mut waiting = Vec::new();
+        if dead_is_there {
+            let Ok(hole) = &hole else { continue };
+            let address = hole.local_addr().unwrap();
+            let soon = Duration::from_millis(200);
+            while let Ok(stream) = TcpStream::connect_timeout(&address, soon) {
+                waiting.push(stream);
+            }
+        }
+        let hosts = if dead_is_there {
+            "::1 localhost\n127.0.0.1 localhost\n"
+        } else {
+            "127.0.0.2 localhost\n127.0.0.1 localhost\n"
+        };
+        let hosts = file("hosts", hosts);
+        let mut test = Test::bare();
+        test.env = secure.2.env.clone();
+        test.set("DATABRICKS_HOST", &format!("https://localhost:{port}"));
+        let ended = run(&test, &servers, &hosts, PATIENT);
+        let what =
+            if dead_is_there { "IPv6 first and a black hole" } else { "the first address refuses" };
+        let delivered = holds(ended.code == Some(0), || ended.stderr.clone());
+        class.tried(what, delivered.and_then(|()| ended_well(&ended)));
+    }
+    class.end();
+}
