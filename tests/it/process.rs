@@ -91,18 +91,6 @@ fn a_herd_shares_one_new_bearer_after_a_refusal() {
 }
 
 #[test]
-fn a_herd_on_a_refusing_workspace_is_one_request_and_clear_failures() {
-    let workspace = workspace();
-    let mut test = Test::at(&workspace);
-    test.set("DATABRICKS_CLIENT_SECRET", "wrong");
-    for (code, stdout, stderr) in herd(&test, 100, &[]) {
-        assert_eq!((code, stdout.as_str()), (4, ""));
-        assert!(stderr.contains("invalid_client"), "{stderr}");
-    }
-    assert!(workspace.count(TOKEN) <= 2, "{}", workspace.count(TOKEN));
-}
-
-#[test]
 fn in_the_soft_band_nobody_but_one_waits() {
     let workspace = workspace();
     let test = Test::at(&workspace);
@@ -124,37 +112,6 @@ fn in_the_soft_band_nobody_but_one_waits() {
 }
 
 #[test]
-fn mixed_identities_get_their_own() {
-    let workspace = workspace();
-    let tests: Vec<Test> = (0..6)
-        .map(|n| {
-            let mut test = Test::at(&workspace);
-            let id = format!("client-{n}");
-            workspace.state().clients.insert(id.clone(), format!("secret-{n}"));
-            test.set("DATABRICKS_CLIENT_ID", &id);
-            test.set("DATABRICKS_CLIENT_SECRET", &format!("secret-{n}"));
-            test
-        })
-        .collect();
-    // One cache for all of them.
-    let cache = tests[0].cache_folder();
-    let start = |n: usize| {
-        let mut command = tests[n % 6].command();
-        command.env("LAKEBASE_TOKEN_CACHE", &cache).stdout(Stdio::piped());
-        (n % 6, command.spawn().unwrap())
-    };
-    let children: Vec<(usize, Child)> = (0..60).map(start).collect();
-    for (n, child) in children {
-        let output = child.wait_with_output().unwrap();
-        let token = String::from_utf8(output.stdout).unwrap();
-        let subject =
-            workspace.signer.check(token.trim_end(), crate::sandbox::jwt::Scope::Database);
-        assert_eq!(subject, Ok(format!("client-{n}")));
-    }
-    assert_eq!(workspace.count(MINT), 6);
-}
-
-#[test]
 fn a_lock_dies_with_its_holder() {
     let workspace = workspace();
     let test = Test::at(&workspace);
@@ -170,30 +127,6 @@ fn a_lock_dies_with_its_holder() {
     stuck.kill().unwrap();
     stuck.wait().unwrap();
     test.run("--timeout 2s").token();
-}
-
-#[test]
-fn killed_at_any_instant_the_next_call_works() {
-    let workspace = workspace();
-    let test = Test::at(&workspace);
-    for round in 0..60u64 {
-        let mut child = test
-            .command()
-            .arg("--refresh")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_micros(round * 97 % 4000));
-        let _ = child.kill();
-        child.wait().unwrap();
-        let output = test.command().output().unwrap();
-        assert!(output.status.success() && output.stderr.is_empty(), "{round}: {output:?}");
-        let token = String::from_utf8(output.stdout).unwrap();
-        assert!(
-            workspace.signer.check(token.trim_end(), crate::sandbox::jwt::Scope::Database).is_ok()
-        );
-    }
 }
 
 #[test]
@@ -216,39 +149,6 @@ fn a_stdout_that_takes_nothing_is_a_failure() {
     let output = test.command().stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
     let output = output.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-}
-
-#[test]
-fn closed_streams_are_no_reason_to_fail() {
-    let workspace = workspace();
-    let test = Test::at(&workspace);
-    test.run("").token();
-    let executable = executable();
-    for redirections in
-        ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-", ""]
-    {
-        let mut shell = Command::new("/bin/sh");
-        shell
-            .env_clear()
-            .envs(test.env.iter().cloned())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let line = format!("exec '{}' {redirections}", executable.display());
-        let output = shell.args(["-c", &line]).output().unwrap();
-        assert!(output.status.success(), "{redirections}: {output:?}");
-        assert_eq!(
-            output.stdout.is_empty(),
-            redirections.contains(">&-") && redirections.replace("2>&-", "").contains(">&-")
-        );
-    }
-    // And on a miss, when files are opened: none of them may take the place of a stream.
-    for redirections in ["<&-", "2>&-", "<&- 2>&-"] {
-        let mut shell = Command::new("/bin/sh");
-        shell.env_clear().envs(test.env.iter().cloned());
-        let line = format!("exec '{}' --refresh {redirections}", executable.display());
-        let output = shell.args(["-c", &line]).output().unwrap();
-        assert!(output.status.success() && output.stdout.starts_with(b"eyJ"), "{output:?}");
-    }
 }
 
 #[test]

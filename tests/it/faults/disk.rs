@@ -24,8 +24,11 @@ struct Job {
     /// What is there before.
     prepare: fn(&Test),
     /// The file that others read, if it is about one, and whether a text is what it may hold.
-    place: Option<(&'static str, fn(&str, &Workspace) -> bool)>,
+    place: Option<Place>,
 }
+
+/// A file's name, and what it may hold.
+type Place = (&'static str, fn(&str, &Workspace) -> bool);
 
 const OTHER_LINE: &str = "# mine\nother:5432:db:me:hunter2\n";
 
