@@ -99,6 +99,8 @@ pub struct PastFailure {
     pub at: Timestamp,
     /// What.
     pub error: Error,
+    /// Whether there was no time left: who has more may have more luck.
+    pub hurried: bool,
 }
 
 impl Slot<'_> {
@@ -131,9 +133,9 @@ impl Slot<'_> {
 
     /// Writes down what went wrong, in a file of its own: the failure of whoever has a wrong
     /// secret must not cost others the token.
-    pub fn remember(&self, error: &Error) {
+    pub fn remember(&self, error: &Error, hurried: bool) {
         let now = self.cache.world.now();
-        let body = entry::of_failure(error, now);
+        let body = entry::of_failure(&PastFailure { at: now, error: error.clone(), hurried });
         self.write(&self.failure_name(), &body, now);
     }
 

@@ -7,7 +7,7 @@
 //! | more than soft | the cached one: no lock, no network                                      |
 //! | soft to hard   | the cached one; whoever gets the lock at once refreshes it, 2 s at most  |
 //! | less than hard | the lock, a second look, a fetch; if that fails for a passing reason the |
-//! |                | old one while it has a minute left                                       |
+//! |                | old one while it has a minute left; whoever waited shares the outcome    |
 //!
 //! How a token is fetched is `get.rs`'s business, how it is stored `cache.rs`'s.
 
@@ -160,7 +160,7 @@ impl Rules<'_> {
     ) -> Result<Token> {
         match self.refusal(slot.failure()) {
             Some(refusal) => Err(refusal),
-            None => fetch(deadline, None).inspect_err(|error| remember(slot, error)),
+            None => fetch(deadline, None).inspect_err(|error| remember(slot, error, deadline)),
         }
     }
 
@@ -189,7 +189,7 @@ impl Rules<'_> {
         match fetch(deadline.at_most(SOFT_WAIT), Some(&held)) {
             Ok(token) => Ok(keep(slot, token)),
             Err(error) => {
-                remember(slot, &error);
+                remember(slot, &error, *deadline);
                 if self.was_dropped(slot) {
                     return Err(error);
                 }
@@ -200,15 +200,15 @@ impl Rules<'_> {
 
     /// Less than hard: somebody has to fetch, and everybody else waits for it.
     fn fetch_now(&self, wanted: &Wanted<'_>, mut seen: Option<Token>) -> Result<Token> {
-        let Wanted { slot, freshness, fetch, deadline } = wanted;
+        let Wanted { slot, fetch, deadline, .. } = wanted;
         if self.offline {
-            return self.stand_in(seen, freshness, offline());
+            return self.stand_in(wanted, seen, offline());
         }
         let mut lock = slot.lock_file();
         let mut pause = Duration::from_millis(2);
         let held = loop {
-            if let Some(refusal) = self.refusal(slot.failure()) {
-                return Err(refusal);
+            if let Some(error) = self.shared(slot.failure()) {
+                return self.stand_in(wanted, seen, error);
             }
             // Without a lock file there is no cache either, so each fetches for itself.
             let Some(lock) = lock.as_mut() else { break None };
@@ -227,20 +227,19 @@ impl Rules<'_> {
             if deadline.passed() {
                 let waiting = Error::unavailable("another lakebase-token is still fetching it")
                     .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT");
-                return self.stand_in(seen, freshness, waiting);
+                return self.stand_in(wanted, seen, waiting);
             }
             self.world.sleep(self.world.jittered(pause), *deadline);
             pause = (pause * 2).min(Duration::from_millis(50));
         };
-        if let Some(refusal) = self.refusal(slot.failure()) {
-            return Err(refusal);
+        if let Some(error) = self.shared(slot.failure()) {
+            return self.stand_in(wanted, seen, error);
         }
         match fetch(*deadline, held.as_ref()) {
             Ok(token) => Ok(keep(slot, token)),
             Err(error) => {
-                remember(slot, &error);
-                let old = seen.filter(|_| !self.was_dropped(slot));
-                self.stand_in(old, freshness, error)
+                remember(slot, &error, *deadline);
+                self.stand_in(wanted, seen, error)
             }
         }
     }
@@ -252,15 +251,16 @@ impl Rules<'_> {
     }
 
     /// The old one for a passing reason, with a note; else the error.
-    fn stand_in(
-        &self,
-        old: Option<Token>,
-        freshness: &Freshness<'_>,
-        error: Error,
-    ) -> Result<Token> {
-        match old.filter(|old| freshness.tolerates(old, self.world.now(), self.refresh)) {
-            Some(old) if error.kind == Kind::Unavailable => Ok(self.settle(old, &error)),
-            _ => Err(error),
+    fn stand_in(&self, wanted: &Wanted<'_>, old: Option<Token>, error: Error) -> Result<Token> {
+        let now = self.world.now();
+        let will_do = |old: &Token| {
+            error.kind == Kind::Unavailable
+                && wanted.freshness.tolerates(old, now, self.refresh)
+                && !self.was_dropped(wanted.slot)
+        };
+        match old.filter(will_do) {
+            Some(old) => Ok(self.settle(old, &error)),
+            None => Err(error),
         }
     }
 
@@ -272,16 +272,24 @@ impl Rules<'_> {
 
     /// A "no" that still counts; under `--refresh` only one that came after this call began.
     fn refusal(&self, failure: Option<PastFailure>) -> Option<Error> {
-        let PastFailure { at, error } = failure?;
+        let PastFailure { at, error, .. } = failure?;
         let counts = is_refusal(&error)
             && self.world.now().since(at) < REFUSAL
             && (!self.refresh || at > self.began);
         counts.then_some(error)
     }
 
+    /// What a try came to that this call has waited for, or a "no" that still counts: a crowd that asks
+    /// at once is answered at once, and does not fail one after the other.
+    fn shared(&self, failure: Option<PastFailure>) -> Option<Error> {
+        let past = failure?;
+        let waited_for = past.at > self.began && !past.hurried;
+        if waited_for { Some(past.error) } else { self.refusal(Some(past)) }
+    }
+
     /// Whether the last try failed so shortly ago that nobody need try early again.
     fn leaves_alone(&self, failure: Option<PastFailure>) -> bool {
-        let Some(PastFailure { at, error }) = failure else { return false };
+        let Some(PastFailure { at, error, .. }) = failure else { return false };
         self.world.now().since(at) < if is_refusal(&error) { REFUSAL } else { TROUBLE }
     }
 }
@@ -296,9 +304,9 @@ fn keep(slot: &Slot<'_>, token: Token) -> Token {
 }
 
 /// Writes a failure down, unless it is one that was written down before.
-fn remember(slot: &Slot<'_>, error: &Error) {
+fn remember(slot: &Slot<'_>, error: &Error, deadline: Deadline) {
     if !error.remembered {
-        slot.remember(error);
+        slot.remember(error, deadline.passed());
     }
 }
 

@@ -36,10 +36,10 @@ pub fn of_token(token: &Token) -> String {
 }
 
 /// A failure as lines.
-pub fn of_failure(error: &Error, at: Timestamp) -> String {
-    let Error { kind, message, because, hints, .. } = error;
-    let words = serde_json::json!([*kind as u8, message, because, hints]);
-    format!("failed {}\nfailure {words}\n", at.0)
+pub fn of_failure(failure: &PastFailure) -> String {
+    let Error { kind, message, because, hints, .. } = &failure.error;
+    let words = serde_json::json!([*kind as u8, message, because, hints, failure.hurried]);
+    format!("failed {}\nfailure {words}\n", failure.at.0)
 }
 
 /// What tells an entry from all others, and a whole one from a damaged one.
@@ -194,6 +194,6 @@ impl<'a> Fields<'a> {
         let message = words[1].as_str()?.to_owned();
         let (because, hints) = (list(&words[2]), list(&words[3]));
         let error = Error { kind, message, because, hints, remembered: true, exit: None };
-        Some(PastFailure { at, error })
+        Some(PastFailure { at, error, hurried: words[4].as_bool()? })
     }
 }

@@ -39,7 +39,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     format.check(plan.purpose)?;
     let api_version = api_version(call.world, format)?;
     let wants = Wants { user: format.user, host: format.host };
-    let session = ManuallyDrop::new(Session::new(&plan, call.world));
+    let session = Session::new(&plan, call.world);
     let credential = session.credential(wants, Deadline::after(plan.timeout))?;
     let mut credential = ManuallyDrop::new(credential);
     credential.api_version = api_version;

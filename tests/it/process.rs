@@ -130,6 +130,53 @@ fn a_lock_dies_with_its_holder() {
 }
 
 #[test]
+fn a_herd_on_a_workspace_that_is_down_shares_its_failures() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let real = lakebase_token::time::Timestamp::of_system();
+    let answer = json!({ "token": "opaque0123", "expire_time": real.plus(5 * MINUTE).to_string() });
+    workspace.fault(MINT, 1, Answer::Json(200, answer));
+    test.set_clock(-55 * MINUTE); // as if it had been issued that long ago
+    let first = test.run("").token();
+    workspace.take_requests();
+    workspace.fault(MINT, 999, Answer::Json(503, json!({ "message": "down" })));
+    let began = Instant::now();
+    let answers = herd(&test, 100, &[]);
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert!(answers.iter().all(|(code, stdout, _)| *code == 0 && stdout.trim_end() == first));
+    assert!(answers.iter().all(|(.., stderr)| stderr.contains("the cached one is used")));
+    // Whoever came while one was trying waits for what it comes to; three requests a try.
+    assert!(workspace.count(MINT) <= 12, "{}", workspace.count(MINT));
+    // With nothing to fall back on all of them fail alike.
+    workspace.take_requests();
+    let answers = herd(&test, 100, &["--ttl", "10m"]);
+    assert!(answers.iter().all(|(code, stdout, stderr)| {
+        *code == 5 && stdout.is_empty() && stderr.contains("HTTP status 503")
+    }));
+    assert!(workspace.count(MINT) <= 12, "{}", workspace.count(MINT));
+}
+
+#[test]
+fn who_had_no_time_fails_for_nobody_else() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    workspace.fault(TOKEN, 1, Answer::Hang(Duration::from_secs(20)));
+    let start = |timeout: &str| {
+        let mut command = test.command();
+        command.args(["--timeout", timeout]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let impatient = start("400ms");
+    while workspace.count(TOKEN) == 0 {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let patient = start("20s");
+    assert_eq!(impatient.wait_with_output().unwrap().status.code(), Some(5));
+    let output = patient.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
 fn a_stdout_that_takes_nothing_is_a_failure() {
     let workspace = workspace();
     let test = Test::at(&workspace);

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
@@ -72,6 +72,8 @@ pub struct State {
     pub committed: Option<SystemTime>,
     /// How long the token endpoint thinks after it has done what it was asked to.
     pub thinking: Duration,
+    /// Until when everything is answered with 503.
+    pub down: Instant,
     /// Codes that were given and not yet used: challenge, redirection.
     codes: HashMap<String, (String, String)>,
     /// Refresh tokens that are good, with their families.
@@ -247,6 +249,7 @@ impl State {
             most_alike: 0,
             committed: None,
             thinking: Duration::ZERO,
+            down: Instant::now(),
             codes: HashMap::new(),
             refresh: HashMap::new(),
             used: HashMap::new(),
@@ -271,6 +274,14 @@ fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request)
     if request.path == "/sandbox/requests" {
         let count = std::mem::take(&mut state.requests).len();
         return Answer::Json(200, count.into());
+    }
+    if request.path == "/sandbox/down" {
+        let seconds = request.value("seconds").and_then(|seconds| seconds.parse().ok());
+        state.down = Instant::now() + Duration::from_secs(seconds.unwrap_or(0));
+        return Answer::Json(200, Value::Null);
+    }
+    if state.down > Instant::now() {
+        return error(503, "TEMPORARILY_UNAVAILABLE", "the sandbox is down");
     }
     state.requests.push(request.clone());
     let waiting = |fault: &&mut Fault| fault.times > 0 && request.path.starts_with(fault.path);

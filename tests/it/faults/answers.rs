@@ -166,6 +166,7 @@ fn nothing_malformed_is_printed() {
         let types = ["application/json", "text/html", "text/plain; charset=utf-16", ""];
         let headers = vec![("Content-Type".to_owned(), (*random.one(&types)).to_owned())];
         workspace.state().faults.clear();
+        workspace.take_requests();
         workspace.fault(path, 2, Answer::Text { status, headers, body: body.clone() });
         let outcome = test.run("--no-cache --timeout 5s");
         let printed = outcome.stdout.trim_end();
