@@ -1,4 +1,4 @@
-//! A snapshot of the environment: one block of bytes and where each variable stands in it.
+//! A snapshot of the environment: one block of bytes and where each entry stands in it.
 //!
 //! `std::env::vars_os` makes two strings of each variable, which would be a fifth of a cached
 //! call, for the few that a call looks at. On Linux the kernel hands out the block as it is
@@ -15,8 +15,8 @@ use rustix::fs::{Mode, OFlags};
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     block: Vec<u8>,
-    /// Begin, `=` and end of each variable.
-    places: Vec<(usize, usize, usize)>,
+    /// Begin and end of each entry.
+    places: Vec<(usize, usize)>,
 }
 
 impl Environment {
@@ -33,28 +33,41 @@ impl Environment {
         let mut places = Vec::with_capacity(64);
         let mut begin = 0;
         for entry in block.split(|byte| *byte == 0) {
-            // What begins with `=` is no assignment but a name that does (as libc has it).
-            if let Some(equals) = entry.iter().skip(1).position(|byte| *byte == b'=') {
-                places.push((begin, begin + 1 + equals, begin + entry.len()));
-            }
-            begin += entry.len() + 1;
+            let end = begin + entry.len();
+            places.push((begin, end));
+            begin = end + 1;
         }
         Environment { block, places }
+    }
+
+    /// The entries as they stand there: most have a name and a value.
+    pub fn entries(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.places.iter().map(|(begin, end)| &self.block[*begin..*end])
     }
 
     /// Names and values, in the order they were given. Whoever passes them on where the last of
     /// two equal names wins takes them in reverse, since here the first one does.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&OsStr, &OsStr)> {
-        self.places.iter().map(|(begin, equals, end)| {
-            let (name, value) = (&self.block[*begin..*equals], &self.block[equals + 1..*end]);
-            (OsStr::from_bytes(name), OsStr::from_bytes(value))
-        })
+        self.entries().filter_map(assignment)
     }
 
     /// The first variable of this name, as getenv(3) has it.
     pub fn get(&self, name: &str) -> Option<&OsStr> {
-        self.iter().find(|(known, _)| known.as_bytes() == name.as_bytes()).map(|(_, value)| value)
+        let name = name.as_bytes();
+        if name.is_empty() || name[1..].contains(&b'=') {
+            return None;
+        }
+        let mut values = self.entries().filter_map(|entry| entry.strip_prefix(name));
+        let value = values.find_map(|rest| rest.strip_prefix(b"="))?;
+        Some(OsStr::from_bytes(value))
     }
+}
+
+/// The name and value of an entry. What it begins with is part of the name (as libc has it).
+pub fn assignment(entry: &[u8]) -> Option<(&OsStr, &OsStr)> {
+    let equals = 1 + entry.iter().skip(1).position(|byte| *byte == b'=')?;
+    let (name, value) = (&entry[..equals], &entry[equals + 1..]);
+    Some((OsStr::from_bytes(name), OsStr::from_bytes(value)))
 }
 
 /// The block as the kernel has it; none where there is no `/proc`.

@@ -11,12 +11,12 @@ mod table;
 
 use std::cell::OnceCell;
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use table::{Id, SETTINGS, Setting, ValueKind};
 
+use crate::environment::assignment;
 use crate::error::{Error, Result, clean};
 use crate::ini::{self, RESERVED};
 use crate::login::{Key, Login, Logins};
@@ -236,12 +236,17 @@ impl Settings {
     fn load_environment(&mut self, world: &World) -> Result<()> {
         // One walk over the environment, not one for each row: most calls end in the cache.
         let mut found: Vec<(&Setting, usize, &str)> = Vec::with_capacity(16);
-        for (name, value) in world.env.iter() {
-            let Some(name) = may_be_setting(name.as_bytes()) else { continue };
+        for entry in world.env.entries().filter(|entry| may_be_setting(entry)) {
+            let Some((name, value)) = assignment(entry) else { continue };
+            let Some(name) = name.to_str() else { continue };
+            let end = name.bytes().last();
             // libpq's variables and ours stand behind Databricks' in the table.
             let first = if name.starts_with(['P', 'L', 'E']) { Id::Endpoint as usize } else { 0 };
             let Some((row, rank)) = SETTINGS[first..].iter().find_map(|row| {
-                let rank = row.env.iter().position(|known| *known == name)?;
+                // Most differ in length or in the end, which saves looking at the rest.
+                let rank = row.env.iter().position(|known| {
+                    known.len() == name.len() && known.bytes().last() == end && *known == name
+                })?;
                 Some((row, rank))
             }) else {
                 continue;
@@ -454,12 +459,11 @@ fn patience(flags: &[(Id, String)], world: &World) -> Duration {
 }
 
 /// A quick look that spares most variables the search through the table.
-fn may_be_setting(name: &[u8]) -> Option<&str> {
-    let begins = match name {
+fn may_be_setting(entry: &[u8]) -> bool {
+    match entry {
         [b'D', b'A', ..] | [b'L', b'A', ..] | [b'P', b'G', ..] | [b'A', b'R' | b'C', ..] => true,
-        _ => name == b"GOOGLE_CREDENTIALS" || name == b"ENDPOINT_NAME",
-    };
-    begins.then(|| std::str::from_utf8(name).ok()).flatten()
+        _ => entry.starts_with(b"GOOGLE_CREDENTIALS=") || entry.starts_with(b"ENDPOINT_NAME="),
+    }
 }
 
 /// Go's `strconv.ParseBool`.
@@ -488,12 +492,12 @@ mod tests {
     fn the_quick_look_passes_every_variable_of_the_table() {
         for row in SETTINGS {
             for name in row.env {
-                assert_eq!(may_be_setting(name.as_bytes()), Some(*name));
+                assert!(may_be_setting(format!("{name}=x").as_bytes()), "{name}");
                 // Where the search for it begins must not lie behind its row.
                 let ours = name.starts_with(['P', 'L', 'E']);
                 assert!(!ours || row.id as usize >= Id::Endpoint as usize, "{name}");
             }
         }
-        assert_eq!(may_be_setting(b"PATH"), None);
+        assert!(!may_be_setting(b"PATH=/bin"));
     }
 }

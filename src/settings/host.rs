@@ -36,7 +36,8 @@ impl Host {
             // Not repeated: there may be a password in it.
             return refuse("holds a user name or password");
         }
-        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        let is_blank = |c: char| c.is_whitespace() || c.is_control();
+        if !text.bytes().all(|b| b.is_ascii_graphic()) && text.contains(is_blank) {
             return refuse(&format!("holds white space: {}", clean(text)));
         }
         let (host, port) = split_port(authority);
