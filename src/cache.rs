@@ -16,12 +16,12 @@ use std::fs;
 use std::path::Path;
 
 use crate::error::Error;
-use crate::file::{self, Found, Lock, hex};
+use crate::file::{self, Found, Lock};
 use crate::secret::Secret;
 use crate::time::{DAY, MINUTE, Timestamp};
 use crate::token::{MAX_TOKEN, Token};
 use crate::world::World;
-use entry::{Fields, Seal, hash};
+use entry::{Fields, Hash, Seal, hash};
 
 /// No entry is larger: a token and a failure's words.
 const MAX_ENTRY: usize = MAX_TOKEN + 16 * 1024;
@@ -38,7 +38,7 @@ pub struct Cache<'a> {
     folder: Option<&'a Path>,
     /// What stands before each key.
     identity: String,
-    prefix: String,
+    prefix: Hash,
     secret: Option<&'a Secret>,
 }
 
@@ -52,14 +52,14 @@ impl<'a> Cache<'a> {
         secret: Option<&'a Secret>,
     ) -> Cache<'a> {
         let identity = with_parts("", identity);
-        let prefix = hex(&hash(&identity));
+        let prefix = hash(&identity);
         Cache { world, folder, identity, prefix, secret }
     }
 
     /// The place of one entry.
     pub fn slot(&self, parts: &[&str]) -> Slot<'_> {
         let key = with_parts(&self.identity, parts);
-        let name = [&self.prefix, "-", &hex(&hash(&key))].concat();
+        let name = [self.prefix.as_str(), "-", hash(&key).as_str()].concat();
         Slot { cache: self, name, key }
     }
 
@@ -72,7 +72,7 @@ impl<'a> Cache<'a> {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
             let kept = name.ends_with(LOCK) || keep.is_some_and(|keep| keep.name == name);
-            if name.starts_with(&self.prefix) && !kept {
+            if name.starts_with(self.prefix.as_str()) && !kept {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -196,10 +196,10 @@ impl Slot<'_> {
     fn write(&self, name: &str, body: &str, ends: Timestamp) -> bool {
         let Some(folder) = self.cache.folder else { return false };
         let world = self.cache.world;
-        let (Ok(salt), Ok(random)) = (world.random::<12>(), world.random::<8>()) else {
+        let (Ok(salt), Ok(random)) = (world.random::<8>(), world.random::<8>()) else {
             return false;
         };
-        let text = self.seal().close(body, &salt);
+        let text = self.seal().close(body, salt);
         file::private_folder(folder).is_ok()
             && file::replace(folder, name, text.as_bytes(), ends, random).is_ok()
     }

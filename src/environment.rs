@@ -5,7 +5,7 @@
 //! (proc(5), `/proc/pid/environ`: the initial environment, and this program never changes its
 //! own); where there is no `/proc` the block is made from the standard library's list.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::buffer::spare_capacity;
@@ -32,8 +32,8 @@ impl Environment {
     fn of_block(block: Vec<u8>) -> Environment {
         let mut places = Vec::with_capacity(64);
         let mut begin = 0;
-        for entry in block.split(|byte| *byte == 0) {
-            let end = begin + entry.len();
+        while let Ok(entry) = CStr::from_bytes_until_nul(&block[begin..]) {
+            let end = begin + entry.count_bytes();
             places.push((begin, end));
             begin = end + 1;
         }

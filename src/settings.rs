@@ -238,24 +238,25 @@ impl Settings {
         let mut found: Vec<(&Setting, usize, &str)> = Vec::with_capacity(16);
         for entry in world.env.entries().filter(|entry| may_be_setting(entry)) {
             let Some((name, value)) = assignment(entry) else { continue };
-            let Some(name) = name.to_str() else { continue };
-            let end = name.bytes().last();
+            let name = name.as_encoded_bytes();
             // libpq's variables and ours stand behind Databricks' in the table.
-            let first = if name.starts_with(['P', 'L', 'E']) { Id::Endpoint as usize } else { 0 };
+            let first =
+                if matches!(name[0], b'P' | b'L' | b'E') { Id::Endpoint as usize } else { 0 };
             let Some((row, rank)) = SETTINGS[first..].iter().find_map(|row| {
                 // Most differ in length or in the end, which saves looking at the rest.
                 let rank = row.env.iter().position(|known| {
-                    known.len() == name.len() && known.bytes().last() == end && *known == name
+                    let known = known.as_bytes();
+                    known.len() == name.len() && known.last() == name.last() && known == name
                 })?;
                 Some((row, rank))
             }) else {
                 continue;
             };
             let Some(text) = value.to_str() else {
-                return Err(Error::usage(format!("{name} is not valid UTF-8")));
+                return Err(Error::usage(format!("{} is not valid UTF-8", row.env[rank])));
             };
             // Databricks' samples use this common name, so only what is surely meant is taken.
-            if !text.is_empty() && (name != "ENDPOINT_NAME" || text.starts_with("projects/")) {
+            if !text.is_empty() && (name != b"ENDPOINT_NAME" || text.starts_with("projects/")) {
                 found.push((row, rank, text));
             }
         }

@@ -147,8 +147,8 @@ impl World {
     }
 
     /// The user's home, if HOME names one.
-    pub fn home(&self) -> Option<PathBuf> {
-        self.var("HOME").map(PathBuf::from).filter(|home| home.is_absolute())
+    pub fn home(&self) -> Option<&Path> {
+        self.var("HOME").map(Path::new).filter(|home| home.is_absolute())
     }
 
     /// Where settings of programs belong (XDG Base Directory Specification).
@@ -456,9 +456,11 @@ fn written(mut file: File) -> std::io::Result<Vec<u8>> {
 /// environment for a dozen folders to tell one, and that is a sixth of a cached call.
 #[cfg(target_os = "linux")]
 fn cache_home(world: &World) -> Option<PathBuf> {
-    let named = world.var("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let caches = named.or_else(|| Some(world.home()?.join(".cache")))?;
-    Some(caches.join("lakebase-token"))
+    let named = world.var("XDG_CACHE_HOME").map(Path::new).filter(|path| path.is_absolute());
+    match named {
+        Some(caches) => Some(caches.join("lakebase-token")),
+        None => Some(world.home()?.join(".cache/lakebase-token")),
+    }
 }
 
 /// Each platform's own place. Only where HOME is set: without it `directories` guesses one from

@@ -9,7 +9,7 @@ use ring::digest;
 
 use super::PastFailure;
 use crate::error::{Error, Kind};
-use crate::file::hex;
+use crate::file::{HEX, hex};
 use crate::secret::Secret;
 use crate::time::Timestamp;
 use crate::token::Token;
@@ -51,15 +51,16 @@ pub struct Seal<'a> {
 }
 
 impl Seal<'_> {
-    /// The text of an entry with these lines.
-    pub fn close(&self, body: &str, salt: &Salt) -> String {
+    /// The text of an entry with these lines. The salt is new at each store.
+    pub fn close(&self, body: &str, salt: [u8; 8]) -> String {
         let mut text = format!("{MAGIC}\nkey {}\n", self.key);
-        if let Some(fingerprint) = self.fingerprint(salt) {
-            let _ = writeln!(text, "fingerprint {fingerprint}");
+        let salt = hex(&salt);
+        if let Some(fingerprint) = self.fingerprint(&salt) {
+            let _ = writeln!(text, "salt {salt}\nfingerprint {fingerprint}");
         }
         text.push_str(body);
-        let tag = hex(&hash(&text));
-        let _ = writeln!(text, "tag {} {tag}", hex(salt));
+        let tag = hash(&text);
+        let _ = writeln!(text, "tag {}", tag.as_str());
         text
     }
 
@@ -72,22 +73,15 @@ impl Seal<'_> {
         let text = std::str::from_utf8(content).map_err(|_| TORN)?;
         // The tag has one length, so it is found from the end.
         let (body, last) = text.split_at_checked(text.len().wrapping_sub(TAG_LINE)).ok_or(TORN)?;
-        let last = last.strip_prefix("tag ").and_then(|last| last.strip_suffix('\n'));
-        let (salt, tag) = last.and_then(|last| last.split_once(' ')).ok_or(TORN)?;
-        let salt = unhex(salt).ok_or(TORN)?;
-        if !body.starts_with(MAGIC) {
-            return Err("another version wrote it");
-        }
-        if tag != hex(&hash(body)) {
+        let tag = last.strip_prefix("tag ").and_then(|last| last.strip_suffix('\n'));
+        let Some(body) = body.strip_prefix(MAGIC) else { return Err("another version wrote it") };
+        if tag != Some(hash(&text[..MAGIC.len() + body.len()]).as_str()) {
             return Err(TORN);
         }
-        let key = body[MAGIC.len()..].strip_prefix(
-            "
-key ",
-        );
-        let rest = key.and_then(|key| key.strip_prefix(self.key)?.strip_prefix('\n'));
+        let key = body.strip_prefix("\nkey ").and_then(|key| key.strip_prefix(self.key));
+        let mut rest =
+            key.and_then(|rest| rest.strip_prefix('\n')).ok_or("it is of another key")?;
         let mut fields = Fields::default();
-        let mut rest = rest.ok_or("it is of another key")?;
         while let Some((name, after)) = rest.split_once(' ') {
             let value;
             (value, rest) = match name {
@@ -98,15 +92,15 @@ key ",
             *fields.place(name).ok_or("another version wrote it")? = Some(value);
         }
         // Not a fault: somebody else's credential, or a secret that was replaced.
-        let ours = fields.fingerprint == self.fingerprint(&salt).as_deref();
-        Ok(ours.then_some(fields))
+        let ours = self.fingerprint(fields.salt.unwrap_or_default());
+        Ok((fields.fingerprint == ours.as_deref()).then_some(fields))
     }
 
     /// A salted hash of the static secret; it is never compared across salts.
-    fn fingerprint(&self, salt: &Salt) -> Option<String> {
+    fn fingerprint(&self, salt: &str) -> Option<String> {
         let secret = self.secret?;
         let mut context = digest::Context::new(&digest::SHA256);
-        context.update(salt);
+        context.update(salt.as_bytes());
         context.update(secret.expose().as_bytes());
         Some(hex(&context.finish().as_ref()[..16]))
     }
@@ -116,32 +110,33 @@ key ",
 /// write here (the file's owner and mode do) and is kept simple, since SHA-256 over a token would
 /// cost more instructions than the rest of a cached call. Each step is one that can be undone, so
 /// no single change goes unnoticed; it is FxHash, of Firefox and rustc.
-pub fn hash(text: &str) -> [u8; 8] {
+pub fn hash(text: &str) -> Hash {
     const SEED: u64 = 0x517c_c1b7_2722_0a95;
     let step = |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(SEED);
     let (words, rest) = text.as_bytes().as_chunks::<8>();
     let hash =
         words.iter().fold(text.len() as u64, |hash, word| step(hash, u64::from_le_bytes(*word)));
-    rest.iter().fold(hash, |hash, byte| step(hash, u64::from(*byte))).to_be_bytes()
+    let hash = rest.iter().fold(hash, |hash, byte| step(hash, u64::from(*byte)));
+    Hash(std::array::from_fn(|n| HEX[(hash >> (60 - 4 * n) & 15) as usize]))
 }
 
-/// What each entry's fingerprint is made with, new at each store.
-pub type Salt = [u8; 12];
+/// A hash in hexadecimal.
+pub struct Hash([u8; 16]);
 
-/// `tag`, the salt and 8 bytes in hexadecimal, blanks and the newline.
-const TAG_LINE: usize = 4 + 24 + 1 + 16 + 1;
-
-fn unhex(text: &str) -> Option<Salt> {
-    let mut salt = Salt::default();
-    for (byte, digits) in salt.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+impl Hash {
+    /// Its digits.
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
     }
-    Some(salt)
 }
+
+/// `tag`, 8 bytes in hexadecimal, a blank and the newline.
+const TAG_LINE: usize = 4 + 16 + 1;
 
 /// The lines of an entry.
 #[derive(Default)]
 pub struct Fields<'a> {
+    salt: Option<&'a str>,
     fingerprint: Option<&'a str>,
     issued: Option<&'a str>,
     expires: Option<&'a str>,
@@ -155,6 +150,7 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn place(&mut self, name: &str) -> Option<&mut Option<&'a str>> {
         Some(match name {
+            "salt" => &mut self.salt,
             "fingerprint" => &mut self.fingerprint,
             "issued" => &mut self.issued,
             "expires" => &mut self.expires,

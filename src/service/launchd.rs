@@ -143,7 +143,7 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// Where stderr goes, which has a line for each failure.
 fn log(world: &World, name: &str) -> PathBuf {
-    world.home().unwrap_or_default().join(format!("Library/Logs/{name}.log"))
+    world.home().unwrap_or(std::path::Path::new("")).join(format!("Library/Logs/{name}.log"))
 }
 
 fn unload(tools: &Tools<'_>) -> Result<()> {

@@ -255,7 +255,7 @@ impl Pins {
         let now = ours.now();
         let pins = self.variables.iter();
         let pins = pins.map(|(name, value)| (name.into(), OsString::from(value.expose())));
-        let home = ours.home().map(|home| ("HOME".into(), home.into_os_string()));
+        let home = ours.home().map(|home| ("HOME".into(), home.into()));
         World {
             env: pins.chain(home).collect(),
             now: Box::new(move || now),
