@@ -1,48 +1,29 @@
-//! A snapshot of the environment: one block of bytes and where each entry stands in it.
+//! A snapshot of the environment: its entries as they are.
 //!
 //! `std::env::vars_os` makes two strings of each variable, which would be a fifth of a cached
-//! call, for the few that a call looks at. On Linux the kernel hands out the block as it is
-//! (proc(5), `/proc/pid/environ`: the initial environment, and this program never changes its
-//! own); where there is no `/proc` the block is made from the standard library's list.
+//! call, for the few that a call looks at. So an entry is taken apart only where its name matters,
+//! and the static artefact borrows all of them from libc (`main.rs`): this program never changes
+//! its own environment.
 
-use std::ffi::{CStr, OsStr, OsString};
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-
-use rustix::buffer::spare_capacity;
-use rustix::fs::{Mode, OFlags};
 
 /// The variables a program was started with.
 #[derive(Clone, Debug, Default)]
-pub struct Environment {
-    block: Vec<u8>,
-    /// Begin and end of each entry.
-    places: Vec<(usize, usize)>,
-}
+pub struct Environment(Vec<Cow<'static, [u8]>>);
 
 impl Environment {
-    /// This very process's.
-    pub fn of_process() -> Environment {
-        if let Some(block) = proc_environ() {
-            return Environment::of_block(block);
-        }
-        std::env::vars_os().collect()
-    }
-
-    /// From `NAME=value` entries that each end in a NUL.
-    fn of_block(block: Vec<u8>) -> Environment {
-        let mut places = Vec::with_capacity(64);
-        let mut begin = 0;
-        while let Ok(entry) = CStr::from_bytes_until_nul(&block[begin..]) {
-            let end = begin + entry.count_bytes();
-            places.push((begin, end));
-            begin = end + 1;
-        }
-        Environment { block, places }
+    /// From `NAME=value` entries.
+    pub fn of_entries(entries: impl Iterator<Item = &'static [u8]>) -> Environment {
+        let mut list = Vec::with_capacity(64);
+        list.extend(entries.map(Cow::Borrowed));
+        Environment(list)
     }
 
     /// The entries as they stand there: most have a name and a value.
     pub fn entries(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
-        self.places.iter().map(|(begin, end)| &self.block[*begin..*end])
+        self.0.iter().map(|entry| &**entry)
     }
 
     /// Names and values, in the order they were given. Whoever passes them on where the last of
@@ -70,32 +51,15 @@ pub fn assignment(entry: &[u8]) -> Option<(&OsStr, &OsStr)> {
     Some((OsStr::from_bytes(name), OsStr::from_bytes(value)))
 }
 
-/// The block as the kernel has it; none where there is no `/proc`.
-fn proc_environ() -> Option<Vec<u8>> {
-    // By rustix, since the standard library spends four more system calls on such a file.
-    let path = "/proc/self/environ";
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    // This holds most environments.
-    let mut block = Vec::with_capacity(4000);
-    // The kernel gives as much as there is room for, so it is the end where some is left.
-    while rustix::io::read(&file, spare_capacity(&mut block)).ok()? > 0
-        && block.len() == block.capacity()
-    {
-        block.reserve(block.len());
-    }
-    (!block.is_empty()).then_some(block)
-}
-
 impl FromIterator<(OsString, OsString)> for Environment {
     fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(variables: I) -> Environment {
-        let mut block = Vec::new();
-        for (name, value) in variables {
-            block.extend(name.into_vec());
-            block.push(b'=');
-            block.extend(value.into_vec());
-            block.push(0);
-        }
-        Environment::of_block(block)
+        let entry = |(name, value): (OsString, OsString)| {
+            let mut entry = name.into_vec();
+            entry.push(b'=');
+            entry.extend(value.into_vec());
+            Cow::Owned(entry)
+        };
+        Environment(variables.into_iter().map(entry).collect())
     }
 }
 
@@ -104,27 +68,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_is_read_as_libc_reads_it() {
-        let block = b"A=1\0B=\0C=x=y\0nonsense\0=D=4\0A=2\0\xff=\xfe\0".to_vec();
-        let environment = Environment::of_block(block);
+    fn entries_are_read_as_libc_reads_them() {
+        let entries = b"A=1\0B=\0C=x=y\0nonsense\0=D=4\0A=2\0\xff=\xfe".split(|byte| *byte == 0);
+        let environment = Environment::of_entries(entries);
         let get = |name| environment.get(name).map(|value| value.to_str().unwrap());
         assert_eq!(
             (get("A"), get("B"), get("C"), get("=D")),
             (Some("1"), Some(""), Some("x=y"), Some("4"))
         );
-        assert_eq!((get("nonsense"), get("")), (None, None));
+        assert_eq!((get("nonsense"), get(""), get("C=x")), (None, None, None));
         assert_eq!(environment.iter().count(), 6);
     }
 
     #[test]
     fn it_is_what_the_standard_library_says() {
-        let ours: Vec<(OsString, OsString)> = Environment::of_process()
-            .iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
         let theirs: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-        assert_eq!(ours, theirs);
-        let again: Environment = theirs.into_iter().collect();
-        assert_eq!(again.get("PATH"), std::env::var_os("PATH").as_deref());
+        let environment: Environment = theirs.iter().cloned().collect();
+        let ours = environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(ours.collect::<Vec<_>>(), theirs);
+        assert_eq!(environment.get("PATH"), std::env::var_os("PATH").as_deref());
     }
 }

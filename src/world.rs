@@ -111,8 +111,13 @@ impl Busy {
 impl World {
     /// The surroundings of this very process.
     pub fn of_process() -> World {
+        World::with(std::env::vars_os().collect())
+    }
+
+    /// The same where the environment is known already.
+    pub fn with(env: Environment) -> World {
         World {
-            env: Environment::of_process(),
+            env,
             now: Box::new(Timestamp::of_system),
             cache_home,
             say: Box::new(|text| {
