@@ -84,7 +84,8 @@ fn walk<'a>(text: &'a str, mut each: impl FnMut(&'a str, &'a str, &'a str)) -> R
 
 fn value(text: &str) -> &str {
     let text = text.trim();
-    let comment = [" #", " ;", "\t#", "\t;"].iter().filter_map(|mark| text.find(mark)).min();
+    let mark = |pair: &[u8]| matches!(pair, [b' ' | b'\t', b'#' | b';']);
+    let comment = text.as_bytes().windows(2).position(mark);
     let text =
         if text.starts_with(['#', ';']) { "" } else { &text[..comment.unwrap_or(text.len())] };
     let text = text.trim();
