@@ -1,7 +1,5 @@
 //! `get`: prints a credential on stdout. Never opens a browser, never asks.
 
-use std::mem::ManuallyDrop;
-
 use serde_json::Value;
 
 use super::{Call, Verb};
@@ -33,15 +31,12 @@ pub const VERB: Verb = Verb {
 fn run(mut call: Call<'_>) -> Result<u8> {
     let settings = call.settings()?;
     let format = format::chosen(settings.text(Id::Format))?;
-    // The process ends when this has run: to free all of it would be a tenth of a cached call, and
-    // the system clears memory before anybody else gets it.
-    let plan = ManuallyDrop::new(Plan::new(settings, call.world)?);
+    let plan = Plan::new(settings, call.world)?;
     format.check(plan.purpose)?;
     let api_version = api_version(call.world, format)?;
     let wants = Wants { user: format.user, host: format.host };
     let session = Session::new(&plan, call.world);
-    let credential = session.credential(wants, Deadline::after(plan.timeout))?;
-    let mut credential = ManuallyDrop::new(credential);
+    let mut credential = session.credential(wants, Deadline::after(plan.timeout))?;
     credential.api_version = api_version;
     let text = (format.render)(&credential)?;
     call.explain(&plan, &credential.token);

@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use super::{Class, Random, holds, is_campaign, times};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::workspace::Workspace;
-use crate::support::{Test, executable, has, workspace};
+use crate::support::{Test, executable, has, is_root, workspace};
 
 const ERRORS: [&str; 5] = ["ENOSPC", "EROFS", "EACCES", "EIO", "EDQUOT"];
 
@@ -51,8 +51,7 @@ const JOBS: [Job; 5] = [
         args: &["write", "pgpass", "--pg-host", "db.example", "--pg-user", "me"],
         prepare: |test| {
             let path = test.write(".pgpass", OTHER_LINE);
-            let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-            fs::set_permissions(path, private).unwrap();
+            set_mode(&path, 0o600);
         },
         place: Some((".pgpass", |text, workspace| {
             let rest = text.strip_prefix(OTHER_LINE);
@@ -70,8 +69,7 @@ const JOBS: [Job; 5] = [
         args: &["write", "databrickscfg", "--to", "fresh"],
         prepare: |test| {
             let path = test.write(".databrickscfg", "[mine]\nhost = https://x.example\n");
-            let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-            fs::set_permissions(path, private).unwrap();
+            set_mode(&path, 0o600);
         },
         place: Some((".databrickscfg", |text, workspace| {
             let rest = text.strip_prefix("[mine]\nhost = https://x.example\n");
@@ -267,4 +265,79 @@ fn a_harmed_entry_is_a_miss_whatever_happened_to_it() {
     check("another's".to_owned(), &strange);
     check("whole".to_owned(), &entry);
     class.end();
+}
+
+#[test]
+fn what_others_planted_is_not_believed() {
+    let mut class = Class::new("disk: planted entries and folders");
+    type Plant = fn(entry: &Path, folder: &Path);
+    let plants: [(&str, bool, Plant); 11] = [
+        ("others may read it", false, |entry, _| set_mode(entry, 0o644)),
+        ("the group may write it", false, |entry, _| set_mode(entry, 0o620)),
+        ("a symbolic link", false, |entry, _| {
+            let moved = entry.with_extension("moved");
+            fs::rename(entry, &moved).unwrap();
+            std::os::unix::fs::symlink(moved, entry).unwrap();
+        }),
+        ("a FIFO", false, |entry, _| {
+            fs::remove_file(entry).unwrap();
+            assert!(Command::new("mkfifo").arg(entry).status().unwrap().success());
+            set_mode(entry, 0o600);
+        }),
+        ("a folder", false, |entry, _| {
+            fs::remove_file(entry).unwrap();
+            fs::create_dir(entry).unwrap();
+        }),
+        ("a socket", false, |entry, _| {
+            fs::remove_file(entry).unwrap();
+            std::os::unix::net::UnixListener::bind(entry).unwrap();
+        }),
+        ("a device", true, |entry, _| {
+            fs::remove_file(entry).unwrap();
+            let made = Command::new("mknod").arg(entry).args(["c", "1", "5"]).status();
+            assert!(made.unwrap().success());
+            set_mode(entry, 0o600);
+        }),
+        ("of another user", true, |entry, _| {
+            std::os::unix::fs::chown(entry, Some(65_534), None).unwrap()
+        }),
+        ("endless", false, |entry, _| {
+            fs::File::options().write(true).open(entry).unwrap().set_len(1 << 40).unwrap()
+        }),
+        ("in a folder that all may write", false, |entry, folder| {
+            set_mode(folder, 0o777);
+            fs::remove_file(entry).unwrap();
+        }),
+        ("in another's folder", true, |entry, folder| {
+            std::os::unix::fs::chown(folder, Some(65_534), None).unwrap();
+            fs::remove_file(entry).unwrap();
+        }),
+    ];
+    for (what, root, plant) in plants {
+        if root && !is_root() {
+            continue;
+        }
+        let workspace = workspace();
+        let test = Test::at(&workspace);
+        let first = test.run("").token();
+        let holds_it = |path: &PathBuf| fs::read_to_string(path).unwrap().contains(&first);
+        let entry = test.entries().into_iter().find(holds_it).unwrap();
+        plant(&entry, &test.cache_folder());
+        for call in ["the next call", "and the one after"] {
+            let outcome = test.run("--timeout 5s");
+            let printed = outcome.stdout.trim_end();
+            let right =
+                workspace.signer.check(printed, Scope::Database).is_ok() && printed != first;
+            let held = holds(outcome.code == 0 && right, || format!("{outcome:?}"));
+            class.tried(format!("{what}, {call}"), held);
+        }
+        // So that it can be removed.
+        set_mode(&test.cache_folder(), 0o700);
+    }
+    class.end();
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    fs::set_permissions(path, mode).unwrap();
 }
