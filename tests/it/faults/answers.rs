@@ -158,7 +158,7 @@ fn nothing_malformed_is_printed() {
     let mut class = Class::new("answers: malformed");
     let (mut delivered, mut refused) = (0, 0);
     let test = Test::at(&workspace);
-    for n in 0..times(1_000, 20_000) {
+    for n in 0..times(500, 20_000) {
         let path = if random.below(3) == 0 { TOKEN } else { MINT };
         let body = broken(&mut random, &workspace.signer);
         let status = *random.one(&[200, 200, 200, 200, 200, 200, 400, 401, 403, 404, 409, 500]);
@@ -189,6 +189,6 @@ fn nothing_malformed_is_printed() {
         );
     }
     // A generator whose answers are all refused at the door would prove nothing.
-    assert!(delivered > 20 && refused > 20, "{delivered} delivered, {refused} refused");
+    assert!(delivered > 10 && refused > 10, "{delivered} delivered, {refused} refused");
     class.end();
 }

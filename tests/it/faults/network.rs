@@ -43,11 +43,20 @@ fn run(test: &Test, wrapper: &[&str]) -> Ended {
 }
 
 fn run_until(test: &Test, wrapper: &[&str], deadline: Duration) -> Ended {
-    // A machine has its moments; what is late by itself is late each time.
-    let in_time = |ended: &Ended| ended.took <= deadline + slack();
-    let mut tries = (0..3).map(|_| run_once(test, wrapper, deadline));
-    let last = tries.next().unwrap();
-    if in_time(&last) { last } else { tries.find(in_time).unwrap_or(last) }
+    let program = executable();
+    let timeout = format!("{}s", deadline.as_secs());
+    let words = [program.to_str().unwrap(), "--no-cache", "--timeout", &timeout];
+    let mut ended = run_once(test, wrapper, &words, deadline);
+    // A machine has its moments: what is late must be later than sleep(1) is then, and each time.
+    for _ in 0..3 {
+        if ended.took <= ended.deadline + slack() {
+            break;
+        }
+        let asleep = run_once(test, wrapper, &["sleep", &timeout], deadline);
+        ended = run_once(test, wrapper, &words, deadline);
+        ended.deadline = asleep.took.max(deadline);
+    }
+    ended
 }
 
 /// How late a process may be: a campaign runs alone, a test has others beside it.
@@ -55,17 +64,13 @@ fn slack() -> Duration {
     Duration::from_millis(if is_campaign() { 100 } else { 900 })
 }
 
-fn run_once(test: &Test, wrapper: &[&str], deadline: Duration) -> Ended {
+fn run_once(test: &Test, wrapper: &[&str], program: &[&str], deadline: Duration) -> Ended {
     let said = test.home.path().join("peak");
     let mut words: Vec<&str> = wrapper.to_vec();
-    let (said_path, program) = (said.to_str().unwrap(), executable());
-    words.extend(["time", "-q", "-f", "%M", "-o", said_path, program.to_str().unwrap()]);
+    words.extend(["time", "-q", "-f", "%M", "-o", said.to_str().unwrap()]);
+    words.extend(program);
     let mut command = Command::new(words[0]);
-    command.args(&words[1..]).args([
-        "--no-cache",
-        "--timeout",
-        &format!("{}s", deadline.as_secs()),
-    ]);
+    command.args(&words[1..]);
     command.env_clear().envs(test.env.iter().cloned()).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     let began = Instant::now();
     let output = command.stdin(Stdio::null()).output().unwrap();

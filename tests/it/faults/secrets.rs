@@ -143,8 +143,8 @@ fn no_verb_shows_a_secret() {
     for (n, (fault, answer)) in faults().into_iter().enumerate() {
         for way in WAYS {
             for (m, line) in lines().into_iter().enumerate() {
-                // A campaign tries all of them, each run a fifth.
-                if !is_campaign() && (n + m) % 5 != 0 && answer.is_some() {
+                // A campaign tries all of them, each run a ninth.
+                if !is_campaign() && (n + m) % 9 != 0 && answer.is_some() {
                     continue;
                 }
                 let (test, flag) = surroundings(&workspace, way);
