@@ -15,28 +15,7 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 use super::official;
-use super::support::{self, Test, not_run, repository};
-
-/// A small generator of numbers that look random (xorshift64*).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % sides
-    }
-
-    /// True so many times in a hundred.
-    fn percent(&mut self, percent: usize) -> bool {
-        self.roll(100) < percent
-    }
-
-    fn pick<'t>(&mut self, from: &[&'t str]) -> &'t str {
-        from[self.roll(from.len())]
-    }
-}
+use super::support::{self, Dice, Test, not_run, repository};
 
 const HOSTS: [&str; 16] = [
     "https://one.cloud.databricks.com",

@@ -3,16 +3,16 @@
 
 use serde_json::{Value, json};
 
-use super::{Class, Random, holds, times};
+use super::{Class, holds, times};
 use crate::sandbox::jwt::{Scope, Signer, now};
 use crate::sandbox::server::Answer;
-use crate::support::{Test, workspace};
+use crate::support::{Dice, Test, workspace};
 
 const TOKEN: &str = "/oidc/v1/token";
 const MINT: &str = "/api/2.0/postgres/credentials";
 
 /// A text that could be meant for a token.
-fn token(random: &mut Random, signer: &Signer) -> String {
+fn token(dice: &mut Dice, signer: &Signer) -> String {
     let times = [
         json!(now() + 3600),
         json!(now() - 1),
@@ -27,8 +27,8 @@ fn token(random: &mut Random, signer: &Signer) -> String {
         Value::Null,
         json!([]),
     ];
-    let claims = json!({ "sub": "me", "iat": random.one(&times), "exp": random.one(&times) });
-    match random.below(24) {
+    let claims = json!({ "sub": "me", "iat": times[dice.roll(12)], "exp": times[dice.roll(12)] });
+    match dice.roll(24) {
         0 => "opaque-token".to_owned(),
         1 => String::new(),
         2 => " ".to_owned(),
@@ -36,7 +36,7 @@ fn token(random: &mut Random, signer: &Signer) -> String {
         4 => "line\nline".to_owned(),
         5 => "bell\u{7}".to_owned(),
         6 => "schlüssel".to_owned(),
-        7 => "x".repeat(random.below(300_000)),
+        7 => "x".repeat(dice.roll(300_000)),
         8 => "eyJ.bm90IGpzb24.x".to_owned(),
         9 => "a.b.c".to_owned(),
         10..16 => signer.sign_claims(&claims),
@@ -45,7 +45,7 @@ fn token(random: &mut Random, signer: &Signer) -> String {
 }
 
 /// When it ends, in a good or bad notation.
-fn end(random: &mut Random) -> Value {
+fn end(dice: &mut Dice) -> Value {
     let numbers = [
         json!(3600),
         json!(0),
@@ -83,25 +83,25 @@ fn end(random: &mut Random) -> Value {
         "2400-01-01T00:00:00z",
         "２４００-01-01T00:00:00Z",
     ];
-    match random.below(2) {
-        0 => random.one(&numbers).clone(),
-        _ => json!(random.one(&texts)),
+    match dice.roll(2) {
+        0 => numbers[dice.roll(numbers.len())].clone(),
+        _ => json!(dice.pick(&texts)),
     }
 }
 
-fn broken(random: &mut Random, signer: &Signer) -> Vec<u8> {
+fn broken(dice: &mut Dice, signer: &Signer) -> Vec<u8> {
     let names =
         ["token", "access_token", "expire_time", "expiration_time", "expires_in", "expires_on"];
     let mut text = String::from("{");
-    for n in 0..1 + random.below(6) {
+    for n in 0..1 + dice.roll(6) {
         // Some are nearly right.
-        let name = if n == 0 { &"token" } else { random.one(&names) };
+        let name = if n == 0 { "token" } else { dice.pick(&names) };
         let value = match name.contains("token") {
-            true => json!(token(random, signer)),
-            false => end(random),
+            true => json!(token(dice, signer)),
+            false => end(dice),
         };
-        let value = match random.below(20) {
-            0 => end(random),
+        let value = match dice.roll(20) {
+            0 => end(dice),
             1 => json!({ "value": value }),
             2 => json!([value]),
             _ => value,
@@ -109,7 +109,7 @@ fn broken(random: &mut Random, signer: &Signer) -> Vec<u8> {
         text.push_str(&format!("{}\"{name}\": {value}", if n == 0 { "" } else { ", " }));
     }
     text.push('}');
-    let mut bytes = match random.below(24) {
+    let mut bytes = match dice.roll(24) {
         0 => format!("\u{feff}{text}"),
         1 => format!("{text}{text}"),
         2 => format!("[{text}]"),
@@ -121,13 +121,13 @@ fn broken(random: &mut Random, signer: &Signer) -> Vec<u8> {
         _ => text,
     }
     .into_bytes();
-    match random.below(16) {
+    match dice.roll(16) {
         0 => {
-            let at = random.below(bytes.len());
-            bytes[at] = random.next() as u8;
+            let at = dice.roll(bytes.len());
+            bytes[at] = dice.roll(256) as u8;
         }
-        1 => bytes.truncate(random.below(bytes.len())),
-        2 => bytes.insert(random.below(bytes.len()), 0xff),
+        1 => bytes.truncate(dice.roll(bytes.len())),
+        2 => bytes.insert(dice.roll(bytes.len()), 0xff),
         _ => {}
     }
     bytes
@@ -154,16 +154,16 @@ fn is_right(printed: &str, body: &[u8]) -> Result<(), String> {
 #[test]
 fn nothing_malformed_is_printed() {
     let workspace = workspace();
-    let mut random = Random(20_261_121);
+    let mut dice = Dice(20_261_121);
     let mut class = Class::new("answers: malformed");
     let (mut delivered, mut refused) = (0, 0);
     let test = Test::at(&workspace);
     for n in 0..times(500, 20_000) {
-        let path = if random.below(3) == 0 { TOKEN } else { MINT };
-        let body = broken(&mut random, &workspace.signer);
-        let status = *random.one(&[200, 200, 200, 200, 200, 200, 400, 401, 403, 404, 409, 500]);
+        let path = if dice.roll(3) == 0 { TOKEN } else { MINT };
+        let body = broken(&mut dice, &workspace.signer);
+        let status = dice.pick(&[200, 200, 200, 200, 200, 200, 400, 401, 403, 404, 409, 500]);
         let types = ["application/json", "text/html", "text/plain; charset=utf-16", ""];
-        let headers = vec![("Content-Type".to_owned(), (*random.one(&types)).to_owned())];
+        let headers = vec![("Content-Type".to_owned(), (dice.pick(&types)).to_owned())];
         workspace.state().faults.clear();
         workspace.take_requests();
         workspace.fault(path, 2, Answer::Text { status, headers, body: body.clone() });

@@ -2,8 +2,8 @@
 //! whose clock is some minutes off. Never a credential that our clock and the entry show to be dead,
 //! and never one that is dead in truth where any clock could have shown it.
 
-use super::{Class, Random, holds, times};
-use crate::support::{HOUR, MINUTE, SECOND, Test, workspace};
+use super::{Class, holds, times};
+use crate::support::{Dice, HOUR, MINUTE, SECOND, Test, workspace};
 
 const DAY: i64 = 24 * HOUR;
 
@@ -23,13 +23,12 @@ fn no_jump_brings_a_dead_credential_back() {
     let offs = [0, 3 * MINUTE, -3 * MINUTE];
     let lives = [3600, 900, 120];
     let mut class = Class::new("clock: jumps");
-    let mut random = Random(4);
+    let mut dice = Dice(4);
     // Before and after the issue, and the time that really passes between the two calls.
     for _ in 0..times(150, 4_000) {
-        let (before, after) = (*random.one(&jumps), *random.one(&jumps));
-        let passed =
-            *random.one(&[0, 10 * SECOND, 20 * MINUTE, 45 * MINUTE, 59 * MINUTE, 3 * HOUR]);
-        let (off, life) = (*random.one(&offs), *random.one(&lives));
+        let (before, after) = (dice.pick(&jumps), dice.pick(&jumps));
+        let passed = dice.pick(&[0, 10 * SECOND, 20 * MINUTE, 45 * MINUTE, 59 * MINUTE, 3 * HOUR]);
+        let (off, life) = (dice.pick(&offs), dice.pick(&lives));
         let workspace = workspace();
         {
             let mut state = workspace.state();

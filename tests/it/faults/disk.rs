@@ -6,10 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use super::{Class, Random, holds, is_campaign, times};
+use super::{Class, holds, is_campaign, times};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::workspace::Workspace;
-use crate::support::{Test, executable, has, is_root, workspace};
+use crate::support::{Dice, Test, executable, has, is_root, workspace};
 
 const ERRORS: [&str; 5] = ["ENOSPC", "EROFS", "EACCES", "EIO", "EDQUOT"];
 
@@ -124,7 +124,7 @@ fn no_failing_call_costs_more_than_the_call() {
     if !has("faults::disk", "strace") {
         return;
     }
-    let mut random = Random(9);
+    let mut dice = Dice(9);
     for job in JOBS {
         let workspace = workspace();
         let mut class = Class::new(match job.name {
@@ -139,7 +139,7 @@ fn no_failing_call_costs_more_than_the_call() {
             let all = ERRORS.iter().filter(|_| is_campaign());
             let errors: Vec<&str> = match is_campaign() {
                 true => all.copied().collect(),
-                false => vec![*random.one(&ERRORS)],
+                false => vec![dice.pick(&ERRORS)],
             };
             for error in errors {
                 let test = Test::at(&workspace);
@@ -253,12 +253,12 @@ fn a_harmed_entry_is_a_miss_whatever_happened_to_it() {
         let at = at.min(strange.len());
         check(format!("torn at {at}"), &[&entry[..at], &strange[at..]].concat());
     }
-    let mut random = Random(17);
+    let mut dice = Dice(17);
     for n in 0..times(50, 5_000) {
         let mut harmed = entry.clone();
-        for _ in 0..2 + random.below(6) {
-            let at = random.below(harmed.len());
-            harmed[at] = random.next() as u8;
+        for _ in 0..2 + dice.roll(6) {
+            let at = dice.roll(harmed.len());
+            harmed[at] = dice.roll(256) as u8;
         }
         check(format!("bytes, {n}"), &harmed);
     }

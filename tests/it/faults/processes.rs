@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Class, Random, holds, times};
+use super::{Class, holds, times};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::Workspace;
-use crate::support::{Test, executable, workspace};
+use crate::support::{Dice, Test, executable, workspace};
 
 const TOKEN: &str = "/oidc/v1/token";
 const MINT: &str = "/api/2.0/postgres/credentials";
@@ -45,7 +45,7 @@ fn killed_at_any_instant_under_load() {
     let test = Test::at(&workspace);
     let place = test.home.path().join(".pgpass");
     let mut class = Class::new("processes: killed and told to end");
-    let mut random = Random(3);
+    let mut dice = Dice(3);
     let rounds = times(25, 500);
     for round in 0..rounds {
         // Four at once, of which each may be killed; two write a file.
@@ -68,8 +68,8 @@ fn killed_at_any_instant_under_load() {
             })
             .collect();
         for child in &children {
-            std::thread::sleep(Duration::from_micros(random.below(2500) as u64));
-            signal(child, *random.one(&[Signal::KILL, Signal::TERM]));
+            std::thread::sleep(Duration::from_micros(dice.roll(2500) as u64));
+            signal(child, dice.pick(&[Signal::KILL, Signal::TERM]));
         }
         for child in &mut children {
             child.wait().unwrap();
@@ -144,11 +144,11 @@ fn each_gets_its_own_whoever_else_asks() {
     let cache = shared.cache_folder();
     let ttls = ["", "10m", "15m", "20m", "30m"];
     let mut class = Class::new("processes: mixed identities and targets");
-    let mut random = Random(6);
+    let mut dice = Dice(6);
     let count = times(100, 500);
     let mut children = Vec::new();
     for _ in 0..count {
-        let (who, ttl) = (random.below(identities), *random.one(&ttls));
+        let (who, ttl) = (dice.roll(identities), dice.pick(&ttls));
         let mut command = shared.command();
         command.env("DATABRICKS_CLIENT_ID", format!("client-{who}"));
         command.env("DATABRICKS_CLIENT_SECRET", format!("secret-{who}"));
