@@ -3,9 +3,9 @@
 //! What an entry is for is its key: workspace, auth type, identity and scopes, then purpose, target
 //! and lifetime. The entry holds it, word for word, and is nobody else's; its name only has to
 //! find it: a hash of the first part of the key, then one of all of it. So entries of one identity
-//! share a prefix and can be dropped together. Anything odd about an entry is a note and a miss, never an
-//! error: a cache must not stop a credential. A recent failure is remembered beside it, in a
-//! file of the same kind.
+//! share a prefix and can be dropped together. Anything odd about an entry is a note and a miss,
+//! never an error: a cache must not stop a credential. A recent failure is remembered beside it,
+//! in a file of the same kind.
 //!
 //! What stands in an entry is `cache/entry.rs`'s business, when it is fresh enough
 //! `freshness.rs`'s.

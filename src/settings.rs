@@ -121,6 +121,7 @@ impl Settings {
     }
 
     fn load(&mut self, flags: &[(Id, String)], world: &World) -> Result<()> {
+        // More than most calls have.
         self.values.reserve(16);
         for (id, text) in flags {
             self.set_flag(*id, text, || patience(flags, world))?;

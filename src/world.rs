@@ -3,7 +3,7 @@
 //!
 //! Environment, clock and notes are plain data and closures, so a test builds another world: a
 //! list for the environment, a clock moved by hand. What is Unix-only stays here, in
-//! `environment.rs` and in `file.rs`.
+//! `environment.rs`, in `file.rs` and in `main.rs`.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -40,7 +40,9 @@ const MAX_OUTPUT: u64 = 256 * 1024;
 
 /// Where a machine in a cloud asks for its own identity: link-local, so nothing leaves the machine
 /// that it runs on.
-pub const HYPERVISOR: &str = "169.254.169.254";
+const INSTANCE_METADATA: &str = "http://169.254.169.254";
+/// The host of that.
+pub const HYPERVISOR: &str = INSTANCE_METADATA.split_at("http://".len()).1;
 
 /// A child that writes more than this is stopped.
 const RUNAWAY: u64 = 16 * 1024 * 1024;
@@ -124,7 +126,7 @@ impl World {
                 // A closed stderr must not cost the credential.
                 let _ = writeln!(std::io::stderr(), "{text}");
             }),
-            instance_metadata: Cow::Borrowed("http://169.254.169.254"),
+            instance_metadata: Cow::Borrowed(INSTANCE_METADATA),
             machine,
             busy: Arc::default(),
             program: std::env::current_exe,

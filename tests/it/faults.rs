@@ -27,14 +27,14 @@ fn is_campaign() -> bool {
 
 /// One class of faults: what was tried, and what did not hold.
 struct Class {
-    name: &'static str,
+    name: String,
     tried: usize,
     broken: Vec<String>,
 }
 
 impl Class {
-    fn new(name: &'static str) -> Class {
-        Class { name, tried: 0, broken: Vec::new() }
+    fn new(name: impl Into<String>) -> Class {
+        Class { name: name.into(), tried: 0, broken: Vec::new() }
     }
 
     /// One fault; an error says what did not hold.

@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use super::{Class, holds, is_campaign, times};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::workspace::Workspace;
-use crate::support::{Dice, Test, executable, has, is_root, workspace};
+use crate::support::{Dice, Test, executable, has, is_root, say_not_run, workspace};
 
 const ERRORS: [&str; 5] = ["ENOSPC", "EROFS", "EACCES", "EIO", "EDQUOT"];
 
@@ -39,7 +39,7 @@ fn holds_a_credential(text: &str, workspace: &Workspace) -> bool {
 }
 
 const JOBS: [Job; 5] = [
-    Job { name: "get", args: &[], prepare: |_| (), place: None },
+    Job { name: "get on an empty cache", args: &[], prepare: |_| (), place: None },
     Job {
         name: "get --refresh",
         args: &["--refresh"],
@@ -127,21 +127,11 @@ fn no_failing_call_costs_more_than_the_call() {
     let mut dice = Dice(9);
     for job in JOBS {
         let workspace = workspace();
-        let mut class = Class::new(match job.name {
-            "get" => "disk: get on an empty cache",
-            "get --refresh" => "disk: get --refresh",
-            "write pgpass" => "disk: write pgpass",
-            "write file" => "disk: write file",
-            _ => "disk: write databrickscfg",
-        });
+        let mut class = Class::new(format!("disk: {}", job.name));
         for (call, number) in calls(&workspace, &job) {
             // A campaign tries each error; else chance has it.
-            let all = ERRORS.iter().filter(|_| is_campaign());
-            let errors: Vec<&str> = match is_campaign() {
-                true => all.copied().collect(),
-                false => vec![dice.pick(&ERRORS)],
-            };
-            for error in errors {
+            let chosen = [dice.pick(&ERRORS)];
+            for error in if is_campaign() { &ERRORS[..] } else { &chosen } {
                 let test = Test::at(&workspace);
                 (job.prepare)(&test);
                 let inject = format!("inject={call}:error={error}:when={number}");
@@ -315,6 +305,7 @@ fn what_others_planted_is_not_believed() {
     ];
     for (what, root, plant) in plants {
         if root && !is_root() {
+            say_not_run("faults::disk::planted", &format!("only root can plant what is {what}"));
             continue;
         }
         let workspace = workspace();
