@@ -5,19 +5,21 @@
 //! find it: a hash of the first part of the key, then one of all of it. So entries of one identity
 //! share a prefix and can be dropped together. Anything odd about an entry is a note and a miss,
 //! never an error: a cache must not stop a credential. A recent failure is remembered beside it,
-//! in a file of the same kind.
+//! in a file of the same kind, with the circumstances of whoever failed: others may have more luck.
 //!
 //! What stands in an entry is `cache/entry.rs`'s business, when it is fresh enough
 //! `freshness.rs`'s.
 
 mod entry;
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 
 use crate::error::Error;
 use crate::file::{self, Found, Lock};
 use crate::secret::Secret;
+use crate::settings::Settings;
 use crate::time::{DAY, MINUTE, Timestamp};
 use crate::token::{MAX_TOKEN, Token};
 use crate::world::World;
@@ -40,20 +42,23 @@ pub struct Cache<'a> {
     identity: String,
     prefix: Hash,
     secret: Option<&'a Secret>,
+    settings: &'a Settings,
 }
 
 impl<'a> Cache<'a> {
     /// `folder` is none where nothing is to be cached, `identity` is everything that tells one
-    /// identity from another, `secret` the static secret it authenticates with.
+    /// identity from another, `secret` the static secret it authenticates with, and `settings` is
+    /// what all this comes from.
     pub fn new(
         world: &'a World,
         folder: Option<&'a Path>,
         identity: &[&str],
         secret: Option<&'a Secret>,
+        settings: &'a Settings,
     ) -> Cache<'a> {
         let identity = with_parts("", identity);
         let prefix = hash(&identity);
-        Cache { world, folder, identity, prefix, secret }
+        Cache { world, folder, identity, prefix, secret, settings }
     }
 
     /// The place of one entry.
@@ -61,6 +66,26 @@ impl<'a> Cache<'a> {
         let key = with_parts(&self.identity, parts);
         let name = [self.prefix.as_str(), "-", hash(&key).as_str()].concat();
         Slot { cache: self, name, key }
+    }
+
+    /// What another's failure must have had in common with us to be ours, too: the way to a server
+    /// or to another program, and where settings come from, which its words name.
+    fn circumstances(&self) -> Hash {
+        const WAYS: [&str; 9] = [
+            "HTTPS_PROXY",
+            "https_proxy",
+            "ALL_PROXY",
+            "all_proxy",
+            "NO_PROXY",
+            "no_proxy",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "PATH",
+        ];
+        let way = |name| self.world.var(name).unwrap_or_default().to_string_lossy();
+        let origins = self.settings.origins().map(|(row, origin)| format!("{}{origin}", row.name));
+        let all: Vec<_> = WAYS.map(way).into_iter().chain(origins.map(Cow::Owned)).collect();
+        hash(&with_parts("", &all.iter().map(|part| &**part).collect::<Vec<_>>()))
     }
 
     /// Drops all entries of this identity, or all but one.
@@ -99,8 +124,8 @@ pub struct PastFailure {
     pub at: Timestamp,
     /// What.
     pub error: Error,
-    /// Whether there was no time left: who has more may have more luck.
-    pub hurried: bool,
+    /// Whether it was in our circumstances: who has others may have more luck.
+    pub alike: bool,
 }
 
 impl Slot<'_> {
@@ -116,7 +141,9 @@ impl Slot<'_> {
 
     /// Reads what went wrong last, perhaps long ago.
     pub fn failure(&self) -> Option<PastFailure> {
-        let failure = self.read(&self.failure_name(), |fields| fields.failure())?;
+        let circumstances = self.cache.circumstances();
+        let read = |fields: &Fields<'_>| fields.failure(circumstances.as_str());
+        let failure = self.read(&self.failure_name(), read)?;
         (failure.at <= self.cache.world.now()).then_some(failure)
     }
 
@@ -133,9 +160,9 @@ impl Slot<'_> {
 
     /// Writes down what went wrong, in a file of its own: the failure of whoever has a wrong
     /// secret must not cost others the token.
-    pub fn remember(&self, error: &Error, hurried: bool) {
+    pub fn remember(&self, error: &Error) {
         let now = self.cache.world.now();
-        let body = entry::of_failure(&PastFailure { at: now, error: error.clone(), hurried });
+        let body = entry::of_failure(error, now, self.cache.circumstances().as_str());
         self.write(&self.failure_name(), &body, now);
     }
 

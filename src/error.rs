@@ -6,6 +6,7 @@
 //! which prefix, is `lib.rs`'s business.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::secret::Secret;
 
@@ -49,6 +50,8 @@ pub struct Error {
     pub hints: Vec<String>,
     /// It comes from memory: nobody was asked this time.
     pub remembered: bool,
+    /// How much more time it would have taken to try on, where that was what stopped it.
+    pub lacked: Option<Duration>,
     /// The exit code, where it is not the kind's.
     pub exit: Option<u8>,
 }
@@ -58,7 +61,7 @@ impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
         let (because, hints) = (Vec::new(), Vec::new());
         let message = message.into();
-        Error { kind, message, because, hints, remembered: false, exit: None }
+        Error { kind, message, because, hints, remembered: false, lacked: None, exit: None }
     }
 
     /// Exit code 1.
@@ -108,6 +111,12 @@ impl Error {
     /// The same with more to say where it is a "no": any other trouble has nothing to do with it.
     pub fn if_denied(self, more: impl FnOnce(Error) -> Error) -> Error {
         if self.kind == Kind::Denied { more(self) } else { self }
+    }
+
+    /// It stopped for want of time, and would have needed so much more to try on.
+    pub fn lacking(mut self, more: Duration) -> Error {
+        self.lacked = Some(more);
+        self
     }
 
     /// Ends the process with this code instead of the kind's.

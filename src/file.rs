@@ -2,9 +2,10 @@
 //!
 //! A private file belongs to us, nobody else may read it, and it is never a link, a FIFO or a
 //! folder. It is replaced by renaming a new one over it, created with mode 0600 and O_EXCL under
-//! a random name, so that neither a reader nor a crash ever sees half of it. Locks are `flock`s
-//! on files of their own, never unlinked (two processes would then hold "the" lock), and die
-//! with whoever holds them.
+//! a random name, so that neither a reader nor whoever comes after a killed process sees half of
+//! it. (Whoever comes after a power failure may; an entry ends in a hash.) Locks are `flock`s on
+//! files of their own, never unlinked (two processes would then hold "the" lock), and die with
+//! whoever holds them.
 
 use std::cell::Cell;
 use std::fs::{self, DirBuilder, File, OpenOptions};

@@ -64,7 +64,7 @@ impl Freshness<'_> {
             Freshness::Used { .. } if left > LEAST_LIFE => Band::Fresh,
             Freshness::Used { .. } => Band::Hard,
             // Whoever asked while it was being minted wanted this one.
-            Freshness::Printed { .. } if token.issued > began => Band::Fresh,
+            Freshness::Printed { .. } if token.issued > began && token.issued <= now => Band::Fresh,
             Freshness::Printed { .. } if refresh => Band::Hard,
             Freshness::Printed { min_ttl } => {
                 let (soft, hard) =
@@ -158,7 +158,7 @@ impl Rules<'_> {
         deadline: Deadline,
         fetch: &Fetch<'_>,
     ) -> Result<Token> {
-        match self.refusal(slot.failure()) {
+        match self.refusal(past(slot)) {
             Some(refusal) => Err(refusal),
             None => fetch(deadline, None).inspect_err(|error| remember(slot, error, deadline)),
         }
@@ -175,7 +175,7 @@ impl Rules<'_> {
     /// Soft to hard: nobody has to wait, so only the first one tries.
     fn refresh_early(&self, wanted: &Wanted<'_>, old: Token) -> Result<Token> {
         let Wanted { slot, fetch, deadline, .. } = wanted;
-        if self.offline || self.leaves_alone(slot.failure()) {
+        if self.offline || self.leaves_alone(slot) {
             return Ok(old);
         }
         let Some(mut lock) = slot.lock_file() else { return Ok(old) };
@@ -183,15 +183,21 @@ impl Rules<'_> {
         if let Some(token) = slot.look().filter(|token| self.is_fresh(wanted, token)) {
             return Ok(token);
         }
-        if self.leaves_alone(slot.failure()) {
+        if self.leaves_alone(slot) {
             return Ok(old);
         }
-        match fetch(deadline.at_most(SOFT_WAIT), Some(&held)) {
+        let soon = deadline.at_most(SOFT_WAIT);
+        match fetch(soon, Some(&held)) {
             Ok(token) => Ok(keep(slot, token)),
             Err(error) => {
-                remember(slot, &error, *deadline);
+                remember(slot, &error, soon);
                 if self.was_dropped(slot) {
                     return Err(error);
+                }
+                // The clock went on: most where the machine was asleep meanwhile.
+                if self.band(wanted, &old) == Band::Hard {
+                    drop(held);
+                    return self.fetch_now(wanted, Some(old));
                 }
                 Ok(self.settle(old, &error))
             }
@@ -207,7 +213,7 @@ impl Rules<'_> {
         let mut lock = slot.lock_file();
         let mut pause = Duration::from_millis(2);
         let held = loop {
-            if let Some(error) = self.shared(slot.failure()) {
+            if let Some(error) = self.shared(slot, *deadline) {
                 return self.stand_in(wanted, seen, error);
             }
             // Without a lock file there is no cache either, so each fetches for itself.
@@ -232,7 +238,7 @@ impl Rules<'_> {
             self.world.sleep(self.world.jittered(pause), *deadline);
             pause = (pause * 2).min(Duration::from_millis(50));
         };
-        if let Some(error) = self.shared(slot.failure()) {
+        if let Some(error) = self.shared(slot, *deadline) {
             return self.stand_in(wanted, seen, error);
         }
         match fetch(*deadline, held.as_ref()) {
@@ -279,19 +285,29 @@ impl Rules<'_> {
         counts.then_some(error)
     }
 
-    /// What a try came to that this call has waited for, or a "no" that still counts: a crowd that asks
-    /// at once is answered at once, and does not fail one after the other.
-    fn shared(&self, failure: Option<PastFailure>) -> Option<Error> {
-        let past = failure?;
-        let waited_for = past.at > self.began && !past.hurried;
-        if waited_for { Some(past.error) } else { self.refusal(Some(past)) }
+    /// What a try came to that this call has waited for, unless it stopped for want of time that
+    /// we have; or a "no" that still counts. So a crowd that asks at once is answered at once, and
+    /// does not fail one after the other.
+    fn shared(&self, slot: &Slot<'_>, deadline: Deadline) -> Option<Error> {
+        let past = past(slot)?;
+        let passed = Duration::from_millis(self.world.now().since(past.at).max(0) as u64);
+        let has = |lacked: Duration| deadline.left() > lacked.saturating_sub(passed);
+        match past.at > self.began && !past.error.lacked.is_some_and(has) {
+            true => Some(past.error),
+            false => self.refusal(Some(past)),
+        }
     }
 
     /// Whether the last try failed so shortly ago that nobody need try early again.
-    fn leaves_alone(&self, failure: Option<PastFailure>) -> bool {
-        let Some(PastFailure { at, error, .. }) = failure else { return false };
+    fn leaves_alone(&self, slot: &Slot<'_>) -> bool {
+        let Some(PastFailure { at, error, .. }) = past(slot) else { return false };
         self.world.now().since(at) < if is_refusal(&error) { REFUSAL } else { TROUBLE }
     }
+}
+
+/// The last failure, if it would be ours, too.
+fn past(slot: &Slot<'_>) -> Option<PastFailure> {
+    slot.failure().filter(|past| past.alike)
 }
 
 fn is_refusal(error: &Error) -> bool {
@@ -306,7 +322,8 @@ fn keep(slot: &Slot<'_>, token: Token) -> Token {
 /// Writes a failure down, unless it is one that was written down before.
 fn remember(slot: &Slot<'_>, error: &Error, deadline: Deadline) {
     if !error.remembered {
-        slot.remember(error, deadline.passed());
+        let lacked = error.lacked.or(deadline.passed().then_some(Duration::ZERO));
+        slot.remember(&Error { lacked, ..error.clone() });
     }
 }
 

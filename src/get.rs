@@ -77,7 +77,7 @@ impl<'a> Session<'a> {
                 switches: source.switches,
             },
             client: Client::new(world, source.name),
-            cache: Cache::new(world, plan.cache.as_deref(), &parts, secret),
+            cache: Cache::new(world, plan.cache.as_deref(), &parts, secret, &plan.settings),
             located: OnceCell::new(),
         }
     }

@@ -196,8 +196,13 @@ impl<'a> Client<'a> {
                     asked = wait;
                     let (code, message) = answer.said();
                     let Answer { host, status, .. } = answer;
-                    Error::unavailable(format!("{host} is not available: HTTP status {status}"))
-                        .because([code, message].join(" ").trim())
+                    let error = Error::unavailable(format!(
+                        "{host} is not available: HTTP status {status}"
+                    ));
+                    match [code, message].join(" ").trim() {
+                        "" => error,
+                        words => error.because(words),
+                    }
                 }
                 Err(Trouble::Final(error)) => return Err(error),
                 Err(Trouble::Passing(error)) => error,
@@ -214,6 +219,7 @@ impl<'a> Client<'a> {
             if pause >= deadline.left() {
                 let wait = show_duration(asked);
                 let words = format!("it asks to wait {wait}, longer than --timeout allows");
+                let trouble = trouble.lacking(pause);
                 return Err(if asked.is_zero() { trouble } else { trouble.because(words) });
             }
             self.world.sleep(pause, deadline);
@@ -261,7 +267,8 @@ impl<'a> Client<'a> {
             // ureq gives each read of a proxy's greeting the whole time again, so a dripping one
             // would never end; a thread can be left behind.
             Some(_) => within(deadline.left(), exchange)
-                .unwrap_or(Err(ureq::Error::Timeout(ureq::Timeout::Global))),
+                .map_err(ureq::Error::from)
+                .and_then(|done| done.unwrap_or(Err(ureq::Error::Timeout(ureq::Timeout::Global)))),
         };
         let (status, headers, body) =
             exchanged.map_err(|error| trouble(error, &host, via.as_deref(), deadline))?;
@@ -336,6 +343,7 @@ fn trouble(error: ureq::Error, host: &str, via: Option<&str>, deadline: Deadline
         ))),
         E::Timeout(_) if deadline.left() < Duration::from_millis(5) => Trouble::Final(
             Error::unavailable(format!("no answer from {host}{way} before the deadline"))
+                .lacking(Duration::ZERO)
                 .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT"),
         ),
         E::Rustls(e) => Trouble::Final(tls_trouble(host, &e.to_string())),
@@ -387,6 +395,11 @@ fn redirect(host: &str, status: u16, location: &str) -> Error {
 pub fn check_url(url: &str) -> Result<http::Uri> {
     let uri: http::Uri =
         url.parse().map_err(|_| Error::usage(format!("not a URL: {}", clean(url))))?;
+    if let Some((_, place)) = uri.authority().and_then(|whole| whole.as_str().rsplit_once('@')) {
+        return Err(Error::usage(format!("the URL of {place} has a user name or password in it"))
+            .because("messages would show it, and nobody asks for it")
+            .hint(format!("https://{place}{}", uri.path())));
+    }
     match (uri.scheme_str(), uri.host()) {
         (Some("https"), Some(_)) => Ok(uri),
         (Some("http"), Some(host)) if is_loopback(host) => Ok(uri),

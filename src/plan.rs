@@ -12,7 +12,7 @@ use crate::login::Means;
 use crate::login::pat::GRACE;
 use crate::settings::{Id, Origin, Settings, expand_home};
 use crate::source::{self, Source};
-use crate::time::{MINUTE, SECOND, parse_duration, show_duration};
+use crate::time::{Deadline, MINUTE, SECOND, parse_duration, show_duration};
 use crate::token::{Purpose, check_name};
 use crate::world::World;
 
@@ -50,6 +50,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// When the whole call must have ended.
+    pub fn deadline(&self) -> Deadline {
+        Deadline::since(self.settings.began, self.timeout)
+    }
+
     /// Decides, or says what is missing or contradictory.
     pub fn new(settings: Settings, world: &World) -> Result<Plan> {
         let purpose = purpose(&settings)?;

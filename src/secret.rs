@@ -1,8 +1,8 @@
 //! A text that cannot be printed by accident.
 //!
 //! There is no `Display`, `Debug` shows nothing, and [`Secret::expose`] is the only way out, so
-//! every place where a secret leaves can be found by that word (a test counts them). The memory
-//! is wiped when the value is dropped.
+//! every place where a secret leaves can be found by that word (a test counts them). Its memory
+//! is wiped when it is dropped; that of copies which are sent, received, parsed or printed is not.
 
 use std::fmt;
 

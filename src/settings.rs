@@ -12,7 +12,7 @@ mod table;
 use std::cell::OnceCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use table::{Id, SETTINGS, Setting, ValueKind};
 
@@ -72,9 +72,11 @@ pub struct Value {
 }
 
 /// The rows of the table that have a value.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Settings {
     values: Vec<(Id, Value)>,
+    /// When they were first looked for: a file that is a pipe may have taken a while.
+    pub began: Instant,
     /// The profile that was loaded, and its own `host` as it stands in the file.
     pub profile: Option<(String, Option<String>)>,
     /// What became of the configuration file.
@@ -104,6 +106,19 @@ pub enum ConfigFile {
     },
     /// A profile was read.
     Read,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            values: Vec::new(),
+            began: Instant::now(),
+            profile: None,
+            file: ConfigFile::NotNeeded,
+            login: OnceCell::new(),
+            id_token: OnceCell::new(),
+        }
+    }
 }
 
 impl Settings {
@@ -196,6 +211,12 @@ impl Settings {
     /// Where a value came from, for messages.
     pub fn origin(&self, id: Id) -> &Origin {
         self.get(id).map_or(&Origin::Default, |value| &value.origin)
+    }
+
+    /// Where each value comes from that says whose credential is wanted, and for what.
+    pub fn origins(&self) -> impl Iterator<Item = (&'static Setting, &Origin)> {
+        let rows = SETTINGS[..=Id::PgUser as usize].iter();
+        rows.filter_map(|row| Some((row, &self.get(row.id)?.origin)))
     }
 
     /// All rows that have a value, for `status` and messages; secrets as `***`.
@@ -451,8 +472,8 @@ impl Settings {
     }
 }
 
-/// How long a secret may take to come, as far as that is known so early: the deadline of the
-/// whole call, and never longer than its default.
+/// How long a secret may take to come, as far as that is known so early: as long as the whole
+/// call, and never longer than its default.
 fn patience(flags: &[(Id, String)], world: &World) -> Duration {
     const MOST: Duration = Duration::from_secs(10);
     let flag = flags.iter().find(|(id, _)| *id == Id::Timeout).map(|(_, text)| text.as_str());

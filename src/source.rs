@@ -142,7 +142,10 @@ const fn refused(
 /// What tells a setting's secret from another, and not what it is. The entry's fingerprint says
 /// more, under salt.
 fn hashed(settings: &Settings, id: Id) -> String {
-    let secret = settings.secret(id).map_or("", |secret| secret.expose());
+    hash_of(settings.secret(id).map_or("", |secret| secret.expose()))
+}
+
+fn hash_of(secret: &str) -> String {
     hex(&digest::digest(&digest::SHA256, secret.as_bytes()).as_ref()[..8])
 }
 

@@ -99,8 +99,12 @@ pub struct Deadline(Instant);
 impl Deadline {
     /// That long from now.
     pub fn after(limit: Duration) -> Deadline {
-        let now = Instant::now();
-        Deadline(now.checked_add(limit).unwrap_or(now))
+        Deadline::since(Instant::now(), limit)
+    }
+
+    /// That long from then.
+    pub fn since(began: Instant, limit: Duration) -> Deadline {
+        Deadline(began.checked_add(limit).unwrap_or(began))
     }
 
     /// This one, or `limit` from now, whichever comes first.

@@ -164,11 +164,14 @@ impl Names {
 
 /// All that a JWT says, but for what is new in each: a policy may look at any of it.
 pub fn lasting_claims(text: &str) -> Option<String> {
+    // RFC 7519 §4.1; then Microsoft Entra's (its reference of access token claims).
+    const NEW: [&str; 8] = ["iat", "exp", "nbf", "jti", "uti", "rh", "aio", "auth_time"];
     let mut claims = payload(text)?;
     let object = claims.as_object_mut()?;
-    for name in ["iat", "exp", "nbf", "jti"] {
-        object.remove(name);
-    }
+    object.retain(|name, _| !NEW.contains(&name.as_str()));
+    // When the kubelet is to have replaced it (Kubernetes, `pkg/serviceaccount/claims.go`).
+    let kubernetes = object.get_mut("kubernetes.io").and_then(|claims| claims.as_object_mut());
+    kubernetes.map(|claims| claims.remove("warnafter"));
     Some(claims.to_string())
 }
 
@@ -309,6 +312,20 @@ mod tests {
         let stated = Some(Timestamp::from_seconds(1_800_003_000));
         let token = Token::received("token", &text, stated, NOW).unwrap();
         assert_eq!((minutes(&token), token.lifetime), (50, 3_000_000));
+    }
+
+    #[test]
+    fn what_is_new_in_each_token_makes_no_other_identity() {
+        let claims = |text: &str| lasting_claims(&jwt(text));
+        let pod = |after: u32, name: &str| {
+            claims(&format!(
+                r#"{{"sub":"s","exp":{after},"jti":"{after}","kubernetes.io":{{"pod":{{"name":"{name}"}},"warnafter":{after}}}}}"#
+            ))
+        };
+        assert_eq!(pod(1, "a"), pod(2, "a"));
+        assert_ne!(pod(1, "a"), pod(1, "b"));
+        assert_eq!(claims(r#"{"oid":"o","uti":"1","rh":"1"}"#), claims(r#"{"oid":"o","uti":"2"}"#));
+        assert_eq!(claims("[]"), None);
     }
 
     #[test]

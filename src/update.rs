@@ -116,7 +116,7 @@ impl<'a> Update<'a> {
 
     /// Gets a credential and brings the place up to date with it.
     pub fn run(&self) -> Result<Done> {
-        let deadline = Deadline::after(self.plan.timeout);
+        let deadline = self.plan.deadline();
         if let Where::File(file, place) = &self.place {
             (file.check)(&self.spot, &place.read()?.unwrap_or_default())?;
         }
@@ -192,7 +192,7 @@ impl<'a> Update<'a> {
 
     /// Takes our part out of the place again.
     pub fn remove(&self) -> Result<Change> {
-        let deadline = Deadline::after(self.plan.timeout);
+        let deadline = self.plan.deadline();
         let session = Session::new(&self.plan, self.world);
         let change = match &self.place {
             Where::File(file, place) => {

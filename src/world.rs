@@ -2,8 +2,7 @@
 //! randomness, folders, notes to the user, the terminal, signals, child processes, the browser.
 //!
 //! Environment, clock and notes are plain data and closures, so a test builds another world: a
-//! list for the environment, a clock moved by hand. What is Unix-only stays here, in
-//! `environment.rs`, in `file.rs` and in `main.rs`.
+//! list for the environment, a clock moved by hand. Most that is Unix-only is here and in `file.rs`.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -47,24 +46,25 @@ pub const HYPERVISOR: &str = INSTANCE_METADATA.split_at("http://".len()).1;
 /// A child that writes more than this is stopped.
 const RUNAWAY: u64 = 16 * 1024 * 1024;
 
-/// What the work comes to, or nothing where it takes longer; then its thread is left behind.
+/// What the work comes to, or nothing where it takes longer; then its thread is left behind. An
+/// error is the system's, which has no thread for it.
 pub fn within<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
+) -> std::io::Result<Option<T>> {
     // Not a channel: its variables of each thread are so large that libc's own memory for these
     // is not enough, which costs each start of the program a page.
     let done = Arc::new((Mutex::new(None), Condvar::new()));
     let there = done.clone();
-    std::thread::spawn(move || {
+    std::thread::Builder::new().spawn(move || {
         let result = work();
         *there.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         there.1.notify_one();
-    });
+    })?;
     let (result, bell) = &*done;
     let result = result.lock().unwrap_or_else(PoisonError::into_inner);
     let waited = bell.wait_timeout_while(result, patience, |result| result.is_none());
-    waited.unwrap_or_else(PoisonError::into_inner).0.take()
+    Ok(waited.unwrap_or_else(PoisonError::into_inner).0.take())
 }
 
 /// The surroundings of one call.
@@ -267,7 +267,7 @@ impl World {
         let mut signals = Signals::new(signals).map_err(cannot)?;
         let busy = self.busy.clone();
         let supervisor = self.var("NOTIFY_SOCKET").map(OsStr::to_owned);
-        std::thread::spawn(move || {
+        let listener = std::thread::Builder::new().spawn(move || {
             let Some(signal) = signals.forever().next() else { return };
             if let Some(group) = Pid::from_raw(busy.command.load(Ordering::SeqCst)) {
                 let _ = kill_process_group(group, Signal::TERM);
@@ -288,7 +288,7 @@ impl World {
             }
             std::process::exit(128 + signal);
         });
-        Ok(())
+        listener.map(drop).map_err(cannot)
     }
 
     /// From now on nothing but SIGKILL ends the process: what it does must be finished, and is

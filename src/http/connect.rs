@@ -74,7 +74,7 @@ impl Resolver for PatientResolver {
         let place = uri.scheme().zip(uri.authority());
         let place = place.and_then(|(scheme, host)| DefaultResolver::host_and_port(scheme, host));
         let place = place.ok_or(ureq::Error::HostNotFound)?;
-        let found = within(*timeout.after, move || place.to_socket_addrs());
+        let found = within(*timeout.after, move || place.to_socket_addrs())?;
         let found = found.ok_or(ureq::Error::Timeout(timeout.reason))??;
         let mut addresses = self.empty();
         // As many as there is room for.

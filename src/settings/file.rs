@@ -61,6 +61,8 @@ pub fn no_profile(path: &Path, name: &str, origin: impl Display, text: &str) -> 
 pub fn read_secret(flag: &str, path: &str, patience: Duration) -> Result<Secret> {
     const MOST: u64 = 64 * 1024;
     let from = path.to_owned();
+    let shown = format!("--{flag} {}", clean(path));
+    let unread = |e: std::io::Error| Error::usage(format!("cannot read {shown}")).because(e);
     let given = within(patience, move || {
         let mut text = String::new();
         let read = match from.as_str() {
@@ -69,11 +71,10 @@ pub fn read_secret(flag: &str, path: &str, patience: Duration) -> Result<Secret>
         };
         (read, Secret::new(text))
     });
-    let shown = format!("--{flag} {}", clean(path));
-    let (read, text) = given.ok_or_else(|| {
+    let (read, text) = given.map_err(unread)?.ok_or_else(|| {
         Error::usage(format!("{shown} has given nothing for {}", show_duration(patience)))
     })?;
-    read.map_err(|e| Error::usage(format!("cannot read {shown}")).because(e))?;
+    read.map_err(unread)?;
     match text.expose().lines().next().unwrap_or_default().trim() {
         "" => Err(Error::usage(format!("{shown} is empty"))),
         line => Ok(Secret::new(line)),

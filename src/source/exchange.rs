@@ -5,8 +5,8 @@
 //! (databricks-sdk-go `config/experimental/auth/oidc`). So when it is refused the reader is told
 //! these three, and never the token.
 
-use super::Ask;
 use super::grant::{Grant, granted};
+use super::{Ask, hash_of};
 use crate::api::{CallError, Refusal};
 use crate::error::{Error, Result, clean};
 use crate::secret::Secret;
@@ -86,5 +86,6 @@ fn explained(ask: &Ask<'_>, refusal: Refusal, token: &IdToken) -> Error {
 pub fn identity(settings: &Settings, token: Option<&str>) -> String {
     let client = settings.text(Id::ClientId).unwrap_or_default();
     let token = token.unwrap_or_default();
-    [client, &lasting_claims(token).unwrap_or_else(|| token.to_owned())].join("\0")
+    // What is no JWT might be a secret.
+    [client, &lasting_claims(token).unwrap_or_else(|| hash_of(token))].join("\0")
 }

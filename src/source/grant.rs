@@ -29,7 +29,11 @@ pub fn granted(ask: &Ask<'_>, grant: &Grant<'_>) -> Outcome<Token> {
     let refused = |answer: &Answer| CallError::Refused(Refusal::of(grant.what, answer));
     let direct = format!("{}/oidc/v1/token", ask.url);
     let answer = match ask.settings.text(Id::DiscoveryUrl) {
-        Some(document) => post(ask, grant, &endpoint(ask, document)?)?,
+        Some(document) => {
+            let origin = ask.settings.origin(Id::DiscoveryUrl);
+            let named = |e: Error| e.because(format!("the URL asked comes from {origin}"));
+            post(ask, grant, &endpoint(ask, document).map_err(named)?)?
+        }
         None => {
             let answer = post(ask, grant, &direct)?;
             let absent = matches!(answer.status, 404 | 405)

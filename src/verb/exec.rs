@@ -14,7 +14,6 @@ use crate::format::{UNSET, variables};
 use crate::get::{Session, Wants};
 use crate::plan::Plan;
 use crate::settings::Id;
-use crate::time::Deadline;
 use crate::token::Purpose;
 
 pub const VERB: Verb = Verb {
@@ -44,7 +43,7 @@ fn run(call: Call<'_>) -> Result<u8> {
     let token_variable = token_variable(&plan)?;
     let session = Session::new(&plan, call.world);
     let wants = Wants { user: true, host: true };
-    let credential = session.credential(wants, Deadline::after(plan.timeout))?;
+    let credential = session.credential(wants, plan.deadline())?;
     call.explain(&plan, &credential.token);
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(call.world.env.iter().rev());

@@ -8,7 +8,6 @@ use crate::format::{self, API_VERSIONS, Format};
 use crate::get::{Session, Wants};
 use crate::plan::Plan;
 use crate::settings::Id;
-use crate::time::Deadline;
 use crate::world::World;
 
 pub const VERB: Verb = Verb {
@@ -36,7 +35,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     let api_version = api_version(call.world, format)?;
     let wants = Wants { user: format.user, host: format.host };
     let session = Session::new(&plan, call.world);
-    let mut credential = session.credential(wants, Deadline::after(plan.timeout))?;
+    let mut credential = session.credential(wants, plan.deadline())?;
     credential.api_version = api_version;
     let text = (format.render)(&credential)?;
     call.explain(&plan, &credential.token);

@@ -1,6 +1,19 @@
 //! The table of freshness (`src/freshness.rs`), by moving the clock.
 
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use lakebase_token::cache::Cache;
+use lakebase_token::environment::Environment;
+use lakebase_token::error::{Error, Kind, Result};
+use lakebase_token::file::Held;
+use lakebase_token::freshness::{Freshness, Rules, Wanted};
+use lakebase_token::secret::Secret;
+use lakebase_token::settings::Settings;
+use lakebase_token::time::{Deadline, Timestamp};
+use lakebase_token::token::Token;
+use lakebase_token::world::World;
 
 use super::support::{HOUR, MINUTE, SECOND, Test, workspace};
 use crate::sandbox::server::Answer;
@@ -318,4 +331,175 @@ fn without_a_cache_each_call_mints() {
     test.run("").token();
     assert_eq!(workspace.count(MINT), 3);
     assert!(!test.cache_folder().exists());
+}
+
+/// The table alone: an entry of an hour's lifetime, a clock, and answers to whoever asks for another.
+struct Table {
+    folder: tempfile::TempDir,
+    clock: Rc<Cell<Timestamp>>,
+    /// How much the clock goes on while each is asked for, and what comes of it.
+    answers: RefCell<Vec<(i64, Result<()>)>>,
+}
+
+/// What tells one process from another.
+#[derive(Default)]
+struct Caller {
+    env: Vec<(&'static str, &'static str)>,
+    /// Milliseconds before now.
+    began: i64,
+    /// Seconds; 10 where it says nothing.
+    timeout: u64,
+}
+
+impl Table {
+    fn new(answers: Vec<(i64, Result<()>)>) -> Table {
+        let clock = Rc::new(Cell::new(Timestamp::of_system()));
+        Table { folder: tempfile::tempdir().unwrap(), clock, answers: RefCell::new(answers) }
+    }
+
+    fn token(&self, issued: i64, left: i64) -> Token {
+        let now = self.clock.get();
+        let (secret, expires) = (Secret::new("old"), Some(now.plus(left)));
+        Token { secret, issued: now.plus(issued), expires, lifetime: HOUR, subject: None }
+    }
+
+    /// Where there is this token and this failure a caller gets `old`, `new` or an error, of the
+    /// kind that is the exit code.
+    fn get(
+        &self,
+        stored: Option<Token>,
+        failed: Option<(&Caller, Error)>,
+        who: &Caller,
+    ) -> Result<String> {
+        self.with(who, |rules, cache, deadline| {
+            let slot = cache.slot(&["database"]);
+            stored.iter().for_each(|token| slot.store(token));
+            if let Some((who, error)) = &failed {
+                self.with(who, |_, cache, _| cache.slot(&["database"]).remember(error));
+            }
+            let fetch = |_: Deadline, _: Option<&Held<'_>>| {
+                let (passed, answer) = self.answers.borrow_mut().remove(0);
+                self.clock.set(self.clock.get().plus(passed));
+                answer.map(|()| Token { secret: Secret::new("new"), ..self.token(0, HOUR) })
+            };
+            let freshness = Freshness::Printed { min_ttl: 0 };
+            let wanted = Wanted { slot: &slot, freshness, fetch: &fetch, deadline };
+            rules.cached(&wanted).map(|token| token.secret.expose().to_owned())
+        })
+    }
+
+    fn with<T>(&self, who: &Caller, then: impl FnOnce(&Rules<'_>, &Cache<'_>, Deadline) -> T) -> T {
+        let variables = who.env.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        let clock = self.clock.clone();
+        let world = World {
+            now: Box::new(move || clock.get()),
+            say: Box::new(|_| ()),
+            ..World::with(variables.collect::<Environment>())
+        };
+        let settings = Settings::resolve(&[], &world).unwrap();
+        let cache = Cache::new(&world, Some(self.folder.path()), &["me"], None, &settings);
+        let began = self.clock.get().plus(-who.began);
+        let rules = Rules { world: &world, began, refresh: false, offline: false, switches: false };
+        let timeout = if who.timeout == 0 { 10 } else { who.timeout };
+        then(&rules, &cache, Deadline::after(Duration::from_secs(timeout)))
+    }
+}
+
+fn kind(outcome: Result<String>) -> std::result::Result<String, Kind> {
+    outcome.map_err(|error| error.kind)
+}
+
+#[test]
+fn an_old_one_that_dies_while_another_is_asked_for_is_not_printed() {
+    let who = Caller::default();
+    for error in [Error::denied("no"), Error::unavailable("away"), Error::failed("nonsense")] {
+        let expected = Err(error.kind);
+        // A laptop sleeps for an hour while it asks.
+        let table = Table::new(vec![(HOUR, Err(error))]);
+        let old = table.token(-45 * MINUTE, 15 * MINUTE);
+        assert_eq!(kind(table.get(Some(old), None, &who)), expected);
+    }
+    // What had two seconds only has the rest of the time now that it matters.
+    let late = Error::unavailable("no answer").lacking(Duration::ZERO);
+    let table = Table::new(vec![(6 * MINUTE, Err(late)), (0, Ok(()))]);
+    let old = table.token(-45 * MINUTE, 15 * MINUTE);
+    assert_eq!(kind(table.get(Some(old), None, &who)), Ok("new".to_owned()));
+}
+
+#[test]
+fn one_from_the_future_is_not_fresh_for_that() {
+    // The clock was an hour ahead when it was issued, and has just been set right.
+    let table = Table::new(vec![(0, Ok(()))]);
+    let old = table.token(58 * SECOND, 6 * SECOND);
+    assert_eq!(kind(table.get(Some(old), None, &Caller::default())), Ok("new".to_owned()));
+}
+
+#[test]
+fn a_try_is_shared_by_whoever_would_have_come_no_further() {
+    let waiting = Caller { began: SECOND, ..Caller::default() };
+    let impatient = Caller { timeout: 2, ..Caller { began: SECOND, ..Caller::default() } };
+    let asked_to_wait = || Error::unavailable("busy").lacking(Duration::from_secs(3));
+    let shared = Table::new(Vec::new());
+    for (error, who) in [
+        (Error::unavailable("away"), &waiting),
+        (Error::failed("nonsense"), &waiting),
+        (asked_to_wait(), &impatient),
+    ] {
+        let expected = Err(error.kind);
+        let failed = Some((&waiting, error));
+        assert_eq!(kind(shared.get(None, failed, who)), expected);
+    }
+    let has_the_time = Table::new(vec![(0, Ok(()))]);
+    let failed = Some((&impatient, asked_to_wait()));
+    assert_eq!(kind(has_the_time.get(None, failed, &waiting)), Ok("new".to_owned()));
+}
+
+#[test]
+fn a_failure_is_of_those_in_the_same_circumstances() {
+    let caller = |env: &[(&'static str, &'static str)]| Caller {
+        env: env.to_vec(),
+        began: SECOND,
+        ..Caller::default()
+    };
+    let plain = || caller(&[("TERM", "dumb")]);
+    let same = Table::new(Vec::new());
+    let no = || Error::denied("no");
+    let other_terminal = caller(&[("TERM", "xterm")]);
+    let outcome = same.get(None, Some((&other_terminal, no())), &plain());
+    assert_eq!(kind(outcome), Err(Kind::Denied));
+    for other in [
+        ("HTTPS_PROXY", "http://127.0.0.1:1"),
+        ("no_proxy", "*"),
+        ("SSL_CERT_FILE", "/tmp/ca.pem"),
+        ("PATH", "/nowhere"),
+        // Words name where a setting comes from.
+        ("LAKEBASE_INSTANCE", "gone"),
+    ] {
+        let table = Table::new(vec![(0, Ok(()))]);
+        let who = caller(&[other]);
+        let outcome = table.get(None, Some((&who, no())), &plain());
+        assert_eq!(kind(outcome), Ok("new".to_owned()), "{other:?}");
+    }
+}
+
+#[test]
+fn a_refusal_names_where_this_callers_name_comes_from() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.unset("LAKEBASE_ENDPOINT");
+    test.run("--instance gone").fails(4, &["gone comes from --instance"]);
+    test.set("LAKEBASE_INSTANCE", "gone");
+    test.run("").fails(4, &["gone comes from LAKEBASE_INSTANCE"]);
+    workspace.take_requests();
+    test.run("").fails(4, &["gone comes from LAKEBASE_INSTANCE"]);
+    assert!(workspace.take_requests().is_empty(), "it is remembered");
+}
+
+#[test]
+fn a_server_that_gives_no_reason_is_quoted_with_none() {
+    let workspace = workspace();
+    workspace.fault("/", 3, Answer::Json(503, serde_json::json!({})));
+    let outcome = Test::at(&workspace).run("");
+    outcome.fails(5, &["HTTP status 503"]);
+    assert!(!outcome.stderr.contains("because: \n"), "{outcome:?}");
 }

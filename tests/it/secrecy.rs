@@ -162,6 +162,7 @@ fn a_password_in_a_setting_is_not_repeated() {
         ("LAKEBASE_ENDPOINT", "postgresql://me:hunter2pw@h/db"),
         ("PGHOST", "me:hunter2pw@h"),
         ("DATABRICKS_AUTH_TYPE", PAT),
+        ("DATABRICKS_DISCOVERY_URL", "https://me:hunter2pw@127.0.0.1:1/x"),
         ("PGSSLMODE", PAT),
         ("PGPORT", PAT),
     ] {
@@ -173,6 +174,23 @@ fn a_password_in_a_setting_is_not_repeated() {
         outcome.fails(2, &[name]);
         holds_none(&outcome.stderr, &["hunter2pw", PAT], name);
     }
+}
+
+#[test]
+fn what_is_no_identity_token_is_in_no_entry() {
+    let workspace = workspace();
+    let mut test = surroundings(&workspace);
+    test.unset("DATABRICKS_CLIENT_SECRET")
+        .set("DATABRICKS_AUTH_TYPE", "env-oidc")
+        .set("DATABRICKS_OIDC_TOKEN", PAT);
+    test.run("").fails(4, &["the token from DATABRICKS_OIDC_TOKEN is not a JWT"]);
+    let mut failures = 0;
+    walk(test.home.path(), &mut |path| {
+        failures += usize::from(path.to_string_lossy().ends_with(".failure"));
+        let text = String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+        holds_none(&text, &[PAT], &path.to_string_lossy());
+    });
+    assert!(failures > 0);
 }
 
 #[test]

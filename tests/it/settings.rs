@@ -1,9 +1,13 @@
 //! Unified authentication's rules (databricks-sdk-go `config/auth_permutations_test.go` and its
 //! neighbours), our own settings, and every kind of bad input.
 
+use std::io::Write;
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::support::{Test, workspace};
+use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, PAT};
 
 const FILE: &str = ".databrickscfg";
@@ -342,13 +346,28 @@ fn a_workspace_token_needs_no_sound_postgres_settings() {
 fn a_secret_that_never_comes_is_not_waited_for() {
     let workspace = workspace();
     let test = Test::at(&workspace);
-    let fifo = test.home.path().join("fifo");
-    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let [fifo, slow] = ["fifo", "slow"].map(|name| {
+        let path = test.home.path().join(name);
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path
+    });
     for line in ["--timeout 500ms --client-secret-file", "--timeout 500ms --token-file"] {
         let began = std::time::Instant::now();
         test.run(&format!("{line} {}", fifo.display())).fails(2, &["has given nothing for 500ms"]);
         assert!(began.elapsed().as_millis() < 1400);
     }
+    // How long one takes is part of the whole call.
+    workspace.fault("/", 1, Answer::Hang(Duration::from_secs(9)));
+    let path = slow.clone();
+    std::thread::spawn(move || {
+        let mut writer = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        std::thread::sleep(Duration::from_secs(2));
+        writeln!(writer, "{CLIENT_SECRET}").unwrap();
+    });
+    let began = std::time::Instant::now();
+    let line = format!("--timeout 3s --client-secret-file {}", slow.display());
+    test.run(&line).fails(5, &["before the deadline"]);
+    assert!(began.elapsed().as_millis() < 4500, "{:?}", began.elapsed());
     let mut test = Test::at(&workspace);
     test.set("SSL_CERT_FILE", fifo.to_str().unwrap());
     test.set("DATABRICKS_HOST", &workspace.url.replace("http:", "https:"));

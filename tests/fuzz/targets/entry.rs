@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use lakebase_token::cache::Cache;
 use lakebase_token::secret::Secret;
+use lakebase_token::settings::Settings;
 use lakebase_token::time::Timestamp;
 use lakebase_token::token::Token;
 use lakebase_token::world::World;
@@ -18,7 +19,9 @@ fuzz_target!(|data: &[u8]| {
     static STORED: OnceLock<(PathBuf, Vec<u8>, Timestamp)> = OnceLock::new();
     let world = World { say: Box::new(|_| ()), ..World::of_process() };
     let secret = Secret::new("dose0123456789");
-    let cache = Cache::new(&world, Some(Path::new(FOLDER)), &["https://x", "me"], Some(&secret));
+    let (folder, identity) = (Some(Path::new(FOLDER)), ["https://x", "me"]);
+    let settings = Settings::default();
+    let cache = Cache::new(&world, folder, &identity, Some(&secret), &settings);
     let slot = cache.slot(&["database"]);
     let (path, stored, issued) = STORED.get_or_init(|| {
         let _ = std::fs::remove_dir_all(FOLDER);

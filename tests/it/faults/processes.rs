@@ -1,6 +1,7 @@
 //! Processes that die, stop, crowd and run out of descriptors.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use super::{Class, holds, times};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::Workspace;
-use crate::support::{Dice, Test, executable, workspace};
+use crate::support::{Dice, Test, executable, has, is_root, workspace};
 
 const TOKEN: &str = "/oidc/v1/token";
 const MINT: &str = "/api/2.0/postgres/credentials";
@@ -227,6 +228,40 @@ fn without_descriptors_it_fails_clearly_or_works() {
             };
             class.tried(format!("{most}, {what}"), held);
         }
+    }
+    class.end();
+}
+
+#[test]
+fn without_a_thread_it_fails_clearly() {
+    if !has("faults::processes::threads", "prlimit") {
+        return;
+    }
+    let workspace = workspace();
+    let mut class = Class::new("processes: no thread left");
+    // Another user's limit: none holds root back.
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("lakebase-token");
+    fs::copy(executable(), &program).unwrap();
+    let other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let one = ["prlimit", "--nproc=1", program.to_str().unwrap()];
+    let words: Vec<&str> = match is_root() {
+        true => other.into_iter().chain(one).collect(),
+        false => one.to_vec(),
+    };
+    let file = folder.path().join("t");
+    let file = file.to_str().unwrap();
+    for (args, code) in [(&["--no-cache"][..], 5), (&["watch", "--no-cache", "file", file], 1)] {
+        let test = Test::at(&workspace);
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(args).envs(test.env.iter().cloned());
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let clear = output.status.code() == Some(code)
+            && output.stdout.is_empty()
+            && said.starts_with("lakebase-token: error: ");
+        class.tried(args[0], holds(clear, || format!("{:?} {said}", output.status)));
     }
     class.end();
 }
