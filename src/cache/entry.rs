@@ -111,12 +111,12 @@ impl Seal<'_> {
 /// Tells a damaged text from a whole one, and spreads names; it proves nothing against whoever can
 /// write here (the file's owner and mode do) and is kept simple, since SHA-256 over a token would
 /// cost more instructions than the rest of a cached call. Each step is one that can be undone, so
-/// no single change goes unnoticed. It is FxHash, of Firefox and rustc, but for its last shift:
-/// without that two letters that differ at a word's end are undone by two at the next one's start.
+/// no single change goes unnoticed. It is FxHash, of Firefox and rustc, but for the shift in place
+/// of a rotation, with which one letter could undo what another had changed.
 pub fn hash(text: &str) -> Hash {
     const SEED: u64 = 0x517c_c1b7_2722_0a95;
     let step = |hash: u64, word: u64| {
-        let hash = (hash.rotate_left(5) ^ word).wrapping_mul(SEED);
+        let hash = (hash ^ word).wrapping_mul(SEED);
         hash ^ hash >> 32
     };
     let (words, rest) = text.as_bytes().as_chunks::<8>();
