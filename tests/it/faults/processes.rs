@@ -243,7 +243,8 @@ fn without_a_thread_it_fails_clearly() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("lakebase-token");
-    fs::copy(executable(), &program).unwrap();
+    // By another process: what a child of ours still has open to write cannot be executed.
+    assert!(Command::new("cp").arg(executable()).arg(&program).status().unwrap().success());
     let other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     let one = ["prlimit", "--nproc=1", program.to_str().unwrap()];
     let words: Vec<&str> = match is_root() {
