@@ -4,20 +4,20 @@
 //! and lifetime. The entry holds it, word for word, and is nobody else's; its name only has to
 //! find it: a hash of the first part of the key, then one of all of it. So entries of one identity
 //! share a prefix and can be dropped together. Anything odd about an entry is a note and a miss,
-//! never an error: a cache must not stop a credential. A recent failure is remembered beside it,
-//! in a file of the same kind, with the circumstances of whoever failed: others may have more luck.
+//! never an error: a cache must not stop a credential. A recent failure is remembered beside it, in
+//! a file of the same kind, for whoever is in the same circumstances: others may have more luck.
 //!
 //! What stands in an entry is `cache/entry.rs`'s business, when it is fresh enough
 //! `freshness.rs`'s.
 
 mod entry;
 
-use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 
 use crate::error::Error;
 use crate::file::{self, Found, Lock};
+use crate::http::WAYS;
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::time::{DAY, MINUTE, Timestamp};
@@ -43,22 +43,25 @@ pub struct Cache<'a> {
     prefix: Hash,
     secret: Option<&'a Secret>,
     settings: &'a Settings,
+    ways: &'a [&'a str],
 }
 
 impl<'a> Cache<'a> {
     /// `folder` is none where nothing is to be cached, `identity` is everything that tells one
-    /// identity from another, `secret` the static secret it authenticates with, and `settings` is
-    /// what all this comes from.
+    /// identity from another, `secret` the static secret it authenticates with, `settings` what all
+    /// this comes from, and `ways` are the variables that decide how it gets where it asks, beside
+    /// those of every request.
     pub fn new(
         world: &'a World,
         folder: Option<&'a Path>,
         identity: &[&str],
         secret: Option<&'a Secret>,
         settings: &'a Settings,
+        ways: &'a [&'a str],
     ) -> Cache<'a> {
         let identity = with_parts("", identity);
         let prefix = hash(&identity);
-        Cache { world, folder, identity, prefix, secret, settings }
+        Cache { world, folder, identity, prefix, secret, settings, ways }
     }
 
     /// The place of one entry.
@@ -71,21 +74,14 @@ impl<'a> Cache<'a> {
     /// What another's failure must have had in common with us to be ours, too: the way to a server
     /// or to another program, and where settings come from, which its words name.
     fn circumstances(&self) -> Hash {
-        const WAYS: [&str; 9] = [
-            "HTTPS_PROXY",
-            "https_proxy",
-            "ALL_PROXY",
-            "all_proxy",
-            "NO_PROXY",
-            "no_proxy",
-            "SSL_CERT_FILE",
-            "SSL_CERT_DIR",
-            "PATH",
-        ];
-        let way = |name| self.world.var(name).unwrap_or_default().to_string_lossy();
+        let way = |name: &&str| {
+            let value = self.world.var(name).unwrap_or_default().to_string_lossy();
+            // Without what may be a proxy's password.
+            value.rsplit('@').next().unwrap_or_default().to_owned()
+        };
         let origins = self.settings.origins().map(|(row, origin)| format!("{}{origin}", row.name));
-        let all: Vec<_> = WAYS.map(way).into_iter().chain(origins.map(Cow::Owned)).collect();
-        hash(&with_parts("", &all.iter().map(|part| &**part).collect::<Vec<_>>()))
+        let all: Vec<_> = WAYS.iter().chain(self.ways).map(way).chain(origins).collect();
+        hash(&with_parts("", &all.iter().map(String::as_str).collect::<Vec<_>>()))
     }
 
     /// Drops all entries of this identity, or all but one.
@@ -124,8 +120,6 @@ pub struct PastFailure {
     pub at: Timestamp,
     /// What.
     pub error: Error,
-    /// Whether it was in our circumstances: who has others may have more luck.
-    pub alike: bool,
 }
 
 impl Slot<'_> {
@@ -139,11 +133,21 @@ impl Slot<'_> {
         Some(token)
     }
 
-    /// Reads what went wrong last, perhaps long ago.
+    /// Reads what went wrong last in our circumstances, perhaps long ago.
     pub fn failure(&self) -> Option<PastFailure> {
-        let circumstances = self.cache.circumstances();
-        let read = |fields: &Fields<'_>| fields.failure(circumstances.as_str());
-        let failure = self.read(&self.failure_name(), read)?;
+        self.failure_in(&self.failure_name())
+    }
+
+    /// The same in any.
+    pub fn last_failure(&self) -> Option<PastFailure> {
+        let entries = fs::read_dir(self.cache.folder?).ok()?;
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let failures = names.filter(|name| self.is_failure(name));
+        failures.filter_map(|name| self.failure_in(&name)).max_by_key(|failure| failure.at)
+    }
+
+    fn failure_in(&self, name: &str) -> Option<PastFailure> {
+        let failure = self.read(name, |fields| fields.failure())?;
         (failure.at <= self.cache.world.now()).then_some(failure)
     }
 
@@ -153,7 +157,6 @@ impl Slot<'_> {
         // The file's time is the entry's end, so that a sweep need not read entries.
         let ends = token.expires.unwrap_or_else(|| self.cache.world.now());
         if self.write(&self.name, &body, ends) {
-            self.remove(&self.failure_name());
             self.sweep();
         }
     }
@@ -162,7 +165,7 @@ impl Slot<'_> {
     /// secret must not cost others the token.
     pub fn remember(&self, error: &Error) {
         let now = self.cache.world.now();
-        let body = entry::of_failure(error, now, self.cache.circumstances().as_str());
+        let body = entry::of_failure(error, now);
         self.write(&self.failure_name(), &body, now);
     }
 
@@ -188,7 +191,12 @@ impl Slot<'_> {
     }
 
     fn failure_name(&self) -> String {
-        [&self.name, FAILURE].concat()
+        [&self.name, "-", self.cache.circumstances().as_str(), FAILURE].concat()
+    }
+
+    /// Whether a file of this name is a failure of this entry's, in whatever circumstances.
+    fn is_failure(&self, name: &str) -> bool {
+        name.starts_with(&self.name) && name.ends_with(FAILURE)
     }
 
     fn remove(&self, name: &str) {
@@ -231,7 +239,8 @@ impl Slot<'_> {
             && file::replace(folder, name, text.as_bytes(), ends, random).is_ok()
     }
 
-    /// Removes some entries that died a day ago or more, and what killed processes left.
+    /// Removes the failures of this entry, some entries that died a day ago or more, and what killed
+    /// processes left.
     fn sweep(&self) {
         let Some(entries) = self.cache.folder.and_then(|folder| fs::read_dir(folder).ok()) else {
             return;
@@ -246,8 +255,16 @@ impl Slot<'_> {
             };
             ours && entry.metadata().ok().and_then(ended).is_some_and(|ended| ended < before)
         };
-        for entry in entries.flatten().filter(dead).take(SWEEP) {
-            let _ = fs::remove_file(entry.path());
+        let failed = |entry: &fs::DirEntry| {
+            entry.file_name().to_str().is_some_and(|name| self.is_failure(name))
+        };
+        let mut left = SWEEP;
+        for entry in entries.flatten() {
+            let swept = left > 0 && dead(&entry);
+            left -= usize::from(swept);
+            if swept || failed(&entry) {
+                let _ = fs::remove_file(entry.path());
+            }
         }
     }
 }
@@ -259,8 +276,11 @@ fn is_ours(name: &str) -> bool {
     match name.strip_prefix('.') {
         Some(random) => hex(random, 16),
         None => {
-            let name = name.strip_suffix(FAILURE).unwrap_or(name);
-            name.split_once('-').is_some_and(|(a, b)| hex(a, 16) && hex(b, 16))
+            let (name, parts) = match name.strip_suffix(FAILURE) {
+                Some(name) => (name, 3),
+                None => (name, 2),
+            };
+            name.split('-').count() == parts && name.split('-').all(|part| hex(part, 16))
         }
     }
 }

@@ -158,7 +158,7 @@ impl Rules<'_> {
         deadline: Deadline,
         fetch: &Fetch<'_>,
     ) -> Result<Token> {
-        match self.refusal(past(slot)) {
+        match self.refusal(slot.failure()) {
             Some(refusal) => Err(refusal),
             None => fetch(deadline, None).inspect_err(|error| remember(slot, error, deadline)),
         }
@@ -289,7 +289,7 @@ impl Rules<'_> {
     /// we have; or a "no" that still counts. So a crowd that asks at once is answered at once, and
     /// does not fail one after the other.
     fn shared(&self, slot: &Slot<'_>, deadline: Deadline) -> Option<Error> {
-        let past = past(slot)?;
+        let past = slot.failure()?;
         let passed = Duration::from_millis(self.world.now().since(past.at).max(0) as u64);
         let has = |lacked: Duration| deadline.left() > lacked.saturating_sub(passed);
         match past.at > self.began && !past.error.lacked.is_some_and(has) {
@@ -300,14 +300,9 @@ impl Rules<'_> {
 
     /// Whether the last try failed so shortly ago that nobody need try early again.
     fn leaves_alone(&self, slot: &Slot<'_>) -> bool {
-        let Some(PastFailure { at, error, .. }) = past(slot) else { return false };
+        let Some(PastFailure { at, error, .. }) = slot.failure() else { return false };
         self.world.now().since(at) < if is_refusal(&error) { REFUSAL } else { TROUBLE }
     }
-}
-
-/// The last failure, if it would be ours, too.
-fn past(slot: &Slot<'_>) -> Option<PastFailure> {
-    slot.failure().filter(|past| past.alike)
 }
 
 fn is_refusal(error: &Error) -> bool {

@@ -77,7 +77,14 @@ impl<'a> Session<'a> {
                 switches: source.switches,
             },
             client: Client::new(world, source.name),
-            cache: Cache::new(world, plan.cache.as_deref(), &parts, secret, &plan.settings),
+            cache: Cache::new(
+                world,
+                plan.cache.as_deref(),
+                &parts,
+                secret,
+                &plan.settings,
+                source.ways,
+            ),
             located: OnceCell::new(),
         }
     }
@@ -136,7 +143,7 @@ impl<'a> Session<'a> {
     /// The last failure of each, without asking anybody.
     pub fn peek_failures(&self) -> impl Iterator<Item = Error> {
         let slots = [self.workspace_slot(), self.database_slot()];
-        slots.into_iter().filter_map(|slot| slot.failure().map(|failure| failure.error))
+        slots.into_iter().filter_map(|slot| slot.last_failure().map(|failure| failure.error))
     }
 
     /// What was looked up and is still believed, without asking anybody: database and role.

@@ -7,6 +7,8 @@
 
 mod connect;
 
+pub use connect::WAYS;
+
 use std::cell::OnceCell;
 use std::io;
 use std::net::IpAddr;
@@ -391,15 +393,21 @@ fn redirect(host: &str, status: u16, location: &str) -> Error {
     }
 }
 
+/// A URL with a user name or password in it is refused: messages and cache entries would hold it.
+pub fn refuse_user_info(uri: &http::Uri) -> Result<()> {
+    let whole = uri.authority().map_or("", |authority| authority.as_str());
+    let Some((_, place)) = whole.rsplit_once('@') else { return Ok(()) };
+    let scheme = uri.scheme_str().unwrap_or("https");
+    Err(Error::usage(format!("the URL of {place} has a user name or password in it"))
+        .because("messages would show it, and nobody asks for it")
+        .hint(format!("{scheme}://{place}{}", uri.path())))
+}
+
 /// Reads a URL and refuses those that would show a secret to the network.
 pub fn check_url(url: &str) -> Result<http::Uri> {
     let uri: http::Uri =
         url.parse().map_err(|_| Error::usage(format!("not a URL: {}", clean(url))))?;
-    if let Some((_, place)) = uri.authority().and_then(|whole| whole.as_str().rsplit_once('@')) {
-        return Err(Error::usage(format!("the URL of {place} has a user name or password in it"))
-            .because("messages would show it, and nobody asks for it")
-            .hint(format!("https://{place}{}", uri.path())));
-    }
+    refuse_user_info(&uri)?;
     match (uri.scheme_str(), uri.host()) {
         (Some("https"), Some(_)) => Ok(uri),
         (Some("http"), Some(host)) if is_loopback(host) => Ok(uri),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Result, clean};
+use crate::http::refuse_user_info;
 use crate::lakebase::{Database, Target, refuse_pooler};
 use crate::login::Means;
 use crate::login::pat::GRACE;
@@ -65,6 +66,7 @@ impl Plan {
     pub fn with_purpose(purpose: Purpose, settings: Settings, world: &World) -> Result<Plan> {
         let source = source::choose(&settings, world)?;
         check_workspace(&settings)?;
+        check_urls(&settings)?;
         let (refresh, offline) = (settings.is_on(Id::Refresh), settings.is_on(Id::Offline));
         let cache = cache(&settings, world)?;
         if offline && (refresh || cache.is_none()) {
@@ -173,6 +175,16 @@ pub fn check_workspace(settings: &Settings) -> Result<()> {
     let origin = settings.origin(Id::Host);
     Err(Error::usage(format!("{url} from {origin} is the account console, which has no databases"))
         .hint("DATABRICKS_HOST with the URL of the workspace that the database belongs to"))
+}
+
+/// Refuses passwords in what cache entries hold word for word.
+fn check_urls(settings: &Settings) -> Result<()> {
+    for id in [Id::DiscoveryUrl, Id::ActionsRequestUrl] {
+        let Some(Ok(url)) = settings.text(id).map(str::parse) else { continue };
+        refuse_user_info(&url)
+            .map_err(|e| e.because(format!("it comes from {}", settings.origin(id))))?;
+    }
+    Ok(())
 }
 
 /// Which token is wanted.

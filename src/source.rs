@@ -55,6 +55,8 @@ pub struct Source {
     pub role: Option<Id>,
     /// Whether the one who is logged in can change without any setting changing.
     pub switches: bool,
+    /// Variables that decide how it gets where it asks, beside those of every request.
+    pub ways: &'static [&'static str],
     /// Whether a refused token can be replaced by asking again.
     pub renews: bool,
     /// Whether its tokens are cached: a copy of a personal access token would only be one more.
@@ -120,6 +122,7 @@ const ROW: Source = Source {
     secret: None,
     role: None,
     switches: false,
+    ways: &[],
     renews: true,
     cached: true,
     own_login: false,

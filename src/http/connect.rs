@@ -21,6 +21,18 @@ use crate::world::{HYPERVISOR, World, within};
 /// Connecting to one address may take this long; then the next one has its turn.
 const CONNECT: Duration = Duration::from_millis(1500);
 
+/// The variables that decide the way of a request.
+pub const WAYS: [&str; 8] = [
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
 /// The proxy for this URL, from the usual variables. What does not leave the machine is never proxied.
 pub fn proxy(world: &World, uri: &http::Uri) -> Result<Option<Proxy>> {
     let host = uri.host().unwrap_or_default();

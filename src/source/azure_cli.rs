@@ -35,6 +35,7 @@ pub const SOURCE: Source = Source {
     },
     ready: |_, world| program(world).is_some(),
     switches: true,
+    ways: &["PATH"],
     // Who may not manage the workspace's resource group has no such token, and needs none.
     azure: Some(Service { token, must_manage: false }),
     fetch: Some(|ask| token(ask, Azure::of(ask.settings)?.application)),

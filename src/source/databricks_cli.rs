@@ -27,6 +27,7 @@ pub const SOURCE: Source = Source {
     identity,
     ready: |settings, world| program(settings, world).is_some(),
     switches: true,
+    ways: &["PATH"],
     fetch: Some(fetch),
     ..ROW
 };

@@ -337,6 +337,8 @@ fn without_a_cache_each_call_mints() {
 struct Table {
     folder: tempfile::TempDir,
     clock: Rc<Cell<Timestamp>>,
+    /// How much the clock goes on after a failure.
+    later: Cell<i64>,
     /// How much the clock goes on while each is asked for, and what comes of it.
     answers: RefCell<Vec<(i64, Result<()>)>>,
 }
@@ -349,12 +351,15 @@ struct Caller {
     began: i64,
     /// Seconds; 10 where it says nothing.
     timeout: u64,
+    /// As of `Source`.
+    ways: &'static [&'static str],
 }
 
 impl Table {
     fn new(answers: Vec<(i64, Result<()>)>) -> Table {
         let clock = Rc::new(Cell::new(Timestamp::of_system()));
-        Table { folder: tempfile::tempdir().unwrap(), clock, answers: RefCell::new(answers) }
+        let (folder, later) = (tempfile::tempdir().unwrap(), Cell::new(0));
+        Table { folder, clock, later, answers: RefCell::new(answers) }
     }
 
     fn token(&self, issued: i64, left: i64) -> Token {
@@ -368,15 +373,16 @@ impl Table {
     fn get(
         &self,
         stored: Option<Token>,
-        failed: Option<(&Caller, Error)>,
+        failed: &[(&Caller, Error)],
         who: &Caller,
     ) -> Result<String> {
         self.with(who, |rules, cache, deadline| {
             let slot = cache.slot(&["database"]);
             stored.iter().for_each(|token| slot.store(token));
-            if let Some((who, error)) = &failed {
+            for (who, error) in failed {
                 self.with(who, |_, cache, _| cache.slot(&["database"]).remember(error));
             }
+            self.clock.set(self.clock.get().plus(self.later.get()));
             let fetch = |_: Deadline, _: Option<&Held<'_>>| {
                 let (passed, answer) = self.answers.borrow_mut().remove(0);
                 self.clock.set(self.clock.get().plus(passed));
@@ -397,7 +403,8 @@ impl Table {
             ..World::with(variables.collect::<Environment>())
         };
         let settings = Settings::resolve(&[], &world).unwrap();
-        let cache = Cache::new(&world, Some(self.folder.path()), &["me"], None, &settings);
+        let cache =
+            Cache::new(&world, Some(self.folder.path()), &["me"], None, &settings, who.ways);
         let began = self.clock.get().plus(-who.began);
         let rules = Rules { world: &world, began, refresh: false, offline: false, switches: false };
         let timeout = if who.timeout == 0 { 10 } else { who.timeout };
@@ -417,13 +424,13 @@ fn an_old_one_that_dies_while_another_is_asked_for_is_not_printed() {
         // A laptop sleeps for an hour while it asks.
         let table = Table::new(vec![(HOUR, Err(error))]);
         let old = table.token(-45 * MINUTE, 15 * MINUTE);
-        assert_eq!(kind(table.get(Some(old), None, &who)), expected);
+        assert_eq!(kind(table.get(Some(old), &[], &who)), expected);
     }
     // What had two seconds only has the rest of the time now that it matters.
     let late = Error::unavailable("no answer").lacking(Duration::ZERO);
     let table = Table::new(vec![(6 * MINUTE, Err(late)), (0, Ok(()))]);
     let old = table.token(-45 * MINUTE, 15 * MINUTE);
-    assert_eq!(kind(table.get(Some(old), None, &who)), Ok("new".to_owned()));
+    assert_eq!(kind(table.get(Some(old), &[], &who)), Ok("new".to_owned()));
 }
 
 #[test]
@@ -431,7 +438,7 @@ fn one_from_the_future_is_not_fresh_for_that() {
     // The clock was an hour ahead when it was issued, and has just been set right.
     let table = Table::new(vec![(0, Ok(()))]);
     let old = table.token(58 * SECOND, 6 * SECOND);
-    assert_eq!(kind(table.get(Some(old), None, &Caller::default())), Ok("new".to_owned()));
+    assert_eq!(kind(table.get(Some(old), &[], &Caller::default())), Ok("new".to_owned()));
 }
 
 #[test]
@@ -446,40 +453,71 @@ fn a_try_is_shared_by_whoever_would_have_come_no_further() {
         (asked_to_wait(), &impatient),
     ] {
         let expected = Err(error.kind);
-        let failed = Some((&waiting, error));
-        assert_eq!(kind(shared.get(None, failed, who)), expected);
+        assert_eq!(kind(shared.get(None, &[(&waiting, error)], who)), expected);
     }
+    let busy = Caller { timeout: 2, ..Caller::default() };
+    let failed = [(&busy, asked_to_wait())];
     let has_the_time = Table::new(vec![(0, Ok(()))]);
-    let failed = Some((&impatient, asked_to_wait()));
-    assert_eq!(kind(has_the_time.get(None, failed, &waiting)), Ok("new".to_owned()));
+    assert_eq!(kind(has_the_time.get(None, &failed, &waiting)), Ok("new".to_owned()));
+    // Some of what it lacked has passed since.
+    let has_it_now = Table::new(vec![(0, Ok(()))]);
+    has_it_now.later.set(2 * SECOND);
+    let impatient = Caller { began: 3 * SECOND, ..impatient };
+    assert_eq!(kind(has_it_now.get(None, &failed, &impatient)), Ok("new".to_owned()));
 }
 
 #[test]
 fn a_failure_is_of_those_in_the_same_circumstances() {
-    let caller = |env: &[(&'static str, &'static str)]| Caller {
-        env: env.to_vec(),
-        began: SECOND,
-        ..Caller::default()
-    };
-    let plain = || caller(&[("TERM", "dumb")]);
-    let same = Table::new(Vec::new());
+    type Env = [(&'static str, &'static str)];
+    let caller = |env: &Env| Caller { env: env.to_vec(), began: SECOND, ..Caller::default() };
     let no = || Error::denied("no");
-    let other_terminal = caller(&[("TERM", "xterm")]);
-    let outcome = same.get(None, Some((&other_terminal, no())), &plain());
-    assert_eq!(kind(outcome), Err(Kind::Denied));
-    for other in [
-        ("HTTPS_PROXY", "http://127.0.0.1:1"),
-        ("no_proxy", "*"),
-        ("SSL_CERT_FILE", "/tmp/ca.pem"),
+    let plain = caller(&[]);
+    for alike in [
+        ("TERM", "xterm"),
+        // What each process may have its own of.
         ("PATH", "/nowhere"),
+    ] {
+        let (table, other) = (Table::new(Vec::new()), caller(&[alike]));
+        let outcome = table.get(None, &[(&other, no())], &plain);
+        assert_eq!(kind(outcome), Err(Kind::Denied), "{alike:?}");
+    }
+    let runs_programs = |env: &Env| Caller { ways: &["PATH"], ..caller(env) };
+    for (other, who) in [
+        (caller(&[("HTTPS_PROXY", "http://127.0.0.1:1")]), &plain),
+        (caller(&[("no_proxy", "*")]), &plain),
+        (caller(&[("SSL_CERT_FILE", "/tmp/ca.pem")]), &plain),
         // Words name where a setting comes from.
-        ("LAKEBASE_INSTANCE", "gone"),
+        (caller(&[("LAKEBASE_INSTANCE", "gone")]), &plain),
+        (runs_programs(&[("PATH", "/nowhere")]), &runs_programs(&[])),
     ] {
         let table = Table::new(vec![(0, Ok(()))]);
-        let who = caller(&[other]);
-        let outcome = table.get(None, Some((&who, no())), &plain());
-        assert_eq!(kind(outcome), Ok("new".to_owned()), "{other:?}");
+        let outcome = table.get(None, &[(&other, no())], who);
+        assert_eq!(kind(outcome), Ok("new".to_owned()), "{:?}", other.env);
+        // Neither forgets its own for the other's, until there is a token.
+        let table = Table::new(Vec::new());
+        let failed = [(who, no()), (&other, no())];
+        assert_eq!(kind(table.get(None, &failed, who)), Err(Kind::Denied));
+        assert_eq!(kind(table.get(None, &[], &other)), Err(Kind::Denied));
+        let files = || std::fs::read_dir(table.folder.path()).unwrap().flatten();
+        let failures =
+            || files().filter(|file| file.path().extension().is_some_and(|end| end == "failure"));
+        assert_eq!(failures().count(), 2);
+        table.with(who, |_, cache, _| cache.slot(&["database"]).store(&table.token(0, HOUR)));
+        assert_eq!(failures().count(), 0);
     }
+}
+
+#[test]
+fn no_file_tells_a_proxys_password() {
+    let failure_of = |proxy: &'static str| {
+        let table = Table::new(Vec::new());
+        let who = Caller { env: vec![("HTTPS_PROXY", proxy)], ..Caller::default() };
+        table.with(&who, |_, cache, _| cache.slot(&["database"]).remember(&Error::denied("no")));
+        std::fs::read_dir(table.folder.path()).unwrap().next().unwrap().unwrap().file_name()
+    };
+    let one = failure_of("http://me:hunter2pw@127.0.0.1:1");
+    assert_eq!(one, failure_of("http://me:another-pw@127.0.0.1:1"));
+    assert_ne!(one, failure_of("http://me:hunter2pw@127.0.0.1:2"));
 }
 
 #[test]

@@ -382,3 +382,25 @@ fn a_proxy_that_fails_is_named_without_its_password() {
     outcome.fails(2, &["HTTPS_PROXY is not the URL of an HTTP proxy"]);
     assert!(!outcome.stderr.contains("hunter2"));
 }
+
+#[test]
+fn who_stops_for_want_of_time_says_how_much() {
+    let workspace = workspace();
+    let world = lakebase_token::world::World::of_process();
+    let client = lakebase_token::http::Client::new(&world, "pat");
+    let url = format!("{}{TOKEN}", workspace.url);
+    let lacked = |answer: Answer| {
+        workspace.fault("/", 1, answer);
+        let request = lakebase_token::http::Request::get(&url, &[]);
+        let deadline = lakebase_token::time::Deadline::after(Duration::from_millis(400));
+        client.send(&request, deadline).map(|_| ()).unwrap_err().lacked
+    };
+    let busy = Answer::Text {
+        status: 503,
+        headers: vec![("Retry-After".to_owned(), "7".to_owned())],
+        body: Vec::new(),
+    };
+    assert_eq!(lacked(busy).map(|lacked| lacked.as_secs()), Some(7));
+    assert_eq!(lacked(Answer::Hang(Duration::from_secs(3))), Some(Duration::ZERO));
+    assert_eq!(lacked(Answer::redirect(302, "https://elsewhere.example/")), None);
+}

@@ -173,6 +173,10 @@ fn a_password_in_a_setting_is_not_repeated() {
         let outcome = test.set(name, value).run("");
         outcome.fails(2, &[name]);
         holds_none(&outcome.stderr, &["hunter2pw", PAT], name);
+        walk(test.home.path(), &mut |path| {
+            let text = String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+            holds_none(&text, &["hunter2pw"], name);
+        });
     }
 }
 

@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     let secret = Secret::new("dose0123456789");
     let (folder, identity) = (Some(Path::new(FOLDER)), ["https://x", "me"]);
     let settings = Settings::default();
-    let cache = Cache::new(&world, folder, &identity, Some(&secret), &settings);
+    let cache = Cache::new(&world, folder, &identity, Some(&secret), &settings, &[]);
     let slot = cache.slot(&["database"]);
     let (path, stored, issued) = STORED.get_or_init(|| {
         let _ = std::fs::remove_dir_all(FOLDER);
