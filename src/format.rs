@@ -197,13 +197,13 @@ fn env() -> Shell {
     }
 }
 
-/// fish knows `\\` and `\'` inside single quotes.
+/// fish knows `\\` and `\'` inside single quotes; what it erases may hide another of that name.
 fn fish() -> Shell {
     Shell {
         set: |name, value| {
             format!("set -gx {name} '{}';\n", value.replace('\\', "\\\\").replace('\'', "\\'"))
         },
-        unset: |name| format!("set -e {name};\n"),
+        unset: |name| format!("while set -q {name}; set -e {name}; end;\n"),
     }
 }
 

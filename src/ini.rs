@@ -9,6 +9,8 @@
 //! A profile of ours ([`put`], [`remove`]) is known by a comment in it; all other bytes of the file
 //! stay as they are.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::error::{Error, Result};
 
 /// The largest file that is read. Fifty profiles have about ten thousand bytes.
@@ -25,9 +27,9 @@ pub const RESERVED: &str = "__settings__";
 
 /// Names of all sections that hold at least one key, in order.
 pub fn sections(text: &str) -> Result<Vec<&str>> {
-    let mut names: Vec<&str> = Vec::new();
+    let (mut names, mut known) = (Vec::new(), BTreeSet::new());
     walk(text, |name, _, _| {
-        if !names.contains(&name) {
+        if known.insert(name) {
             names.push(name);
         }
     })?;
@@ -36,10 +38,11 @@ pub fn sections(text: &str) -> Result<Vec<&str>> {
 
 /// The keys of one section; empty where it is missing.
 pub fn section<'a>(text: &'a str, wanted: &str) -> Result<Section<'a>> {
-    let mut found = Section::new();
+    let (mut found, mut known) = (Section::new(), BTreeMap::new());
     walk(text, |name, key, value| {
         if name == wanted {
-            match found.iter_mut().find(|(known, _)| *known == key) {
+            let place = *known.entry(key).or_insert(found.len());
+            match found.get_mut(place) {
                 Some(pair) => pair.1 = value,
                 None => found.push((key, value)),
             }

@@ -24,7 +24,8 @@ use crate::error::{Error, Result, clean};
 use crate::file::{Found, hex, lock_file, private_folder, read_private, while_held};
 use crate::place::{Place, Telling};
 use crate::secret::Secret;
-use crate::settings::{Id, Settings};
+use crate::settings::host::Host;
+use crate::settings::{Id, Origin, Settings};
 use crate::time::{Deadline, Timestamp};
 use crate::world::World;
 use pat::Chain;
@@ -100,9 +101,18 @@ impl Means {
 impl Key {
     /// What a login that is made with these settings belongs to.
     pub fn of(settings: &Settings) -> Option<Key> {
+        let host = settings.text(Id::Host);
+        // A flag that names another workspace than the profile means that one.
+        let flagged = matches!(settings.origin(Id::Host), Origin::Flag(_));
+        let other = |own: &String| {
+            let own = Host::parse(own, &Origin::Default).ok();
+            flagged && own.is_some_and(|own| Some(own.url.as_str()) != host)
+        };
         match &settings.profile {
-            Some((name, _)) => Some(Key::Profile(name.clone())),
-            None => settings.text(Id::Host).map(|host| Key::Host(host.to_owned())),
+            Some((name, own)) if !own.as_ref().is_some_and(other) => {
+                Some(Key::Profile(name.clone()))
+            }
+            _ => host.map(|host| Key::Host(host.to_owned())),
         }
     }
 
@@ -187,8 +197,14 @@ impl<'a> Logins<'a> {
     /// Removes what stands in a login's place, or in every one's, and cannot be read. Says which.
     pub fn discard(&self, key: Option<&Key>) -> Result<Vec<PathBuf>> {
         let paths = key.map_or_else(|| self.paths(), |key| vec![self.path(key)]);
+        let is_whole = |path: &PathBuf| match read_private(path, MOST) {
+            Found::Content(content) => {
+                Login::parse(&content).is_some_and(|login| self.path(&login.key) == *path)
+            }
+            _ => false,
+        };
         let there = paths.into_iter().filter(|path| path.symlink_metadata().is_ok());
-        let broken: Vec<PathBuf> = there.collect();
+        let broken: Vec<PathBuf> = there.filter(|path| !is_whole(path)).collect();
         for path in &broken {
             fs::remove_file(path).map_err(|e| self.cannot("remove", path, e))?;
         }

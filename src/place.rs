@@ -243,27 +243,42 @@ impl Place {
 
     /// What stands in the way is told before anything is minted for it.
     fn check(&self, linkers: &[u32]) -> Result<()> {
+        let us = geteuid();
+        // Whoever makes links must not decide which of our files is replaced, or where one is made.
+        if linkers.iter().any(|uid| *uid != us.as_raw() && *uid != 0) {
+            return Err(unfit(
+                &self.path,
+                "a symbolic link that another user has made leads to it",
+            ));
+        }
         let found = rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW);
         let stat = match found {
             Err(Errno::NOENT) => return Ok(()),
             Err(e) => return Err(cannot("look at", &self.path, e.into())),
             Ok(stat) => stat,
         };
-        let us = geteuid();
         match FileType::from_raw_mode(stat.st_mode) {
-            // Whoever makes links must not decide which of our files is replaced.
-            FileType::RegularFile if linkers.iter().any(|uid| *uid != us.as_raw() && *uid != 0) => {
-                Err(unfit(&self.path, "a symbolic link that another user has made leads to it"))
-            }
             FileType::RegularFile if stat.st_uid == us.as_raw() => Ok(()),
-            // Root may keep somebody's file for him, but not by way of a link.
-            FileType::RegularFile if us.is_root() && linkers.is_empty() => Ok(()),
+            // Root may keep somebody's file for him, but not by way of a link, nor where anybody else
+            // could have put it.
+            FileType::RegularFile
+                if us.is_root() && linkers.is_empty() && self.is_of(stat.st_uid)? =>
+            {
+                Ok(())
+            }
             FileType::RegularFile => Err(unfit(&self.path, "it belongs to another user")),
             FileType::Directory => Err(unfit(&self.path, "it is a folder")),
             FileType::Fifo => Err(unfit(&self.path, "it is a FIFO")),
             FileType::Symlink => Err(unfit(&self.path, "it became a symbolic link just now")),
             _ => Err(unfit(&self.path, "it is a device or a socket")),
         }
+    }
+
+    /// Whether this user and root are the only ones who can put files into the folder.
+    fn is_of(&self, user: u32) -> Result<bool> {
+        let folder = rustix::fs::fstat(&self.folder);
+        let folder = folder.map_err(|e| cannot("look at the folder of", &self.path, e.into()))?;
+        Ok(folder.st_mode & 0o022 == 0 && (folder.st_uid == user || folder.st_uid == 0))
     }
 
     fn look(&self) -> Result<Option<Old>> {

@@ -144,8 +144,16 @@ static PGPASS: FileSink = FileSink {
     part: |entry, file| pgpass::password(file, &Key::of(entry.connection).ok()?),
     remove: |entry| {
         let key = Key::of(entry.connection)?;
+        // A native password is somebody's own, whatever it is for.
+        let is_ours =
+            move |file: &[u8], key: &Key| pgpass::password(file, key).is_some_and(holds_token);
         // An empty file stays: it may be a link's target, or have been there before.
-        Ok(Box::new(move |old| Ok(old.map(|file| pgpass::remove(file, &key)))))
+        Ok(Box::new(move |old| {
+            Ok(old.map(|file| match is_ours(file, &key) {
+                true => pgpass::remove(file, &key),
+                false => file.to_vec(),
+            }))
+        }))
     },
 };
 
@@ -274,6 +282,22 @@ pub fn flags() -> impl Iterator<Item = Id> {
     all().enumerate().filter(first).map(|(_, id)| *id)
 }
 
+/// A file that others have lines in is none of its own.
+fn refuse_shared(path: &Path, settings: &Settings, world: &World) -> Result<()> {
+    let Some(home) = world.home().filter(|_| !settings.is_on(Id::Force)) else { return Ok(()) };
+    for sink in SINKS {
+        let Kind::File(FileSink { home: Some((_, name)), .. }) = sink.kind else { continue };
+        let shared = home.join(name);
+        let real = |path: &Path| path.canonicalize().ok();
+        if path == shared || real(path).is_some_and(|path| Some(path) == real(&shared)) {
+            return Err(Error::usage(format!("{} is not ours alone", path.display()))
+                .hint(format!("lakebase-token write {}", sink.command()))
+                .hint("--force to replace it"));
+        }
+    }
+    Ok(())
+}
+
 /// The sink that the words on the command line name, and the place.
 pub fn named(words: &[&OsStr], settings: &Settings, world: &World) -> Result<Spot> {
     let names = || SINKS.iter().map(|sink| sink.name);
@@ -307,6 +331,9 @@ pub fn named(words: &[&OsStr], settings: &Settings, world: &World) -> Result<Spo
         }
         (Kind::Secret, _) => None,
     };
+    if let (Some(path), true) = (&path, sink.takes_path()) {
+        refuse_shared(path, settings, world)?;
+    }
     let mut keys = Vec::new();
     for id in sink.keys {
         let flag = SETTINGS[*id as usize].flag;

@@ -1,6 +1,6 @@
 //! A place brought up to date, once: what `write` does, `watch` repeats and a `service` schedules.
 //!
-//! Everything that can be refused is refused before anything is minted. The place then gets a
+//! What can be refused on this machine is refused before anything is minted. The place then gets a
 //! credential that lives at least until the look after the next (`Plan::min_ttl` under
 //! `--interval`); where there is none, it gets the best there is and the call fails, so that
 //! whoever schedules it tries again soon. A command that is to be told of changes (`--then`) is

@@ -75,8 +75,12 @@ impl Target {
 
 /// The pooled host takes native Postgres passwords only.
 pub fn refuse_pooler(host: &str, origin: impl Display) -> Result<()> {
+    const POOLED: &str = "-pooler";
     let (label, rest) = host.split_once('.').unwrap_or((host, ""));
-    let Some(direct) = label.strip_suffix("-pooler") else { return Ok(()) };
+    let ends = label.split_at_checked(label.len().saturating_sub(POOLED.len()));
+    let Some((direct, _)) = ends.filter(|(_, end)| end.eq_ignore_ascii_case(POOLED)) else {
+        return Ok(());
+    };
     Err(Error::usage(format!("{origin} is a pooled host, and those take no OAuth credentials"))
         .because("Lakebase's own PgBouncer knows native Postgres passwords only")
         .hint(format!("{origin}={}", clean(&format!("{direct}.{rest}")))))

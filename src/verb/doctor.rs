@@ -7,7 +7,7 @@
 //! psql, where there is one. A link that cannot be tried is not called sound.
 
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
@@ -24,14 +24,14 @@ use crate::plan::Plan;
 use crate::settings::{Id, Settings};
 use crate::time::Deadline;
 use crate::token::Credential;
-use crate::world::{Run, World};
+use crate::world::{Run, World, within};
 
 pub const VERB: Verb = Verb {
     name: "doctor",
     about: "try every link, up to a login, and say which one breaks",
     usage: "[FLAGS]",
-    more: "Tries configuration, workspace, identity, database, credential, connection and login, in \
-           this order, one line a link. It ends with the first that breaks, why, and what mends it. \
+    more: "Tries configuration, workspace, identity, database, its state, credential, connection and \
+           login, in this order, one line a link. It ends with the first that breaks, why, and what mends it. \
            The login is psql's; without psql it is left out, and that is said. --timeout is for each \
            link (30s). --format is text or json.",
     flags: &[Id::Format],
@@ -161,11 +161,16 @@ fn awake(state: &str) -> Result<String> {
     }
 }
 
+const SLEEPS: &str = "a longer --timeout: a database that sleeps takes its time";
+
 /// TCP, and whether the server offers TLS.
 fn connect(credential: &Credential, deadline: Deadline) -> Result<String> {
     let (host, port) = (credential.connection.host()?, credential.connection.port);
     let shown = format!("{}:{port}", clean(host));
-    let found = (host, port).to_socket_addrs().map_err(|e| {
+    let place = (host.to_owned(), port);
+    let found = within(deadline.left(), move || place.to_socket_addrs());
+    let found = found.and_then(|found| found.unwrap_or(Err(io::ErrorKind::TimedOut.into())));
+    let found = found.map_err(|e| {
         Error::unavailable(format!("the name {} is not known here", clean(host)))
             .because(e)
             .hint("check PGHOST, the network's DNS and, with Private Link, where you are")
@@ -194,6 +199,9 @@ fn greet(mut stream: TcpStream, shown: &str, deadline: Deadline) -> Result<Strin
         .and_then(|()| stream.read_exact(&mut answer));
     let odd = |why: &str| Error::failed(format!("{shown} does not speak Postgres")).because(why);
     match asked {
+        Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            Err(Error::unavailable(format!("{shown} has not answered in time")).hint(SLEEPS))
+        }
         Err(e) => Err(odd(&e.to_string())),
         Ok(()) if answer == *b"S" => Ok(format!("{shown} offers TLS")),
         Ok(()) if answer == *b"N" => Err(Error::failed(format!("{shown} offers no TLS"))
@@ -214,8 +222,7 @@ fn login(credential: &Credential, world: &World, deadline: Deadline) -> Result<O
     let run = world.run(&psql, &words, seen, &extra, None, deadline);
     let run = run.map_err(|e| Error::failed("cannot run psql").because(e))?;
     let Run::Ended { status, stdout, stderr } = run else {
-        return Err(Error::unavailable("psql has not logged in yet")
-            .hint("a longer --timeout: a database that sleeps takes its time"));
+        return Err(Error::unavailable("psql has not logged in yet").hint(SLEEPS));
     };
     let text = |bytes: &[u8]| clean(&String::from_utf8_lossy(bytes));
     if status.success() {

@@ -61,6 +61,8 @@ fn run(call: Call<'_>) -> Result<u8> {
         }
         Purpose::Workspace => {
             command.env("DATABRICKS_HOST", &credential.workspace);
+            // A host that serves several workspaces wants to know which.
+            command.envs(plan.workspace_id().map(|id| ("DATABRICKS_WORKSPACE_ID", id)));
             command.env(token_variable, credential.token.secret.expose());
             if token_variable == DATABRICKS_TOKEN {
                 // Without this an inherited client id makes two methods of one.

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::get::Session;
 use crate::http::Client;
 use crate::login::{self, Key, Login, Logins, Means, pat};
-use crate::plan::Plan;
+use crate::plan::{Plan, duration};
 use crate::settings::{Id, Settings};
 use crate::time::Deadline;
 use crate::world::World;
@@ -31,7 +31,8 @@ pub const VERB: Verb = Verb {
     run,
 };
 
-/// How long the workspace may take to delete tokens, and how long a renewal is waited for.
+/// How long the workspace may take to delete tokens, and how long a renewal is waited for where no
+/// --timeout says.
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn run(mut call: Call<'_>) -> Result<u8> {
@@ -43,8 +44,9 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     }
     let logins = Logins::of(call.world)?;
     // A profile that is no longer there had a login all the same.
-    let key = settings.text(Id::Profile).map(|name| Key::Profile(name.to_owned()));
-    let key = key.or(Key::of(&settings));
+    let named = settings.text(Id::Profile).filter(|_| given(Id::Profile) || !given(Id::Host));
+    let key = named.map(|name| Key::Profile(name.to_owned())).or(Key::of(&settings));
+    let limit = duration(&settings, Id::Timeout)?.unwrap_or(LIMIT);
     let ended: Vec<Login> = if settings.is_on(Id::All) {
         logins.all()
     } else if let Some(key) = &key {
@@ -59,7 +61,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     let (mut lines, mut trouble) = (String::new(), None);
     for login in &ended {
         let shown = login.key.shown();
-        match end(&logins, login, &call) {
+        match end(&logins, login, limit, &call) {
             Ok(()) => lines.push_str(&format!("logged out {} ({shown})\n", login.who)),
             // The others are ended all the same.
             Err(error) => {
@@ -84,8 +86,8 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     Ok(0)
 }
 
-fn end(logins: &Logins<'_>, login: &Login, call: &Call<'_>) -> Result<()> {
-    logins.alone(&login.key, Deadline::after(LIMIT), || {
+fn end(logins: &Logins<'_>, login: &Login, limit: Duration, call: &Call<'_>) -> Result<()> {
+    logins.alone(&login.key, Deadline::after(limit), || {
         // As it is now, and not as it was when they were listed.
         let login = logins.get(&login.key).unwrap_or(login.clone());
         // Its entries are named after who it is, which nobody knows afterwards.

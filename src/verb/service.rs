@@ -18,7 +18,7 @@ pub const VERB: Verb = Verb {
            cached; all but install take only the flags that name the place, and --name.\n\n\
            A service is called lakebase-token-pgpass, or after its file's, profile's or secret's \
            name; a second one of that name needs a --name. It runs in a sandbox: a command of \
-           --then may write to the place's folder and nowhere else.",
+           --then may write to the place's folder, our cache and the CLIs' folders only.",
     flags: &[Id::Interval, Id::Then, Id::Name, Id::Linger, Id::Purge],
     place: true,
     common: super::COMMON,

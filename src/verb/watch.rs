@@ -11,6 +11,7 @@ use super::{Call, Verb, print};
 use crate::error::{Error, Kind, Result};
 use crate::log::{self, Level};
 use crate::place::Change;
+use crate::service::pins::kept_file;
 use crate::settings::{Id, Settings};
 use crate::time::{Deadline, Timestamp};
 use crate::update::{DEFAULT_INTERVAL, Update};
@@ -36,9 +37,11 @@ pub const VERB: Verb = Verb {
 
 fn run(call: Call<'_>) -> Result<u8> {
     for id in [Id::ClientSecretFile, Id::TokenFile] {
-        if call.flags.iter().any(|(flag, text)| *flag == id && text == "-") {
-            return Err(Error::usage("watch reads secrets anew at each look, stdin only once")
-                .hint("a file instead of -"));
+        if call.flags.iter().any(|(flag, _)| *flag == id) && kept_file(id, call.flags).is_none() {
+            return Err(Error::usage(
+                "watch reads secrets anew at each look, and stdin or a pipe can be read once",
+            )
+            .hint("a file that stays"));
         }
     }
     call.world.end_on_signals()?;

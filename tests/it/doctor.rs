@@ -115,4 +115,11 @@ fn the_first_link_that_breaks_is_named_with_what_mends_it() {
     let changed = [("PGPORT", port.as_str()), ("LAKEBASE_ENDPOINT", ENDPOINT)];
     let said = text(&doctor(&sandbox, &changed, &["--timeout", "2s"]));
     assert!(said.contains("does not speak Postgres"), "{said}");
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port().to_string();
+    let changed =
+        [("PGPORT", port.as_str()), ("PGHOST", "127.0.0.1"), ("LAKEBASE_ENDPOINT", ENDPOINT)];
+    let output = doctor(&sandbox, &changed, &["--timeout", "2s"]);
+    assert!(text(&output).contains("has not answered in time"), "{}", text(&output));
+    assert_eq!(output.status.code(), Some(5));
 }

@@ -109,7 +109,13 @@ fn for_workspace_sets_what_databricks_tools_read() {
     let token = value(&seen, "DATABRICKS_TOKEN").unwrap();
     assert!(workspace.signer.check(token, Scope::Workspace).is_ok());
     assert_eq!(value(&seen, "DATABRICKS_AUTH_TYPE"), Some("pat"), "beside an inherited client id");
+    assert_eq!(value(&seen, "DATABRICKS_WORKSPACE_ID"), None);
     assert_eq!(value(&seen, "PGPASSWORD"), Some("untouched"));
+    let mut one_of_many = prepared(&workspace);
+    one_of_many.set("DATABRICKS_HOST", &format!("{}/?o=9008", workspace.url));
+    let seen = environment(&one_of_many, &["--for", "workspace"]);
+    assert_eq!(value(&seen, "DATABRICKS_HOST"), Some(workspace.url.as_str()));
+    assert_eq!(value(&seen, "DATABRICKS_WORKSPACE_ID"), Some("9008"));
     let seen = environment(&test, &["--for", "workspace", "--as", "ANTHROPIC_AUTH_TOKEN"]);
     assert!(
         value(&seen, "ANTHROPIC_AUTH_TOKEN").is_some()

@@ -175,7 +175,7 @@ fn names_from_other_tools_are_understood() {
 #[test]
 fn a_pooled_host_is_refused_wherever_it_is_named() {
     let workspace = workspace();
-    let pooled = ENDPOINT_HOST.replacen('.', "-pooler.", 1);
+    let pooled = ENDPOINT_HOST.replacen('.', "-Pooler.", 1);
     for variable in ["PGHOST", "LAKEBASE_ENDPOINT", "DATABRICKS_PG_HOST"] {
         let mut test = unnamed(&workspace);
         test.set(variable, &pooled);

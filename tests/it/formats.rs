@@ -207,6 +207,9 @@ fn fish_evaluates_fish() {
         let script = "echo $CODE | source; for v in $PGHOST $PGPORT $PGDATABASE $PGUSER $PGPASSWORD \
                       $PGSSLMODE \"[$PGSERVICE]\" \"[$PGHOSTADDR]\"; printf '%s\\n' $v; end";
         assert_eq!(evaluated(&test, "fish", "fish", script), expected());
+        // What is erased in one scope shows in the next.
+        let hidden = format!("set -Ux PGHOSTADDR 203.0.113.9; set -gx PGHOSTADDR ::1; {script}");
+        assert_eq!(evaluated(&test, "fish", "fish", &hidden), expected());
     }
 }
 

@@ -260,6 +260,44 @@ fn fifty_at_once_make_one_successor() {
 }
 
 #[test]
+fn a_login_that_is_being_renewed_is_not_thrown_away() {
+    let workspace = workspace();
+    let test = person(&workspace);
+    log_in(&test, &[]);
+    let held = fs::File::create(login_file(&test).with_extension("lock")).unwrap();
+    held.lock().unwrap();
+    for line in ["logout --timeout 300ms", "logout --all --timeout 300ms"] {
+        let began = Instant::now();
+        test.run(line).fails(5, &["still renewing this login"]);
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert_eq!(ours(&workspace).len(), 1);
+    }
+    drop(held);
+    assert!(test.run("logout").stdout.starts_with("logged out "));
+    assert!(ours(&workspace).is_empty());
+}
+
+#[test]
+fn a_host_that_is_a_flag_is_not_the_variables_profile() {
+    let (one, other) = (workspace(), workspace());
+    let mut test = person(&one);
+    test.unset("DATABRICKS_HOST");
+    test.write(".databrickscfg", &format!("[work]\nhost = {}\n", one.url));
+    log_in(&test, &["--profile", "work"]);
+    test.set("DATABRICKS_CONFIG_PROFILE", "work");
+    log_in(&test, &["--host", &other.url]);
+    assert_eq!((ours(&one).len(), ours(&other).len()), (1, 1));
+    test.run("").token();
+    test.run(&format!("--host {}", other.url)).token();
+    let said = test.run(&format!("logout --host {}", other.url)).stdout;
+    assert!(said.ends_with(&format!("(--host {})\n", other.url)), "{said}");
+    assert_eq!((ours(&one).len(), ours(&other).len()), (1, 0));
+    let said = test.run(&format!("logout --host {}", one.url)).stdout;
+    assert!(said.ends_with("(--profile work)\n"), "{said}");
+    assert!(ours(&one).is_empty());
+}
+
+#[test]
 fn logout_deletes_ours_and_nothing_else() {
     let workspace = workspace();
     let test = person(&workspace);

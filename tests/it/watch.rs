@@ -128,7 +128,8 @@ fn a_mistake_at_the_start_is_an_error_not_a_loop() {
     for (line, words) in [
         ("watch pgpass --interval 1s", "1m to 30m"),
         ("watch pgpas", "no place called"),
-        ("watch pgpass --client-secret-file -", "stdin only once"),
+        ("watch pgpass --client-secret-file -", "can be read once"),
+        ("watch pgpass --client-secret-file /dev/fd/63", "can be read once"),
         ("watch pgpass --ttl 5m", "cannot be kept alive"),
         ("watch file", "file wants a path"),
     ] {

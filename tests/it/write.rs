@@ -74,6 +74,11 @@ fn a_line_comes_changes_and_goes_and_no_other_byte_with_it() {
     assert!(test.run("write --remove pgpass").stdout.starts_with("removed from "));
     assert_eq!(file(&test), [FOREIGN, b"\r\n"].concat());
     assert!(test.run("write --remove pgpass").stdout.starts_with("unchanged: nothing of ours"));
+    // A native password of the same role is somebody's own.
+    let native = format!("{ENDPOINT_HOST}:5432:databricks_postgres:{CLIENT_ID}:my-password\n");
+    test.write(".pgpass", &native);
+    assert!(test.run("write --remove pgpass").stdout.starts_with("unchanged: nothing of ours"));
+    assert_eq!(file(&test), native.as_bytes());
 }
 
 #[test]
@@ -162,6 +167,33 @@ fn what_is_no_file_of_ours_is_refused_before_anything_is_minted() {
         symlink(test.write("ours", "x"), &path).unwrap();
         std::os::unix::fs::lchown(&path, Some(4242), Some(4242)).unwrap();
         test.run(&line).fails(1, &["a symbolic link that another user has made"]);
+        // Nor does it decide where one is made.
+        fs::remove_file(test.home.path().join("ours")).unwrap();
+        test.run(&line).fails(1, &["a symbolic link that another user has made"]);
+        // Root keeps somebody's file for him, but not where he may have put it to get at ours.
+        let shared = test.home.path().join("shared");
+        fs::create_dir(&shared).unwrap();
+        fs::write(shared.join("theirs"), "").unwrap();
+        std::os::unix::fs::chown(shared.join("theirs"), Some(4242), Some(4242)).unwrap();
+        let into = format!("write file {}/theirs", shared.display());
+        for mode in [0o1777, 0o775] {
+            fs::set_permissions(&shared, fs::Permissions::from_mode(mode)).unwrap();
+            test.run(&into).fails(1, &["it belongs to another user"]);
+        }
+        assert!(workspace.take_requests().is_empty());
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(test.run(&into).code, 0);
+        workspace.take_requests();
+    }
+    // What others have lines in is not replaced by a credential.
+    for (name, sink) in [(".pgpass", "pgpass"), (".databrickscfg", "databrickscfg")] {
+        let shared = test.write(name, "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjF9.c2ln\n");
+        symlink(&shared, test.home.path().join(sink)).unwrap();
+        for path in [&shared, &test.home.path().join(sink)] {
+            let hint = format!("hint: lakebase-token write {sink}");
+            test.run(&format!("write file {}", path.display()))
+                .fails(2, &["is not ours alone", &hint]);
+        }
     }
     assert!(workspace.take_requests().is_empty());
 }
