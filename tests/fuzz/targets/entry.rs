@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use lakebase_token::cache::Cache;
@@ -13,24 +13,22 @@ use lakebase_token::token::Token;
 use lakebase_token::world::World;
 use libfuzzer_sys::fuzz_target;
 
-const FOLDER: &str = "/dev/shm/lakebase-token-fuzz";
-
 fuzz_target!(|data: &[u8]| {
     static STORED: OnceLock<(PathBuf, Vec<u8>, Timestamp)> = OnceLock::new();
     let world = World { say: Box::new(|_| ()), ..World::of_process() };
     let secret = Secret::new("dose0123456789");
-    let (folder, identity) = (Some(Path::new(FOLDER)), ["https://x", "me"]);
-    let settings = Settings::default();
-    let cache = Cache::new(&world, folder, &identity, Some(&secret), &settings, &[]);
+    // tests/fuzz/run makes one for each run.
+    let folder = std::env::temp_dir().join("entry");
+    let (identity, settings) = (["https://x", "me"], Settings::default());
+    let cache = Cache::new(&world, Some(&folder), &identity, Some(&secret), &settings, &[]);
     let slot = cache.slot(&["database"]);
     let (path, stored, issued) = STORED.get_or_init(|| {
-        let _ = std::fs::remove_dir_all(FOLDER);
         let now = world.now();
         let expires = Some(now.plus(3_600_000));
         let token = Secret::new("eyJ.token.text");
         let subject = Some("ada".to_owned());
         slot.store(&Token { secret: token, issued: now, expires, lifetime: 3_600_000, subject });
-        let mut files = std::fs::read_dir(FOLDER).unwrap().map(|file| file.unwrap().path());
+        let mut files = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());
         let path = files.find(|path| path.extension().is_none()).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         (path, bytes, now)
