@@ -19,6 +19,7 @@ use serde_json::Value;
 use super::job::{absolute, is_uncarriable, text};
 use crate::error::{Error, Result};
 use crate::get::Session;
+use crate::http::WAYS;
 use crate::lakebase::Database;
 use crate::secret::Secret;
 use crate::settings::{Id, Origin, SETTINGS, Settings, ValueKind, expand_home};
@@ -55,18 +56,10 @@ const COMMAND: &str = "# command: ";
 /// Before the place, in the file.
 const PLACE: &str = "# place: ";
 
-/// What else decides how a request goes out, which CLI is asked and how it keeps its login, and
-/// where ours are kept.
-const ALSO: [&str; 13] = [
+/// What decides, beside a request's ways, which CLI is asked and how it keeps its login, and where
+/// ours are kept.
+const ALSO: [&str; 5] = [
     "PATH",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-    "NO_PROXY",
-    "no_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
     "DATABRICKS_AUTH_STORAGE",
     "AZURE_CONFIG_DIR",
     "DATABRICKS_DISCOVERY_HOST",
@@ -148,7 +141,7 @@ impl Pins {
                 }
             }
         }
-        for name in ALSO {
+        for name in WAYS.into_iter().chain(ALSO) {
             match world.var(name) {
                 Some(value) if name.starts_with("SSL_") => {
                     pins.push((name.to_owned(), Secret::new(text(&absolute(Path::new(value))?)?)));
