@@ -12,6 +12,7 @@
 
 mod entry;
 
+use std::cell::OnceCell;
 use std::fs;
 use std::path::Path;
 
@@ -44,6 +45,8 @@ pub struct Cache<'a> {
     secret: Option<&'a Secret>,
     settings: &'a Settings,
     ways: &'a [&'a str],
+    // Asked for only where something fails or is waited for, and then often.
+    circumstances: OnceCell<Hash>,
 }
 
 impl<'a> Cache<'a> {
@@ -61,7 +64,8 @@ impl<'a> Cache<'a> {
     ) -> Cache<'a> {
         let identity = with_parts("", identity);
         let prefix = hash(&identity);
-        Cache { world, folder, identity, prefix, secret, settings, ways }
+        let circumstances = OnceCell::new();
+        Cache { world, folder, identity, prefix, secret, settings, ways, circumstances }
     }
 
     /// The place of one entry.
@@ -73,7 +77,11 @@ impl<'a> Cache<'a> {
 
     /// What another's failure must have had in common with us to be ours, too: the way to a server
     /// or to another program, and where settings come from, which its words name.
-    fn circumstances(&self) -> Hash {
+    fn circumstances(&self) -> &str {
+        self.circumstances.get_or_init(|| self.look_around()).as_str()
+    }
+
+    fn look_around(&self) -> Hash {
         let way = |name: &&str| {
             let value = self.world.var(name).unwrap_or_default().to_string_lossy();
             // Without what may be a proxy's password.
@@ -191,7 +199,7 @@ impl Slot<'_> {
     }
 
     fn failure_name(&self) -> String {
-        [&self.name, "-", self.cache.circumstances().as_str(), FAILURE].concat()
+        [&self.name, "-", self.cache.circumstances(), FAILURE].concat()
     }
 
     /// Whether a file of this name is a failure of this entry's, in whatever circumstances.
