@@ -15,7 +15,7 @@ use lakebase_token::token::expiry_within;
 use serde_json::json;
 
 use super::machine::wait_for;
-use super::support::{MINUTE, SECOND, Test, has, is_root, not_run, workspace};
+use super::support::{MINUTE, SECOND, Test, has, is_root, not_run, say_not_run, workspace};
 use crate::sandbox::jwt::random;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT_HOST, Workspace};
@@ -184,6 +184,9 @@ fn what_is_no_file_of_ours_is_refused_before_anything_is_minted() {
         fs::set_permissions(&shared, fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(test.run(&into).code, 0);
         workspace.take_requests();
+    } else {
+        let test = "write::what_is_no_file_of_ours";
+        say_not_run(test, "only root can make what belongs to another user");
     }
     // What others have lines in is not replaced by a credential.
     for (name, sink) in [(".pgpass", "pgpass"), (".databrickscfg", "databrickscfg")] {
