@@ -31,9 +31,9 @@ pub const VERB: Verb = Verb {
     about: "try every link, up to a login, and say which one breaks",
     usage: "[FLAGS]",
     more: "Tries configuration, workspace, identity, database, its state, credential, connection and \
-           login, in this order, one line a link. It ends with the first that breaks, why, and what mends it. \
-           The login is psql's; without psql it is left out, and that is said. --timeout is for each \
-           link (30s). --format is text or json.",
+           login, in this order, one line a link. It ends with the first that breaks, why, and what \
+           mends it. The login is psql's; without psql it is left out, and that is said. --timeout is \
+           for each link (30s). --format is text or json.",
     flags: &[Id::Format],
     place: false,
     common: super::COMMON,
