@@ -291,6 +291,7 @@ fn refuse_shared(path: &Path, settings: &Settings, world: &World) -> Result<()> 
         let real = |path: &Path| path.canonicalize().ok();
         if path == shared || real(path).is_some_and(|path| Some(path) == real(&shared)) {
             return Err(Error::usage(format!("{} is not ours alone", path.display()))
+                .because("programs and people keep lines of their own there")
                 .hint(format!("lakebase-token write {}", sink.command()))
                 .hint("--force to replace it"));
         }

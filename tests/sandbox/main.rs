@@ -91,7 +91,7 @@ fn run(command: &[OsString]) -> io::Result<u8> {
     right &= shell("lakebase-token status")?;
     let requests = sandbox.workspace.take_requests();
     println!(
-        "\nsince the first call the workspace saw {} requests: {}",
+        "\nsince the first call the workspace saw {} requests {}",
         requests.len(),
         requests.join(", ")
     );
