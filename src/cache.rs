@@ -42,7 +42,7 @@ pub struct Cache<'a> {
     /// What stands before each key.
     identity: String,
     prefix: Hash,
-    secret: Option<&'a Secret>,
+    secret: Option<Secret>,
     settings: &'a Settings,
     ways: &'a [&'a str],
     // Asked for only where something fails or is waited for, and then often.
@@ -51,14 +51,14 @@ pub struct Cache<'a> {
 
 impl<'a> Cache<'a> {
     /// `folder` is none where nothing is to be cached, `identity` is everything that tells one
-    /// identity from another, `secret` the static secret it authenticates with, `settings` what all
+    /// identity from another, `secret` what it authenticates with as far as that is at hand, `settings` what all
     /// this comes from, and `ways` are the variables that decide how it gets where it asks, beside
     /// those of every request.
     pub fn new(
         world: &'a World,
         folder: Option<&'a Path>,
         identity: &[&str],
-        secret: Option<&'a Secret>,
+        secret: Option<Secret>,
         settings: &'a Settings,
         ways: &'a [&'a str],
     ) -> Cache<'a> {
@@ -219,7 +219,7 @@ impl Slot<'_> {
     }
 
     fn seal(&self) -> Seal<'_> {
-        Seal { key: &self.key, secret: self.cache.secret }
+        Seal { key: &self.key, secret: self.cache.secret.as_ref() }
     }
 
     fn read<T>(&self, name: &str, take: impl FnOnce(&Fields<'_>) -> Option<T>) -> Option<T> {

@@ -5,6 +5,8 @@
 //! of them by their alphabet (`token.rs`); names and hosts are escaped where the notation's own
 //! reader is known to undo it, and a control character is refused everywhere.
 
+use std::net::Ipv6Addr;
+
 use serde_json::{Map, json};
 
 use crate::error::{Error, Result, clean, nearest};
@@ -241,7 +243,8 @@ fn url(credential: &Credential) -> Result<String> {
     let connection = &credential.connection;
     let host = connection.host()?;
     // An IPv6 address stands in brackets (RFC 3986 §3.2.2).
-    let host = if host.contains(':') { format!("[{host}]") } else { percent_encode(host) };
+    let is_ipv6 = host.parse::<Ipv6Addr>().is_ok();
+    let host = if is_ipv6 { format!("[{host}]") } else { percent_encode(host) };
     Ok(format!(
         "postgresql://{}:{}@{host}:{}/{}?sslmode={}\n",
         percent_encode(connection.user()?),

@@ -9,7 +9,8 @@ use std::cell::OnceCell;
 
 use crate::api::{self, Api, CallError, Outcome};
 use crate::cache::{Cache, Slot};
-use crate::error::{Error, Result};
+use crate::destination::is_database_host;
+use crate::error::{Error, Result, clean};
 use crate::file::Held;
 use crate::format::API_VERSIONS;
 use crate::freshness::{Fetch, Freshness, Rules, Wanted, bands, offline};
@@ -66,7 +67,8 @@ impl<'a> Session<'a> {
             text(Id::GroupId),
             text(Id::DiscoveryUrl),
         ];
-        let secret = source.secret.and_then(|id| plan.settings.secret(id));
+        let secret = source.secret.and_then(|id| plan.settings.secret(id)).cloned();
+        let secret = secret.or_else(|| (source.identity_token)(&plan.settings, world));
         Session {
             plan,
             rules: Rules {
@@ -384,15 +386,25 @@ impl<'a> Session<'a> {
         if let Some(host) = self.plan.host() {
             return Ok(host.to_owned());
         }
-        let database = self.database(deadline)?;
-        if let Some(host) = database.host() {
-            return Ok(host.to_owned());
+        let mut database = self.database(deadline)?;
+        if database.host().is_none() {
+            database = self.found_database(&self.location_key(), deadline, &|deadline| {
+                self.with_bearer(deadline, |api| lakebase::locate(api, database.clone()))
+                    .map_err(|failure| self.blamed(failure))
+            })?;
         }
-        let located = self.found_database(&self.location_key(), deadline, &|deadline| {
-            self.with_bearer(deadline, |api| lakebase::locate(api, database.clone()))
-                .map_err(|failure| self.blamed(failure))
-        })?;
-        located.host().map(str::to_owned).ok_or_else(|| Error::failed("the host is not known"))
+        let host = database.host().ok_or_else(|| Error::failed("the host is not known"))?;
+        // An answer does not decide where a password goes.
+        let url = self.url(deadline)?;
+        if !is_database_host(host, &url) {
+            return Err(Error::failed(format!(
+                "the workspace names a Postgres host outside Databricks' domains: {}",
+                clean(host)
+            ))
+            .because(format!("{} {} has it", database.kind(), clean(database.name())))
+            .hint("PGHOST, or --pg-host, if you know that this host is right"));
+        }
+        Ok(host.to_owned())
     }
 
     fn found_database(

@@ -11,7 +11,6 @@ pub use connect::WAYS;
 
 use std::cell::OnceCell;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector};
 use ureq::{Agent, http};
 
+use crate::destination::is_loopback;
 use crate::error::{Error, Result, clean};
 use crate::time::{Deadline, show_duration};
 use crate::world::{HYPERVISOR, World, within};
@@ -419,12 +419,6 @@ pub fn check_url(url: &str) -> Result<http::Uri> {
             .because("a secret would cross the network in clear text")
             .hint(format!("https://{}", uri.host().unwrap_or("…")))),
     }
-}
-
-/// Whether this is a literal loopback address; a name could be resolved to anything.
-pub fn is_loopback(host: &str) -> bool {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Names and values as a form or a query has them.

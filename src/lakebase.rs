@@ -8,7 +8,7 @@
 
 mod find;
 
-pub use find::{Target, find, refuse_pooler};
+pub use find::{Target, check_host, find};
 
 use serde_json::{Value, json};
 

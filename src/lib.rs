@@ -15,7 +15,7 @@
 //!
 //! | layer | files | job |
 //! |---|---|---|
-//! | 0 | `error` `secret` `time` `token` | kinds and words; a text that cannot be printed; what a credential is |
+//! | 0 | `destination` `error` `secret` `time` `token` | which hosts may get a secret; kinds and words; a text that cannot be printed; what a credential is |
 //! | 1 | `environment` `file` `world` | private files and locks; the door to everything else outside |
 //! | 2 | `http` `ini` `pgpass` `place` `log` | one request in, one answer out; lines of `.databrickscfg` and `.pgpass`; a file that others read; what happened |
 //! | 3 | `settings` `cache` `api` `login` | where values come from; what is kept; calls of the workspace; what people log in with |
@@ -35,6 +35,7 @@
 pub mod api;
 pub mod args;
 pub mod cache;
+pub mod destination;
 pub mod environment;
 pub mod error;
 pub mod file;

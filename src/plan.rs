@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result, clean};
 use crate::http::refuse_user_info;
-use crate::lakebase::{Database, Target, refuse_pooler};
+use crate::lakebase::{Database, Target, check_host};
 use crate::login::Means;
 use crate::login::pat::GRACE;
 use crate::settings::{Id, Origin, Settings, expand_home};
@@ -102,7 +102,7 @@ impl Plan {
         if purpose == Purpose::Database {
             let settings = &plan.settings;
             if let Some(host) = settings.text(Id::PgHost) {
-                refuse_pooler(host, settings.origin(Id::PgHost))?;
+                check_host(host, settings.origin(Id::PgHost))?;
             }
             (plan.target, plan.target_origin) = target(settings)?;
             plan.ttl = ttl(settings, &plan.target)?;

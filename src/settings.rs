@@ -14,7 +14,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub use table::{Id, SETTINGS, Setting, ValueKind};
+pub use table::{Id, Precedence, SETTINGS, Setting, ValueKind};
 
 use crate::environment::assignment;
 use crate::error::{Error, Result, clean};
@@ -31,6 +31,23 @@ pub const OIDC_TOKEN: &str = "DATABRICKS_OIDC_TOKEN";
 
 /// The variable by which a job of Azure DevOps proves who it is.
 pub const DEVOPS_TOKEN: &str = "SYSTEM_ACCESSTOKEN";
+
+/// What each auth method authenticates with, all of it.
+const METHODS: [&[Id]; 10] = [
+    &[Id::Token],
+    &[Id::Username, Id::Password],
+    &[Id::ClientId, Id::ClientSecret],
+    &[Id::MetadataServiceUrl],
+    &[Id::AzureClientId, Id::AzureClientSecret, Id::AzureTenantId],
+    &[Id::AzureUseMsi],
+    &[Id::GoogleCredentials],
+    &[Id::GoogleServiceAccount],
+    &[Id::OidcTokenFile],
+    &[Id::OidcTokenEnv],
+];
+
+/// The auth types that are logins of a person, and need no other setting.
+const LOGINS: [&str; 3] = ["external-browser", "databricks-cli", "azure-cli"];
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +98,8 @@ pub struct Settings {
     pub profile: Option<(String, Option<String>)>,
     /// What became of the configuration file.
     pub file: ConfigFile,
+    /// Variables that are set and do not count, because a profile was named by flag.
+    pub ignored: Vec<&'static str>,
     /// Read once a call: several rows of the chain ask for it.
     login: OnceCell<Option<Login>>,
     /// The same for an identity token's file, which its platform replaces at any time.
@@ -115,6 +134,7 @@ impl Default for Settings {
             began: Instant::now(),
             profile: None,
             file: ConfigFile::NotNeeded,
+            ignored: Vec::new(),
             login: OnceCell::new(),
             id_token: OnceCell::new(),
         }
@@ -141,8 +161,13 @@ impl Settings {
         for (id, text) in flags {
             self.set_flag(*id, text, || patience(flags, world))?;
         }
-        self.load_environment(world)?;
-        self.load_file(world)?;
+        let variables = environment(world)?;
+        if matches!(self.origin(Id::Profile), Origin::Flag(_)) {
+            self.load_around_profile(&variables, world)?;
+        } else {
+            self.take_variables(&variables, |_| true);
+            self.load_file(world)?;
+        }
         self.load_login(world);
         self.check_types()?;
         self.check_conflict()?;
@@ -208,6 +233,11 @@ impl Settings {
         })
     }
 
+    /// Databricks' name for a setting, or ours.
+    pub fn name(&self, id: Id) -> &'static str {
+        SETTINGS[id as usize].name
+    }
+
     /// Where a value came from, for messages.
     pub fn origin(&self, id: Id) -> &Origin {
         self.get(id).map_or(&Origin::Default, |value| &value.origin)
@@ -255,38 +285,43 @@ impl Settings {
         Ok(())
     }
 
-    fn load_environment(&mut self, world: &World) -> Result<()> {
-        // One walk over the environment, not one for each row: most calls end in the cache.
-        let mut found: Vec<(&Setting, usize, &str)> = Vec::with_capacity(16);
-        for entry in world.env.entries().filter(|entry| may_be_setting(entry)) {
-            let Some((name, value)) = assignment(entry) else { continue };
-            let name = name.as_encoded_bytes();
-            // libpq's variables and ours stand behind Databricks' in the table.
-            let first =
-                if matches!(name[0], b'P' | b'L' | b'E') { Id::Endpoint as usize } else { 0 };
-            let Some((row, rank)) = SETTINGS[first..].iter().find_map(|row| {
-                // Most differ in length or in the end, which saves looking at the rest.
-                let rank = row.env.iter().position(|known| {
-                    let known = known.as_bytes();
-                    known.len() == name.len() && known.last() == name.last() && known == name
-                })?;
-                Some((row, rank))
-            }) else {
-                continue;
-            };
-            let Some(text) = value.to_str() else {
-                return Err(Error::usage(format!("{} is not valid UTF-8", row.env[rank])));
-            };
-            // Databricks' samples use this common name, so only what is surely meant is taken.
-            if !text.is_empty() && (name != b"ENDPOINT_NAME" || text.starts_with("projects/")) {
-                found.push((row, rank, text));
-            }
+    /// A profile that was named by flag takes precedence over inherited variables, as in the
+    /// Databricks CLI since 1.7.0: some never count beside it, the others only fill what it lacks,
+    /// and no credential at all if profile and flags hold a complete method.
+    fn load_around_profile(&mut self, variables: &[Variable<'_>], world: &World) -> Result<()> {
+        self.take_variables(variables, |row| row.precedence == Precedence::Always);
+        self.load_file(world)?;
+        let complete = self.holds_method();
+        let fills = |row: &Setting| match row.precedence {
+            Precedence::Always => true,
+            Precedence::NotBesideProfile => false,
+            Precedence::FillsProfile => row.group.is_empty() || !complete,
+        };
+        self.take_variables(variables, fills);
+        let others = variables.iter().filter(|known| {
+            let origin = Origin::Env(known.name);
+            !self.values.iter().any(|(_, value)| value.origin == origin)
+        });
+        let mut ignored: Vec<&'static str> = others.map(|known| known.name).collect();
+        if complete && world.var(OIDC_TOKEN).is_some() && self.get(Id::OidcTokenEnv).is_none() {
+            ignored.push(OIDC_TOKEN);
         }
-        found.sort_by_key(|(_, rank, _)| *rank);
-        for (row, rank, text) in found {
-            self.set(row.id, text, Origin::Env(row.env[rank]));
-        }
+        self.ignored = ignored;
         Ok(())
+    }
+
+    /// Takes the variables whose rows are right, unless their settings have a value already.
+    fn take_variables(&mut self, variables: &[Variable<'_>], right: impl Fn(&Setting) -> bool) {
+        for Variable { row, name, text } in variables.iter().filter(|known| right(known.row)) {
+            self.set(row.id, text, Origin::Env(name));
+        }
+    }
+
+    /// Whether profile and flags name all that one auth method authenticates with.
+    fn holds_method(&self) -> bool {
+        let own = |id: &Id| !matches!(self.origin(*id), Origin::Env(_) | Origin::Default);
+        let is_login = self.text(Id::AuthType).is_some_and(|name| LOGINS.contains(&name));
+        is_login || METHODS.iter().any(|ids| ids.iter().all(own))
     }
 
     /// Where profiles are; nothing where HOME tells no place.
@@ -403,9 +438,18 @@ impl Settings {
         }
     }
 
-    /// Whether any setting of an auth method is there.
+    /// Whether any setting of an auth method is there. A tenant alone is no identity.
     pub fn has_identity(&self) -> bool {
-        self.values.iter().any(|(id, _)| !SETTINGS[*id as usize].group.is_empty())
+        const NO_IDENTITY: [Id; 2] = [Id::AzureTenantId, Id::AzureLoginAppId];
+        let mut rows = self.values.iter().map(|(id, _)| &SETTINGS[*id as usize]);
+        rows.any(|row| !row.group.is_empty() && !NO_IDENTITY.contains(&row.id))
+    }
+
+    /// A part of a service principal. If it completes no auth method, it is a mistake, and never a
+    /// reason to use a person's login instead.
+    pub fn part_of_principal(&self) -> Option<Id> {
+        let parts = [Id::ClientId, Id::ClientSecret, Id::AzureClientSecret];
+        parts.into_iter().find(|id| self.get(*id).is_some())
     }
 
     fn check_types(&self) -> Result<()> {
@@ -479,6 +523,44 @@ fn patience(flags: &[(Id, String)], world: &World) -> Duration {
     let flag = flags.iter().find(|(id, _)| *id == Id::Timeout).map(|(_, text)| text.as_str());
     let text = flag.or_else(|| world.var("LAKEBASE_TOKEN_TIMEOUT")?.to_str());
     text.and_then(|text| parse_duration(text).ok()).map_or(MOST, |timeout| timeout.min(MOST))
+}
+
+/// A variable that is a setting.
+struct Variable<'w> {
+    row: &'static Setting,
+    name: &'static str,
+    text: &'w str,
+}
+
+/// The variables that are settings, the ones that count before others of their row first.
+fn environment(world: &World) -> Result<Vec<Variable<'_>>> {
+    let mut found: Vec<(usize, Variable<'_>)> = Vec::with_capacity(16);
+    // One walk over the environment, not one for each row: most calls end in the cache.
+    for entry in world.env.entries().filter(|entry| may_be_setting(entry)) {
+        let Some((name, value)) = assignment(entry) else { continue };
+        let name = name.as_encoded_bytes();
+        // libpq's variables and ours stand behind Databricks' in the table.
+        let first = if matches!(name[0], b'P' | b'L' | b'E') { Id::Endpoint as usize } else { 0 };
+        let known = SETTINGS[first..].iter().find_map(|row| {
+            // Most differ in length or in the end, which saves looking at the rest.
+            let rank = row.env.iter().position(|known| {
+                let known = known.as_bytes();
+                known.len() == name.len() && known.last() == name.last() && known == name
+            })?;
+            Some((row, rank))
+        });
+        let Some((row, rank)) = known else { continue };
+        let name = row.env[rank];
+        let Some(text) = value.to_str() else {
+            return Err(Error::usage(format!("{name} is not valid UTF-8")));
+        };
+        // Databricks' samples use this common name, so only what is surely meant is taken.
+        if !text.is_empty() && (name != "ENDPOINT_NAME" || text.starts_with("projects/")) {
+            found.push((rank, Variable { row, name, text }));
+        }
+    }
+    found.sort_by_key(|(rank, _)| *rank);
+    Ok(found.into_iter().map(|(_, variable)| variable).collect())
 }
 
 /// A quick look that spares most variables the search through the table.

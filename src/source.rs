@@ -32,7 +32,9 @@ use ring::digest;
 use crate::error::{Error, Result, clean, nearest};
 use crate::file::{Held, hex};
 use crate::http::Client;
-use crate::settings::{ConfigFile, Id, Settings};
+use crate::secret::Secret;
+use crate::settings::host::Host;
+use crate::settings::{ConfigFile, Id, Origin, Settings};
 use crate::time::Deadline;
 use crate::token::Token;
 use crate::world::World;
@@ -51,6 +53,12 @@ pub struct Source {
     pub ready: fn(&Settings, &World) -> bool,
     /// The static secret it authenticates with.
     pub secret: Option<Id>,
+    /// The settings that say where its secret is, if it is none itself.
+    pub secret_places: &'static [Id],
+    /// The identity token that it will send, as far as it is at hand without a request.
+    pub identity_token: fn(&Settings, &World) -> Option<Secret>,
+    /// Refuses settings that would send a token where it must not go.
+    pub check: fn(&Settings) -> Result<()>,
     /// The setting that is the role's name too: a service principal's client id.
     pub role: Option<Id>,
     /// Whether the one who is logged in can change without any setting changing.
@@ -61,6 +69,8 @@ pub struct Source {
     pub renews: bool,
     /// Whether its tokens are cached: a copy of a personal access token would only be one more.
     pub cached: bool,
+    /// Whether it is a person's login, of whichever program.
+    pub login: bool,
     /// Whether it is a login that `login` has made.
     pub own_login: bool,
     /// Whether it can act as a group (`group_id`).
@@ -120,6 +130,10 @@ const ROW: Source = Source {
     identity: |_, _| String::new(),
     ready: |_, _| true,
     secret: None,
+    secret_places: &[],
+    identity_token: |_, _| None,
+    check: |_| Ok(()),
+    login: false,
     role: None,
     switches: false,
     ways: &[],
@@ -145,10 +159,7 @@ const fn refused(
 /// What tells a setting's secret from another, and not what it is. The entry's fingerprint says
 /// more, under salt.
 fn hashed(settings: &Settings, id: Id) -> String {
-    hash_of(settings.secret(id).map_or("", |secret| secret.expose()))
-}
-
-fn hash_of(secret: &str) -> String {
+    let secret = settings.secret(id).map_or("", |secret| secret.expose());
     hex(&digest::digest(&digest::SHA256, secret.as_bytes()).as_ref()[..8])
 }
 
@@ -212,7 +223,7 @@ pub fn choose(settings: &Settings, world: &World) -> Result<&'static Source> {
                 Err(Error::usage(format!("auth type {name} from {origin} needs {}", source.needs))
                     .because(incomplete(settings)))
             }
-            Some(source) => check_group(source, settings),
+            Some(source) => checked(source, settings),
             None => {
                 let words = format!("auth type {} from {origin} does not exist", clean(name));
                 let error = Error::usage(words);
@@ -225,16 +236,45 @@ pub fn choose(settings: &Settings, world: &World) -> Result<&'static Source> {
     }
     let configured = |source: &&Source| (source.configured)(settings, world);
     match SOURCES.iter().find(configured) {
-        Some(source) if source.fetch.is_some() => check_group(source, settings),
+        // An incomplete service principal is an error, never a fallback to a person's login.
+        Some(source) if source.login && settings.part_of_principal().is_some() => {
+            Err(nothing(settings))
+        }
+        Some(source) if source.fetch.is_some() => checked(source, settings),
         Some(source) => Err(unsupported(source, format!("it is chosen by {}", source.needs))),
         None => Err(nothing(settings)),
     }
 }
 
+/// An auth type that may be used with these settings.
+fn checked(source: &'static Source, settings: &Settings) -> Result<&'static Source> {
+    check_group(source, settings)?;
+    check_profile_host(source, settings)?;
+    (source.check)(settings)?;
+    Ok(source)
+}
+
+/// A profile's secret is sent to that profile's host only.
+fn check_profile_host(source: &Source, settings: &Settings) -> Result<()> {
+    let Some((name, Some(own))) = &settings.profile else { return Ok(()) };
+    let host = settings.text(Id::Host).unwrap_or_default();
+    if Host::parse(own, Origin::Default).is_ok_and(|own| own.url == host) {
+        return Ok(());
+    }
+    let ids = source.secret.iter().chain(source.secret_places);
+    let from_profile = |id: &&Id| matches!(settings.origin(**id), Origin::Profile(_));
+    let Some(secret) = ids.into_iter().find(from_profile) else { return Ok(()) };
+    let (secret, origin) = (settings.name(*secret), settings.origin(Id::Host));
+    Err(Error::usage(format!("profile {} is for another host than {host}", clean(name)))
+        .because(format!("its {secret} is sent to its own host only, {}", clean(own)))
+        .because(format!("{host} comes from {origin}"))
+        .hint(format!("unset {origin}, or name a profile for {host}")))
+}
+
 /// Refuses to act as oneself where a group was meant.
-fn check_group(source: &'static Source, settings: &Settings) -> Result<&'static Source> {
+fn check_group(source: &Source, settings: &Settings) -> Result<()> {
     if settings.get(Id::GroupId).is_none() || source.groups {
-        return Ok(source);
+        return Ok(());
     }
     let origin = settings.origin(Id::GroupId);
     Err(Error::usage(format!("auth type {} cannot act as the group from {origin}", source.name))
@@ -312,6 +352,17 @@ pub fn nothing(settings: &Settings) -> Error {
     if secret.is_some() && id.is_none() {
         let words = format!("{} has no client_id", from(Id::ClientSecret, "client_secret"));
         return half(Error::usage(words)).hint("DATABRICKS_CLIENT_ID");
+    }
+    if settings.get(Id::AzureClientSecret).is_some() {
+        let parts = [Id::AzureClientId, Id::AzureTenantId];
+        let missing = parts.into_iter().find(|id| settings.get(*id).is_none());
+        let secret = from(Id::AzureClientSecret, "azure_client_secret");
+        return match missing {
+            Some(id) => half(Error::usage(format!("{secret} has no {}", settings.name(id))))
+                .hint(if id == Id::AzureClientId { "ARM_CLIENT_ID" } else { "ARM_TENANT_ID" }),
+            None => half(Error::usage(format!("{secret} is for a workspace on Azure")))
+                .hint("unset ARM_CLIENT_SECRET, or --auth-type with the one that is meant"),
+        };
     }
     let url = settings.text(Id::Host).unwrap_or("https://…");
     half(Error::usage("no Databricks identity is configured"))

@@ -11,6 +11,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
+use crate::destination::is_host;
 use crate::error::{Error, Result, clean};
 use crate::secret::Secret;
 use crate::time::{MINUTE, Timestamp};
@@ -255,9 +256,14 @@ impl Connection {
         known("role", &self.user)
     }
 
-    /// The host, for whoever cannot do without.
+    /// The host, for whoever cannot do without. One that is not a single host is refused in every
+    /// format: libpq takes a path for a socket and a list for several servers.
     pub fn host(&self) -> Result<&str> {
-        known("host", &self.host)
+        let host = known("host", &self.host)?;
+        if !is_host(host) {
+            return Err(Error::usage(format!("not a host name or an IP address: {}", clean(host))));
+        }
+        Ok(host)
     }
 
     /// The database, for whoever cannot do without.

@@ -67,7 +67,12 @@ pub struct Call<'a> {
 
 impl Call<'_> {
     fn settings(&self) -> Result<Settings> {
-        Settings::resolve(self.flags, self.world)
+        let settings = Settings::resolve(self.flags, self.world)?;
+        if settings.is_on(Id::Verbose) && !settings.ignored.is_empty() {
+            let names = settings.ignored.join(", ");
+            self.world.note(&format!("--profile takes precedence; ignored: {names}"));
+        }
+        Ok(settings)
     }
 
     /// With `-v`: whose credential it is and where it comes from.

@@ -13,7 +13,7 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Proxy, ProxyProtocol, http};
 
-use super::is_loopback;
+use crate::destination::is_loopback;
 use crate::error::{Error, Result, clean};
 use crate::time::Deadline;
 use crate::world::{HYPERVISOR, World, within};

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Database, INSTANCES, POSTGRES};
 use crate::api::{Api, CallError, Outcome, every_page, require};
+use crate::destination::{is_database_host, is_host};
 use crate::error::{Error, Result, clean};
 use crate::http::percent_encode;
 
@@ -51,15 +52,7 @@ impl Target {
 
     /// A Postgres host to find the endpoint or instance of.
     pub fn host(text: &str, origin: impl Display) -> Result<Target> {
-        refuse_pooler(text, &origin)?;
-        let legal = |b: u8| b.is_ascii_alphanumeric() || b".-_:".contains(&b);
-        if text.is_empty() || !text.bytes().all(legal) {
-            return Err(Error::usage(format!(
-                "the Postgres host from {origin} is not a single host, so it tells no endpoint: {}",
-                clean(text)
-            ))
-            .hint("--endpoint projects/PROJECT, or LAKEBASE_ENDPOINT"));
-        }
+        check_host(text, origin)?;
         Ok(Target::Host(text.to_ascii_lowercase()))
     }
 
@@ -73,8 +66,21 @@ impl Target {
     }
 }
 
+/// Refuses what cannot be the host of a Lakebase database.
+pub fn check_host(text: &str, origin: impl Display) -> Result<()> {
+    if !is_host(text) {
+        return Err(Error::usage(format!(
+            "{origin} is not a host name or an IP address: {}",
+            clean(text)
+        ))
+        .because("a password is sent to one named server only, never to a socket or a list")
+        .hint("PGHOST with the host that the workspace shows, or --endpoint projects/PROJECT"));
+    }
+    refuse_pooler(text, origin)
+}
+
 /// The pooled host takes native Postgres passwords only.
-pub fn refuse_pooler(host: &str, origin: impl Display) -> Result<()> {
+fn refuse_pooler(host: &str, origin: impl Display) -> Result<()> {
     const POOLED: &str = "-pooler";
     let (label, rest) = host.split_once('.').unwrap_or((host, ""));
     let ends = label.split_at_checked(label.len().saturating_sub(POOLED.len()));
@@ -108,17 +114,14 @@ pub fn find(api: &Api<'_>, target: &Target, origin: impl Display) -> Outcome<Dat
 
 /// From a host back to what listens there. `instance-<uid>` is one call; there is none for
 /// endpoints, so projects, branches and endpoints are listed.
+///
+/// The whole host must be one that the API states: a name that only begins like a known one could
+/// be anybody's, and the password would go there.
 fn by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<Database> {
     let label = host.split('.').next().unwrap_or(host);
     if let Some(uid) = label.strip_prefix("instance-") {
         let uid = uid.strip_prefix("ro-").or(uid.strip_suffix("-ro")).unwrap_or(uid);
-        let path = format!("{INSTANCES}:findByUid?uid={}", percent_encode(uid));
-        let answer = api.get("to find the instance", &path)?;
-        let name = match answer["name"].as_str() {
-            Some(name) => name.to_owned(),
-            None => instance_name(api, uid)?,
-        };
-        return Ok(Database::Instance { name, host: Some(host.to_owned()) });
+        return instance_by_host(api, host, uid, origin);
     }
     for project in projects(api)? {
         for branch in branches(api, name_of(&project, "project")?)? {
@@ -126,12 +129,10 @@ fn by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<Database>
                 continue;
             }
             for endpoint in endpoints(api, name_of(&branch, "branch")?)? {
-                let uid = endpoint["uid"].as_str();
                 let hosts = endpoint["status"]["hosts"].as_object();
-                let mut hosts = hosts.into_iter().flatten().filter_map(|(_, host)| host.as_str());
-                if uid.is_some_and(|uid| uid.eq_ignore_ascii_case(label))
-                    || hosts.any(|known| known.eq_ignore_ascii_case(host))
-                {
+                let stated = hosts.into_iter().flatten().filter_map(|(_, host)| host.as_str());
+                let uid = endpoint["uid"].as_str().unwrap_or_default();
+                if listens_on(api, host, &stated.collect::<Vec<_>>(), uid, label) {
                     let name = name_of(&endpoint, "endpoint")?.to_owned();
                     return Ok(Database::Endpoint { name, host: Some(host.to_owned()) });
                 }
@@ -143,6 +144,53 @@ fn by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<Database>
         .because("none of the projects that this identity sees has it")
         .hint("name the endpoint: --endpoint projects/PROJECT, or LAKEBASE_ENDPOINT");
     Err(CallError::Other(error))
+}
+
+/// Whether a resource listens on this host: the API states it, or it states none, and the host's
+/// label is the resource's uid and its domain is Databricks'.
+fn listens_on(api: &Api<'_>, host: &str, stated: &[&str], uid: &str, label: &str) -> bool {
+    if stated.iter().any(|stated| stated.eq_ignore_ascii_case(host)) {
+        return true;
+    }
+    stated.iter().all(|stated| stated.is_empty())
+        && !uid.is_empty()
+        && uid.eq_ignore_ascii_case(label)
+        && is_database_host(host, api.url)
+}
+
+fn instance_by_host(
+    api: &Api<'_>,
+    host: &str,
+    uid: &str,
+    origin: impl Display,
+) -> Outcome<Database> {
+    let path = format!("{INSTANCES}:findByUid?uid={}", percent_encode(uid));
+    let answer = api.get("to find the instance", &path)?;
+    let read_write = answer["read_write_dns"].as_str().unwrap_or_default();
+    // `read_only_dns` is stated only where there are readable secondaries; both spellings of their
+    // host are in use.
+    let replicas = [
+        answer["read_only_dns"].as_str().unwrap_or_default().to_owned(),
+        read_write.replacen("instance-", "instance-ro-", 1),
+        read_write.replacen('.', "-ro.", 1),
+    ];
+    let mut stated = vec![read_write];
+    stated.extend(replicas.iter().map(String::as_str).filter(|_| !read_write.is_empty()));
+    let known = answer["uid"].as_str().unwrap_or(uid);
+    if !listens_on(api, host, &stated, known, uid) {
+        let error = Error::usage(format!(
+            "the instance with the uid in {} from {origin} does not listen on it",
+            clean(host)
+        ))
+        .because(format!("the workspace states {}", clean(stated[0])))
+        .hint("name the instance: --instance NAME, or LAKEBASE_INSTANCE");
+        return Err(CallError::Other(error));
+    }
+    let name = match answer["name"].as_str() {
+        Some(name) => name.to_owned(),
+        None => instance_name(api, uid)?,
+    };
+    Ok(Database::Instance { name, host: Some(host.to_owned()) })
 }
 
 /// The name of an instance whose own answer leaves it out, from the list.
@@ -176,7 +224,8 @@ fn only_project(api: &Api<'_>) -> Outcome<Database> {
 fn default_branch(api: &Api<'_>, project: &Value, name: &str) -> Outcome<String> {
     if let Some(branch) = project["status"]["default_branch"].as_str().filter(|b| !b.is_empty()) {
         let full = branch.starts_with("projects/");
-        return Ok(if full { branch.to_owned() } else { format!("{name}/branches/{branch}") });
+        let branch = if full { branch.to_owned() } else { format!("{name}/branches/{branch}") };
+        return Ok(check_resource_name(&branch, "branch").map(|()| branch)?);
     }
     let branches = branches(api, name)?;
     let default = branches.iter().find(|branch| branch["status"]["default"] == true);
@@ -231,8 +280,12 @@ fn state(branch: &Value) -> Option<&str> {
 /// A resource's name, fit to become part of a path.
 fn name_of<'v>(resource: &'v Value, what: &str) -> Result<&'v str> {
     let name = require(resource, "name", &format!("the workspace's {what}"))?;
+    check_resource_name(name, what).map(|()| name)
+}
+
+fn check_resource_name(name: &str, what: &str) -> Result<()> {
     if name.starts_with("projects/") && name.split('/').all(is_resource_id) {
-        return Ok(name);
+        return Ok(());
     }
     Err(Error::failed(format!("the workspace names a {what} oddly: {}", clean(name))))
 }

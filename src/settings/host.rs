@@ -7,8 +7,9 @@
 
 use std::fmt::Display;
 
+use crate::destination::is_loopback;
 use crate::error::{Error, Result, clean};
-use crate::http::{check_url, is_loopback};
+use crate::http::check_url;
 
 /// A workspace's URL and what else its text said.
 #[derive(Debug, PartialEq, Eq)]

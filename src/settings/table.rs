@@ -109,6 +109,17 @@ pub enum ValueKind {
     Switch,
 }
 
+/// What a variable counts beside a profile that was named by flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precedence {
+    /// It takes precedence over the profile.
+    Always,
+    /// It counts if the profile has no value.
+    FillsProfile,
+    /// It does not count.
+    NotBesideProfile,
+}
+
 /// One setting.
 #[derive(Debug)]
 pub struct Setting {
@@ -126,6 +137,8 @@ pub struct Setting {
     pub env: &'static [&'static str],
     /// Whether a profile may hold it, under `name`.
     pub profile: bool,
+    /// What its variables count beside `--profile`.
+    pub precedence: Precedence,
     /// Its group in the conflict check of unified authentication; empty for none.
     pub group: &'static str,
     /// What its value must look like.
@@ -142,6 +155,7 @@ const ROW: Setting = Setting {
     value: "",
     env: &[],
     profile: false,
+    precedence: Precedence::Always,
     group: "",
     kind: ValueKind::Text,
     about: "",
@@ -155,7 +169,8 @@ const fn databricks(
     group: &'static str,
     kind: ValueKind,
 ) -> Setting {
-    Setting { id, name, env, group, kind, profile: true, ..ROW }
+    let precedence = Precedence::FillsProfile;
+    Setting { id, name, env, precedence, group, kind, profile: true, ..ROW }
 }
 
 /// A flag, perhaps with variables.
@@ -175,19 +190,19 @@ const fn flag(
 pub static SETTINGS: &[Setting] = &[
     Setting { flag: "host", value: "URL", about: "the workspace", ..databricks(Id::Host, "host", &["DATABRICKS_HOST"], "", ValueKind::Text) },
     Setting { short: Some('p'), profile: false, name: "profile", ..flag(Id::Profile, "profile", "NAME", &["DATABRICKS_CONFIG_PROFILE"], "the profile in ~/.databrickscfg") },
-    Setting { flag: "auth-type", value: "TYPE", about: "use this auth type and no other", ..databricks(Id::AuthType, "auth_type", &["DATABRICKS_AUTH_TYPE"], "", ValueKind::Text) },
+    Setting { precedence: Precedence::NotBesideProfile, flag: "auth-type", value: "TYPE", about: "use this auth type and no other", ..databricks(Id::AuthType, "auth_type", &["DATABRICKS_AUTH_TYPE"], "", ValueKind::Text) },
     databricks(Id::ClientId, "client_id", &["DATABRICKS_CLIENT_ID"], "oauth", ValueKind::Text),
     databricks(Id::ClientSecret, "client_secret", &["DATABRICKS_CLIENT_SECRET"], "oauth", ValueKind::Secret),
     Setting { kind: ValueKind::SecretFile, ..flag(Id::ClientSecretFile, "client-secret-file", "PATH|-", &[], "read the service principal's secret there") },
     databricks(Id::Token, "token", &["DATABRICKS_TOKEN"], "pat", ValueKind::Secret),
     Setting { kind: ValueKind::SecretFile, ..flag(Id::TokenFile, "token-file", "PATH|-", &[], "read the personal access token there") },
-    Setting { profile: false, ..databricks(Id::ConfigFile, "config_file", &["DATABRICKS_CONFIG_FILE"], "", ValueKind::Text) },
-    databricks(Id::AccountId, "account_id", &["DATABRICKS_ACCOUNT_ID"], "", ValueKind::Text),
-    databricks(Id::WorkspaceId, "workspace_id", &["DATABRICKS_WORKSPACE_ID"], "", ValueKind::Text),
+    Setting { precedence: Precedence::Always, profile: false, ..databricks(Id::ConfigFile, "config_file", &["DATABRICKS_CONFIG_FILE"], "", ValueKind::Text) },
+    Setting { precedence: Precedence::NotBesideProfile, ..databricks(Id::AccountId, "account_id", &["DATABRICKS_ACCOUNT_ID"], "", ValueKind::Text) },
+    Setting { precedence: Precedence::NotBesideProfile, ..databricks(Id::WorkspaceId, "workspace_id", &["DATABRICKS_WORKSPACE_ID"], "", ValueKind::Text) },
     databricks(Id::GroupId, "group_id", &["DATABRICKS_GROUP_ID"], "", ValueKind::Text),
-    databricks(Id::DiscoveryUrl, "discovery_url", &["DATABRICKS_DISCOVERY_URL"], "", ValueKind::Text),
+    Setting { precedence: Precedence::NotBesideProfile, ..databricks(Id::DiscoveryUrl, "discovery_url", &["DATABRICKS_DISCOVERY_URL"], "", ValueKind::Text) },
     databricks(Id::Scopes, "scopes", &[], "", ValueKind::Text),
-    databricks(Id::DatabricksCliPath, "databricks_cli_path", &["DATABRICKS_CLI_PATH"], "", ValueKind::Text),
+    Setting { precedence: Precedence::Always, ..databricks(Id::DatabricksCliPath, "databricks_cli_path", &["DATABRICKS_CLI_PATH"], "", ValueKind::Text) },
     databricks(Id::Username, "username", &["DATABRICKS_USERNAME"], "basic", ValueKind::Text),
     databricks(Id::Password, "password", &["DATABRICKS_PASSWORD"], "basic", ValueKind::Secret),
     databricks(Id::MetadataServiceUrl, "metadata_service_url", &["DATABRICKS_METADATA_SERVICE_URL"], "metadata-service", ValueKind::Secret),
@@ -200,12 +215,12 @@ pub static SETTINGS: &[Setting] = &[
     databricks(Id::AzureEnvironment, "azure_environment", &["ARM_ENVIRONMENT"], "", ValueKind::Text),
     databricks(Id::GoogleServiceAccount, "google_service_account", &["DATABRICKS_GOOGLE_SERVICE_ACCOUNT"], "google", ValueKind::Text),
     databricks(Id::GoogleCredentials, "google_credentials", &["GOOGLE_CREDENTIALS"], "google", ValueKind::Secret),
-    databricks(Id::ActionsRequestUrl, "actions_id_token_request_url", &["ACTIONS_ID_TOKEN_REQUEST_URL"], "", ValueKind::Text),
-    databricks(Id::ActionsRequestToken, "actions_id_token_request_token", &["ACTIONS_ID_TOKEN_REQUEST_TOKEN"], "", ValueKind::Secret),
+    Setting { precedence: Precedence::Always, ..databricks(Id::ActionsRequestUrl, "actions_id_token_request_url", &["ACTIONS_ID_TOKEN_REQUEST_URL"], "", ValueKind::Text) },
+    Setting { precedence: Precedence::Always, ..databricks(Id::ActionsRequestToken, "actions_id_token_request_token", &["ACTIONS_ID_TOKEN_REQUEST_TOKEN"], "", ValueKind::Secret) },
     databricks(Id::OidcTokenFile, "databricks_id_token_filepath", &["DATABRICKS_OIDC_TOKEN_FILEPATH", "DATABRICKS_OIDC_TOKEN_FILE"], "file-oidc", ValueKind::Text),
     databricks(Id::OidcTokenEnv, "oidc_token_env", &["DATABRICKS_OIDC_TOKEN_ENV"], "env-oidc", ValueKind::Text),
-    databricks(Id::Audience, "audience", &["DATABRICKS_TOKEN_AUDIENCE"], "", ValueKind::Text),
-    databricks(Id::Cloud, "cloud", &["DATABRICKS_CLOUD"], "", ValueKind::Text),
+    Setting { precedence: Precedence::NotBesideProfile, ..databricks(Id::Audience, "audience", &["DATABRICKS_TOKEN_AUDIENCE"], "", ValueKind::Text) },
+    Setting { precedence: Precedence::NotBesideProfile, ..databricks(Id::Cloud, "cloud", &["DATABRICKS_CLOUD"], "", ValueKind::Text) },
     databricks(Id::OauthCallbackPort, "oauth_callback_port", &["DATABRICKS_OAUTH_CALLBACK_PORT"], "", ValueKind::Int),
     databricks(Id::DisableRefreshToken, "disable_oauth_refresh_token", &["DATABRICKS_DISABLE_OAUTH_REFRESH_TOKEN"], "", ValueKind::Bool),
     databricks(Id::SkipVerify, "skip_verify", &[], "", ValueKind::Bool),

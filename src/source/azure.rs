@@ -4,6 +4,7 @@
 
 use super::Ask;
 use crate::api::{Refusal, access_token, require};
+use crate::destination::takes_entra_tokens;
 use crate::error::{Error, Kind, Result, clean};
 use crate::http::{Request, percent_encode};
 use crate::secret::Secret;
@@ -107,6 +108,19 @@ impl Azure {
         })?;
         Ok(Azure { application: APPLICATION, environment })
     }
+}
+
+/// Entra's tokens, and the one that may manage the workspace's resource, are sent to Databricks'
+/// domains only, whatever `cloud` or a resource id says.
+pub fn check_zone(settings: &Settings) -> Result<()> {
+    let Some(host) = settings.text(Id::Host) else { return Ok(()) };
+    if takes_entra_tokens(host) {
+        return Ok(());
+    }
+    let origin = settings.origin(Id::Host);
+    Err(Error::usage(format!("{host} from {origin} is not in a domain of Databricks"))
+        .because("tokens of Entra are sent nowhere else")
+        .hint("DATABRICKS_HOST=https://adb-….azuredatabricks.net, the workspace's own URL"))
 }
 
 /// Who this is, as far as settings tell.

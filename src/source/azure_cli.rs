@@ -34,10 +34,12 @@ pub const SOURCE: Source = Source {
         [&azure::identity(settings, world), &*var("HOME"), &*var("AZURE_CONFIG_DIR")].join("\0")
     },
     ready: |_, world| program(world).is_some(),
+    login: true,
     switches: true,
     ways: &["PATH"],
     // Who may not manage the workspace's resource group has no such token, and needs none.
     azure: Some(Service { token, must_manage: false }),
+    check: azure::check_zone,
     fetch: Some(|ask| token(ask, Azure::of(ask.settings)?.application)),
     ..ROW
 };

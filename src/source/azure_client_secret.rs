@@ -17,6 +17,7 @@ pub const SOURCE: Source = Source {
     secret: Some(Id::AzureClientSecret),
     role: Some(Id::AzureClientId),
     azure: Some(Service { token, must_manage: true }),
+    check: azure::check_zone,
     fetch: Some(|ask| token(ask, Azure::of(ask.settings)?.application)),
     ..ROW
 };

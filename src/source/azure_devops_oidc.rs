@@ -1,13 +1,10 @@
 //! `azure-devops-oidc`: a job of Azure DevOps asks for an identity token, which is exchanged
 //! (<https://learn.microsoft.com/rest/api/azure/devops/distributedtask/oidctoken/create>).
 
-use ring::digest;
-
 use super::exchange::{IdToken, exchange};
 use super::{Ask, ROW, Source, has, means_azure};
 use crate::api::{Refusal, require};
 use crate::error::{Error, Result};
-use crate::file::hex;
 use crate::http::{Request, percent_encode};
 use crate::secret::Secret;
 use crate::settings::{DEVOPS_TOKEN, Id};
@@ -25,14 +22,10 @@ pub const SOURCE: Source = Source {
     },
     identity: |settings, world| {
         // Another job has others.
-        let mut context = digest::Context::new(&digest::SHA256);
-        for name in VARIABLES {
-            context.update(text(world, name).as_bytes());
-            context.update(b"\0");
-        }
-        let client = settings.text(Id::ClientId).unwrap_or_default();
-        [client, &hex(context.finish().as_ref())].join("\0")
+        let job = VARIABLES.map(|name| if name == DEVOPS_TOKEN { "" } else { text(world, name) });
+        [settings.text(Id::ClientId).unwrap_or_default(), &job.join("\0")].join("\0")
     },
+    identity_token: |_, world| Some(Secret::new(text(world, DEVOPS_TOKEN))),
     role: Some(Id::ClientId),
     groups: true,
     fetch: Some(fetch),

@@ -18,6 +18,7 @@ pub const SOURCE: Source = Source {
     // This one may get another, too.
     switches: true,
     azure: Some(Service { token, must_manage: true }),
+    check: azure::check_zone,
     fetch: Some(|ask| token(ask, Azure::of(ask.settings)?.application)),
     ..ROW
 };

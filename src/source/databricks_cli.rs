@@ -26,8 +26,10 @@ pub const SOURCE: Source = Source {
     configured: |settings, _| settings.get(Id::Host).is_some(),
     identity,
     ready: |settings, world| program(settings, world).is_some(),
+    login: true,
     switches: true,
     ways: &["PATH"],
+    check: check_host,
     fetch: Some(fetch),
     ..ROW
 };
@@ -36,7 +38,6 @@ const VERSION: &str =
     "install the Databricks CLI 0.296 or later, or set DATABRICKS_CLI_PATH to one";
 
 fn fetch(ask: &Ask<'_>) -> Result<Token> {
-    check_host(ask.settings)?;
     if !ask.refused
         && let Ok(token) = run(ask, false)?
     {

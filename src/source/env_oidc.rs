@@ -4,8 +4,10 @@
 use super::exchange::{self, IdToken, exchange};
 use super::{Ask, ROW, Source, has};
 use crate::error::{Error, Result, clean};
+use crate::secret::Secret;
 use crate::settings::{Id, OIDC_TOKEN, Settings};
 use crate::token::Token;
+use crate::world::World;
 
 pub const SOURCE: Source = Source {
     name: "env-oidc",
@@ -13,11 +15,12 @@ pub const SOURCE: Source = Source {
     // Who names a variable means it, also where it is empty.
     configured: |settings, world| {
         let named = settings.get(Id::OidcTokenEnv).is_some();
-        has(settings, &[Id::Host]) && (named || world.var(OIDC_TOKEN).is_some())
+        let usual = || world.var(OIDC_TOKEN).is_some() && !settings.ignored.contains(&OIDC_TOKEN);
+        has(settings, &[Id::Host]) && (named || usual())
     },
-    identity: |settings, world| {
-        exchange::identity(settings, world.var(variable(settings)).and_then(|text| text.to_str()))
-    },
+    identity: |settings, world| exchange::identity(settings, token(settings, world)),
+    identity_token: |settings, world| token(settings, world).map(Secret::new),
+    secret_places: &[Id::OidcTokenEnv],
     role: Some(Id::ClientId),
     groups: true,
     fetch: Some(fetch),
@@ -28,10 +31,13 @@ fn variable(settings: &Settings) -> &str {
     settings.text(Id::OidcTokenEnv).unwrap_or(OIDC_TOKEN)
 }
 
+fn token<'w>(settings: &Settings, world: &'w World) -> Option<&'w str> {
+    world.var(variable(settings)).and_then(|text| text.to_str()).map(str::trim)
+}
+
 fn fetch(ask: &Ask<'_>) -> Result<Token> {
     let name = clean(variable(ask.settings));
-    let text = ask.world.var(variable(ask.settings)).and_then(|text| text.to_str());
-    let Some(text) = text else {
+    let Some(text) = token(ask.settings, ask.world) else {
         let error = Error::usage(format!("there is no identity token in {name}"));
         return Err(match ask.settings.get(Id::OidcTokenEnv) {
             Some(_) => {
@@ -41,6 +47,6 @@ fn fetch(ask: &Ask<'_>) -> Result<Token> {
             None => error,
         });
     };
-    let token = IdToken::new(format!("the token from {name}"), text.trim());
-    exchange(ask, &token.map_err(|e| Error::usage(e.message))?)
+    let token = IdToken::configured(format!("the token from {name}"), text, ask.world.now())?;
+    exchange(ask, &token)
 }

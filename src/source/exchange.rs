@@ -5,13 +5,14 @@
 //! (databricks-sdk-go `config/experimental/auth/oidc`). So when it is refused the reader is told
 //! these three, and never the token.
 
+use super::Ask;
 use super::grant::{Grant, granted};
-use super::{Ask, hash_of};
 use crate::api::{CallError, Refusal};
 use crate::error::{Error, Result, clean};
 use crate::secret::Secret;
 use crate::settings::{Id, Settings};
-use crate::token::{Names, Token, check_text, lasting_claims};
+use crate::time::Timestamp;
+use crate::token::{Names, Token, check_text, expiry_within, lasting_claims};
 
 /// The grant type of all of them (RFC 8693 §2.1).
 pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -29,6 +30,20 @@ impl IdToken {
     pub fn new(name: String, text: &str) -> Result<IdToken> {
         check_text(&name, text)?;
         Ok(IdToken { secret: Secret::new(text), name })
+    }
+
+    /// Takes a token from a setting. One that has expired by our clock is not sent: the workspace
+    /// would only refuse it, and the program that should have replaced it is at fault.
+    pub fn configured(name: String, text: &str, now: Timestamp) -> Result<IdToken> {
+        let token = IdToken::new(name, text).map_err(|e| Error::usage(e.message))?;
+        match expiry_within(text.as_bytes()) {
+            Some(expires) if expires <= now => {
+                Err(Error::usage(format!("{} has expired, at {expires}", token.name))
+                    .because(format!("it is {now} here"))
+                    .hint("a new identity token there; the platform that issues it replaces it"))
+            }
+            _ => Ok(token),
+        }
     }
 
     /// What it says of itself, and `mends` for whoever may say that it is trusted; or that it is no
@@ -85,7 +100,7 @@ fn explained(ask: &Ask<'_>, refusal: Refusal, token: &IdToken) -> Error {
 /// Whose word it is: all that a policy may look at, and whom it speaks for.
 pub fn identity(settings: &Settings, token: Option<&str>) -> String {
     let client = settings.text(Id::ClientId).unwrap_or_default();
-    let token = token.unwrap_or_default();
-    // What is no JWT might be a secret.
-    [client, &lasting_claims(token).unwrap_or_else(|| hash_of(token))].join("\0")
+    // The whole token is in the entry's fingerprint, so a forged one with these claims is a miss.
+    let claims = token.and_then(lasting_claims).unwrap_or_default();
+    [client, &claims].join("\0")
 }

@@ -17,6 +17,8 @@ pub const SOURCE: Source = Source {
         let token = settings.id_token_file().as_ref().ok();
         exchange::identity(settings, token.map(|token| token.expose()))
     },
+    identity_token: |settings, _| settings.id_token_file().as_ref().ok().cloned(),
+    secret_places: &[Id::OidcTokenFile],
     role: Some(Id::ClientId),
     groups: true,
     fetch: Some(fetch),
@@ -30,6 +32,6 @@ fn fetch(ask: &Ask<'_>) -> Result<Token> {
         Error::usage(format!("cannot read the identity token in {path}, from {origin}"))
             .because(why)
     })?;
-    let token = IdToken::new(format!("the token in {path}"), text.expose());
-    exchange(ask, &token.map_err(|e| Error::usage(e.message))?)
+    let name = format!("the token in {path}");
+    exchange(ask, &IdToken::configured(name, text.expose(), ask.world.now())?)
 }

@@ -21,6 +21,7 @@ pub const SOURCE: Source = Source {
     // Another job has another one.
     secret: Some(Id::ActionsRequestToken),
     role: Some(Id::AzureClientId),
+    check: azure::check_zone,
     fetch: Some(fetch),
     ..ROW
 };

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Ask;
 use crate::api::Refusal;
 use crate::error::{Error, Kind, Result, clean};
-use crate::http::Request;
+use crate::http::{Request, check_url};
 use crate::settings::Id;
 
 /// What the host says, as it stands in its answer.
@@ -60,7 +60,11 @@ pub fn document(ask: &Ask<'_>) -> Result<String> {
     Ok(format!("{}/.well-known/oauth-authorization-server", root.trim_end_matches('/')))
 }
 
-/// The audience that an identity token must have been made for.
+/// The audience that a job's identity token is asked for: the configured one, else what the host
+/// proposes, else the token endpoint.
+///
+/// A proposal may only name this account or this host. Any other audience would make a token that
+/// somebody else accepts, and the host would receive it.
 pub fn audience(ask: &Ask<'_>) -> Result<String> {
     if let Some(audience) = ask.settings.text(Id::Audience) {
         return Ok(audience.to_owned());
@@ -70,12 +74,35 @@ pub fn audience(ask: &Ask<'_>) -> Result<String> {
         host => host.unwrap_or_default(),
     };
     let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-    let account = || {
-        let account = ask.settings.text(Id::AccountId).map(str::to_owned);
-        let known = account.or_else(|| text(&host["account_id"]));
-        known.filter(|_| !host.is_null() && text(&host["workspace_id"]).is_none())
+    let account = || match ask.settings.text(Id::AccountId) {
+        Some(account) => Some(account.to_owned()),
+        None => text(&host["account_id"]),
     };
-    Ok(text(&host["token_federation_default_oidc_audiences"][0])
-        .or_else(account)
-        .unwrap_or_else(|| format!("{}/oidc/v1/token", ask.url)))
+    let is_account_host = !host.is_null() && text(&host["workspace_id"]).is_none();
+    let proposed = text(&host["token_federation_default_oidc_audiences"][0])
+        .or_else(|| account().filter(|_| is_account_host))
+        .unwrap_or_else(|| format!("{}/oidc/v1/token", ask.url));
+    if is_own_audience(ask, &proposed) {
+        return Ok(proposed);
+    }
+    Err(Error::failed(format!("{} asks for an identity token for another audience", ask.url))
+        .because(format!("the audience is {}", clean(&proposed)))
+        .because("only its own URL, the account and the client id are accepted from an answer")
+        .hint("DATABRICKS_TOKEN_AUDIENCE with the audience of your federation policy"))
+}
+
+fn is_own_audience(ask: &Ask<'_>, audience: &str) -> bool {
+    let configured = [Id::AccountId, Id::ClientId].map(|id| ask.settings.text(id));
+    let authority = |url: &str| check_url(url).ok()?.authority().cloned();
+    configured.contains(&Some(audience))
+        || is_uuid(audience)
+        || authority(audience).is_some_and(|own| Some(own) == authority(ask.url))
+}
+
+/// RFC 9562 §4: the text form of a UUID, as account ids have it.
+fn is_uuid(text: &str) -> bool {
+    let lengths = [8, 4, 4, 4, 12];
+    let parts: Vec<&str> = text.split('-').collect();
+    let hex = |part: &&str| part.bytes().all(|b| b.is_ascii_hexdigit());
+    parts.iter().map(|part| part.len()).eq(lengths) && parts.iter().all(hex)
 }

@@ -25,6 +25,7 @@ pub const BROWSER: Source = Source {
     identity,
     ready: ready_by_browser,
     switches: true,
+    login: true,
     own_login: true,
     fetch: Some(fetch),
     ..ROW
@@ -49,10 +50,6 @@ fn ready_by_pat(settings: &Settings, world: &World) -> bool {
 }
 
 fn is_of(auth_type: &str, settings: &Settings, world: &World) -> bool {
-    // Half of a service principal is somebody's mistake, and no reason to become a person.
-    if settings.has_identity() && settings.get(Id::AuthType).is_none() {
-        return false;
-    }
     settings.login(world).is_some_and(|login| login.means.auth_type() == auth_type)
 }
 

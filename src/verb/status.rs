@@ -59,6 +59,7 @@ pub fn is_json(verb: &str, flags: &[(Id, String)]) -> Result<bool> {
 #[derive(Default)]
 struct Report {
     settings: Map<String, Value>,
+    ignored: Vec<&'static str>,
     host: Option<String>,
     profile: Option<String>,
     workspace_id: Option<String>,
@@ -113,6 +114,7 @@ impl Report {
             let value = json!({ "value": clean(text), "origin": origin.to_string() });
             self.settings.insert(row.name.to_owned(), value);
         }
+        self.ignored.clone_from(&settings.ignored);
         self.host = settings.text(Id::Host).map(clean);
         self.profile = settings.profile.as_ref().map(|(name, _)| name.clone());
         self.workspace_id = settings.workspace_id().map(str::to_owned);
@@ -221,6 +223,7 @@ impl Report {
             "workspace_id": self.workspace_id,
             "database": database,
             "settings": self.settings,
+            "ignored": self.ignored,
             "cached": cached,
             "login": self.login.as_ref().map(|login| json!({
                 "who": login.who,
@@ -272,6 +275,9 @@ impl Report {
         for (name, value) in &self.settings {
             let show = |field: &str| value[field].as_str().unwrap_or_default().to_owned();
             line("", &format!("{name} = {}  ({})", show("value"), show("origin")));
+        }
+        for name in &self.ignored {
+            line("", &format!("{name} is ignored, because --profile takes precedence"));
         }
         if !self.sources.is_empty() {
             line("auth types", "");

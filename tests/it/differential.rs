@@ -653,6 +653,34 @@ static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
+        why: "a profile's secret is sent to that profile's host only",
+        python: false,
+        explains: |case, ours, theirs| {
+            let told = ours.error.contains(" is for another host than ");
+            told && theirs.error.is_empty() && has(case, "DATABRICKS_HOST")
+        },
+    },
+    Difference {
+        why: "an incomplete service principal is an error, never a fallback to a person's login",
+        python: false,
+        explains: |case, ours, theirs| {
+            let login = ["databricks-cli", "azure-cli", "external-browser"];
+            let parts = ["CLIENT_ID", "CLIENT_SECRET", "ARM_CLIENT_SECRET"];
+            let env =
+                case.env.iter().any(|(name, _)| parts.iter().any(|part| name.ends_with(part)));
+            let file = case.file.as_ref().is_some_and(|text| text.contains("client_"));
+            login.contains(&&*theirs.auth_type) && !ours.error.is_empty() && (env || file)
+        },
+    },
+    Difference {
+        why: "tokens of Entra are sent to Databricks' domains only",
+        python: false,
+        explains: |_, ours, theirs| {
+            let told = ours.error.contains("is not in a domain of Databricks");
+            told && theirs.auth_type.contains("azure")
+        },
+    },
+    Difference {
         why: "an account's host has no databases",
         python: false,
         explains: |_, ours, _| ours.error.contains("is the account console"),

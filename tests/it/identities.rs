@@ -67,7 +67,7 @@ impl Around {
         test
     }
 
-    fn pod_token(&self, audience: &str) -> String {
+    pub fn pod_token(&self, audience: &str) -> String {
         id_token(&self.workspace.signer, CLUSTER, POD, audience)
     }
 
@@ -423,11 +423,18 @@ fn another_pods_token_is_another_identity() {
     let file = test.write("token", &around.pod_token("lakebase"));
     test.set("DATABRICKS_OIDC_TOKEN_FILEPATH", file.to_str().unwrap());
     let first = test.run("").token();
-    // The platform has renewed it: the same identity. A line end (the SDK for Go sends it along) is
-    // no part of it.
-    std::fs::write(&file, around.pod_token("lakebase") + "\n").unwrap();
-    test.run("--no-cache").token();
     assert_eq!(test.run("").token(), first);
+    // A line end (the SDK for Go sends it along) is no part of it.
+    std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + "\n").unwrap();
+    assert_eq!(test.run("").token(), first);
+    // The platform has renewed it: another token of the same identity is a miss, and works.
+    let renewed = json!({
+        "iss": CLUSTER, "sub": POD, "aud": "lakebase", "exp": now() + 900, "jti": "2",
+    });
+    std::fs::write(&file, around.workspace.signer.sign_claims(&renewed)).unwrap();
+    let second = test.run("").token();
+    assert_ne!(second, first);
+    assert_eq!(test.entries().len(), 2, "in the place of the former one");
     let signer = &around.workspace.signer;
     let stranger = id_token(signer, CLUSTER, "system:serviceaccount:evil:app", "lakebase");
     std::fs::write(&file, stranger).unwrap();
@@ -449,12 +456,14 @@ fn the_audience_is_the_configured_one_or_what_the_host_says_or_the_token_endpoin
     let says = |body| around.workspace.fault("/.well-known", 1, Answer::Json(200, body));
     around.configured(github).run("").token();
     assert_eq!(audience(), own);
-    says(json!({ "token_federation_default_oidc_audiences": ["told"], "workspace_id": "1" }));
+    let told = format!("{}/told", around.workspace.url);
+    says(json!({ "token_federation_default_oidc_audiences": [told], "workspace_id": "1" }));
     around.configured(github).run("");
-    assert_eq!(audience(), "told");
-    says(json!({ "account_id": "acc", "host_type": "unified" }));
+    assert_eq!(audience(), told);
+    const ACCOUNT: &str = "a0a0a0a0-1111-4222-8333-944444444444";
+    says(json!({ "account_id": ACCOUNT, "host_type": "unified" }));
     around.configured(github).run("");
-    assert_eq!(audience(), "acc");
+    assert_eq!(audience(), ACCOUNT);
     around.workspace.fault("/.well-known", 1, Answer::Json(404, json!({})));
     around.configured(github).run("").token();
     assert_eq!(audience(), own);
@@ -718,9 +727,10 @@ fn a_policy_may_look_at_any_claim() {
         test.set("DATABRICKS_OIDC_TOKEN", &around.workspace.signer.sign_claims(&claims));
         test.run("").token()
     };
+    // Whatever differs in it, another token is a miss.
     let first = with("deploy", "1");
-    assert_eq!(with("deploy", "2"), first);
-    assert_ne!(with("review", "3"), first);
+    let second = with("deploy", "2");
+    assert!(first != second && second != with("review", "3"));
 }
 
 #[test]

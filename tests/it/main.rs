@@ -44,5 +44,6 @@ mod settings; // unified authentication's rules, and bad input
 mod sources; // pat, oauth-m2m, databricks-cli, the chain
 mod status; // what would be used
 mod tidy; // the repository itself
+mod trust; // where a secret may go
 mod watch; // until a signal comes
 mod write; // .pgpass and files: bytes, crowds, kills, a year

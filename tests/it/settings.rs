@@ -146,10 +146,10 @@ fn the_sdks_permutation_table_on_azure() {
     expect(&[AZURE, arm[0], arm[1], arm[2]], "", URL, "azure-client-secret");
     expect(&[AZURE, ("ARM_USE_MSI", "t")], "", URL, "azure-msi");
     expect(&[AZURE, arm[0], arm[1], arm[2], ("ARM_USE_MSI", "t")], "", URL, "azure-msi");
-    // Not elsewhere, unless `cloud` says that it is there.
-    refuses(&[HOST, arm[0], arm[1], arm[2]], "", NO_IDENTITY);
+    // Not elsewhere, whatever `cloud` says.
+    refuses(&[HOST, arm[0], arm[1], arm[2]], "", "is for a workspace on Azure");
     let cloud = ("DATABRICKS_CLOUD", "Azure");
-    expect(&[HOST, arm[0], arm[1], arm[2], cloud], "", "https://x", "azure-client-secret");
+    refuses(&[HOST, arm[0], arm[1], arm[2], cloud], "", "is not in a domain of Databricks");
     let file = "[DEFAULT]\nhost = https://d\ntoken = t\n[a]\nhost = adb-123.4.azuredatabricks.net\n\
                 azure_client_id = a\nazure_client_secret = b\nazure_tenant_id = c\n";
     expect(&[("DATABRICKS_CONFIG_PROFILE", "a")], file, URL, "azure-client-secret");
@@ -175,7 +175,7 @@ fn default_is_not_inherited() {
 }
 
 #[test]
-fn flags_beat_the_environment_and_that_beats_the_profile() {
+fn flags_beat_a_named_profile_and_that_beats_the_environment() {
     let test = with(&[("DATABRICKS_HOST", "env")], "[p]\nhost = file\ntoken = t\n");
     let report = |line: &str| -> Value {
         serde_json::from_str(&test.run(&format!("status --format json {line}")).stdout).unwrap()
@@ -183,7 +183,7 @@ fn flags_beat_the_environment_and_that_beats_the_profile() {
     let host = report("-p p")["settings"]["host"].clone();
     assert_eq!(
         (host["value"].as_str(), host["origin"].as_str()),
-        (Some("https://env"), Some("DATABRICKS_HOST"))
+        (Some("https://file"), Some("profile p"))
     );
     let flags = report("-p p --host flag");
     assert_eq!(flags["settings"]["host"]["origin"], "--host");
@@ -325,7 +325,7 @@ fn numbers_and_names_that_cannot_be_meant() {
         .run("")
         .fails(2, &["LAKEBASE_INSTANCE is not an instance's name: a/b"]);
     test.unset("LAKEBASE_INSTANCE").set("PGHOST", "/var/run/postgresql");
-    test.run("").fails(2, &["not a single host", "--endpoint"]);
+    test.run("").fails(2, &["PGHOST is not a host name or an IP address", "--endpoint"]);
     use std::os::unix::ffi::OsStringExt;
     let bytes = std::ffi::OsString::from_vec(vec![b'a', 0xff]);
     test.unset("PGHOST").env.push(("PGDATABASE".into(), bytes));
@@ -416,9 +416,15 @@ fn an_unknown_profile_is_answered_with_those_that_exist() {
 #[test]
 fn a_conflict_names_what_came_from_where() {
     let file = "[p]\nhost = x\ntoken = y\n";
-    let test =
-        with(&[("DATABRICKS_CLIENT_ID", "a"), ("DATABRICKS_CLIENT_SECRET", "hunter2")], file);
-    let outcome = test.run("-p p");
+    let test = with(
+        &[
+            ("DATABRICKS_CLIENT_ID", "a"),
+            ("DATABRICKS_CLIENT_SECRET", "hunter2"),
+            ("DATABRICKS_CONFIG_PROFILE", "p"),
+        ],
+        file,
+    );
+    let outcome = test.run("");
     outcome.fails(
         2,
         &[
@@ -430,7 +436,10 @@ fn a_conflict_names_what_came_from_where() {
     );
     assert!(!outcome.stderr.contains("hunter2"));
     let report: Value =
-        serde_json::from_str(&test.run("status -p p --auth-type pat --format json").stdout)
-            .unwrap();
+        serde_json::from_str(&test.run("status --auth-type pat --format json").stdout).unwrap();
+    assert_eq!(report["auth_type"], "pat");
+    // Named by flag, the profile has a complete method, and no variable is in its way.
+    let report: Value =
+        serde_json::from_str(&test.run("status -p p --format json").stdout).unwrap();
     assert_eq!(report["auth_type"], "pat");
 }

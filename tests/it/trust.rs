@@ -1,0 +1,400 @@
+//! Where a secret may go (SECURITY.md): each rule, judged by what the far side received.
+
+use serde_json::{Value, json};
+
+use super::identities::{Around, KNOWN};
+use super::support::{Test, workspace};
+use crate::sandbox::clouds::{AZURE_CLIENT_ID, AZURE_CLIENT_SECRET, TENANT};
+use crate::sandbox::jwt::{Scope, now};
+use crate::sandbox::server::Answer;
+use crate::sandbox::workspace::*;
+
+/// Formats that print the host, and so decide where a client sends the password.
+const HOST_FORMATS: [&str; 8] =
+    ["json", "pgpass", "env", "fish", "powershell", "dotenv", "url", "libpq-json"];
+
+/// Hosts that would make libpq or a driver send the password to somebody else.
+const HOSTILE_HOSTS: [&str; 14] = [
+    "/tmp/evil",
+    "@abstract",
+    "a.cloud.databricks.com,evil.example",
+    "host=evil.example user=x",
+    "-h",
+    "evil.example",
+    "user@evil.example",
+    "a.cloud.databricks.com:5433",
+    "::1",
+    "x]@evil.example/?a=[::1",
+    "a.cloud.databricks.com.evil.example",
+    "evildatabricks.com",
+    "127.0.0.1\nevil.example",
+    "",
+];
+
+/// The requests of a path prefix that carried this text anywhere.
+fn received(workspace: &Workspace, text: &str) -> usize {
+    let state = workspace.state();
+    let carries = |request: &&crate::sandbox::server::Request| {
+        let headers = request.headers.iter().any(|(_, value)| value.contains(text));
+        headers || request.body.contains(text) || request.query.contains(text)
+    };
+    state.requests.iter().filter(carries).count()
+}
+
+#[test]
+fn a_host_in_an_answer_does_not_decide_where_a_password_goes() {
+    // For a workspace that is not this machine itself.
+    let around = Around::new();
+    for hostile in HOSTILE_HOSTS {
+        let endpoint = json!({ "name": ENDPOINT, "status": { "hosts": { "host": hostile } } });
+        let mut test = around.configured(&KNOWN[5]);
+        for format in HOST_FORMATS {
+            around.workspace.state().faults.clear();
+            let path = "/api/2.0/postgres/projects/shop/branches/production/endpoints/primary";
+            around.workspace.fault(path, 1, Answer::Json(200, endpoint.clone()));
+            let outcome = test.run(&format!("--format {format} --no-cache"));
+            outcome.fails(1, &["Postgres host outside Databricks' domains"]);
+        }
+        // Found by listing, an instance's, and for a child program.
+        around.workspace.state().faults.clear();
+        test.unset("LAKEBASE_ENDPOINT");
+        around.workspace.state().projects[0].branches[0].endpoints[0].hosts =
+            json!({ "host": hostile });
+        test.run("--format url --no-cache").fails(1, &["outside Databricks' domains"]);
+        let instance = json!({ "name": INSTANCE, "read_write_dns": hostile });
+        around.workspace.fault(
+            "/api/2.0/database/instances/legacy",
+            1,
+            Answer::Json(200, instance),
+        );
+        let outcome = test.run(&format!("--format url --no-cache --instance {INSTANCE}"));
+        outcome.fails(1, &["outside Databricks' domains"]);
+        test.run("exec --no-cache -- /bin/true").fails(125, &["outside Databricks' domains"]);
+    }
+}
+
+#[test]
+fn a_host_from_the_cache_is_checked_like_an_answer() {
+    let around = Around::new();
+    let test = around.configured(&KNOWN[5]);
+    let endpoint = json!({ "name": ENDPOINT, "status": { "hosts": { "host": "evil.example" } } });
+    let path = "/api/2.0/postgres/projects/shop/branches/production/endpoints/primary";
+    around.workspace.fault(path, 1, Answer::Json(200, endpoint));
+    for _ in 0..2 {
+        test.run("--format url").fails(1, &["outside Databricks' domains", "evil.example"]);
+    }
+}
+
+#[test]
+fn a_host_that_the_user_names_is_one_host_in_every_format() {
+    let workspace = workspace();
+    for host in HOSTILE_HOSTS.iter().filter(|host| !["", "evil.example", "::1"].contains(*host)) {
+        if ["a.cloud.databricks.com.evil.example", "evildatabricks.com"].contains(host) {
+            continue;
+        }
+        for format in HOST_FORMATS.into_iter().chain(["raw", "exec-credential", "pgbouncer"]) {
+            let mut test = Test::at(&workspace);
+            test.set("PGHOST", host);
+            test.run(&format!("-f {format}")).fails(2, &["PGHOST is not a host name"]);
+        }
+    }
+    assert!(workspace.take_requests().is_empty(), "nothing is asked first");
+    // A tunnel or an address is the user's own decision.
+    let mut test = Test::at(&workspace);
+    for (host, printed) in [("localhost", "@localhost:"), ("::1", "@[::1]:"), ("db_1", "@db_1:")] {
+        assert!(test.set("PGHOST", host).run("-f url").token().contains(printed), "{host}");
+    }
+}
+
+#[test]
+fn a_host_that_only_begins_like_a_known_one_mints_nothing() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.unset("LAKEBASE_ENDPOINT");
+    for host in [
+        format!("{ENDPOINT_UID}.attacker.example"),
+        format!("{ENDPOINT_UID}.database.us-west-2.cloud.databricks.com"),
+        format!("{ENDPOINT_HOST}.attacker.example"),
+        format!("instance-{INSTANCE_UID}.attacker.example"),
+        format!("instance-{INSTANCE_UID}.database.azuredatabricks.net"),
+    ] {
+        test.set("PGHOST", &host).run("").fails(2, &[&host, "PGHOST"]);
+    }
+    // Where the API states no host, the uid and Databricks' domain decide.
+    workspace.state().projects[0].branches[0].endpoints[0].hosts = json!({});
+    workspace.state().instances[0] = json!({ "name": INSTANCE, "uid": INSTANCE_UID });
+    for host in [
+        format!("{ENDPOINT_UID}.attacker.example"),
+        format!("instance-{INSTANCE_UID}.attacker.example"),
+    ] {
+        test.set("PGHOST", &host).run("").fails(2, &[&host]);
+    }
+    assert_eq!(workspace.count("/api/2.0/postgres/credentials"), 0);
+    assert_eq!(workspace.count("/api/2.0/database/credentials"), 0);
+    for host in [ENDPOINT_HOST, INSTANCE_HOST] {
+        test.set("PGHOST", host).run("").token();
+    }
+    // Another instance than the one whose uid is asked for.
+    workspace.state().instances[0]["uid"] = json!("another");
+    test.set("PGHOST", INSTANCE_HOST).run("--refresh --no-cache").fails(4, &["not found"]);
+}
+
+/// A profile with a secret of each kind, and the variables that must not send it elsewhere.
+const PROFILES: [(&str, &str); 6] = [
+    ("pat", "token = dapi0123456789abcdef0123456789abcdef\n"),
+    ("oauth-m2m", "client_id = c\nclient_secret = dosesecretsecretsecret\n"),
+    ("runtime-oauth", "auth_type = runtime-oauth\ntoken = dapi0123456789abcdef0123456789abcdef\n"),
+    ("file-oidc", "client_id = c\nauth_type = file-oidc\ndatabricks_id_token_filepath = FILE\n"),
+    ("env-oidc", "client_id = c\nauth_type = env-oidc\noidc_token_env = MY_TOKEN\n"),
+    (
+        "azure-client-secret",
+        "cloud = azure\nazure_client_id = a\nazure_client_secret = entrasecretentrasecret\n\
+         azure_tenant_id = t\n",
+    ),
+];
+
+#[test]
+fn a_profiles_secret_goes_to_that_profiles_host_only() {
+    let other = workspace();
+    for (name, secret) in PROFILES {
+        let mut test = Test::bare();
+        let token = test.write("token", "aaaa.bbbb.cccc");
+        let secret = secret.replace("FILE", token.to_str().unwrap());
+        test.write(
+            ".databrickscfg",
+            &format!("[prod]\nhost = https://prod.cloud.databricks.com\n{secret}"),
+        );
+        test.set("LAKEBASE_ENDPOINT", ENDPOINT).set("MY_TOKEN", "aaaa.bbbb.cccc");
+        test.set("DATABRICKS_RUNTIME_VERSION", "17");
+        let line = format!("-p prod --host {}", other.url);
+        let words = ["profile prod", "prod.cloud.databricks.com"];
+        test.run(&line).fails(2, &[&words[..], &["--host"]].concat());
+        test.set("DATABRICKS_CONFIG_PROFILE", "prod").set("DATABRICKS_HOST", &other.url);
+        test.run("").fails(2, &[&words[..], &["DATABRICKS_HOST"]].concat());
+        assert!(other.take_requests().is_empty(), "{name}: nothing reached the other host");
+        // The same host, written in another way, is the profile's own.
+        test.set("DATABRICKS_HOST", "PROD.cloud.databricks.com/?o=1").set("HTTPS_PROXY", "x://y");
+        test.run("").fails(2, &["HTTPS_PROXY"]);
+    }
+}
+
+#[test]
+fn a_profile_named_by_flag_takes_precedence_over_variables() {
+    let (prod, dev) = (workspace(), workspace());
+    let mut test = Test::bare();
+    test.write(
+        ".databrickscfg",
+        &format!(
+            "[prod]\nhost = {}\nclient_id = {CLIENT_ID}\nclient_secret = {CLIENT_SECRET}\n\
+             [hostless]\nclient_id = {CLIENT_ID}\nclient_secret = {CLIENT_SECRET}\n\
+             [bare]\nhost = {}\n",
+            prod.url, prod.url
+        ),
+    );
+    test.set("LAKEBASE_ENDPOINT", ENDPOINT).set("DATABRICKS_HOST", &dev.url);
+    test.set("DATABRICKS_TOKEN", "dapiffffffffffffffffffffffffffffffff");
+    test.set("DATABRICKS_OIDC_TOKEN", "a.b.c").set("DATABRICKS_ACCOUNT_ID", "acc");
+    test.set("DATABRICKS_AUTH_TYPE", "azure-cli").set("DATABRICKS_CLOUD", "azure");
+    let said = test.run("-p prod -v");
+    assert_eq!(said.code, 0, "{said:?}");
+    for name in ["DATABRICKS_HOST", "DATABRICKS_TOKEN", "DATABRICKS_OIDC_TOKEN", "DATABRICKS_CLOUD"]
+    {
+        assert!(said.stderr.contains(name), "{name} in {said:?}");
+    }
+    assert!(dev.take_requests().is_empty());
+    assert_eq!(received(&prod, "dapifff"), 0);
+    let status: Value =
+        serde_json::from_str(&test.run("status -p prod --format json").stdout).unwrap();
+    let ignored = status["ignored"].as_array().unwrap();
+    assert!(ignored.contains(&json!("DATABRICKS_HOST")), "{status}");
+    // A profile without a host may lend its secret.
+    test.run("-p hostless").token();
+    assert!(!dev.take_requests().is_empty());
+    // An environment's secret may use a profile's host.
+    test.unset("DATABRICKS_OIDC_TOKEN").set("DATABRICKS_TOKEN", PAT);
+    prod.take_requests();
+    test.run("-p bare").token();
+    assert!(received(&prod, PAT) > 0);
+    // A variable for the profile leaves the environment first, as in the SDKs.
+    test.unset("DATABRICKS_AUTH_TYPE").unset("DATABRICKS_CLOUD");
+    test.set("DATABRICKS_CONFIG_PROFILE", "bare");
+    test.run("").token();
+    assert!(received(&dev, PAT) > 0);
+}
+
+/// A `databricks` and an `az` that would answer for a person.
+fn with_logins(test: &mut Test, workspace: &Workspace) {
+    let token = workspace.signer.sign(USER, Scope::Workspace, 3600, 0);
+    let expiry = lakebase_token::time::Timestamp::of_system().plus(3_600_000);
+    let databricks =
+        json!({ "access_token": token, "token_type": "Bearer", "expiry": expiry.to_string() });
+    let az = json!({ "accessToken": token, "expires_on": now() + 3600, "user": { "name": USER, "type": "user" } });
+    test.program("databricks", &format!("#!/bin/sh\necho '{databricks}'\n"));
+    test.program("az", &format!("#!/bin/sh\necho '{az}'\n"));
+}
+
+#[test]
+fn an_incomplete_principal_is_never_a_persons_login() {
+    let workspace = workspace();
+    for (variables, words) in [
+        (&[("DATABRICKS_CLIENT_ID", "c")][..], "has no client_secret"),
+        (
+            &[("DATABRICKS_CLIENT_ID", "c"), ("DATABRICKS_CLIENT_SECRET", "")],
+            "has no client_secret",
+        ),
+        (&[("DATABRICKS_CLIENT_SECRET", "s")], "has no client_id"),
+        (&[("DATABRICKS_CLIENT_ID", ""), ("DATABRICKS_CLIENT_SECRET", "s")], "has no client_id"),
+        (&[("ARM_CLIENT_SECRET", "s")], "has no azure_client_id"),
+        (&[("ARM_CLIENT_SECRET", "s"), ("ARM_CLIENT_ID", "i")], "has no azure_tenant_id"),
+        (
+            &[("ARM_CLIENT_SECRET", "s"), ("ARM_CLIENT_ID", "i"), ("ARM_TENANT_ID", "t")],
+            "is for a workspace on Azure",
+        ),
+    ] {
+        for cloud in ["", "azure"] {
+            let mut test = Test::bare();
+            test.set("DATABRICKS_HOST", &workspace.url).set("LAKEBASE_ENDPOINT", ENDPOINT);
+            with_logins(&mut test, &workspace);
+            // A person's credential is in the cache already.
+            test.run("").token();
+            if !cloud.is_empty() {
+                if words.contains("on Azure") {
+                    continue;
+                }
+                test.set("DATABRICKS_CLOUD", cloud);
+            }
+            for (name, value) in variables {
+                test.set(name, value);
+            }
+            workspace.take_requests();
+            for line in ["", "-f json", "--for workspace", "--offline"] {
+                test.run(line).fails(2, &[words]);
+            }
+            assert_eq!(test.run("status").code, 2);
+            test.unset("PATH").run("").fails(2, &[words]);
+            assert!(workspace.take_requests().is_empty());
+        }
+    }
+}
+
+#[test]
+fn what_is_no_part_of_a_principal_leaves_logins_alone() {
+    let workspace = workspace();
+    for variables in [
+        &[("DATABRICKS_CLIENT_ID", ""), ("DATABRICKS_CLIENT_SECRET", "")][..],
+        &[("ARM_TENANT_ID", TENANT)],
+        &[("ARM_CLIENT_ID", AZURE_CLIENT_ID)],
+        &[("DATABRICKS_CLIENT_ID", "c"), ("DATABRICKS_AUTH_TYPE", "databricks-cli")],
+    ] {
+        let mut test = Test::bare();
+        test.set("DATABRICKS_HOST", &workspace.url).set("LAKEBASE_ENDPOINT", ENDPOINT);
+        with_logins(&mut test, &workspace);
+        for (name, value) in variables {
+            test.set(name, value);
+        }
+        let password = test.run("").token();
+        assert_eq!(workspace.signer.check(&password, Scope::Database), Ok(USER.to_owned()));
+    }
+    // A client id alone completes a federation.
+    let around = Around::new();
+    for source in KNOWN.iter().filter(|source| source.name.ends_with("oidc")) {
+        let mut test = around.configured(source);
+        with_logins(&mut test, &around.workspace);
+        test.run("").token();
+    }
+}
+
+#[test]
+fn tokens_of_entra_are_sent_to_databricks_domains_only() {
+    let around = Around::new();
+    for source in KNOWN.iter().filter(|source| source.name.contains("azure")) {
+        if source.name == "azure-devops-oidc" {
+            continue;
+        }
+        for host in ["https://dbx.company.example", "https://azuredatabricks.net.evil.example"] {
+            let mut test = around.configured(source);
+            test.set("DATABRICKS_HOST", host).set("DATABRICKS_CLOUD", "azure");
+            test.set("DATABRICKS_AUTH_TYPE", source.name);
+            test.set("DATABRICKS_AZURE_RESOURCE_ID", "/subscriptions/s");
+            let outcome = test.run("");
+            outcome.fails(2, &["is not in a domain of Databricks", "azuredatabricks.net"]);
+        }
+    }
+    assert!(around.workspace.take_requests().is_empty());
+    assert_eq!(received(&around.workspace, AZURE_CLIENT_SECRET), 0);
+}
+
+#[test]
+fn an_answer_does_not_choose_the_audience_of_a_jobs_token() {
+    for proposed in [
+        "sts.amazonaws.com",
+        "api://AzureADTokenExchange",
+        "https://evil.example/oidc/v1/token",
+        "https://127.0.0.1.evil.example",
+        "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/x",
+        "accounts",
+    ] {
+        for body in [
+            json!({ "token_federation_default_oidc_audiences": [proposed], "workspace_id": "1" }),
+            json!({ "account_id": proposed, "host_type": "account" }),
+        ] {
+            let around = Around::new();
+            let test = around.configured(&KNOWN[0]);
+            around.workspace.fault("/.well-known", 1, Answer::Json(200, body));
+            test.run("").fails(1, &["another audience", proposed, "DATABRICKS_TOKEN_AUDIENCE"]);
+            let asked = around.workspace.take_requests();
+            assert_eq!(asked, ["GET /.well-known/databricks-config"], "GitHub was not asked");
+        }
+    }
+}
+
+#[test]
+fn a_forged_identity_token_gets_nothing_that_was_cached() {
+    let around = Around::new();
+    for name in ["env-oidc", "file-oidc"] {
+        let source = KNOWN.iter().find(|source| source.name == name).unwrap();
+        let mut test = around.configured(source);
+        let genuine = match name {
+            "env-oidc" => around.pod_token("lakebase"),
+            _ => std::fs::read_to_string(test.home.path().join("token")).unwrap(),
+        };
+        if name == "env-oidc" {
+            test.set("DATABRICKS_OIDC_TOKEN", &genuine);
+        }
+        let password = test.run("").token();
+        assert_eq!(test.run("").token(), password);
+        // The same claims, signed by nobody.
+        let (claims, _) = genuine.rsplit_once('.').unwrap();
+        let forged = format!("{claims}.Zm9yZ2Vk");
+        if name == "env-oidc" {
+            test.set("DATABRICKS_OIDC_TOKEN", &forged);
+        } else {
+            test.write("token", &forged);
+        }
+        for line in ["", "--for workspace", "-f json"] {
+            let outcome = test.run(line);
+            outcome.fails(4, &[]);
+        }
+        test.run("--offline").fails(5, &[]);
+    }
+}
+
+#[test]
+fn an_expired_identity_token_is_not_sent() {
+    let around = Around::new();
+    for name in ["env-oidc", "file-oidc"] {
+        let source = KNOWN.iter().find(|source| source.name == name).unwrap();
+        let mut test = around.configured(source);
+        let claims = json!({
+            "iss": "https://cluster.example", "sub": "s", "aud": "lakebase", "iat": now() - 700,
+            "exp": now() - 100,
+        });
+        let expired = around.workspace.signer.sign_claims(&claims);
+        test.set("DATABRICKS_OIDC_TOKEN", &expired);
+        test.write("token", &expired);
+        let outcome = test.run("");
+        outcome.fails(2, &["has expired, at "]);
+        assert!(!outcome.stderr.contains(&expired[..40]));
+    }
+    assert!(around.workspace.take_requests().is_empty());
+}
