@@ -6,16 +6,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::error::{Error, Result, clean};
-use crate::http::refuse_user_info;
-use crate::lakebase::{Database, Target, check_host};
-use crate::login::Means;
-use crate::login::pat::GRACE;
-use crate::settings::{Id, Origin, Settings, expand_home};
-use crate::source::{self, Source};
-use crate::time::{Deadline, MINUTE, SECOND, parse_duration, show_duration};
-use crate::token::{Purpose, check_name};
-use crate::world::World;
+use crate::auth::chain;
+use crate::auth::provider::Provider;
+use crate::config::resolve::{Origin, Settings, expand_home};
+use crate::config::table::Id;
+use crate::credential::connection::{Purpose, check_name};
+use crate::credential::redact::redact;
+use crate::error::{Error, Result};
+use crate::lakebase::credentials::Database;
+use crate::lakebase::resolve::{DatabaseSelector, check_host};
+use crate::login::store::ROTATION_GRACE_MS;
+use crate::login::store::RenewWith;
+use crate::net::http::refuse_user_info;
+use crate::platform::context::Context;
+use crate::platform::time::{Deadline, MINUTE, SECOND, parse_duration, show_duration};
 
 /// One call, decided.
 #[derive(Debug)]
@@ -23,13 +27,13 @@ pub struct Plan {
     /// Where all of it came from.
     pub settings: Settings,
     /// Where workspace tokens come from.
-    pub source: &'static Source,
+    pub provider: &'static Provider,
     /// Which token is wanted.
     pub purpose: Purpose,
     /// What to mint for.
-    pub target: Target,
+    pub selector: DatabaseSelector,
     /// Where that name came from, if there is one.
-    pub target_origin: Option<Id>,
+    pub selector_origin: Option<Id>,
     /// libpq's port.
     pub port: u16,
     /// libpq's sslmode: the stricter of `require` and what was asked for.
@@ -44,7 +48,7 @@ pub struct Plan {
     pub timeout: Duration,
     /// Mint now.
     pub refresh: bool,
-    /// Ask nobody.
+    /// ProviderCall nobody.
     pub offline: bool,
     /// The cache folder.
     pub cache: Option<PathBuf>,
@@ -57,18 +61,18 @@ impl Plan {
     }
 
     /// Decides, or says what is missing or contradictory.
-    pub fn new(settings: Settings, world: &World) -> Result<Plan> {
+    pub fn new(settings: Settings, context: &Context) -> Result<Plan> {
         let purpose = purpose(&settings)?;
-        Plan::with_purpose(purpose, settings, world)
+        Plan::with_purpose(purpose, settings, context)
     }
 
     /// The same for what takes only one of the two tokens.
-    pub fn with_purpose(purpose: Purpose, settings: Settings, world: &World) -> Result<Plan> {
-        let source = source::choose(&settings, world)?;
+    pub fn with_purpose(purpose: Purpose, settings: Settings, context: &Context) -> Result<Plan> {
+        let provider = chain::choose(&settings, context)?;
         check_workspace(&settings)?;
         check_urls(&settings)?;
         let (refresh, offline) = (settings.is_on(Id::Refresh), settings.is_on(Id::Offline));
-        let cache = cache(&settings, world)?;
+        let cache = cache(&settings, context)?;
         if offline && (refresh || cache.is_none()) {
             let other = if refresh { "--refresh" } else { "having no cache" };
             return Err(Error::usage(format!("--offline and {other} contradict each other"))
@@ -84,18 +88,18 @@ impl Plan {
             timeout: timeout(&settings)?,
             port: 5432,
             sslmode: REQUIRE,
-            target: Target::Only,
-            target_origin: None,
+            selector: DatabaseSelector::Only,
+            selector_origin: None,
             refresh,
             offline,
             cache,
             purpose,
-            source,
+            provider,
             settings,
         };
         if let Some(interval) = plan.interval {
-            match plan.is_replaced() {
-                true => check_grace(&plan, interval, world)?,
+            match plan.is_rotating_token() {
+                true => check_grace(&plan, interval, context)?,
                 false => plan.min_ttl = plan.min_ttl.max(promise(interval)),
             }
         }
@@ -104,8 +108,8 @@ impl Plan {
             if let Some(host) = settings.text(Id::PgHost) {
                 check_host(host, settings.origin(Id::PgHost))?;
             }
-            (plan.target, plan.target_origin) = target(settings)?;
-            plan.ttl = ttl(settings, &plan.target)?;
+            (plan.selector, plan.selector_origin) = target(settings)?;
+            plan.ttl = ttl(settings, &plan.selector)?;
             check_ttl(settings, plan.ttl, plan.interval)?;
             plan.port = port(settings)?;
             plan.sslmode = sslmode(settings)?;
@@ -114,8 +118,8 @@ impl Plan {
     }
 
     /// Whether what is printed is a personal access token that somebody else may have replaced.
-    pub fn is_replaced(&self) -> bool {
-        self.purpose == Purpose::Workspace && self.source.own_login && !self.source.cached
+    pub fn is_rotating_token(&self) -> bool {
+        self.purpose == Purpose::Workspace && self.provider.stored_login && !self.provider.cached
     }
 
     /// The workspace's URL.
@@ -123,10 +127,10 @@ impl Plan {
         self.settings.text(Id::Host).unwrap_or_default()
     }
 
-    /// What names the workspace, for people: its URL, or what a source finds it by.
+    /// What names the workspace, for people: its URL, or what a provider finds it by.
     pub fn workspace(&self) -> (String, &Origin) {
         let id = if self.url().is_empty() { Id::AzureResourceId } else { Id::Host };
-        (clean(self.settings.text(id).unwrap_or_default()), self.settings.origin(id))
+        (redact(self.settings.text(id).unwrap_or_default()), self.settings.origin(id))
     }
 
     /// The routing header's value, if there is one.
@@ -136,16 +140,16 @@ impl Plan {
 
     /// libpq's host, as far as settings tell; else it has to be found.
     pub fn host(&self) -> Option<&str> {
-        self.settings.text(Id::PgHost).or(match &self.target {
+        self.settings.text(Id::PgHost).or(match &self.selector {
             // A Databricks App's LAKEBASE_ENDPOINT may hold the host.
-            Target::Host(host) => Some(host),
+            DatabaseSelector::Host(host) => Some(host),
             _ => None,
         })
     }
 
     /// libpq's user, as far as settings tell; else it is the identity's own name.
     pub fn user(&self) -> Option<&str> {
-        let role = || self.source.role.and_then(|id| self.settings.text(id));
+        let role = || self.provider.role.and_then(|id| self.settings.text(id));
         self.settings.text(Id::PgUser).or_else(role)
     }
 
@@ -193,14 +197,14 @@ fn purpose(settings: &Settings) -> Result<Purpose> {
         None | Some("database") => Ok(Purpose::Database),
         Some("workspace") => Ok(Purpose::Workspace),
         Some(other) => {
-            Err(Error::usage(format!("--for {} is neither database nor workspace", clean(other)))
+            Err(Error::usage(format!("--for {} is neither database nor workspace", redact(other)))
                 .hint("--for database, or --for workspace"))
         }
     }
 }
 
 /// What the settings name, and where.
-fn target(settings: &Settings) -> Result<(Target, Option<Id>)> {
+fn target(settings: &Settings) -> Result<(DatabaseSelector, Option<Id>)> {
     let rank = |id| {
         settings.get(id).map(|value| match value.origin {
             Origin::Flag(_) => 0,
@@ -221,25 +225,25 @@ fn target(settings: &Settings) -> Result<(Target, Option<Id>)> {
         (None, Some(_)) => Some(Id::Instance),
         (None, None) => settings.get(Id::PgHost).map(|_| Id::PgHost),
     };
-    let Some(id) = named else { return Ok((Target::Only, None)) };
+    let Some(id) = named else { return Ok((DatabaseSelector::Only, None)) };
     let (text, origin) = (settings.text(id).unwrap_or_default(), settings.origin(id));
     let target = match id {
-        Id::Endpoint => Target::parse(text, origin)?,
-        Id::PgHost => Target::host(text, origin)?,
+        Id::Endpoint => DatabaseSelector::parse(text, origin)?,
+        Id::PgHost => DatabaseSelector::host(text, origin)?,
         _ if text.contains(['/', '?', '#']) || text.chars().any(|c| c.is_control()) => {
             return Err(Error::usage(format!(
                 "{origin} is not an instance's name: {}",
-                clean(text)
+                redact(text)
             )));
         }
-        _ => Target::Named(Database::Instance { name: text.to_owned(), host: None }),
+        _ => DatabaseSelector::Named(Database::Instance { name: text.to_owned(), host: None }),
     };
     Ok((target, Some(id)))
 }
 
 /// A setting as a reason in a message.
 fn shown(settings: &Settings, id: Id) -> String {
-    let text = clean(settings.text(id).unwrap_or_default());
+    let text = redact(settings.text(id).unwrap_or_default());
     format!("{text} from {}", settings.origin(id))
 }
 
@@ -248,7 +252,7 @@ fn port(settings: &Settings) -> Result<u16> {
     let port = text.parse().ok().filter(|port| *port > 0 && !text.starts_with('+'));
     port.ok_or_else(|| {
         let origin = settings.origin(Id::PgPort);
-        Error::usage(format!("{origin} is not a port: {}", clean(text)))
+        Error::usage(format!("{origin} is not a port: {}", redact(text)))
             .hint("a number from 1 to 65535; Lakebase listens on 5432")
     })
 }
@@ -266,7 +270,7 @@ fn sslmode(settings: &Settings) -> Result<&'static str> {
     match MODES.into_iter().position(|mode| mode == asked) {
         Some(strictness) if strictness > 3 => Ok(MODES[strictness]),
         Some(_) => Ok(REQUIRE),
-        None => Err(Error::usage(format!("PGSSLMODE is not an sslmode: {}", clean(asked)))
+        None => Err(Error::usage(format!("PGSSLMODE is not an sslmode: {}", redact(asked)))
             .hint("require, verify-ca or verify-full")),
     }
 }
@@ -275,7 +279,7 @@ fn sslmode(settings: &Settings) -> Result<&'static str> {
 pub fn duration(settings: &Settings, id: Id) -> Result<Option<Duration>> {
     let Some(text) = settings.text(id) else { return Ok(None) };
     parse_duration(text).map(Some).map_err(|e| {
-        let error = Error::usage(format!("{} is {e}: {}", settings.origin(id), clean(text)));
+        let error = Error::usage(format!("{} is {e}: {}", settings.origin(id), redact(text)));
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let (unit, name) = if id == Id::Interval { ("m", "minutes") } else { ("s", "seconds") };
         // The rotator looked every 50 minutes.
@@ -290,11 +294,11 @@ pub fn duration(settings: &Settings, id: Id) -> Result<Option<Duration>> {
 
 /// A duration outside its bounds.
 pub fn out_of_bounds(settings: &Settings, id: Id, bounds: &str) -> Error {
-    let text = clean(settings.text(id).unwrap_or_default());
+    let text = redact(settings.text(id).unwrap_or_default());
     Error::usage(format!("{} asks for {text}; possible are {bounds}", settings.origin(id)))
 }
 
-fn ttl(settings: &Settings, target: &Target) -> Result<Option<u64>> {
+fn ttl(settings: &Settings, target: &DatabaseSelector) -> Result<Option<u64>> {
     /// What the API accepts (`service/postgres/model.go`).
     const BOUNDS: std::ops::RangeInclusive<u64> = 300..=3600;
     let Some(asked) = duration(settings, Id::Ttl)? else { return Ok(None) };
@@ -302,8 +306,8 @@ fn ttl(settings: &Settings, target: &Target) -> Result<Option<u64>> {
     if !BOUNDS.contains(&asked.as_secs()) || asked.subsec_nanos() > 0 {
         return Err(out_of_bounds(settings, Id::Ttl, "5m to 1h"));
     }
-    let provisioned = matches!(target, Target::Named(Database::Instance { .. }))
-        || matches!(target, Target::Host(host) if host.starts_with("instance-"));
+    let provisioned = matches!(target, DatabaseSelector::Named(Database::Instance { .. }))
+        || matches!(target, DatabaseSelector::Host(host) if host.starts_with("instance-"));
     if provisioned {
         return Err(Error::usage(format!(
             "a Provisioned instance has no choice of lifetime, but {origin} asks for one"
@@ -354,10 +358,10 @@ fn check_ttl(settings: &Settings, ttl: Option<u64>, interval: Option<Duration>) 
 /// A personal access token of a login is deleted ten minutes after its replacement, so whoever
 /// reads it from a place must find another one before that. And the oldest that is handed out
 /// must keep the promise.
-fn check_grace(plan: &Plan, interval: Duration, world: &World) -> Result<()> {
-    let most = Duration::from_millis(GRACE as u64 / 2);
-    let means = plan.settings.login(world).map(|login| &login.means);
-    let Some(Means::Pat(chain)) = means else { return Ok(()) };
+fn check_grace(plan: &Plan, interval: Duration, context: &Context) -> Result<()> {
+    let most = Duration::from_millis(ROTATION_GRACE_MS as u64 / 2);
+    let renew_with = plan.settings.login(context).map(|login| &login.renew_with);
+    let Some(RenewWith::Pat(chain)) = renew_with else { return Ok(()) };
     if chain.lifetime - chain.max_age < promise(interval) {
         let life = show_duration(Duration::from_millis(chain.lifetime as u64));
         return Err(Error::usage(format!("tokens of {life} are too short-lived for a place"))
@@ -379,24 +383,27 @@ fn timeout(settings: &Settings) -> Result<Duration> {
     Ok(timeout)
 }
 
-fn cache(settings: &Settings, world: &World) -> Result<Option<PathBuf>> {
+fn cache(settings: &Settings, context: &Context) -> Result<Option<PathBuf>> {
     if settings.is_on(Id::NoCache) {
         return Ok(None);
     }
     match settings.text(Id::CacheDir) {
         Some("off") => Ok(None),
         Some(text) => {
-            let path = expand_home(text, world)?;
+            let path = expand_home(text, context)?;
             let is_env =
                 matches!(settings.get(Id::CacheDir).map(|v| &v.origin), Some(Origin::Env(_)));
             if is_env && path.is_relative() {
                 // It would be another folder wherever one is.
                 let origin = settings.origin(Id::CacheDir);
-                return Err(Error::usage(format!("{origin} is no absolute path: {}", clean(text)))
-                    .hint("a path that begins with / or ~/"));
+                return Err(Error::usage(format!(
+                    "{origin} is no absolute path: {}",
+                    redact(text)
+                ))
+                .hint("a path that begins with / or ~/"));
             }
             Ok(Some(path))
         }
-        None => Ok((world.cache_home)(world)),
+        None => Ok((context.cache_home)(context)),
     }
 }

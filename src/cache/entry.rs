@@ -1,104 +1,255 @@
-//! What stands in an entry: lines of a name and a value.
+//! The text of a cache entry: lines of a name and a value.
 //!
-//! It repeats its key, carries a salted fingerprint of the static secret it was had with (another
-//! secret finds nothing here) and ends in a hash of all of it.
+//! An entry repeats its key, carries a salted fingerprint of what authenticated it, so that another
+//! secret finds nothing here, and ends in a hash of the whole, so that a damaged entry is a miss.
 
-use std::fmt::Write as _;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
 
 use ring::digest;
 
-use super::PastFailure;
-use crate::error::{Error, Kind};
-use crate::file::{HEX, hex};
-use crate::secret::Secret;
-use crate::time::Timestamp;
-use crate::token::Token;
+use crate::credential::encoding::hex;
+use crate::credential::secret::Secret;
+use crate::credential::token::Token;
+use crate::platform::time::Timestamp;
 
-/// First line of every entry; another one is another version's business.
-const MAGIC: &str = "lakebase-token-cache 2";
+/// The first line of every entry. An entry of another version is a miss.
+const MAGIC: &str = "lakebase-token-cache 3";
 
-/// A token as lines.
-pub fn of_token(token: &Token) -> String {
-    let mut body = String::new();
-    let mut line = |name: &str, value: &dyn std::fmt::Display| {
-        let _ = writeln!(body, "{name} {value}");
-    };
-    line("issued", &token.issued.0);
-    if let Some(expires) = token.expires {
-        line("expires", &expires.0);
+const DAMAGED: &str = "it is damaged";
+const OTHER_VERSION: &str = "another version wrote it";
+
+/// Something that the cache can hold.
+pub trait Cacheable: Sized {
+    fn to_fields(&self) -> Vec<(&'static str, String)>;
+    fn from_fields(fields: &Fields<'_>) -> Option<Self>;
+    fn issued(&self) -> Timestamp;
+    fn expires(&self) -> Option<Timestamp>;
+
+    /// Full life in milliseconds, as its server counts it.
+    fn lifetime(&self) -> i64;
+
+    /// Whose it is, as far as it says so.
+    fn subject(&self) -> Option<&str>;
+
+    /// Whether it is this very token.
+    fn is(&self, _token: &Secret) -> bool {
+        false
     }
-    line("lifetime", &token.lifetime);
-    if let Some(subject) = &token.subject {
-        line("subject", subject);
+
+    /// Milliseconds of life left.
+    fn left(&self, now: Timestamp) -> i64 {
+        self.expires().map_or(i64::MAX, |expires| expires.since(now))
     }
-    line("text", &token.secret.expose());
-    body
 }
 
-/// A failure as lines.
-pub fn of_failure(error: &Error, at: Timestamp) -> String {
-    let Error { kind, message, because, hints, lacked, .. } = error;
-    let lacked = lacked.map(|lacked| lacked.as_millis() as u64);
-    let words = serde_json::json!([*kind as u8, message, because, hints, lacked]);
-    format!("failed {}\nfailure {words}\n", at.0)
+impl Cacheable for Token {
+    fn to_fields(&self) -> Vec<(&'static str, String)> {
+        let mut fields = life_fields(self);
+        fields.push(("text", self.secret.expose().to_owned()));
+        fields
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<Token> {
+        Some(Token {
+            secret: Secret::new(fields.text("text")?),
+            issued: fields.time("issued")?,
+            expires: fields.time("expires"),
+            lifetime: fields.number("lifetime")?,
+            subject: fields.text("subject").map(str::to_owned),
+        })
+    }
+
+    fn issued(&self) -> Timestamp {
+        self.issued
+    }
+
+    fn expires(&self) -> Option<Timestamp> {
+        self.expires
+    }
+
+    fn lifetime(&self) -> i64 {
+        self.lifetime
+    }
+
+    fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
+    }
+
+    fn is(&self, token: &Secret) -> bool {
+        self.secret == *token
+    }
 }
 
-/// What tells an entry from all others, and a whole one from a damaged one.
+/// A text that had to be asked for, such as the host of an endpoint, and that is no secret.
+#[derive(Clone, Debug)]
+pub struct CachedText {
+    pub text: String,
+    pub issued: Timestamp,
+    pub expires: Timestamp,
+    /// On whose behalf it was asked for.
+    pub subject: Option<String>,
+}
+
+impl Cacheable for CachedText {
+    fn to_fields(&self) -> Vec<(&'static str, String)> {
+        let mut fields = life_fields(self);
+        fields.push(("text", self.text.clone()));
+        fields
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<CachedText> {
+        Some(CachedText {
+            text: fields.text("text")?.to_owned(),
+            issued: fields.time("issued")?,
+            expires: fields.time("expires")?,
+            subject: fields.text("subject").map(str::to_owned),
+        })
+    }
+
+    fn issued(&self) -> Timestamp {
+        self.issued
+    }
+
+    fn expires(&self) -> Option<Timestamp> {
+        Some(self.expires)
+    }
+
+    fn lifetime(&self) -> i64 {
+        self.expires.since(self.issued)
+    }
+
+    fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
+    }
+}
+
+/// A token, or the knowledge that there is none to be had for a while.
+#[derive(Clone, Debug)]
+pub struct OptionalToken {
+    pub secret: Option<Secret>,
+    pub issued: Timestamp,
+    pub expires: Option<Timestamp>,
+    pub lifetime: i64,
+}
+
+impl From<Token> for OptionalToken {
+    fn from(token: Token) -> OptionalToken {
+        let Token { secret, issued, expires, lifetime, .. } = token;
+        OptionalToken { secret: Some(secret), issued, expires, lifetime }
+    }
+}
+
+impl Cacheable for OptionalToken {
+    fn to_fields(&self) -> Vec<(&'static str, String)> {
+        let mut fields = life_fields(self);
+        if let Some(secret) = &self.secret {
+            fields.push(("text", secret.expose().to_owned()));
+        }
+        fields
+    }
+
+    fn from_fields(fields: &Fields<'_>) -> Option<OptionalToken> {
+        Some(OptionalToken {
+            secret: fields.text("text").map(Secret::new),
+            issued: fields.time("issued")?,
+            expires: fields.time("expires"),
+            lifetime: fields.number("lifetime")?,
+        })
+    }
+
+    fn issued(&self) -> Timestamp {
+        self.issued
+    }
+
+    fn expires(&self) -> Option<Timestamp> {
+        self.expires
+    }
+
+    fn lifetime(&self) -> i64 {
+        self.lifetime
+    }
+
+    fn subject(&self) -> Option<&str> {
+        None
+    }
+}
+
+fn life_fields(cached: &impl Cacheable) -> Vec<(&'static str, String)> {
+    let mut fields = vec![("issued", cached.issued().0.to_string())];
+    fields.extend(cached.expires().map(|expires| ("expires", expires.0.to_string())));
+    fields.push(("lifetime", cached.lifetime().to_string()));
+    fields.extend(cached.subject().map(|subject| ("subject", subject.to_owned())));
+    fields
+}
+
+/// The values of an entry by their names.
+pub struct Fields<'a>(HashMap<&'a str, &'a str>);
+
+impl<'a> Fields<'a> {
+    pub fn text(&self, name: &str) -> Option<&'a str> {
+        self.0.get(name).copied()
+    }
+
+    pub fn number(&self, name: &str) -> Option<i64> {
+        self.text(name)?.parse().ok()
+    }
+
+    pub fn time(&self, name: &str) -> Option<Timestamp> {
+        self.number(name).map(Timestamp)
+    }
+}
+
+/// What tells an entry from all others.
 pub struct Seal<'a> {
-    /// The key.
     pub key: &'a str,
-    /// The static secret that the identity authenticates with.
+    /// What authenticated the entry, as far as it is at hand.
     pub secret: Option<&'a Secret>,
 }
 
 impl Seal<'_> {
-    /// The text of an entry with these lines. The salt is new at each store.
-    pub fn close(&self, body: &str, salt: [u8; 8]) -> String {
+    /// The text of an entry with these fields. The salt is new at each store.
+    pub fn close(&self, fields: &[(&'static str, String)], salt: [u8; 8]) -> String {
         let mut text = format!("{MAGIC}\nkey {}\n", self.key);
         let salt = hex(&salt);
         if let Some(fingerprint) = self.fingerprint(&salt) {
-            let _ = writeln!(text, "salt {salt}\nfingerprint {fingerprint}");
+            text.push_str(&format!("salt {salt}\nfingerprint {fingerprint}\n"));
         }
-        text.push_str(body);
+        for (name, value) in fields {
+            text.push_str(&format!("{name} {value}\n"));
+        }
         let tag = hash(&text);
-        let _ = writeln!(text, "tag {}", tag.as_str());
+        text.push_str(&format!("tag {tag}\n"));
         text
     }
 
-    /// The fields of an entry; none where it was had with another secret.
+    /// The fields of an entry; none where another secret authenticated it.
     pub fn open<'t>(
         &self,
         content: &'t [u8],
     ) -> std::result::Result<Option<Fields<'t>>, &'static str> {
-        const TORN: &str = "it is damaged";
-        let text = std::str::from_utf8(content).map_err(|_| TORN)?;
-        // The tag has one length, so it is found from the end.
-        let (body, last) = text.split_at_checked(text.len().wrapping_sub(TAG_LINE)).ok_or(TORN)?;
-        let tag = last.strip_prefix("tag ").and_then(|last| last.strip_suffix('\n'));
-        let Some(body) = body.strip_prefix(MAGIC) else { return Err("another version wrote it") };
-        if tag != Some(hash(&text[..MAGIC.len() + body.len()]).as_str()) {
-            return Err(TORN);
+        let text = std::str::from_utf8(content).map_err(|_| DAMAGED)?;
+        let text = text.strip_suffix('\n').ok_or(DAMAGED)?;
+        let (body, tag) = text.rsplit_once('\n').ok_or(DAMAGED)?;
+        if !body.starts_with(MAGIC) {
+            return Err(OTHER_VERSION);
         }
-        let key = body.strip_prefix("\nkey ").and_then(|key| key.strip_prefix(self.key));
-        let mut rest =
-            key.and_then(|rest| rest.strip_prefix('\n')).ok_or("it is of another key")?;
-        let mut fields = Fields::default();
-        while let Some((name, after)) = rest.split_once(' ') {
-            let value;
-            (value, rest) = match name {
-                // The last one, and so long that nobody need look for its end.
-                "text" => (after.strip_suffix('\n').ok_or(TORN)?, ""),
-                _ => after.split_once('\n').ok_or(TORN)?,
-            };
-            *fields.place(name).ok_or("another version wrote it")? = Some(value);
+        if tag.strip_prefix("tag ") != Some(hash(&content_before(content, tag)).as_str()) {
+            return Err(DAMAGED);
         }
-        // Not a fault: somebody else's credential, or a secret that was replaced.
-        let ours = self.fingerprint(fields.salt.unwrap_or_default());
-        Ok((fields.fingerprint == ours.as_deref()).then_some(fields))
+
+        let head = format!("{MAGIC}\nkey {}\n", self.key);
+        let lines = text.strip_prefix(&head).ok_or("it is of another key")?;
+        let fields: Option<HashMap<&str, &str>> =
+            lines.split('\n').map(|line| line.split_once(' ')).collect();
+        let fields = Fields(fields.ok_or(OTHER_VERSION)?);
+
+        // Not a fault: another user of the same home, or a secret that was replaced.
+        let ours = self.fingerprint(fields.text("salt").unwrap_or_default());
+        Ok((fields.text("fingerprint") == ours.as_deref()).then_some(fields))
     }
 
-    /// A salted hash of the static secret; it is never compared across salts.
+    /// A salted hash of the secret; it is never compared across salts.
     fn fingerprint(&self, salt: &str) -> Option<String> {
         let secret = self.secret?;
         let mut context = digest::Context::new(&digest::SHA256);
@@ -108,118 +259,70 @@ impl Seal<'_> {
     }
 }
 
-/// Tells a damaged text from a whole one, and spreads names; it proves nothing against whoever can
-/// write here (the file's owner and mode do) and is kept simple, since SHA-256 over a token would
-/// cost more instructions than the rest of a cached call. Each step is one that can be undone, so
-/// no single change goes unnoticed. It is FxHash, of Firefox and rustc, but for the shift in place
-/// of a rotation, with which one letter could undo what another had changed.
-pub fn hash(text: &str) -> Hash {
-    const SEED: u64 = 0x517c_c1b7_2722_0a95;
-    let step = |hash: u64, word: u64| {
-        let hash = (hash ^ word).wrapping_mul(SEED);
-        hash ^ hash >> 29
-    };
-    let (words, rest) = text.as_bytes().as_chunks::<8>();
-    let hash =
-        words.iter().fold(text.len() as u64, |hash, word| step(hash, u64::from_le_bytes(*word)));
-    let hash = rest.iter().fold(hash, |hash, byte| step(hash, u64::from(*byte)));
-    Hash(std::array::from_fn(|n| HEX[(hash >> (60 - 4 * n) & 15) as usize]))
+/// What stands before the last line.
+fn content_before(content: &[u8], last_line: &str) -> String {
+    let end = content.len() - last_line.len() - 1;
+    String::from_utf8_lossy(&content[..end]).into_owned()
 }
 
-/// A hash in hexadecimal.
-pub struct Hash([u8; 16]);
-
-impl Hash {
-    /// Its digits.
-    pub fn as_str(&self) -> &str {
-        str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-/// `tag`, 8 bytes in hexadecimal, a blank and the newline.
-const TAG_LINE: usize = 4 + 16 + 1;
-
-/// The lines of an entry.
-#[derive(Default)]
-pub struct Fields<'a> {
-    salt: Option<&'a str>,
-    fingerprint: Option<&'a str>,
-    issued: Option<&'a str>,
-    expires: Option<&'a str>,
-    lifetime: Option<&'a str>,
-    subject: Option<&'a str>,
-    text: Option<&'a str>,
-    failed: Option<&'a str>,
-    failure: Option<&'a str>,
-}
-
-impl<'a> Fields<'a> {
-    fn place(&mut self, name: &str) -> Option<&mut Option<&'a str>> {
-        Some(match name {
-            "salt" => &mut self.salt,
-            "fingerprint" => &mut self.fingerprint,
-            "issued" => &mut self.issued,
-            "expires" => &mut self.expires,
-            "lifetime" => &mut self.lifetime,
-            "subject" => &mut self.subject,
-            "text" => &mut self.text,
-            "failed" => &mut self.failed,
-            "failure" => &mut self.failure,
-            _ => return None,
-        })
-    }
-
-    /// The token in it.
-    pub fn token(&self) -> Option<Token> {
-        let expires = match self.expires {
-            Some(text) => Some(Timestamp(text.parse().ok()?)),
-            None => None,
-        };
-        Some(Token {
-            secret: Secret::new(self.text?),
-            issued: Timestamp(self.issued?.parse().ok()?),
-            expires,
-            lifetime: self.lifetime?.parse().ok()?,
-            subject: self.subject.map(str::to_owned),
-        })
-    }
-
-    /// The failure in it.
-    pub fn failure(&self) -> Option<PastFailure> {
-        let at = Timestamp(self.failed?.parse().ok()?);
-        let words: serde_json::Value = serde_json::from_str(self.failure?).ok()?;
-        let kind = Kind::from_code(words[0].as_u64()?.try_into().ok()?)?;
-        let list = |value: &serde_json::Value| -> Vec<String> {
-            let texts = value.as_array().into_iter().flatten();
-            texts.filter_map(|text| text.as_str().map(str::to_owned)).collect()
-        };
-        let message = words[1].as_str()?.to_owned();
-        let (because, hints) = (list(&words[2]), list(&words[3]));
-        let lacked = words[4].as_u64().map(Duration::from_millis);
-        let error = Error { kind, message, because, hints, remembered: true, lacked, exit: None };
-        Some(PastFailure { at, error })
-    }
+/// Tells a damaged text from a whole one, and spreads names. It proves nothing against a program
+/// that can write here: the file's owner and mode do.
+pub fn hash(text: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(text.as_bytes());
+    format!("{:016x}", hasher.finish())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
 
-    #[test]
-    fn names_that_differ_in_two_letters_have_two_hashes() {
-        let key = "42:https://adb-1234567890123456.7.example.com,0:,0:,9:oauth-m2m,36:\
-                   8f2c1d04-0000-4000-8000-1234567890ab,0:,8:database,17:instance pg-00,0:,";
-        for (first, distance) in (0..key.len()).flat_map(|at| (1..=17).map(move |far| (at, far))) {
-            let mut text = key.as_bytes().to_vec();
-            let mut seen = HashSet::new();
-            for (a, b) in (b'0'..=b'9').flat_map(|a| (b'0'..=b'9').map(move |b| (a, b))) {
-                let Some(second) = text.get_mut(first + distance) else { break };
-                *second = b;
-                text[first] = a;
-                assert!(seen.insert(hash(str::from_utf8(&text).unwrap()).0), "{first} {distance}");
-            }
+    fn seal(key: &str) -> Seal<'_> {
+        Seal { key, secret: None }
+    }
+
+    fn token() -> Token {
+        Token {
+            secret: Secret::new("eyJ.a.b"),
+            issued: Timestamp(1),
+            expires: Some(Timestamp(2)),
+            lifetime: 3,
+            subject: Some("ada lovelace".to_owned()),
         }
+    }
+
+    #[test]
+    fn an_entry_is_read_as_it_was_written() {
+        let text = seal("k").close(&token().to_fields(), [7; 8]);
+        let fields = seal("k").open(text.as_bytes()).unwrap().unwrap();
+        let read = Token::from_fields(&fields).unwrap();
+        assert_eq!(read.secret, token().secret);
+        assert_eq!(
+            (read.issued, read.expires, read.lifetime),
+            (Timestamp(1), Some(Timestamp(2)), 3)
+        );
+        assert_eq!(read.subject, token().subject);
+    }
+
+    #[test]
+    fn no_changed_byte_goes_unnoticed() {
+        let text = seal("k").close(&token().to_fields(), [7; 8]);
+        for at in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] ^= 1;
+            assert!(seal("k").open(&bytes).is_err(), "byte {at}");
+            assert!(seal("k").open(&text.as_bytes()[..at]).is_err(), "cut at {at}");
+        }
+        assert_eq!(seal("other").open(text.as_bytes()).err(), Some("it is of another key"));
+    }
+
+    #[test]
+    fn another_secret_finds_nothing() {
+        let [one, two] = ["one", "two"].map(Secret::new);
+        let with = |secret| Seal { key: "k", secret };
+        let text = with(Some(&one)).close(&token().to_fields(), [7; 8]);
+        assert!(with(Some(&one)).open(text.as_bytes()).unwrap().is_some());
+        assert!(with(Some(&two)).open(text.as_bytes()).unwrap().is_none());
+        assert!(with(None).open(text.as_bytes()).unwrap().is_none());
     }
 }

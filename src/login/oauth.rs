@@ -8,13 +8,15 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 
-use crate::api::{Refusal, access_token};
+use crate::credential::encoding::form;
+use crate::credential::secret::Secret;
+use crate::credential::token::Token;
 use crate::error::{Error, Result};
-use crate::http::{Client, Request, form};
-use crate::secret::Secret;
-use crate::time::Deadline;
-use crate::token::Token;
-use crate::world::World;
+use crate::lakebase::workspace_api::access_token;
+use crate::net::http::{Client, Request};
+use crate::net::refusal::{CallError, ask_json};
+use crate::platform::context::Context;
+use crate::platform::time::Deadline;
 
 /// The client that every workspace knows (databricks-sdk-go `credentials/u2m`).
 const CLIENT_ID: &str = "databricks-cli";
@@ -23,7 +25,7 @@ const CLIENT_ID: &str = "databricks-cli";
 const SCOPES: &str = "offline_access all-apis";
 
 /// Tokens, as the workspace has given them.
-pub struct Grant {
+pub struct LoginTokens {
     /// What the next one is had with; none where it cannot be renewed.
     pub refresh: Option<Secret>,
     /// The access token, or why it is no good: the other may be the only one of its kind.
@@ -53,10 +55,10 @@ pub struct AuthorizationRequest {
 
 impl AuthorizationRequest {
     /// Begins one; the browser comes back to `redirect`.
-    pub fn new(world: &World, redirect: String) -> Result<AuthorizationRequest> {
+    pub fn new(context: &Context, redirect: String) -> Result<AuthorizationRequest> {
         let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
-        let state = encode(&world.random::<16>()?);
-        let verifier = Secret::new(encode(&world.random::<64>()?));
+        let state = encode(&context.random::<16>()?);
+        let verifier = Secret::new(encode(&context.random::<64>()?));
         Ok(AuthorizationRequest { state, verifier, redirect })
     }
 
@@ -91,7 +93,7 @@ impl AuthorizationRequest {
         if let Some(error) = value(query, "error") {
             let words = value(query, "error_description").unwrap_or_default();
             return Err(Error::denied("the workspace gave no login")
-                .because(crate::error::clean(&format!("{error}: {words}"))));
+                .because(crate::credential::redact::redact(&format!("{error}: {words}"))));
         }
         let code = value(query, "code").filter(|code| !code.is_empty());
         code.map(Secret::new)
@@ -101,12 +103,12 @@ impl AuthorizationRequest {
     /// Tokens for the code.
     pub fn exchange(
         &self,
-        world: &World,
+        context: &Context,
         client: &Client<'_>,
         host: &str,
         code: &Secret,
         deadline: Deadline,
-    ) -> std::result::Result<Grant, Refused> {
+    ) -> std::result::Result<LoginTokens, Refused> {
         let pairs = [
             ("grant_type", "authorization_code"),
             ("code", code.expose()),
@@ -114,51 +116,51 @@ impl AuthorizationRequest {
             ("client_id", CLIENT_ID),
             ("code_verifier", self.verifier.expose()),
         ];
-        grant("to log you in", world, client, host, &pairs, deadline)
+        grant("to log you in", context, client, host, &pairs, deadline)
     }
 }
 
 /// New tokens for a refresh token. Where the answer has no new refresh token the old one stays.
 pub fn refresh(
-    world: &World,
+    context: &Context,
     client: &Client<'_>,
     host: &str,
     token: &Secret,
     deadline: Deadline,
-) -> std::result::Result<Grant, Refused> {
+) -> std::result::Result<LoginTokens, Refused> {
     let pairs = [
         ("grant_type", "refresh_token"),
         ("refresh_token", token.expose()),
         ("client_id", CLIENT_ID),
     ];
-    let mut granted = grant("to renew the login", world, client, host, &pairs, deadline)?;
+    let mut granted = grant("to renew the login", context, client, host, &pairs, deadline)?;
     granted.refresh.get_or_insert_with(|| token.clone());
     Ok(granted)
 }
 
 fn grant(
     what: &str,
-    world: &World,
+    context: &Context,
     client: &Client<'_>,
     host: &str,
     pairs: &[(&str, &str)],
     deadline: Deadline,
-) -> std::result::Result<Grant, Refused> {
+) -> std::result::Result<LoginTokens, Refused> {
     let url = format!("{host}/oidc/v1/token");
     let request = Request { once: true, ..Request::form(&url, &[], pairs) };
-    let answer = client.send(&request, deadline)?;
-    if answer.status != 200 {
-        let refusal = Refusal::of(what, &answer);
-        // RFC 6749 §5.2 has `invalid_grant`; Databricks has these words, with another code.
-        let dead = refusal.code == "invalid_grant"
-            || refusal.message.to_ascii_lowercase().contains("refresh token is invalid");
-        let error = refusal.into_error();
-        return Err(if dead { Refused::Dead(error) } else { Refused::Other(error) });
-    }
-    let body = answer.json("token request")?;
-    let access = access_token("the workspace", &body, world.now());
+    let body = ask_json(client, &request, what, deadline).map_err(|failure| match failure {
+        CallError::Other(error) => Refused::Other(error),
+        CallError::Refused(refusal) => {
+            // RFC 6749 §5.2 has `invalid_grant`; Databricks has these words, with another code.
+            let is_over = refusal.code == "invalid_grant"
+                || refusal.message.to_ascii_lowercase().contains("refresh token is invalid");
+            let error = refusal.into_error();
+            if is_over { Refused::Dead(error) } else { Refused::Other(error) }
+        }
+    })?;
+    let access = access_token("the workspace", &body, context.now());
     let refresh = body["refresh_token"].as_str().filter(|token| !token.is_empty());
-    Ok(Grant { refresh: refresh.map(Secret::new), access })
+    Ok(LoginTokens { refresh: refresh.map(Secret::new), access })
 }
 
 /// The value of a name in a query.
@@ -213,8 +215,8 @@ mod tests {
 
     #[test]
     fn a_wrong_state_is_told_from_a_refusal() {
-        let world = World::of_process();
-        let attempt = AuthorizationRequest::new(&world, "http://localhost:8020".into()).unwrap();
+        let context = Context::of_process();
+        let attempt = AuthorizationRequest::new(&context, "http://localhost:8020".into()).unwrap();
         let state = &attempt.state;
         assert_eq!(attempt.code(&format!("code=a%2Bb&state={state}")).unwrap().expose(), "a+b");
         let refused = attempt.code(&format!("error=access_denied&state={state}")).unwrap_err();

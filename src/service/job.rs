@@ -3,19 +3,21 @@
 //! What has a variable is pinned as one (`pins.rs`); the words of the command are the place, and
 //! those flags that have none.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::pins::{self, Pins};
-use crate::error::{Error, Result, clean};
-use crate::file::private_folder;
+use crate::config::table::{Id, SETTINGS};
+use crate::credential::redact::redact;
+use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::settings::{Id, SETTINGS};
-use crate::sink::Spot;
-use crate::time::show_duration;
-use crate::update::Update;
-use crate::world::World;
+use crate::platform::context::Context;
+use crate::platform::private_file::private_folder;
+use crate::platform::time::show_duration;
+use crate::service::env_file;
+use crate::service::env_file::EnvFile;
+use crate::service::paths::{absolute, is_uncarriable, real, text};
+use crate::targets::table::Target;
+use crate::targets::update::Update;
 
 /// What a timer shall do.
 pub struct Job {
@@ -30,7 +32,7 @@ pub struct Job {
     /// The environment file.
     pub environment: PathBuf,
     /// What that says.
-    pub pins: Pins,
+    pub pins: EnvFile,
     /// The folder of the place, where that is a file: it must be there.
     pub place_folder: Option<String>,
     /// The other folders it writes to: of logins, cache and log.
@@ -42,10 +44,10 @@ impl Job {
     pub fn of(
         name: &str,
         environment: PathBuf,
-        spot: &Spot,
+        target: &Target,
         update: &Update<'_>,
         flags: &[(Id, String)],
-        world: &World,
+        context: &Context,
     ) -> Result<Job> {
         let plan = &update.plan;
         for id in [Id::Refresh, Id::Offline] {
@@ -55,22 +57,22 @@ impl Job {
                     .hint(format!("leave out --{flag}")));
             }
         }
-        if let Some(path) = &spot.path {
+        if let Some(path) = &target.path {
             text(path)?;
         }
-        let mut command = vec![program(world)?, "write".to_owned()];
-        command.extend(spot.words());
+        let mut command = vec![program(context)?, "write".to_owned()];
+        command.extend(target.words());
         command.extend(repeated(plan, flags)?);
         let place_folder = update.path().map(folder).transpose()?;
-        let folders = folders(update, world)?;
+        let folders = folders(update, context)?;
         let words = command.iter().chain(&place_folder).chain(&folders);
         if let Some(word) = words.clone().find(|word| word.chars().any(is_uncarriable)) {
-            let words = format!("a unit file cannot carry this: {}", clean(word));
+            let words = format!("a unit file cannot carry this: {}", redact(word));
             return Err(Error::usage(words).because("it holds a control character"));
         }
-        let pins = Pins::of(update, spot, flags, &command, world)?;
+        let pins = EnvFile::of(update, target, flags, &command, context)?;
         let interval = plan.interval.unwrap_or_default();
-        let (name, place) = (name.to_owned(), spot.shown());
+        let (name, place) = (name.to_owned(), target.shown());
         Ok(Job { name, place, command, interval, environment, pins, place_folder, folders })
     }
 }
@@ -82,8 +84,8 @@ impl Job {
     }
 }
 
-fn program(world: &World) -> Result<String> {
-    let program = (world.program)();
+fn program(context: &Context) -> Result<String> {
+    let program = (context.program)();
     text(&program.map_err(|e| Error::failed("cannot find this program's own file").because(e))?)
 }
 
@@ -97,8 +99,8 @@ fn repeated(plan: &Plan, flags: &[(Id, String)]) -> Result<Vec<String>> {
             words.extend([flag(id), value.to_owned()]);
         }
     }
-    for id in pins::SECRET_FILES {
-        if let Some(path) = pins::kept_file(id, flags) {
+    for id in env_file::SECRET_FILES {
+        if let Some(path) = env_file::kept_file(id, flags) {
             words.extend([flag(id), text(&absolute(path)?)?]);
         }
     }
@@ -114,9 +116,9 @@ fn folder(path: &Path) -> Result<String> {
 }
 
 /// What is written to beside the place.
-fn folders(update: &Update<'_>, world: &World) -> Result<Vec<String>> {
+fn folders(update: &Update<'_>, context: &Context) -> Result<Vec<String>> {
     let mut folders = Vec::new();
-    if let Some(logins) = world.state_home().filter(|_| update.plan.source.own_login) {
+    if let Some(logins) = context.state_home().filter(|_| update.plan.provider.stored_login) {
         folders.push(folder(&logins.join("login"))?);
     }
     if let Some(cache) = &update.plan.cache {
@@ -124,37 +126,11 @@ fn folders(update: &Update<'_>, world: &World) -> Result<Vec<String>> {
         let _ = private_folder(cache);
         folders.push(folder(&cache.join("entry"))?);
     }
-    if let Some(kept) = world.var("AZURE_CONFIG_DIR").and_then(|kept| kept.to_str()) {
+    if let Some(kept) = context.var("AZURE_CONFIG_DIR").and_then(|kept| kept.to_str()) {
         folders.push(folder(&Path::new(kept).join("token"))?);
     }
     if let Some(log) = update.plan.settings.text(Id::Log) {
         folders.push(folder(Path::new(log))?);
     }
     Ok(folders)
-}
-
-/// A control character that the notations of units and environment files cannot all carry.
-pub fn is_uncarriable(c: char) -> bool {
-    c.is_control() && c != '\n' && c != '\t'
-}
-
-/// A path as a text.
-pub fn text(path: &Path) -> Result<String> {
-    path.to_str().map(str::to_owned).ok_or_else(|| {
-        Error::usage(format!("a unit file cannot carry this path: {}", path.display()))
-            .because("it is not valid UTF-8")
-    })
-}
-
-/// The one path of a file, whatever folders and links lead to it; a link in its place stays.
-pub fn real(path: &Path) -> Result<PathBuf> {
-    let path = absolute(path)?;
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(path) };
-    Ok(fs::canonicalize(folder).map_or(path.clone(), |folder| folder.join(name)))
-}
-
-/// A path that means the same wherever one is.
-pub fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path)
-        .map_err(|e| Error::failed(format!("cannot find {}", path.display())).because(e))
 }

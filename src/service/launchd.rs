@@ -4,40 +4,36 @@
 //! reads no environment files, so a shell does; nor does it try again soon after a failure, so
 //! only the next look does, which is what the promise of `plan.rs` leaves room for.
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::process::getuid;
-
-use super::{Job, Manager, State, Tools};
 use crate::error::{Error, Result};
-use crate::time::Deadline;
-use crate::world::World;
+use crate::platform::context::Context;
+use crate::platform::files;
+use crate::platform::process::user_id;
+use crate::platform::time::Deadline;
+use crate::quoting;
+use crate::service::job::Job;
+use crate::service::manager_cli::{State, Tools};
 
-/// Its row.
-pub static LAUNCHD: Manager = Manager {
-    name: "launchd",
-    folder: |world: &World| Some(world.home()?.join("Library/LaunchAgents")),
-    endings: &[".plist"],
-    files: |job, world| vec![plist(job, world)],
-    reach,
-    load,
-    run,
-    unload,
-    forget: |_| Ok(()),
-    state,
-    linger: |_, wanted| match wanted {
-        false => Ok(None),
-        true => Err(Error::usage("launchd runs agents of users who are logged in, no others")
-            .hint("leave out --linger")),
-    },
-};
+pub const ENDINGS: [&str; 1] = [".plist"];
+
+pub fn folder(context: &Context) -> Option<PathBuf> {
+    Some(context.home()?.join("Library/LaunchAgents"))
+}
+
+pub fn linger(wanted: bool) -> Result<Option<&'static str>> {
+    if wanted {
+        return Err(Error::usage("launchd runs agents of users who are logged in, no others")
+            .hint("leave out --linger"));
+    }
+    Ok(None)
+}
 
 const PLIST: &str = include_str!("../../integrations/launchd/lakebase-token-pgpass.plist");
 
-fn plist(job: &Job, world: &World) -> String {
-    let string = |text: &str| format!("<string>{}</string>", escaped(text));
+pub fn plist(job: &Job, context: &Context) -> String {
+    let string = |text: &str| format!("<string>{}</string>", quoting::markup(text));
     let list = |items: Vec<String>| {
         let items: String = items.iter().map(|item| format!("\t\t{item}\n")).collect();
         format!("<array>\n{items}\t</array>")
@@ -52,7 +48,7 @@ fn plist(job: &Job, world: &World) -> String {
         ("Label", string(&job.name)),
         ("ProgramArguments", list(words.map(string).collect())),
         ("StartCalendarInterval", list(minutes.map(minute).collect())),
-        ("StandardErrorPath", string(&log(world, &job.name).to_string_lossy())),
+        ("StandardErrorPath", string(&log(context, &job.name).to_string_lossy())),
     ];
     values.iter().fold(PLIST.to_owned(), |text, (key, value)| replaced(&text, key, value))
 }
@@ -65,20 +61,16 @@ fn replaced(plist: &str, key: &str, value: &str) -> String {
     [before, &mark, value, &rest[end..]].concat()
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
 /// The session of the one who is logged in.
 fn domain() -> String {
-    format!("gui/{}", getuid().as_raw())
+    format!("gui/{}", user_id())
 }
 
 fn target(tools: &Tools<'_>) -> String {
     format!("{}/{}", domain(), tools.name)
 }
 
-fn reach(tools: &Tools<'_>) -> Result<()> {
+pub fn check_reachable(tools: &Tools<'_>) -> Result<()> {
     tools.tell("launchctl", &["print", &domain()]).map(|_| ()).map_err(|error| {
         let mut refusal = Error::failed("launchd has no session of yours");
         refusal.because = error.because;
@@ -87,11 +79,11 @@ fn reach(tools: &Tools<'_>) -> Result<()> {
 }
 
 /// Loads the agent, which begins a run. Its former self may take a moment to go.
-fn load(tools: &Tools<'_>) -> Result<()> {
+pub fn load(tools: &Tools<'_>) -> Result<()> {
     let target = target(tools);
-    if let Some(folder) = log(tools.world, tools.name).parent() {
+    if let Some(folder) = log(tools.context, tools.name).parent() {
         // launchd refuses to start what has no place for its words.
-        let _ = fs::create_dir_all(folder);
+        let _ = files::create_folders(folder);
     }
     tools.tell("launchctl", &["enable", &target])?;
     unload(tools)?;
@@ -102,7 +94,7 @@ fn load(tools: &Tools<'_>) -> Result<()> {
         if loaded.is_ok() || gone.passed() {
             return loaded.map(|_| ());
         }
-        tools.world.sleep(POLL, gone);
+        tools.context.sleep(POLL, gone);
     }
 }
 
@@ -110,7 +102,7 @@ fn load(tools: &Tools<'_>) -> Result<()> {
 const GONE: Duration = Duration::from_secs(15);
 
 /// Waits for the end of the run that loading has begun.
-fn run(tools: &Tools<'_>) -> Result<()> {
+pub fn run(tools: &Tools<'_>) -> Result<()> {
     loop {
         let shown = tools.tell("launchctl", &["print", &target(tools)])?;
         match ended(&shown) {
@@ -119,7 +111,7 @@ fn run(tools: &Tools<'_>) -> Result<()> {
             None if tools.deadline.passed() => {
                 return Err(Error::unavailable(format!("{} has not ended in time", tools.name)));
             }
-            None => tools.world.sleep(POLL, Deadline::after(POLL)),
+            None => tools.context.sleep(POLL, Deadline::after(POLL)),
         }
     }
 }
@@ -135,23 +127,23 @@ const KILLED: u8 = 128;
 
 /// Why a run failed, as far as its stderr tells.
 fn failure(tools: &Tools<'_>, code: u8) -> Error {
-    let log = fs::read_to_string(log(tools.world, tools.name)).unwrap_or_default();
+    let log = files::read_or_empty(&log(tools.context, tools.name));
     tools.failure(Some(code).filter(|code| *code != KILLED), &log)
 }
 
 const POLL: Duration = Duration::from_millis(100);
 
 /// Where stderr goes, which has a line for each failure.
-fn log(world: &World, name: &str) -> PathBuf {
-    world.home().unwrap_or(std::path::Path::new("")).join(format!("Library/Logs/{name}.log"))
+fn log(context: &Context, name: &str) -> PathBuf {
+    context.home().unwrap_or(std::path::Path::new("")).join(format!("Library/Logs/{name}.log"))
 }
 
-fn unload(tools: &Tools<'_>) -> Result<()> {
+pub fn unload(tools: &Tools<'_>) -> Result<()> {
     // It fails where nothing is loaded, which is what is wanted.
     tools.ask("launchctl", &["bootout", &target(tools)]).map(|_| ())
 }
 
-fn state(tools: &Tools<'_>) -> Result<State> {
+pub fn state(tools: &Tools<'_>) -> Result<State> {
     let said = tools.ask("launchctl", &["print", &target(tools)])?;
     let code = ended(&said.stdout);
     let error = code.filter(|code| *code != 0).map(|code| failure(tools, code));

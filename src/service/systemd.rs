@@ -6,36 +6,23 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::getuid;
-
-use super::{Job, Manager, State, Tools};
 use crate::error::{Error, Result};
-use crate::time::Deadline;
-use crate::world::World;
+use crate::platform::context::Context;
+use crate::platform::process::user_id;
+use crate::platform::time::Deadline;
+use crate::service::job::Job;
+use crate::service::manager_cli::{State, Tools};
 
-/// Its row.
-pub static SYSTEMD: Manager = Manager {
-    name: "systemd",
-    folder,
-    endings: &[".service", ".timer"],
-    files,
-    reach,
-    load,
-    run,
-    unload,
-    forget,
-    state,
-    linger,
-};
+pub const ENDINGS: [&str; 2] = [".service", ".timer"];
 
 const SERVICE: &str = include_str!("../../integrations/systemd/lakebase-token-pgpass.service");
 const TIMER: &str = include_str!("../../integrations/systemd/lakebase-token-pgpass.timer");
 
-fn folder(world: &World) -> Option<PathBuf> {
-    Some(world.config_home()?.join("systemd/user"))
+pub fn folder(context: &Context) -> Option<PathBuf> {
+    Some(context.config_home()?.join("systemd/user"))
 }
 
-fn files(job: &Job, _: &World) -> Vec<String> {
+pub fn files(job: &Job) -> Vec<String> {
     let about = format!("lakebase-token: {}", plain(&job.place));
     let [program, arguments @ ..] = &job.command[..] else { return Vec::new() };
     let mut line = quoted(program, false);
@@ -113,17 +100,17 @@ fn quoted(word: &str, variables: bool) -> String {
     text
 }
 
-fn reach(tools: &Tools<'_>) -> Result<()> {
+pub fn check_reachable(tools: &Tools<'_>) -> Result<()> {
     let asked = tools.tell("systemctl", &["--user", "show", "--property=Version,UnitPath"]);
     let asked = asked.map_err(|error| {
         let mut refusal = Error::failed("no systemd user manager answers here");
         refusal.because = error.because;
-        let uid = getuid().as_raw();
+        let uid = user_id();
         refusal
             .hint(format!("after su or sudo: export XDG_RUNTIME_DIR=/run/user/{uid}"))
             .hint("without systemd: lakebase-token watch, or cron with lakebase-token write")
     })?;
-    let folder = folder(tools.world).unwrap_or_default();
+    let folder = folder(tools.context).unwrap_or_default();
     if value(&asked, "UnitPath").split(' ').any(|known| Path::new(known) == folder) {
         return Ok(());
     }
@@ -136,7 +123,7 @@ fn user(tools: &Tools<'_>, words: &[&str]) -> Result<String> {
     tools.tell("systemctl", &[&["--user"], words].concat())
 }
 
-fn load(tools: &Tools<'_>) -> Result<()> {
+pub fn load(tools: &Tools<'_>) -> Result<()> {
     let (service, timer) = (format!("{}.service", tools.name), format!("{}.timer", tools.name));
     user(tools, &["daemon-reload"])?;
     // A run that waits to be tried again is none of the new unit's business.
@@ -146,7 +133,7 @@ fn load(tools: &Tools<'_>) -> Result<()> {
     user(tools, &["restart", &timer]).map(|_| ())
 }
 
-fn run(tools: &Tools<'_>) -> Result<()> {
+pub fn run(tools: &Tools<'_>) -> Result<()> {
     let unit = format!("{}.service", tools.name);
     let started = tools.ask("systemctl", &["--user", "start", &unit])?;
     if started.success {
@@ -187,7 +174,7 @@ fn failure(tools: &Tools<'_>, shown: &str, otherwise: &str) -> Error {
         if log.is_some() || code.is_none() {
             break;
         }
-        tools.world.sleep(LATE, Deadline::after(LATE));
+        tools.context.sleep(LATE, Deadline::after(LATE));
         log = said();
     }
     let error = tools.failure(code, log.as_deref().unwrap_or_default());
@@ -203,7 +190,7 @@ fn failure(tools: &Tools<'_>, shown: &str, otherwise: &str) -> Error {
     error.because(otherwise).hint(format!("journalctl --user -u {}", tools.name))
 }
 
-fn unload(tools: &Tools<'_>) -> Result<()> {
+pub fn unload(tools: &Tools<'_>) -> Result<()> {
     let (service, timer) = (format!("{}.service", tools.name), format!("{}.timer", tools.name));
     // Each fails where there is nothing to be done; `forget` looks whether all is done.
     for words in [
@@ -217,7 +204,7 @@ fn unload(tools: &Tools<'_>) -> Result<()> {
     Ok(())
 }
 
-fn forget(tools: &Tools<'_>) -> Result<()> {
+pub fn forget(tools: &Tools<'_>) -> Result<()> {
     let (service, timer) = (format!("{}.service", tools.name), format!("{}.timer", tools.name));
     user(tools, &["daemon-reload"])?;
     tools.ask("systemctl", &["--user", "reset-failed", &service, &timer])?;
@@ -228,7 +215,7 @@ fn forget(tools: &Tools<'_>) -> Result<()> {
     Ok(())
 }
 
-fn state(tools: &Tools<'_>) -> Result<State> {
+pub fn state(tools: &Tools<'_>) -> Result<State> {
     let (service, timer) = (format!("{}.service", tools.name), format!("{}.timer", tools.name));
     let properties = "--property=ActiveState,UnitFileState,NextElapseUSecRealtime";
     let timer = user(tools, &["show", &timer, properties])?;
@@ -255,8 +242,8 @@ fn state(tools: &Tools<'_>) -> Result<State> {
     Ok(State { scheduled, next, last, error })
 }
 
-fn linger(tools: &Tools<'_>, wanted: bool) -> Result<Option<&'static str>> {
-    let uid = getuid().as_raw().to_string();
+pub fn linger(tools: &Tools<'_>, wanted: bool) -> Result<Option<&'static str>> {
+    let uid = user_id().to_string();
     if wanted {
         tools.tell("loginctl", &["enable-linger", &uid])?;
     }

@@ -35,7 +35,7 @@ fn neither_the_secret_nor_its_plain_hash_is_stored() {
     let workspace = workspace();
     let (test, _, _) = filled(&workspace);
     let hash = ring::digest::digest(&ring::digest::SHA256, CLIENT_SECRET.as_bytes());
-    let hash = lakebase_token::file::hex(&hash.as_ref()[..8]);
+    let hash = lakebase_token::credential::encoding::hex(&hash.as_ref()[..8]);
     for path in test.entries() {
         let text = fs::read_to_string(&path).unwrap() + path.to_str().unwrap();
         assert!(!text.contains(CLIENT_SECRET) && !text.contains(&hash));

@@ -6,14 +6,14 @@ use std::process::Command;
 
 use super::support::{Test, executable, has, repository, workspace};
 use crate::sandbox::Sandbox;
-use lakebase_token::args;
-use lakebase_token::verb::VERBS;
+use lakebase_token::cli::args;
+use lakebase_token::cli::table::COMMANDS;
 
 #[test]
 fn help_has_its_golden_words() {
     let test = Test::bare();
     let mut pages = vec![("program".to_owned(), "--help".to_owned())];
-    let shown = VERBS.iter().filter(|verb| !verb.about.is_empty());
+    let shown = COMMANDS.iter().filter(|verb| !verb.about.is_empty());
     pages.extend(shown.map(|verb| (verb.name.to_owned(), format!("{} --help", verb.name))));
     for (name, line) in pages {
         let golden = repository().join(format!("tests/it/help/{name}.golden"));
@@ -35,7 +35,7 @@ fn help_and_version_have_no_effect_whatever_is_configured() {
     let mut test = Test::at(&workspace);
     test.set("DATABRICKS_TOKEN", "conflict").set("PGPORT", "nonsense");
     test.write(".databrickscfg", "[broken");
-    for verb in VERBS {
+    for verb in COMMANDS {
         for flag in ["-h", "--help", "-V", "--version"] {
             let outcome = test.run(&format!("{} {flag}", verb.name));
             assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
@@ -111,7 +111,7 @@ fn every_command_line_of_the_documentation_parses() {
                 argv.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
             let is_line = first.is_empty()
                 || first.starts_with('-')
-                || VERBS.iter().any(|verb| verb.name == first);
+                || COMMANDS.iter().any(|verb| verb.name == first);
             if is_line {
                 let parsed = args::parse(&argv);
                 assert!(parsed.is_ok(), "{argv:?}: {}", parsed.err().unwrap());
@@ -159,10 +159,10 @@ fn every_exit_code_and_format_is_in_the_readme() {
     for code in [0, 1, 2, 3, 4, 5, 125, 126, 127] {
         assert!(readme.contains(&format!("`{code}`")), "{code}");
     }
-    for format in lakebase_token::format::FORMATS {
+    for format in lakebase_token::formats::FORMATS {
         assert!(readme.contains(&format!("`{}`", format.name)), "{}", format.name);
     }
-    for row in lakebase_token::settings::SETTINGS.iter().filter(|row| !row.flag.is_empty()) {
+    for row in lakebase_token::config::table::SETTINGS.iter().filter(|row| !row.flag.is_empty()) {
         assert!(readme.contains(&format!("--{}", row.flag)), "--{}", row.flag);
         for name in row.env {
             assert!(readme.contains(name), "{name}");

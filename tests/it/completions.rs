@@ -123,11 +123,11 @@ fn the_manual_page_is_sound_and_has_every_flag() {
     let output = groff.output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "warnings of groff");
     let text = String::from_utf8(output.stdout).unwrap().replace('\u{2010}', "-");
-    for row in lakebase_token::settings::SETTINGS.iter().filter(|row| !row.flag.is_empty()) {
+    for row in lakebase_token::config::table::SETTINGS.iter().filter(|row| !row.flag.is_empty()) {
         assert!(text.contains(&format!("--{}", row.flag)), "{}", row.flag);
         assert!(row.env.iter().all(|name| text.contains(name)), "{}", row.flag);
     }
-    for verb in lakebase_token::verb::VERBS.iter().filter(|verb| !verb.about.is_empty()) {
+    for verb in lakebase_token::cli::table::COMMANDS.iter().filter(|verb| !verb.about.is_empty()) {
         assert!(text.contains(&format!("{} - {}", verb.name, verb.about)), "{}", verb.name);
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::support::{Test, has, repository, say_not_run, workspace};
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{ENDPOINT_HOST, Workspace};
-use lakebase_token::format::FORMATS;
+use lakebase_token::formats::FORMATS;
 
 const AWKWARD: &str = r#"o'neil:a\b"@ex.com"#;
 const DATABASE: &str = "my db";
@@ -125,7 +125,7 @@ fn exec_credential_tells_a_minute_less_and_never_reads_stdin() {
     let at = |line: &str, pointer: &str| {
         let object: Value = serde_json::from_str(&test.run(line).token()).unwrap();
         let text = object.pointer(pointer).unwrap().as_str().unwrap().to_owned();
-        lakebase_token::time::Timestamp::parse(&text).unwrap()
+        lakebase_token::platform::time::Timestamp::parse(&text).unwrap()
     };
     let real = at("-f json", "/expires_at");
     let told = at("-f exec-credential", "/status/expirationTimestamp");

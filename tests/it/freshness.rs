@@ -4,16 +4,16 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use lakebase_token::cache::Cache;
-use lakebase_token::environment::Environment;
-use lakebase_token::error::{Error, Kind, Result};
-use lakebase_token::file::Held;
-use lakebase_token::freshness::{Freshness, Rules, Wanted};
-use lakebase_token::secret::Secret;
-use lakebase_token::settings::Settings;
-use lakebase_token::time::{Deadline, Timestamp};
-use lakebase_token::token::Token;
-use lakebase_token::world::World;
+use lakebase_token::cache::policy::{Freshness, Policy, Wanted};
+use lakebase_token::cache::store::{CacheFolder, CacheInputs};
+use lakebase_token::config::resolve::Settings;
+use lakebase_token::credential::secret::Secret;
+use lakebase_token::credential::token::Token;
+use lakebase_token::error::{Error, ErrorKind, Result};
+use lakebase_token::platform::context::Context;
+use lakebase_token::platform::environment::Environment;
+use lakebase_token::platform::lock::LockGuard;
+use lakebase_token::platform::time::{Deadline, Timestamp};
 
 use super::support::{HOUR, MINUTE, SECOND, Test, workspace};
 use crate::sandbox::server::Answer;
@@ -67,7 +67,7 @@ fn in_the_soft_band_any_failure_prints_the_old_one_with_a_note() {
     ] {
         workspace.fault(MINT, 1, answer);
         let outcome = test.run("");
-        assert_eq!(outcome.notes("the cached one is used, since"), first);
+        assert_eq!(outcome.notes("using the cached credential"), first);
         test.pass(31 * SECOND); // past the memory of that failure
     }
 }
@@ -376,43 +376,59 @@ impl Table {
         failed: &[(&Caller, Error)],
         who: &Caller,
     ) -> Result<String> {
-        self.with(who, |rules, cache, deadline| {
+        self.with(who, |policy, cache, deadline| {
             let slot = cache.slot(&["database"]);
             stored.iter().for_each(|token| slot.store(token));
             for (who, error) in failed {
-                self.with(who, |_, cache, _| cache.slot(&["database"]).remember(error));
+                self.with(who, |_, cache, _| cache.slot::<Token>(&["database"]).remember(error));
             }
             self.clock.set(self.clock.get().plus(self.later.get()));
-            let fetch = |_: Deadline, _: Option<&Held<'_>>| {
+            let fetch = |_: Deadline, _: Option<&LockGuard<'_>>| {
                 let (passed, answer) = self.answers.borrow_mut().remove(0);
                 self.clock.set(self.clock.get().plus(passed));
                 answer.map(|()| Token { secret: Secret::new("new"), ..self.token(0, HOUR) })
             };
             let freshness = Freshness::Printed { min_ttl: 0 };
             let wanted = Wanted { slot: &slot, freshness, fetch: &fetch, deadline };
-            rules.cached(&wanted).map(|token| token.secret.expose().to_owned())
+            policy.cached(&wanted).map(|token| token.secret.expose().to_owned())
         })
     }
 
-    fn with<T>(&self, who: &Caller, then: impl FnOnce(&Rules<'_>, &Cache<'_>, Deadline) -> T) -> T {
+    fn with<T>(
+        &self,
+        who: &Caller,
+        then: impl FnOnce(&Policy<'_>, &CacheFolder<'_>, Deadline) -> T,
+    ) -> T {
         let variables = who.env.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         let clock = self.clock.clone();
-        let world = World {
+        let context = Context {
+            env: variables.collect::<Environment>(),
             now: Box::new(move || clock.get()),
             say: Box::new(|_| ()),
-            ..World::with(variables.collect::<Environment>())
+            ..Context::of_process()
         };
-        let settings = Settings::resolve(&[], &world).unwrap();
-        let cache =
-            Cache::new(&world, Some(self.folder.path()), &["me"], None, &settings, who.ways);
-        let began = self.clock.get().plus(-who.began);
-        let rules = Rules { world: &world, began, refresh: false, offline: false, switches: false };
+        let settings = Settings::resolve(&[], &context).unwrap();
+        let inputs = CacheInputs {
+            context: &context,
+            folder: Some(self.folder.path()),
+            secret: None,
+            settings: &settings,
+            route_variables: who.ways,
+        };
+        let policy = Policy {
+            context: &context,
+            began: self.clock.get().plus(-who.began),
+            refresh: false,
+            offline: false,
+            login_can_change: false,
+        };
         let timeout = if who.timeout == 0 { 10 } else { who.timeout };
-        then(&rules, &cache, Deadline::after(Duration::from_secs(timeout)))
+        let deadline = Deadline::after(Duration::from_secs(timeout));
+        then(&policy, &CacheFolder::new(&["me"], inputs), deadline)
     }
 }
 
-fn kind(outcome: Result<String>) -> std::result::Result<String, Kind> {
+fn kind(outcome: Result<String>) -> std::result::Result<String, ErrorKind> {
     outcome.map_err(|error| error.kind)
 }
 
@@ -479,7 +495,7 @@ fn a_failure_is_of_those_in_the_same_circumstances() {
     ] {
         let (table, other) = (Table::new(Vec::new()), caller(&[alike]));
         let outcome = table.get(None, &[(&other, no())], &plain);
-        assert_eq!(kind(outcome), Err(Kind::Denied), "{alike:?}");
+        assert_eq!(kind(outcome), Err(ErrorKind::Denied), "{alike:?}");
     }
     let runs_programs = |env: &Env| Caller { ways: &["PATH"], ..caller(env) };
     for (other, who) in [
@@ -496,13 +512,15 @@ fn a_failure_is_of_those_in_the_same_circumstances() {
         // Neither forgets its own for the other's, until there is a token.
         let table = Table::new(Vec::new());
         let failed = [(who, no()), (&other, no())];
-        assert_eq!(kind(table.get(None, &failed, who)), Err(Kind::Denied));
-        assert_eq!(kind(table.get(None, &[], &other)), Err(Kind::Denied));
+        assert_eq!(kind(table.get(None, &failed, who)), Err(ErrorKind::Denied));
+        assert_eq!(kind(table.get(None, &[], &other)), Err(ErrorKind::Denied));
         let files = || std::fs::read_dir(table.folder.path()).unwrap().flatten();
         let failures =
             || files().filter(|file| file.path().extension().is_some_and(|end| end == "failure"));
         assert_eq!(failures().count(), 2);
-        table.with(who, |_, cache, _| cache.slot(&["database"]).store(&table.token(0, HOUR)));
+        table.with(who, |_, cache, _| {
+            cache.slot::<Token>(&["database"]).store(&table.token(0, HOUR))
+        });
         assert_eq!(failures().count(), 0);
     }
 }
@@ -512,7 +530,9 @@ fn no_file_tells_a_proxys_password() {
     let failure_of = |proxy: &'static str| {
         let table = Table::new(Vec::new());
         let who = Caller { env: vec![("HTTPS_PROXY", proxy)], ..Caller::default() };
-        table.with(&who, |_, cache, _| cache.slot(&["database"]).remember(&Error::denied("no")));
+        table.with(&who, |_, cache, _| {
+            cache.slot::<Token>(&["database"]).remember(&Error::denied("no"))
+        });
         std::fs::read_dir(table.folder.path()).unwrap().next().unwrap().unwrap().file_name()
     };
     let one = failure_of("http://me:hunter2pw@127.0.0.1:1");

@@ -386,14 +386,14 @@ fn a_proxy_that_fails_is_named_without_its_password() {
 #[test]
 fn who_stops_for_want_of_time_says_how_much() {
     let workspace = workspace();
-    let world = lakebase_token::world::World::of_process();
-    let client = lakebase_token::http::Client::new(&world, "pat");
+    let context = lakebase_token::platform::context::Context::of_process();
+    let client = lakebase_token::net::http::Client::new(&context, "pat");
     let url = format!("{}{TOKEN}", workspace.url);
     let lacked = |answer: Answer| {
         workspace.fault("/", 1, answer);
-        let request = lakebase_token::http::Request::get(&url, &[]);
-        let deadline = lakebase_token::time::Deadline::after(Duration::from_millis(400));
-        client.send(&request, deadline).map(|_| ()).unwrap_err().lacked
+        let request = lakebase_token::net::http::Request::get(&url, &[]);
+        let deadline = lakebase_token::platform::time::Deadline::after(Duration::from_millis(400));
+        client.send(&request, deadline).map(|_| ()).unwrap_err().time_lacking
     };
     let busy = Answer::Text {
         status: 503,

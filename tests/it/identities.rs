@@ -598,7 +598,7 @@ fn a_dead_login_of_the_azure_cli_wants_a_person() {
     test.run("--no-cache").fails(1, &["something that is not JSON"]);
     az(&mut test, "/bin/sleep 5");
     test.set("LAKEBASE_TOKEN_TIMEOUT", "500ms");
-    test.run("--no-cache").fails(5, &["has not answered in time"]);
+    test.run("--no-cache").fails(5, &["has not ended in time"]);
     // Without it there is nobody to ask.
     test.set("PATH", "/nonexistent").set("DATABRICKS_AUTH_TYPE", "azure-cli");
     test.unset("LAKEBASE_TOKEN_TIMEOUT").run("--no-cache").fails(2, &["no `az` on PATH"]);

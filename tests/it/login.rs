@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use lakebase_token::time::Timestamp;
+use lakebase_token::platform::time::Timestamp;
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 

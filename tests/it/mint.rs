@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lakebase_token::time::Timestamp;
+use lakebase_token::platform::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::support::{MINUTE, SECOND, Test, workspace};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use lakebase_token::time::Timestamp;
+use lakebase_token::platform::time::Timestamp;
 use serde_json::Value;
 
 use super::login::login_file;

@@ -94,7 +94,7 @@ fn a_herd_shares_one_new_bearer_after_a_refusal() {
 fn in_the_soft_band_nobody_but_one_waits() {
     let workspace = workspace();
     let test = Test::at(&workspace);
-    let real = lakebase_token::time::Timestamp::of_system();
+    let real = lakebase_token::platform::time::Timestamp::of_system();
     let answer =
         json!({ "token": "opaque0123", "expire_time": real.plus(15 * MINUTE).to_string() });
     workspace.fault(MINT, 1, Answer::Json(200, answer));
@@ -133,7 +133,7 @@ fn a_lock_dies_with_its_holder() {
 fn a_herd_on_a_workspace_that_is_down_shares_its_failures() {
     let workspace = workspace();
     let test = Test::at(&workspace);
-    let real = lakebase_token::time::Timestamp::of_system();
+    let real = lakebase_token::platform::time::Timestamp::of_system();
     let answer = json!({ "token": "opaque0123", "expire_time": real.plus(5 * MINUTE).to_string() });
     workspace.fault(MINT, 1, Answer::Json(200, answer));
     test.set_clock(-55 * MINUTE); // as if it had been issued that long ago
@@ -144,7 +144,7 @@ fn a_herd_on_a_workspace_that_is_down_shares_its_failures() {
     let answers = herd(&test, 100, &[]);
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     assert!(answers.iter().all(|(code, stdout, _)| *code == 0 && stdout.trim_end() == first));
-    assert!(answers.iter().all(|(.., stderr)| stderr.contains("the cached one is used")));
+    assert!(answers.iter().all(|(.., stderr)| stderr.contains("using the cached credential")));
     // Whoever came while one was trying waits for what it comes to; three requests a try.
     assert!(workspace.count(MINT) <= 12, "{}", workspace.count(MINT));
     // With nothing to fall back on all of them fail alike.
@@ -292,7 +292,7 @@ fn new_files_are_private_from_their_first_instant() {
     let test = Test::at(&workspace);
     let trace = test.home.path().join("trace");
     let line = format!(
-        "umask 0; exec strace -f -e trace=open,openat,mkdir,mkdirat,chmod,fchmod -o '{}' '{}'",
+        "umask 0; exec strace -f -y -e trace=open,openat,mkdir,mkdirat,chmod,fchmod -o '{}' '{}'",
         trace.display(),
         executable().display()
     );

@@ -8,11 +8,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use lakebase_token::service::launchd::LAUNCHD;
-use lakebase_token::service::pins::Pins;
-use lakebase_token::service::systemd::SYSTEMD;
-use lakebase_token::service::{Job, Manager};
-use lakebase_token::world::World;
+use lakebase_token::platform::context::Context;
+use lakebase_token::service::env_file::EnvFile;
+use lakebase_token::service::job::Job;
+use lakebase_token::service::manager::Manager;
 
 use super::machine::{Machine, UID, wait_for};
 use super::support::{Test, executable, has, repository, workspace};
@@ -394,15 +393,15 @@ fn job() -> Job {
         command: vec![format!("/opt/{ODD}/lakebase-token"), "write".into(), "two\nlines\t".into()],
         interval: Duration::from_secs(7 * 60 + 30),
         environment: PathBuf::from(format!("/home/{ODD}/x.env")),
-        pins: Pins::default(),
+        pins: EnvFile::default(),
         place_folder: Some("/home".into()),
         folders: Vec::new(),
     }
 }
 
-fn files(manager: &Manager) -> Vec<String> {
+fn files(manager: Manager) -> Vec<String> {
     let env = [(OsString::from("HOME"), OsString::from(format!("/Users/{ODD}")))];
-    (manager.files)(&job(), &World { env: env.into_iter().collect(), ..World::of_process() })
+    manager.files(&job(), &Context { env: env.into_iter().collect(), ..Context::of_process() })
 }
 
 #[test]
@@ -420,7 +419,7 @@ fn a_property_list_is_read_as_it_was_meant() {
         assert!(output.status.success(), "{}", words(&output));
         serde_json::from_slice(&output.stdout).unwrap()
     };
-    let ours = files(&LAUNCHD);
+    let ours = files(Manager::Launchd);
     let ours = parse(&ours[0]);
     let job = job();
     assert_eq!(ours["Label"], "lakebase-token-x");
@@ -449,7 +448,7 @@ fn a_property_list_is_read_as_it_was_meant() {
 
 #[test]
 fn the_units_say_what_was_decided() {
-    let units = files(&SYSTEMD);
+    let units = files(Manager::Systemd);
     assert!(units[1].contains("\nOnCalendar=*:0/7\n"));
     let assigned = |name: &str| {
         let line = units[0].lines().find(|line| line.starts_with(name)).unwrap();

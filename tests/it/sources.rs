@@ -174,7 +174,8 @@ fn runs(test: &Test) -> usize {
 /// Prints a JSON answer as the real one does, without a newline at the end.
 fn prints(workspace: &Workspace, subject: &str, life: i64) -> String {
     let token = workspace.signer.sign(subject, Scope::Workspace, life, 0);
-    let expiry = lakebase_token::time::Timestamp::of_system().plus(life * 1000).to_string();
+    let expiry =
+        lakebase_token::platform::time::Timestamp::of_system().plus(life * 1000).to_string();
     let expiry = expiry.replace('Z', ".123456789+00:00");
     let body = json!({ "access_token": token, "token_type": "Bearer", "expiry": expiry });
     format!("echo 'Warn: [hostmetadata] failed' >&2\nprintf '%s' '{body}'")
@@ -304,8 +305,7 @@ fn a_cli_that_hangs_is_left_alone_and_its_lock_with_it() {
     let answer = prints(&workspace, USER, 3600);
     cli(&mut test, &format!("sleep 3\n{answer}"));
     let began = std::time::Instant::now();
-    test.run("--timeout 500ms")
-        .fails(5, &["has not answered in time", "goes on in the background"]);
+    test.run("--timeout 500ms").fails(5, &["has not ended in time", "goes on in the background"]);
     assert!(began.elapsed().as_millis() < 1500);
     // Meanwhile nobody starts a second one.
     test.run("--timeout 500ms").fails(5, &["another lakebase-token"]);
@@ -493,7 +493,7 @@ fn a_cli_that_closes_its_output_and_lives_on_ends_by_the_deadline() {
     let mut test = person(&workspace);
     cli(&mut test, "exec >&- 2>&-; sleep 5");
     let began = std::time::Instant::now();
-    test.run("--timeout 1s").fails(5, &["has not answered in time"]);
+    test.run("--timeout 1s").fails(5, &["has not ended in time"]);
     assert!(began.elapsed().as_millis() < 1900, "{:?}", began.elapsed());
 }
 

@@ -81,7 +81,7 @@ fn afterwards_it_tells_what_was_found_and_how_fresh_it_is() {
         assert_eq!((&cached[0]["for"], &cached[0]["state"]), (&json!("database"), &json!(state)));
         assert_eq!(cached[1]["for"], "workspace");
         let time = |value: &Value| {
-            lakebase_token::time::Timestamp::parse(value.as_str().unwrap()).unwrap()
+            lakebase_token::platform::time::Timestamp::parse(value.as_str().unwrap()).unwrap()
         };
         assert_eq!(time(&cached[0]["expires_at"]).since(time(&cached[0]["issued_at"])), HOUR);
         assert_eq!(report["login"]["who"], CLIENT_ID);

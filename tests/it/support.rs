@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use lakebase_token::time::Timestamp;
-use lakebase_token::world::World;
+use lakebase_token::platform::context::Context;
+use lakebase_token::platform::time::Timestamp;
 
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, ENDPOINT, State, Workspace};
 
@@ -137,18 +137,24 @@ impl Test {
     pub fn run_args(&self, argv: &[OsString]) -> Outcome {
         let notes = Rc::new(RefCell::new(String::new()));
         let (ahead, said) = (self.ahead.clone(), notes.clone());
-        let world = World {
+        let context = Context {
             env: self.env.iter().cloned().collect(),
             now: Box::new(move || Timestamp::of_system().plus(ahead.get())),
-            cache_home: |world| Some(world.home()?.join(".cache/lakebase-token")),
+            cache_home: |context| Some(context.home()?.join(".cache/lakebase-token")),
+            state_home: |context| {
+                let named = context.var("XDG_STATE_HOME").map(PathBuf::from);
+                let states = named.filter(|path| path.is_absolute());
+                let states = states.or_else(|| Some(context.home()?.join(".local/state")))?;
+                Some(states.join("lakebase-token"))
+            },
             say: Box::new(move |text| said.borrow_mut().push_str(&format!("{text}\n"))),
             instance_metadata: self.instance_metadata.clone().into(),
             machine: self.machine,
-            busy: Arc::default(),
+            signal_state: Arc::default(),
             program: || Ok(executable()),
         };
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let code = lakebase_token::run(argv, &world, &mut stdout, &mut stderr);
+        let code = lakebase_token::run(argv, &context, &mut stdout, &mut stderr);
         let stderr = notes.borrow().clone() + &String::from_utf8(stderr).unwrap();
         Outcome { code, stdout: String::from_utf8(stdout).unwrap(), stderr }
     }

@@ -225,7 +225,7 @@ fn a_profile_named_by_flag_takes_precedence_over_variables() {
 /// A `databricks` and an `az` that would answer for a person.
 fn with_logins(test: &mut Test, workspace: &Workspace) {
     let token = workspace.signer.sign(USER, Scope::Workspace, 3600, 0);
-    let expiry = lakebase_token::time::Timestamp::of_system().plus(3_600_000);
+    let expiry = lakebase_token::platform::time::Timestamp::of_system().plus(3_600_000);
     let databricks =
         json!({ "access_token": token, "token_type": "Bearer", "expiry": expiry.to_string() });
     let az = json!({ "accessToken": token, "expires_on": now() + 3600, "user": { "name": USER, "type": "user" } });

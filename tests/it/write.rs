@@ -10,8 +10,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use lakebase_token::pgpass::{self, Key};
-use lakebase_token::token::expiry_within;
+use lakebase_token::credential::jwt::expiry_within;
+use lakebase_token::formats::PgpassKey;
+use lakebase_token::targets::pgpass_lines;
 use serde_json::json;
 
 use super::machine::wait_for;
@@ -40,8 +41,8 @@ fn file(test: &Test) -> Vec<u8> {
 
 /// The password of the line for this database.
 fn password(file: &[u8], database: &str) -> String {
-    let key = Key { host: ENDPOINT_HOST, port: 5432, database, user: CLIENT_ID };
-    let password = pgpass::password(file, &key).expect("no line of ours");
+    let key = PgpassKey { host: ENDPOINT_HOST, port: 5432, database, user: CLIENT_ID };
+    let password = pgpass_lines::password(file, &key).expect("no line of ours");
     String::from_utf8(password.to_vec()).unwrap()
 }
 
@@ -112,7 +113,7 @@ fn the_place_is_the_flags_or_libpqs() {
 fn a_file_has_any_format_and_is_private() {
     let workspace = workspace();
     let test = Test::at(&workspace);
-    for format in lakebase_token::format::FORMATS {
+    for format in lakebase_token::formats::FORMATS {
         let path = test.home.path().join(format.name);
         let line = format!("write file {} --format {}", path.display(), format.name);
         assert_eq!(test.run(&line).code, 0);
@@ -415,8 +416,8 @@ fn psql_finds_every_name_that_a_line_was_written_for() {
         text.extend(format!("{host}:{port}:{database}:{user}:junk{n}\n").into_bytes());
     }
     for (n, (user, database)) in names.iter().enumerate() {
-        let key = Key { host: "127.0.0.1", port, database, user };
-        text = pgpass::put(&text, &key, &key.line(&format!("password{n}")));
+        let key = PgpassKey { host: "127.0.0.1", port, database, user };
+        text = pgpass_lines::put(&text, &key, &key.line(&format!("password{n}")));
     }
     fs::write(&path, &text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -606,7 +607,9 @@ fn events_are_logged_for_those_who_want_it() {
     assert_eq!(lines.len(), expected.len(), "{text}");
     for (line, words) in lines.iter().zip(expected) {
         let (time, rest) = line.split_once(' ').unwrap();
-        assert!(lakebase_token::time::Timestamp::parse(time).is_some() && time.ends_with('Z'));
+        assert!(
+            lakebase_token::platform::time::Timestamp::parse(time).is_some() && time.ends_with('Z')
+        );
         assert!(rest.starts_with(words), "{line}");
     }
     assert!(lines[1].contains(CLIENT_ID) && lines[1].contains("good until "), "{text}");

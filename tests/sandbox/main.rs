@@ -24,8 +24,8 @@ fn main() -> ExitCode {
     // The program starts itself to renew a login, by the file and not by the link.
     let renews = argv.first().is_some_and(|word| word == "renew-login");
     if renews || Path::new(&called).file_name().is_some_and(|name| name == "lakebase-token") {
-        let world = lakebase_token::world::World::of_process();
-        let code = lakebase_token::run(&argv, &world, &mut io::stdout(), &mut io::stderr());
+        let context = lakebase_token::platform::context::Context::of_process();
+        let code = lakebase_token::run(&argv, &context, &mut io::stdout(), &mut io::stderr());
         return ExitCode::from(code);
     }
     match run(&argv) {
@@ -83,7 +83,7 @@ fn run(command: &[OsString]) -> io::Result<u8> {
         right &= shell("PGPASSWORD=$(lakebase-token) psql -Atc 'select current_user, version()'")?;
         right &= shell("lakebase-token exec -- psql -Atc 'select 6 * 7'")?;
     }
-    for format in lakebase_token::format::FORMATS {
+    for format in lakebase_token::formats::FORMATS {
         // Tokens are long: the middle is cut out for the eye.
         let short = "sed -E 's/(eyJ[A-Za-z0-9_-]{12})[A-Za-z0-9_.-]+/\\1…/'";
         right &= shell(&format!("lakebase-token --format {} | {short}", format.name))?;

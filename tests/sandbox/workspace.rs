@@ -563,7 +563,8 @@ fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) ->
             }
         }
         ("POST", "/token/create") => {
-            let value = format!("dapi{}", lakebase_token::file::hex(&random::<16>()));
+            let value =
+                format!("dapi{}", lakebase_token::credential::encoding::hex(&random::<16>()));
             let id = digest(&value);
             let life = body["lifetime_seconds"].as_i64().unwrap_or(2 * 365 * 86400);
             let pat = Pat {
@@ -624,7 +625,7 @@ fn credential(
 ) -> Answer {
     let life = asked.unwrap_or(state.credential_life);
     let token = signer.sign(identity, Scope::Database, life, state.skew);
-    let ends = lakebase_token::time::Timestamp::from_seconds(now() + state.skew + life);
+    let ends = lakebase_token::platform::time::Timestamp::from_seconds(now() + state.skew + life);
     // With a fraction, as protobuf's JSON mapping may have it.
     let ends = ends.to_string().replace('Z', ".123456Z");
     Answer::Json(200, json!({ "token": token, expiry: ends }))
@@ -633,7 +634,7 @@ fn credential(
 /// The id of a personal access token, as it has been so far.
 fn digest(value: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, value.as_bytes());
-    lakebase_token::file::hex(digest.as_ref())
+    lakebase_token::credential::encoding::hex(digest.as_ref())
 }
 
 fn pat_info(pat: &Pat) -> Value {

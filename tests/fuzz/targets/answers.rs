@@ -2,10 +2,11 @@
 
 #![no_main]
 
-use lakebase_token::api::access_token;
-use lakebase_token::http::Answer;
-use lakebase_token::time::Timestamp;
-use lakebase_token::token::{Names, Token, check_text, expiry_within, holds_token};
+use lakebase_token::lakebase::workspace_api::access_token;
+use lakebase_token::net::http::Answer;
+use lakebase_token::platform::time::Timestamp;
+use lakebase_token::credential::jwt::{Names, expiry_within, holds_token};
+use lakebase_token::credential::token::{Token, check_text};
 use libfuzzer_sys::fuzz_target;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);

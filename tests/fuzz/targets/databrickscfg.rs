@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use lakebase_token::ini::{put, remove, section, sections};
+use lakebase_token::config::databrickscfg::{put, remove, section, sections};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|file: &[u8]| {

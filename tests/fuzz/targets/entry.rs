@@ -5,25 +5,32 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use lakebase_token::cache::Cache;
-use lakebase_token::secret::Secret;
-use lakebase_token::settings::Settings;
-use lakebase_token::time::Timestamp;
-use lakebase_token::token::Token;
-use lakebase_token::world::World;
+use lakebase_token::cache::store::{CacheFolder, CacheInputs};
+use lakebase_token::credential::secret::Secret;
+use lakebase_token::config::resolve::Settings;
+use lakebase_token::platform::time::Timestamp;
+use lakebase_token::credential::token::Token;
+use lakebase_token::platform::context::Context;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     static STORED: OnceLock<(PathBuf, Vec<u8>, Timestamp)> = OnceLock::new();
-    let world = World { say: Box::new(|_| ()), ..World::of_process() };
+    let context = Context { say: Box::new(|_| ()), ..Context::of_process() };
     let secret = Secret::new("dose0123456789");
     // tests/fuzz/run makes one for each run.
     let folder = std::env::temp_dir().join("entry");
-    let (identity, settings) = (["https://x", "me"], Settings::default());
-    let cache = Cache::new(&world, Some(&folder), &identity, Some(&secret), &settings, &[]);
-    let slot = cache.slot(&["database"]);
+    let settings = Settings::default();
+    let inputs = CacheInputs {
+        context: &context,
+        folder: Some(&folder),
+        secret: Some(secret),
+        settings: &settings,
+        route_variables: &[],
+    };
+    let cache = CacheFolder::new(&["https://x", "me"], inputs);
+    let slot = cache.slot::<Token>(&["database"]);
     let (path, stored, issued) = STORED.get_or_init(|| {
-        let now = world.now();
+        let now = context.now();
         let expires = Some(now.plus(3_600_000));
         let token = Secret::new("eyJ.token.text");
         let subject = Some("ada".to_owned());

@@ -3,14 +3,15 @@
 
 #![no_main]
 
-use lakebase_token::pgpass::{Key, put, remove};
+use lakebase_token::formats::PgpassKey;
+use lakebase_token::targets::pgpass_lines::{put, remove};
 use libfuzzer_sys::fuzz_target;
 
-const KEYS: [Key<'static>; 4] = [
-    Key { host: "h", port: 5432, database: "d", user: "u" },
-    Key { host: "::1", port: 1, database: "a\\b", user: "*" },
-    Key { host: "h.example", port: 5432, database: "a:b", user: "ada@example.com" },
-    Key { host: "h", port: 5432, database: "d", user: "é" },
+const KEYS: [PgpassKey<'static>; 4] = [
+    PgpassKey { host: "h", port: 5432, database: "d", user: "u" },
+    PgpassKey { host: "::1", port: 1, database: "a\\b", user: "*" },
+    PgpassKey { host: "h.example", port: 5432, database: "a:b", user: "ada@example.com" },
+    PgpassKey { host: "h", port: 5432, database: "d", user: "é" },
 ];
 
 /// `pwdfMatchesString` of libpq (`fe-connect.c`): what follows a field that matches.
@@ -34,7 +35,7 @@ fn field<'l>(line: &'l [u8], text: &str) -> Option<&'l [u8]> {
 }
 
 /// `passwordFromFile` of libpq: the rest of the first line that matches.
-fn libpq<'f>(file: &'f [u8], key: &Key<'_>) -> Option<&'f [u8]> {
+fn libpq<'f>(file: &'f [u8], key: &PgpassKey<'_>) -> Option<&'f [u8]> {
     let port = key.port.to_string();
     file.split(|byte| *byte == b'\n').find_map(|line| {
         let end = line.iter().rposition(|byte| *byte != b'\r').map_or(0, |at| at + 1);

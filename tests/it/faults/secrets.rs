@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use lakebase_token::format::FORMATS;
+use lakebase_token::formats::FORMATS;
 
 use super::{Class, holds, is_campaign};
 use crate::sandbox::Sandbox;
@@ -53,7 +53,7 @@ fn search(folder: &Path, found: &mut Vec<String>) {
 }
 
 /// How the secret is given, with the arguments that say so.
-const WAYS: [&str; 4] = ["environment", "file", "profile", "personal access token"];
+const ROUTE_VARIABLES: [&str; 4] = ["environment", "file", "profile", "personal access token"];
 
 fn surroundings(workspace: &Workspace, way: &str) -> (Test, String) {
     workspace.state().clients.insert(ID.to_owned(), SECRET.to_owned());
@@ -141,7 +141,7 @@ fn no_verb_shows_a_secret() {
     let mut class = Class::new("secrets: verbs, formats, verbosity");
     let workspace = workspace();
     for (n, (fault, answer)) in faults().into_iter().enumerate() {
-        for way in WAYS {
+        for way in ROUTE_VARIABLES {
             for (m, line) in lines().into_iter().enumerate() {
                 // A campaign tries all of them, each run a ninth.
                 if !is_campaign() && (n + m) % 9 != 0 && answer.is_some() {

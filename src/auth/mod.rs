@@ -1,0 +1,10 @@
+//! Where workspace tokens come from: the credential chain of Databricks unified authentication.
+
+pub mod chain;
+pub mod entra;
+mod host_metadata;
+pub mod no_identity;
+pub mod provider;
+mod providers;
+mod token_endpoint;
+mod token_exchange;

@@ -1,0 +1,32 @@
+//! `azure-client-secret`: a service principal of Entra, by its secret.
+
+use crate::auth::entra;
+use crate::auth::entra::{Azure, entra, is_azure};
+use crate::auth::provider::{Provider, ProviderCall, ROW, Service, has};
+use crate::config::table::Id;
+use crate::credential::token::Token;
+use crate::error::{Error, Result};
+
+pub const PROVIDER: Provider = Provider {
+    name: "azure-client-secret",
+    needs: "azure_client_id, azure_client_secret, azure_tenant_id and a workspace on Azure",
+    configured: |settings, _| {
+        is_azure(settings)
+            && has(settings, &[Id::AzureClientId, Id::AzureClientSecret, Id::AzureTenantId])
+    },
+    identity: entra::identity,
+    secret: Some(Id::AzureClientSecret),
+    role: Some(Id::AzureClientId),
+    azure: Some(Service { token, must_manage: true }),
+    check: entra::check_zone,
+    fetch: Some(|call| token(call, Azure::of(call.settings)?.application)),
+    ..ROW
+};
+
+fn token(call: &ProviderCall<'_>, resource: &str) -> Result<Token> {
+    let secret = call.settings.secret(Id::AzureClientSecret).map_or("", |secret| secret.expose());
+    let proof = [("client_secret", secret)];
+    let origin = || call.settings.origin(Id::AzureClientSecret);
+    let because = |e: Error| e.because(format!("azure_client_secret comes from {}", origin()));
+    entra(call, resource, &proof).map_err(|e| e.if_denied(because))
+}

@@ -1,0 +1,76 @@
+//! `azure-devops-oidc`: a job of Azure DevOps asks for an identity token, which is exchanged
+//! (<https://learn.microsoft.com/rest/api/azure/devops/distributedtask/oidctoken/create>).
+
+use crate::auth::entra::means_azure;
+use crate::auth::provider::{Provider, ProviderCall, ROW, has};
+use crate::auth::token_exchange::{IdToken, exchange};
+use crate::config::resolve::DEVOPS_TOKEN;
+use crate::config::table::Id;
+use crate::credential::encoding::percent_encode;
+use crate::credential::secret::Secret;
+use crate::credential::token::Token;
+use crate::error::{Error, Result};
+use crate::net::http::Request;
+use crate::net::refusal::{ask_json, require};
+use crate::platform::context::Context;
+
+pub const PROVIDER: Provider = Provider {
+    name: "azure-devops-oidc",
+    needs: "host, an Azure DevOps job with SYSTEM_ACCESSTOKEN in its environment, and no service of \
+            Azure's configured beside it",
+    configured: |settings, context| {
+        has(settings, &[Id::Host])
+            && VARIABLES.iter().all(|name| context.var(name).is_some())
+            && !means_azure(settings)
+    },
+    identity: |settings, context| {
+        // Another job has others.
+        let job = VARIABLES.map(|name| if name == DEVOPS_TOKEN { "" } else { text(context, name) });
+        [settings.text(Id::ClientId).unwrap_or_default(), &job.join("\0")].join("\0")
+    },
+    identity_token: |_, context| Some(Secret::new(text(context, DEVOPS_TOKEN))),
+    role: Some(Id::ClientId),
+    groups: true,
+    fetch: Some(fetch),
+    ..ROW
+};
+
+/// What such a job has in its environment; the first one only if its author says so.
+const VARIABLES: [&str; 6] = [
+    DEVOPS_TOKEN,
+    "SYSTEM_TEAMFOUNDATIONCOLLECTIONURI",
+    "SYSTEM_TEAMPROJECTID",
+    "SYSTEM_HOSTTYPE",
+    "SYSTEM_PLANID",
+    "SYSTEM_JOBID",
+];
+
+fn text<'w>(context: &'w Context, name: &str) -> &'w str {
+    context.var(name).and_then(|text| text.to_str()).unwrap_or_default()
+}
+
+fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
+    if let Some(missing) = VARIABLES.iter().find(|name| call.context.var(name).is_none()) {
+        return Err(Error::usage(format!("this is no job of Azure DevOps: there is no {missing}"))
+            .hint("env: SYSTEM_ACCESSTOKEN: $(System.AccessToken), in the pipeline's step"));
+    }
+    let [token, collection, project, kind, plan, job] =
+        VARIABLES.map(|name| text(call.context, name));
+    let [project, kind, plan, job] = [project, kind, plan, job].map(percent_encode);
+    let url = format!(
+        "{}/{project}/_apis/distributedtask/hubs/{kind}/plans/{plan}/jobs/{job}/oidctoken\
+         ?api-version=7.2-preview.1",
+        collection.trim_end_matches('/')
+    );
+    let headers = [("Authorization", format!("Bearer {token}"))];
+    let body = Some(("application/json", String::new()));
+    let request = Request { method: "POST", url: &url, headers: &headers, body, once: false };
+    let asked = || {
+        let what = "to give this job an identity token";
+        let body = ask_json(call.client, &request, what, call.deadline)?;
+        let text = require(&body, "oidcToken", "Azure DevOps' answer")?;
+        IdToken::new("Azure DevOps' identity token".to_owned(), text)
+    };
+    let id_token = asked().map_err(|e| e.without(&Secret::new(token)))?;
+    exchange(call, &id_token)
+}

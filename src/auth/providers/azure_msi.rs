@@ -1,0 +1,55 @@
+//! `azure-msi`: the managed identity of the machine in Azure that this runs on
+//! (<https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>).
+
+use crate::auth::entra;
+use crate::auth::entra::{Azure, is_azure};
+use crate::auth::provider::{Provider, ProviderCall, ROW, Service};
+use crate::config::table::Id;
+use crate::credential::encoding::percent_encode;
+use crate::credential::token::Token;
+use crate::error::{ErrorKind, Result};
+use crate::lakebase::workspace_api::access_token;
+use crate::net::http::Request;
+use crate::net::refusal::ask_json;
+
+pub const PROVIDER: Provider = Provider {
+    name: "azure-msi",
+    needs: "azure_use_msi and a workspace on Azure",
+    configured: |settings, _| is_azure(settings) && settings.is_on(Id::AzureUseMsi),
+    // Another machine may have this home, and has another identity.
+    identity: |settings, context| {
+        [entra::identity(settings, context), (context.machine)()].join("\0")
+    },
+    // This one may get another, too.
+    login_can_change: true,
+    azure: Some(Service { token, must_manage: true }),
+    check: entra::check_zone,
+    fetch: Some(|call| token(call, Azure::of(call.settings)?.application)),
+    ..ROW
+};
+
+fn token(call: &ProviderCall<'_>, resource: &str) -> Result<Token> {
+    let mut url = format!(
+        "{}/metadata/identity/oauth2/token?api-version=2018-02-01&resource={}",
+        call.context.instance_metadata,
+        percent_encode(resource)
+    );
+    if let Some(id) = call.settings.text(Id::AzureClientId) {
+        url.push_str(&format!("&client_id={}", percent_encode(id)));
+    }
+    let headers = [("Metadata", "true".to_owned())];
+    let origin = call.settings.origin(Id::AzureUseMsi);
+    let (request, what) = (Request::get(&url, &headers), "to give this machine a token");
+    let body = ask_json(call.client, &request, what, call.deadline).map_err(|failure| {
+        let error = failure.into_error();
+        match error.kind {
+            ErrorKind::Unavailable => error.because(format!(
+                "azure_use_msi from {origin} is for machines in Azure that have a managed identity"
+            )),
+            ErrorKind::Denied => error
+                .hint("a managed identity for this machine, and ARM_CLIENT_ID if it has several"),
+            _ => error,
+        }
+    })?;
+    access_token("the managed identity", &body, call.context.now())
+}

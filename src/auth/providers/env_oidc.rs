@@ -1,0 +1,55 @@
+//! `env-oidc`: an identity token in a variable, `DATABRICKS_OIDC_TOKEN` or the one that
+//! `oidc_token_env` names.
+
+use crate::auth::provider::{Provider, ProviderCall, ROW, has};
+use crate::auth::token_exchange;
+use crate::auth::token_exchange::{IdToken, exchange};
+use crate::config::resolve::{OIDC_TOKEN, Settings};
+use crate::config::table::Id;
+use crate::credential::redact::redact;
+use crate::credential::secret::Secret;
+use crate::credential::token::Token;
+use crate::error::{Error, Result};
+use crate::platform::context::Context;
+
+pub const PROVIDER: Provider = Provider {
+    name: "env-oidc",
+    needs: "host and an identity token in DATABRICKS_OIDC_TOKEN",
+    // Who names a variable means it, also where it is empty.
+    configured: |settings, context| {
+        let named = settings.get(Id::OidcTokenEnv).is_some();
+        let usual = || context.var(OIDC_TOKEN).is_some() && !settings.ignored.contains(&OIDC_TOKEN);
+        has(settings, &[Id::Host]) && (named || usual())
+    },
+    identity: |settings, context| token_exchange::identity(settings, token(settings, context)),
+    identity_token: |settings, context| token(settings, context).map(Secret::new),
+    secret_places: &[Id::OidcTokenEnv],
+    role: Some(Id::ClientId),
+    groups: true,
+    fetch: Some(fetch),
+    ..ROW
+};
+
+fn variable(settings: &Settings) -> &str {
+    settings.text(Id::OidcTokenEnv).unwrap_or(OIDC_TOKEN)
+}
+
+fn token<'w>(settings: &Settings, context: &'w Context) -> Option<&'w str> {
+    context.var(variable(settings)).and_then(|text| text.to_str()).map(str::trim)
+}
+
+fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
+    let name = redact(variable(call.settings));
+    let Some(text) = token(call.settings, call.context) else {
+        let error = Error::usage(format!("there is no identity token in {name}"));
+        return Err(match call.settings.get(Id::OidcTokenEnv) {
+            Some(_) => {
+                let origin = call.settings.origin(Id::OidcTokenEnv);
+                error.because(format!("{name} is named by oidc_token_env from {origin}"))
+            }
+            None => error,
+        });
+    };
+    let token = IdToken::configured(format!("the token from {name}"), text, call.context.now())?;
+    exchange(call, &token)
+}

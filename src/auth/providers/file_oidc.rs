@@ -1,0 +1,39 @@
+//! `file-oidc`: an identity token in a file, such as a Kubernetes service account's projected one.
+//!
+//! The platform replaces the file, so each call reads it, once (`settings.rs`). A line end at its end
+//! is no part of the token (the Go SDK sends it along).
+
+use crate::auth::provider::{Provider, ProviderCall, ROW, has};
+use crate::auth::token_exchange;
+use crate::auth::token_exchange::{IdToken, exchange};
+use crate::config::table::Id;
+use crate::credential::redact::redact;
+use crate::credential::token::Token;
+use crate::error::{Error, Result};
+
+pub const PROVIDER: Provider = Provider {
+    name: "file-oidc",
+    needs: "host and databricks_id_token_filepath",
+    configured: |settings, _| has(settings, &[Id::Host, Id::OidcTokenFile]),
+    identity: |settings, _| {
+        let token = settings.id_token_file().as_ref().ok();
+        token_exchange::identity(settings, token.map(|token| token.expose()))
+    },
+    identity_token: |settings, _| settings.id_token_file().as_ref().ok().cloned(),
+    secret_places: &[Id::OidcTokenFile],
+    role: Some(Id::ClientId),
+    groups: true,
+    fetch: Some(fetch),
+    ..ROW
+};
+
+fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
+    let path = redact(call.settings.text(Id::OidcTokenFile).unwrap_or_default());
+    let origin = call.settings.origin(Id::OidcTokenFile);
+    let text = call.settings.id_token_file().as_ref().map_err(|why| {
+        Error::usage(format!("cannot read the identity token in {path}, from {origin}"))
+            .because(why)
+    })?;
+    let name = format!("the token in {path}");
+    exchange(call, &IdToken::configured(name, text.expose(), call.context.now())?)
+}

@@ -1,0 +1,75 @@
+//! The failure cache: what went wrong last, so that a crowd of callers does not fail one after the
+//! other, and a client that calls a failing helper many times a second does not flood the server.
+//!
+//! A failure stands in a file of its own beside the entry: that one caller has a wrong secret must
+//! not cost the others their token.
+
+use std::ffi::OsStr;
+
+use crate::cache::entry::{Cacheable, Fields, hash};
+use crate::cache::store::{CacheFolder, FAILURE, Slot, with_parts};
+use crate::error::Error;
+use crate::net::connect::ROUTE_VARIABLES;
+use crate::platform::files;
+use crate::platform::time::Timestamp;
+
+/// A failure, and when it was.
+#[derive(Clone, Debug)]
+pub struct PastFailure {
+    pub at: Timestamp,
+    pub error: Error,
+}
+
+impl<T: Cacheable> Slot<'_, T> {
+    /// What went wrong last with the same inputs as ours, perhaps long ago.
+    pub fn failure(&self) -> Option<PastFailure> {
+        self.failure_in(&self.failure_name())
+    }
+
+    /// What went wrong last, whatever the inputs were.
+    pub fn last_failure(&self) -> Option<PastFailure> {
+        let paths = files::list(self.folder.cache.folder?);
+        let names = paths.iter().filter_map(|path| path.file_name().and_then(OsStr::to_str));
+        let failures = names.filter(|name| self.is_failure(name));
+        failures.filter_map(|name| self.failure_in(name)).max_by_key(|failure| failure.at)
+    }
+
+    pub fn remember(&self, error: &Error) {
+        let now = self.context().now();
+        let fields = [("failed", now.0.to_string()), ("failure", error.to_json().to_string())];
+        self.write(&self.failure_name(), &fields, now);
+    }
+
+    fn failure_in(&self, name: &str) -> Option<PastFailure> {
+        let failure = self.read(name, past_failure)?;
+        (failure.at <= self.context().now()).then_some(failure)
+    }
+
+    fn failure_name(&self) -> String {
+        format!("{}-{}{FAILURE}", self.name, self.folder.failure_inputs())
+    }
+}
+
+fn past_failure(fields: &Fields<'_>) -> Option<PastFailure> {
+    let error = Error::from_json(&serde_json::from_str(fields.text("failure")?).ok()?)?;
+    Some(PastFailure { at: fields.time("failed")?, error: Error { from_cache: true, ..error } })
+}
+
+impl CacheFolder<'_> {
+    /// The inputs that must match before another caller's failure is reused: the route to a server
+    /// or to another program, and where settings come from, which its words name.
+    fn failure_inputs(&self) -> &str {
+        self.failure_inputs.get_or_init(|| {
+            let route = |name: &&str| {
+                let value = self.cache.context.var(name).unwrap_or_default().to_string_lossy();
+                // Without what may be a proxy's password.
+                value.rsplit('@').next().unwrap_or_default().to_owned()
+            };
+            let routes = ROUTE_VARIABLES.iter().chain(self.cache.route_variables).map(route);
+            let origins = self.cache.settings.origins();
+            let origins = origins.map(|(row, origin)| format!("{}{origin}", row.name));
+            let inputs: Vec<String> = routes.chain(origins).collect();
+            hash(&with_parts("", &inputs.iter().map(String::as_str).collect::<Vec<_>>()))
+        })
+    }
+}

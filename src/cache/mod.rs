@@ -1,0 +1,6 @@
+//! What is cached, and when something cached is good enough.
+
+pub mod entry;
+pub mod failures;
+pub mod policy;
+pub mod store;

@@ -1,0 +1,370 @@
+//! When something cached is good enough, and which process gets another one: the table of freshness
+//! and the one function that carries it out, for workspace tokens and database credentials alike.
+//!
+//! | life left      | what a caller gets                                                         |
+//! |----------------|----------------------------------------------------------------------------|
+//! | more than soft | the cached one: no lock, no network                                        |
+//! | soft to hard   | the cached one; the process that gets the lock at once refreshes it, for   |
+//! |                | at most 2 s                                                                |
+//! | less than hard | wait for the lock, look again, else fetch; if that fails for a passing     |
+//! |                | reason, the cached one while it has a minute left                          |
+//!
+//! How a token is fetched is `session.rs`'s business, how it is stored `store.rs`'s.
+
+use std::time::Duration;
+
+use crate::cache::entry::Cacheable;
+use crate::cache::failures::PastFailure;
+use crate::cache::store::Slot;
+use crate::credential::secret::Secret;
+use crate::credential::token::LEAST_LIFE;
+use crate::error::{Error, ErrorKind, Result};
+use crate::platform::context::Context;
+use crate::platform::lock::LockGuard;
+use crate::platform::log::{self, Level};
+use crate::platform::time::{Deadline, MINUTE, SECOND, Timestamp};
+
+/// How long an early refresh may hold up its caller.
+const EARLY_REFRESH_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a refusal (exit code 3 or 4) counts: clients call a failing helper many times a second.
+const REFUSAL_COUNTS_MS: i64 = 3 * SECOND;
+
+/// How long no early refresh is tried after any other failure.
+const UNAVAILABLE_COUNTS_MS: i64 = 30 * SECOND;
+
+/// The pause between two looks at a lock that another process holds: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const MAX_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a cached token is needed for.
+#[derive(Clone, Copy)]
+pub enum Freshness<'s> {
+    /// It is printed, and must have at least so many milliseconds of life; 0 if the caller did not
+    /// say.
+    Printed { min_ttl: i64 },
+    /// It is used up in this call. The workspace may have refused one already, which will not do
+    /// again.
+    Used { refused: Option<&'s Secret> },
+}
+
+/// A row of the table.
+#[derive(Debug, PartialEq, Eq)]
+enum Band {
+    Fresh,
+    RefreshEarly,
+    MustRefresh,
+}
+
+/// The two limits for a token of this lifetime, in milliseconds: soft and hard.
+pub fn limits(lifetime: i64, min_ttl: i64) -> (i64, i64) {
+    let hard = (10 * MINUTE).min(lifetime / 3);
+    let soft = (20 * MINUTE).min(lifetime / 2);
+    if min_ttl == 0 {
+        return (soft, hard);
+    }
+
+    let hard = hard.max(min_ttl);
+    let soft = soft.max(hard.saturating_add(5 * MINUTE));
+    (lifetime.min(soft), hard)
+}
+
+/// A token issued within the last minute satisfies any `--min-ttl`: another mint would not give a
+/// better one.
+fn is_young(issued: Timestamp, now: Timestamp) -> bool {
+    now.since(issued) <= MINUTE
+}
+
+/// Whether a token was handed out although it has less life than the caller needs.
+pub fn falls_short(token: &impl Cacheable, min_ttl: i64, now: Timestamp) -> bool {
+    token.left(now) < min_ttl && !is_young(token.issued(), now)
+}
+
+/// How something is fetched: inside this deadline, under this lock.
+pub type Fetch<'f, T> = dyn Fn(Deadline, Option<&LockGuard<'_>>) -> Result<T> + 'f;
+
+/// One thing that a call needs: where it is cached, when that is good enough, how another one is
+/// fetched.
+pub struct Wanted<'a, T> {
+    pub slot: &'a Slot<'a, T>,
+    pub freshness: Freshness<'a>,
+    pub fetch: &'a Fetch<'a, T>,
+    pub deadline: Deadline,
+}
+
+/// What holds for everything that one call needs.
+#[derive(Clone, Copy)]
+pub struct Policy<'a> {
+    pub context: &'a Context,
+    /// When the call began.
+    pub began: Timestamp,
+    /// `--refresh`: what is printed must be minted now.
+    pub refresh: bool,
+    /// `--offline`: no request may be made.
+    pub offline: bool,
+    /// Another person may log in beneath us.
+    pub login_can_change: bool,
+}
+
+impl Policy<'_> {
+    /// The table at the head of this file.
+    pub fn cached<T: Cacheable>(&self, wanted: &Wanted<'_, T>) -> Result<T> {
+        let cached = wanted.slot.look();
+        let band = cached.as_ref().map_or(Band::MustRefresh, |cached| self.band(wanted, cached));
+        match (band, cached) {
+            (Band::Fresh, Some(cached)) => Ok(cached),
+            (Band::RefreshEarly, Some(cached)) => self.refresh_early(wanted, cached),
+            (_, cached) => self.must_refresh(wanted, cached),
+        }
+    }
+
+    /// A token that is kept elsewhere: only its refusals are cached.
+    pub fn uncached<T: Cacheable>(
+        &self,
+        slot: &Slot<'_, T>,
+        deadline: Deadline,
+        fetch: &Fetch<'_, T>,
+    ) -> Result<T> {
+        if let Some(refusal) = self.refusal(slot.failure()) {
+            return Err(refusal);
+        }
+        fetch(deadline, None).inspect_err(|error| remember(slot, error, deadline))
+    }
+
+    fn band<T: Cacheable>(&self, wanted: &Wanted<'_, T>, cached: &T) -> Band {
+        let now = self.context.now();
+        let left = cached.left(now);
+        if left <= 0 {
+            return Band::MustRefresh;
+        }
+
+        match wanted.freshness {
+            Freshness::Used { refused } => {
+                let is_refused = refused.is_some_and(|refused| cached.is(refused));
+                if left > LEAST_LIFE && !is_refused { Band::Fresh } else { Band::MustRefresh }
+            }
+            Freshness::Printed { min_ttl } => self.band_of_printed(cached, min_ttl, now),
+        }
+    }
+
+    fn band_of_printed<T: Cacheable>(&self, cached: &T, min_ttl: i64, now: Timestamp) -> Band {
+        // Minted after this call began: as new as any that we could get.
+        if cached.issued() > self.began && cached.issued() <= now {
+            return Band::Fresh;
+        }
+        if self.refresh {
+            return Band::MustRefresh;
+        }
+
+        let min_ttl = if is_young(cached.issued(), now) { 0 } else { min_ttl };
+        let (soft, hard) = limits(cached.lifetime(), min_ttl);
+        let left = cached.left(now);
+        if left > soft {
+            Band::Fresh
+        } else if left > hard {
+            Band::RefreshEarly
+        } else {
+            Band::MustRefresh
+        }
+    }
+
+    /// Soft to hard: no caller has to wait, so only the first one tries.
+    fn refresh_early<T: Cacheable>(&self, wanted: &Wanted<'_, T>, old: T) -> Result<T> {
+        let Wanted { slot, fetch, deadline, .. } = wanted;
+        if self.offline || self.failed_lately(slot) {
+            return Ok(old);
+        }
+        let Some(mut lock) = slot.lock_file() else { return Ok(old) };
+        let Ok(Some(guard)) = lock.try_lock() else { return Ok(old) };
+
+        // Another process may have stored it between the look and the lock.
+        if let Some(cached) = slot.look().filter(|cached| self.is_fresh(wanted, cached)) {
+            return Ok(cached);
+        }
+        if self.failed_lately(slot) {
+            return Ok(old);
+        }
+
+        let soon = deadline.at_most(EARLY_REFRESH_LIMIT);
+        match fetch(soon, Some(&guard)) {
+            Ok(new) => Ok(store(slot, new)),
+            Err(error) => {
+                remember(slot, &error, soon);
+                if self.was_evicted(slot) {
+                    return Err(error);
+                }
+                // The clock went on: by hours, where the machine was asleep meanwhile.
+                if self.band(wanted, &old) == Band::MustRefresh {
+                    drop(guard);
+                    return self.must_refresh(wanted, Some(old));
+                }
+                Ok(self.fall_back(old, &error))
+            }
+        }
+    }
+
+    /// Less than hard: one process fetches, and all others wait for it.
+    fn must_refresh<T: Cacheable>(&self, wanted: &Wanted<'_, T>, old: Option<T>) -> Result<T> {
+        let Wanted { slot, fetch, deadline, .. } = wanted;
+        if self.offline {
+            return self.fall_back_or_fail(wanted, old, offline());
+        }
+
+        let mut lock = slot.lock_file();
+        let mut old = old;
+        let mut pause = FIRST_PAUSE;
+        let guard = loop {
+            if let Some(error) = self.shared_failure(slot, *deadline) {
+                return self.fall_back_or_fail(wanted, old, error);
+            }
+            // Without a lock file there is no cache either, so each process fetches for itself.
+            let Some(lock) = lock.as_mut() else { break None };
+            let guard = match lock.try_lock() {
+                Ok(guard) => guard,
+                Err(_) => break None,
+            };
+            // Another process may have stored it between the look and the lock.
+            old = slot.look();
+            if let Some(cached) = old.take_if(|cached| self.is_fresh(wanted, cached)) {
+                return Ok(cached);
+            }
+            if guard.is_some() {
+                break guard;
+            }
+            if deadline.passed() {
+                let waiting = Error::unavailable("another lakebase-token is still fetching it")
+                    .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT");
+                return self.fall_back_or_fail(wanted, old, waiting);
+            }
+            self.context.sleep(self.context.jittered(pause), *deadline);
+            pause = (pause * 2).min(MAX_PAUSE);
+        };
+
+        if let Some(error) = self.shared_failure(slot, *deadline) {
+            return self.fall_back_or_fail(wanted, old, error);
+        }
+        match fetch(*deadline, guard.as_ref()) {
+            Ok(new) => Ok(store(slot, new)),
+            Err(error) => {
+                remember(slot, &error, *deadline);
+                self.fall_back_or_fail(wanted, old, error)
+            }
+        }
+    }
+
+    fn is_fresh<T: Cacheable>(&self, wanted: &Wanted<'_, T>, cached: &T) -> bool {
+        self.band(wanted, cached) == Band::Fresh
+    }
+
+    /// Whether the entry went while its successor was being fetched: another person has logged in,
+    /// so the former one's token must not be used.
+    fn was_evicted<T: Cacheable>(&self, slot: &Slot<'_, T>) -> bool {
+        self.login_can_change && slot.look().is_none()
+    }
+
+    /// The cached one for a passing reason, with a note; else the error.
+    fn fall_back_or_fail<T: Cacheable>(
+        &self,
+        wanted: &Wanted<'_, T>,
+        old: Option<T>,
+        error: Error,
+    ) -> Result<T> {
+        let now = self.context.now();
+        let will_do = match wanted.freshness {
+            Freshness::Printed { .. } => !self.refresh,
+            Freshness::Used { refused } => refused.is_none(),
+        };
+        let is_good = |old: &T| {
+            error.kind == ErrorKind::Unavailable
+                && will_do
+                && old.left(now) >= LEAST_LIFE
+                && !self.was_evicted(wanted.slot)
+        };
+        match old.filter(is_good) {
+            Some(old) => Ok(self.fall_back(old, &error)),
+            None => Err(error),
+        }
+    }
+
+    fn fall_back<T>(&self, old: T, error: &Error) -> T {
+        self.context.note(&format!("using the cached credential: {error}"));
+        log::event(self.context, Level::Warning, &format!("used the cached credential: {error}"));
+        old
+    }
+
+    /// A refusal that still counts; under `--refresh` only one that came after this call began.
+    fn refusal(&self, failure: Option<PastFailure>) -> Option<Error> {
+        let PastFailure { at, error } = failure?;
+        let counts = is_refusal(&error)
+            && self.context.now().since(at) < REFUSAL_COUNTS_MS
+            && (!self.refresh || at > self.began);
+        counts.then_some(error)
+    }
+
+    /// A failure of another process that this call has waited for, unless that one ran out of time
+    /// and we have more; or a refusal that still counts. So a crowd that asks at once is answered at
+    /// once, and does not fail one after the other.
+    fn shared_failure<T: Cacheable>(
+        &self,
+        slot: &Slot<'_, T>,
+        deadline: Deadline,
+    ) -> Option<Error> {
+        let past = slot.failure()?;
+        let passed = Duration::from_millis(self.context.now().since(past.at).max(0) as u64);
+        let have_time = |lacking: Duration| deadline.left() > lacking.saturating_sub(passed);
+        let is_shared = past.at > self.began && !past.error.time_lacking.is_some_and(have_time);
+        if is_shared { Some(past.error) } else { self.refusal(Some(past)) }
+    }
+
+    /// Whether the last try failed so shortly ago that no process need try early again.
+    fn failed_lately<T: Cacheable>(&self, slot: &Slot<'_, T>) -> bool {
+        let Some(PastFailure { at, error }) = slot.failure() else { return false };
+        let counts = if is_refusal(&error) { REFUSAL_COUNTS_MS } else { UNAVAILABLE_COUNTS_MS };
+        self.context.now().since(at) < counts
+    }
+}
+
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind, ErrorKind::Login | ErrorKind::Denied)
+}
+
+fn store<T: Cacheable>(slot: &Slot<'_, T>, new: T) -> T {
+    slot.store(&new);
+    new
+}
+
+/// Caches a failure, unless it came from the cache.
+fn remember<T: Cacheable>(slot: &Slot<'_, T>, error: &Error, deadline: Deadline) {
+    if !error.from_cache {
+        let time_lacking = error.time_lacking.or(deadline.passed().then_some(Duration::ZERO));
+        slot.remember(&Error { time_lacking, ..error.clone() });
+    }
+}
+
+/// What `--offline` leads to where nothing is cached.
+pub fn offline() -> Error {
+    Error::unavailable("nothing usable is cached, and --offline forbids requests")
+        .hint("leave out --offline")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minutes(lifetime: i64, min_ttl: i64) -> (i64, i64) {
+        let (soft, hard) = limits(lifetime * MINUTE, min_ttl * MINUTE);
+        (soft / MINUTE, hard / MINUTE)
+    }
+
+    #[test]
+    fn limits_are_those_of_the_contract() {
+        assert_eq!(minutes(60, 0), (20, 10));
+        assert_eq!(minutes(15, 0), (7, 5));
+        assert_eq!(minutes(600, 0), (20, 10));
+        assert_eq!(minutes(60, 5), (20, 10), "less than the usual changes nothing");
+        assert_eq!(minutes(60, 20), (25, 20));
+        assert_eq!(minutes(60, 58), (60, 58));
+        assert_eq!(minutes(60, 180), (60, 180), "nothing is ever fresh enough");
+        assert_eq!(limits(i64::MAX, 0), (20 * MINUTE, 10 * MINUTE));
+    }
+}

@@ -1,0 +1,241 @@
+//! The cache folder: one private file for each thing that is cached, and a lock file beside it.
+//!
+//! What an entry is for is its key: workspace, auth type, identity and scopes, then purpose, target
+//! and lifetime. The entry repeats the key word for word; its name only has to find it: a hash of
+//! the part of the key that names the identity, then one of the whole key. So entries of one identity
+//! share a prefix and can be evicted together. Anything odd about an entry is a note and a miss,
+//! never an error: a cache must not stop a credential.
+//!
+//! What an entry says is `entry.rs`'s business, when it is fresh enough `policy.rs`'s.
+
+use std::cell::OnceCell;
+use std::ffi::OsStr;
+use std::marker::PhantomData;
+use std::path::Path;
+
+use crate::cache::entry::{Cacheable, Fields, Seal, hash};
+use crate::config::resolve::Settings;
+use crate::credential::encoding::hex;
+use crate::credential::secret::Secret;
+use crate::credential::token::MAX_TOKEN;
+use crate::platform::context::Context;
+use crate::platform::files;
+use crate::platform::lock::LockFile;
+use crate::platform::private_file::{self, Found, Replacement};
+use crate::platform::time::{DAY, MINUTE, Timestamp};
+
+/// No entry is larger: a token and a failure's words.
+const MAX_ENTRY_BYTES: usize = MAX_TOKEN + 16 * 1024;
+
+/// An entry from further ahead than this was written before the clock was set back.
+const MAX_AHEAD_MS: i64 = MINUTE;
+
+/// How many entries that expired a day ago one store removes.
+const MAX_SWEPT: usize = 32;
+
+/// The end of a lock file's name.
+const LOCK: &str = ".lock";
+
+/// The end of the name of a cached failure.
+pub const FAILURE: &str = ".failure";
+
+/// What the cache of one call works with.
+pub struct CacheInputs<'a> {
+    pub context: &'a Context,
+    /// None where nothing is cached.
+    pub folder: Option<&'a Path>,
+    /// What the identity authenticates with, as far as it is at hand.
+    pub secret: Option<Secret>,
+    pub settings: &'a Settings,
+    /// Variables that decide how a provider reaches what it asks, beside those of every request.
+    pub route_variables: &'a [&'a str],
+}
+
+/// The entries of one identity at one workspace.
+pub struct CacheFolder<'a> {
+    pub(super) cache: CacheInputs<'a>,
+    identity: String,
+    prefix: String,
+    pub(super) failure_inputs: OnceCell<String>,
+}
+
+/// The place of one entry.
+pub struct Slot<'a, T> {
+    pub(super) folder: &'a CacheFolder<'a>,
+    pub(super) name: String,
+    key: String,
+    holds: PhantomData<T>,
+}
+
+impl<'a> CacheFolder<'a> {
+    /// `identity` is everything that tells one identity from another.
+    pub fn new(identity: &[&str], cache: CacheInputs<'a>) -> CacheFolder<'a> {
+        let identity = with_parts("", identity);
+        let prefix = hash(&identity);
+        CacheFolder { cache, identity, prefix, failure_inputs: OnceCell::new() }
+    }
+
+    pub fn slot<T: Cacheable>(&self, parts: &[&str]) -> Slot<'_, T> {
+        let key = with_parts(&self.identity, parts);
+        let name = format!("{}-{}", self.prefix, hash(&key));
+        Slot { folder: self, name, key, holds: PhantomData }
+    }
+
+    /// Evicts all entries of this identity, or all but one.
+    pub fn evict_all_but(&self, kept: Option<&str>) {
+        let Some(folder) = self.cache.folder else { return };
+        for path in files::list(folder) {
+            let Some(name) = path.file_name().and_then(OsStr::to_str) else { continue };
+            let is_kept = name.ends_with(LOCK) || kept == Some(name);
+            if name.starts_with(&self.prefix) && !is_kept {
+                let _ = files::remove(&path);
+            }
+        }
+    }
+}
+
+impl<T: Cacheable> Slot<'_, T> {
+    /// Reads the entry, perhaps an expired one, without a lock.
+    pub fn look(&self) -> Option<T> {
+        let cached = self.read(&self.name, T::from_fields)?;
+        if cached.issued().since(self.context().now()) > MAX_AHEAD_MS {
+            self.complain(&self.name, "it was issued in the future");
+            return None;
+        }
+        Some(cached)
+    }
+
+    /// Writes the entry; where that is impossible, nothing is cached.
+    pub fn store(&self, cached: &T) {
+        // The file's time is the entry's end, so that a sweep need not read entries.
+        let ends = cached.expires().unwrap_or_else(|| self.context().now());
+        if self.write(&self.name, &cached.to_fields(), ends) {
+            self.sweep();
+        }
+    }
+
+    pub fn evict(&self) {
+        if let Some(folder) = self.folder.cache.folder {
+            let _ = files::remove(&folder.join(&self.name));
+        }
+    }
+
+    /// Evicts what this identity has beside this entry if it was of another subject: another person
+    /// has logged in.
+    pub fn evict_other_subjects(&self, subject: Option<&str>) {
+        let former = self.look();
+        let former = former.as_ref().and_then(Cacheable::subject);
+        if former.is_some() && subject.is_some() && former != subject {
+            self.folder.evict_all_but(Some(&self.name));
+        }
+    }
+
+    /// Opens the entry's lock file; none where there can be no file.
+    pub fn lock_file(&self) -> Option<LockFile> {
+        let folder = self.folder.cache.folder?;
+        private_file::private_folder(folder).ok()?;
+        LockFile::open(&folder.join(format!("{}{LOCK}", self.name))).ok()
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        self.folder.cache.context
+    }
+
+    fn complain(&self, name: &str, reason: &str) {
+        let path = self.folder.cache.folder.unwrap_or(Path::new("")).join(name);
+        self.context().note(&format!("{} is not used: {reason}", path.display()));
+    }
+
+    fn seal(&self) -> Seal<'_> {
+        Seal { key: &self.key, secret: self.folder.cache.secret.as_ref() }
+    }
+
+    pub(super) fn read<R>(
+        &self,
+        name: &str,
+        take: impl FnOnce(&Fields<'_>) -> Option<R>,
+    ) -> Option<R> {
+        let path = self.folder.cache.folder?.join(name);
+        let reason = match private_file::read_private(&path, MAX_ENTRY_BYTES) {
+            Found::Nothing => return None,
+            Found::Unsafe(reason) => reason,
+            Found::Content(content) => match self.seal().open(&content) {
+                Ok(fields) => return take(&fields?),
+                Err(reason) => reason,
+            },
+        };
+        self.complain(name, reason);
+        None
+    }
+
+    pub(super) fn write(
+        &self,
+        name: &str,
+        fields: &[(&'static str, String)],
+        ends: Timestamp,
+    ) -> bool {
+        let Some(folder) = self.folder.cache.folder else { return false };
+        let context = self.context();
+        let (Ok(salt), Ok(random)) = (context.random::<8>(), context.random::<8>()) else {
+            return false;
+        };
+        let text = self.seal().close(fields, salt);
+        let how = Replacement {
+            temporary: format!(".{}", hex(&random)).into(),
+            modified: Some(ends),
+            ..Replacement::default()
+        };
+        private_file::private_folder(folder)
+            .and_then(|()| private_file::replace_at(folder, name, text.as_bytes(), &how))
+            .is_ok()
+    }
+
+    /// Removes the failures of this entry, some entries that expired a day ago or more, and what
+    /// killed processes left.
+    fn sweep(&self) {
+        let Some(folder) = self.folder.cache.folder else { return };
+        let a_day_ago = self.context().now().plus(-DAY);
+        let mut left = MAX_SWEPT;
+        for path in files::list(folder) {
+            let Some(name) = path.file_name().and_then(OsStr::to_str) else { continue };
+            let is_old = left > 0 && is_ours(name) && has_ended(&path, a_day_ago);
+            left -= usize::from(is_old);
+            if is_old || self.is_failure(name) {
+                let _ = files::remove(&path);
+            }
+        }
+    }
+
+    /// Whether a file of this name is a failure of this entry.
+    pub(super) fn is_failure(&self, name: &str) -> bool {
+        name.starts_with(&self.name) && name.ends_with(FAILURE)
+    }
+}
+
+fn has_ended(path: &Path, before: Timestamp) -> bool {
+    files::modified(path).is_some_and(|ended| ended < before)
+}
+
+/// Whether a name can be an entry or a temporary file of ours: the folder may be shared. Lock files
+/// are never removed.
+fn is_ours(name: &str) -> bool {
+    let is_hash = |text: &str| text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if let Some(random) = name.strip_prefix('.') {
+        return is_hash(random);
+    }
+    let (name, parts) = match name.strip_suffix(FAILURE) {
+        Some(name) => (name, 3),
+        None => (name, 2),
+    };
+    name.split('-').count() == parts && name.split('-').all(is_hash)
+}
+
+/// A key that goes on with these parts, as netstrings (<https://cr.yp.to/proto/netstrings.txt>), so
+/// that no two lists of parts look alike.
+pub(super) fn with_parts(start: &str, parts: &[&str]) -> String {
+    let mut key = start.to_owned();
+    for part in parts {
+        key.push_str(&format!("{}:{part},", part.len()));
+    }
+    key
+}

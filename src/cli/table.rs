@@ -1,0 +1,27 @@
+//! The table of commands, in the order of `--help`.
+
+use crate::cli::{completions, man};
+use crate::commands::command::Command;
+use crate::commands::{
+    doctor, exec, get, login, logout, renew_login, service, status, watch, write,
+};
+
+/// All commands. The first one is meant where none is named.
+pub static COMMANDS: &[Command] = &[
+    get::COMMAND,
+    exec::COMMAND,
+    write::COMMAND,
+    watch::COMMAND,
+    service::COMMAND,
+    login::COMMAND,
+    logout::COMMAND,
+    status::COMMAND,
+    doctor::COMMAND,
+    completions::COMMAND,
+    man::COMMAND,
+    renew_login::COMMAND,
+];
+
+pub fn find(name: &str) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.name == name)
+}

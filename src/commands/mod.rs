@@ -1,0 +1,13 @@
+//! One file for each command.
+
+pub mod command;
+pub mod doctor;
+pub mod exec;
+pub mod get;
+pub mod login;
+pub mod logout;
+pub mod renew_login;
+pub mod service;
+pub mod status;
+pub mod watch;
+pub mod write;

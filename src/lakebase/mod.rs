@@ -1,0 +1,5 @@
+//! The workspace's REST API, as far as Lakebase needs it.
+
+pub mod credentials;
+pub mod resolve;
+pub mod workspace_api;

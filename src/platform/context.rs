@@ -1,0 +1,155 @@
+//! What a call depends on beside its arguments: environment, clock, folders, notes, randomness.
+//!
+//! It is plain data and closures, so that a test builds another one: a list for the environment, a
+//! clock moved by hand. What it takes from the operating system is in the other files of `platform`.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::error::{Error, Result};
+use crate::platform::environment::Environment;
+use crate::platform::files;
+use crate::platform::folders;
+use crate::platform::signals::{self, SignalState};
+use crate::platform::time::{Deadline, Timestamp};
+
+/// Where a machine in a cloud asks for its own identity: link-local, so that nothing leaves the
+/// machine that it runs on.
+pub const INSTANCE_METADATA: &str = "http://169.254.169.254";
+
+/// The context of one call.
+pub struct Context {
+    pub env: Environment,
+    /// The wall clock.
+    pub now: Box<dyn Fn() -> Timestamp>,
+    /// Where cache entries belong if no setting says otherwise.
+    pub cache_home: fn(&Context) -> Option<PathBuf>,
+    /// Where this program keeps what no cache setting concerns: logins.
+    pub state_home: fn(&Context) -> Option<PathBuf>,
+    /// Writes a line to stderr.
+    pub say: Box<dyn Fn(&str)>,
+    pub instance_metadata: Cow<'static, str>,
+    /// Tells this machine from others that share a home with it.
+    pub machine: fn() -> String,
+    pub signal_state: Arc<SignalState>,
+    /// The path of this program's own file.
+    pub program: fn() -> std::io::Result<PathBuf>,
+}
+
+impl Context {
+    pub fn of_process() -> Context {
+        Context {
+            env: std::env::vars_os().collect(),
+            now: Box::new(Timestamp::of_system),
+            cache_home: |context| context.home().and_then(|_| folders::cache_home()),
+            state_home: |context| context.home().and_then(|_| folders::state_home()),
+            say: Box::new(|text| {
+                // A closed stderr must not cost the credential.
+                let _ = writeln!(std::io::stderr(), "{text}");
+            }),
+            instance_metadata: Cow::Borrowed(INSTANCE_METADATA),
+            machine,
+            signal_state: Arc::default(),
+            program: std::env::current_exe,
+        }
+    }
+
+    /// A variable; an empty one counts as unset, as in Databricks' SDKs.
+    pub fn var(&self, name: &str) -> Option<&OsStr> {
+        self.env.get(name).filter(|value| !value.is_empty())
+    }
+
+    pub fn now(&self) -> Timestamp {
+        (self.now)()
+    }
+
+    /// Writes a note to stderr: something that the user should know and that is no error.
+    pub fn note(&self, text: &str) {
+        (self.say)(&format!("lakebase-token: note: {text}"));
+    }
+
+    /// Writes a line for the person at the terminal.
+    pub fn say(&self, text: &str) {
+        (self.say)(text);
+    }
+
+    /// The user's home, if HOME names one.
+    pub fn home(&self) -> Option<&Path> {
+        self.var("HOME").map(Path::new).filter(|home| home.is_absolute())
+    }
+
+    /// Where settings of programs belong (XDG Base Directory Specification).
+    pub fn config_home(&self) -> Option<PathBuf> {
+        let named = self.var("XDG_CONFIG_HOME").map(PathBuf::from);
+        let named = named.filter(|path| path.is_absolute());
+        named.or_else(|| Some(self.home()?.join(".config")))
+    }
+
+    pub fn cache_home(&self) -> Option<PathBuf> {
+        (self.cache_home)(self)
+    }
+
+    pub fn state_home(&self) -> Option<PathBuf> {
+        (self.state_home)(self)
+    }
+
+    /// Random bytes from the system.
+    pub fn random<const N: usize>(&self) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        SystemRandom::new()
+            .fill(&mut bytes)
+            .map_err(|_| Error::failed("the system gives no random bytes"))?;
+        Ok(bytes)
+    }
+
+    /// A duration between half of `base` and the whole of it, so that processes that wait for the
+    /// same thing do not all wake at once.
+    pub fn jittered(&self, base: Duration) -> Duration {
+        let part = self.random::<1>().map_or(255, |[byte]| u32::from(byte));
+        base / 2 + base * part / 512
+    }
+
+    /// Sleeps for the duration, or until the deadline.
+    pub fn sleep(&self, duration: Duration, deadline: Deadline) {
+        std::thread::sleep(duration.min(deadline.left()));
+    }
+
+    /// See [`signals::end_on_signals`].
+    pub fn end_on_signals(&self) -> Result<()> {
+        signals::end_on_signals(&self.signal_state, self.var("NOTIFY_SOCKET"))
+    }
+
+    /// Tells systemd the state of a service, if it wants to know (sd_notify(3)).
+    pub fn notify_systemd(&self, state: &str) {
+        signals::notify_systemd(self.var("NOTIFY_SOCKET"), state);
+    }
+}
+
+/// The machine's id (machine-id(5)), which images may share, and its name.
+fn machine() -> String {
+    ["/etc/machine-id", "/proc/sys/kernel/hostname"]
+        .map(|path| files::read_or_empty(Path::new(path)))
+        .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_between_half_and_whole_and_spreads() {
+        let context = Context::of_process();
+        let base = Duration::from_millis(1000);
+        let draws: Vec<Duration> = (0..200).map(|_| context.jittered(base)).collect();
+
+        assert!(draws.iter().all(|draw| (base / 2..=base).contains(draw)));
+        let spread = draws.iter().max().unwrap().saturating_sub(*draws.iter().min().unwrap());
+        assert!(spread > base / 4, "{spread:?}");
+    }
+}

@@ -1,0 +1,77 @@
+//! Plain files and folders: reading with a limit, listing, removing. Files that hold secrets are
+//! `private_file.rs`'s business, files of the user's that we change `target_file.rs`'s.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::platform::time::Timestamp;
+
+/// Reads a regular file of at most so many bytes. A folder, a device or a larger file is an error.
+pub fn read_limited(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let meta = path.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if meta.len() > max_bytes {
+        return Err(io::Error::other(format!("it has more than {} MiB", max_bytes >> 20)));
+    }
+    let mut content = Vec::with_capacity(meta.len() as usize + 1);
+    File::open(path)?.take(max_bytes).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Reads the beginning of a file, a pipe or, for `-`, of stdin, as a text.
+pub fn read_start(path: &str, max_bytes: u64) -> io::Result<String> {
+    let mut text = String::new();
+    match path {
+        "-" => std::io::stdin().lock().take(max_bytes).read_to_string(&mut text)?,
+        path => File::open(path)?.take(max_bytes).read_to_string(&mut text)?,
+    };
+    Ok(text)
+}
+
+/// Reads a text; an unreadable file is an empty one.
+pub fn read_or_empty(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The files of a folder; none where it cannot be read.
+pub fn list(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+/// When a file was last modified.
+pub fn modified(path: &Path) -> Option<Timestamp> {
+    let time = path.symlink_metadata().ok()?.modified().ok()?;
+    let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Timestamp(since.as_millis().try_into().ok()?))
+}
+
+pub fn create_folders(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)
+}
+
+/// Removes a file, or the symbolic link in its place.
+pub fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)
+}
+
+/// Removes a folder if it is empty.
+pub fn remove_empty_folder(path: &Path) -> io::Result<()> {
+    fs::remove_dir(path)
+}
+
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+/// The path without symbolic links and `..`.
+pub fn canonical(path: &Path) -> io::Result<PathBuf> {
+    fs::canonicalize(path)
+}
+
+pub fn link_target(path: &Path) -> io::Result<PathBuf> {
+    fs::read_link(path)
+}

@@ -1,0 +1,98 @@
+//! Locks between processes: `flock` on files and folders.
+//!
+//! A lock file is never unlinked, or two processes could hold "the" lock. A lock ends with the
+//! processes that hold it. A child may be given the lock that it works under, so that the lock lasts
+//! as long as the work, however its parent ends.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::platform::context::Context;
+use crate::platform::time::Deadline;
+use crate::platform::unix::{self, Folder};
+
+/// The pause between two tries to take a lock: the first one, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const MAX_PAUSE: Duration = Duration::from_millis(20);
+
+/// An open file that a lock can be taken on.
+pub struct LockFile(fd_lock::RwLock<File>);
+
+impl LockFile {
+    /// Opens a lock file, creating it if need be.
+    pub fn open(path: &Path) -> io::Result<LockFile> {
+        Ok(LockFile::on(unix::open_or_create_private(path, false)?))
+    }
+
+    pub fn on_folder(path: &Path) -> io::Result<LockFile> {
+        Ok(LockFile::on(Folder::open(path)?.file()?))
+    }
+
+    /// A lock on an open file or folder.
+    pub fn on(file: File) -> LockFile {
+        LockFile(fd_lock::RwLock::new(file))
+    }
+
+    /// Takes the lock unless another process has it.
+    pub fn try_lock(&mut self) -> io::Result<Option<LockGuard<'_>>> {
+        match self.0.try_write() {
+            Ok(guard) => Ok(Some(LockGuard { guard: Some(guard), left: Cell::new(false) })),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Does something under the lock; nothing where the deadline passes first.
+    pub fn while_locked<T>(
+        &mut self,
+        context: &Context,
+        deadline: Deadline,
+        work: impl FnOnce() -> T,
+    ) -> io::Result<Option<T>> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if let Some(_guard) = self.try_lock()? {
+                return Ok(Some(work()));
+            }
+            if deadline.passed() {
+                return Ok(None);
+            }
+            context.sleep(context.jittered(pause), deadline);
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+}
+
+/// A lock, held until this is dropped.
+pub struct LockGuard<'a> {
+    guard: Option<fd_lock::RwLockWriteGuard<'a, File>>,
+    left: Cell<bool>,
+}
+
+impl LockGuard<'_> {
+    /// Runs `spawn` so that the process it starts holds the lock too, until it ends.
+    pub fn shared_with<T>(&self, spawn: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let Some(file) = self.guard.as_deref() else { return spawn() };
+        unix::set_inherited(file, true)?;
+        let spawned = spawn();
+        unix::set_inherited(file, false)?;
+        spawned
+    }
+
+    /// Leaves the lock to the process that shares it: dropping this does not unlock.
+    pub fn leave(&self) {
+        self.left.set(true);
+    }
+}
+
+impl Drop for LockGuard<'_> {
+    fn drop(&mut self) {
+        if self.left.get() {
+            // The guard's own drop would unlock for every process that shares the open file.
+            std::mem::forget(self.guard.take());
+        }
+    }
+}

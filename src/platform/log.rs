@@ -1,0 +1,143 @@
+//! The event log: `LAKEBASE_TOKEN_LOG=path`, a line an event.
+//!
+//! `2027-01-15T08:00:00Z info minted …`: RFC 3339 in UTC, a level, words that hold no secret. The
+//! file is ours and 0600; at 1 MiB it becomes `path.1` and a new one begins. A log that cannot be
+//! written is a note, never a failure. Without the variable no log is written.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::platform::context::Context;
+use crate::platform::files;
+use crate::platform::lock::LockFile;
+use crate::platform::unix::{self, FileFacts, FileKind};
+
+/// Where a log ends and the next one begins.
+const MAX_LOG_BYTES: u64 = 1024 * 1024;
+
+/// How much an event matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Info,
+    /// Something went wrong, and the caller got a credential all the same.
+    Warning,
+    /// The caller got no credential.
+    Error,
+}
+
+pub fn event(context: &Context, level: Level, words: &str) {
+    let Some(path) = context.var("LAKEBASE_TOKEN_LOG").map(PathBuf::from) else { return };
+    let level = match level {
+        Level::Info => "info",
+        Level::Warning => "warning",
+        Level::Error => "error",
+    };
+    let words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line = format!("{} {level} {words}\n", context.now());
+    if let Err(e) = append(&path, &line) {
+        context.note(&format!("cannot write LAKEBASE_TOKEN_LOG {}: {e}", path.display()));
+    }
+}
+
+fn append(path: &Path, line: &str) -> io::Result<()> {
+    let mut file = open(path)?;
+    let size = file.metadata()?.len() + line.len() as u64;
+    if size > MAX_LOG_BYTES && set_aside(path, &file)? {
+        file = open(path)?;
+    }
+    // One write, so that lines of many processes do not mix.
+    file.write_all(line.as_bytes())
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let file = unix::open_or_create_private(path, true)?;
+    let facts = FileFacts::of(&file.metadata()?);
+    if facts.kind != FileKind::Regular {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if facts.owner != unix::user_id() {
+        return Err(io::Error::other("it belongs to another user"));
+    }
+    if facts.mode & 0o777 != 0o600 {
+        unix::set_mode(&file, 0o600)?;
+    }
+    Ok(file)
+}
+
+/// Makes the full log the previous one, unless another process does so or has done so.
+fn set_aside(path: &Path, full: &File) -> io::Result<bool> {
+    let mut lock = LockFile::on(full.try_clone()?);
+    let Some(_guard) = lock.try_lock()? else { return Ok(false) };
+
+    let inode = |meta: std::fs::Metadata| FileFacts::of(&meta).inode;
+    if inode(path.metadata()?) == inode(full.metadata()?) {
+        let mut previous = OsString::from(path);
+        previous.push(".1");
+        files::rename(path, Path::new(&previous))?;
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::time::Timestamp;
+    use std::cell::RefCell;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::rc::Rc;
+
+    fn context(path: &Path) -> (Context, Rc<RefCell<String>>) {
+        let notes = Rc::new(RefCell::new(String::new()));
+        let said = notes.clone();
+        let env = [(OsString::from("LAKEBASE_TOKEN_LOG"), OsString::from(path))];
+        let context = Context {
+            env: env.into_iter().collect(),
+            now: Box::new(|| Timestamp(1_800_000_000_000)),
+            say: Box::new(move |text| said.borrow_mut().push_str(text)),
+            ..Context::of_process()
+        };
+        (context, notes)
+    }
+
+    #[test]
+    fn a_line_an_event_in_a_private_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let (context, notes) = context(&path);
+        event(&context, Level::Info, "minted\nsomething");
+        event(&context, Level::Error, "no");
+        let text = fs::read_to_string(&path).unwrap();
+        let expected =
+            "2027-01-15T08:00:00Z info minted something\n2027-01-15T08:00:00Z error no\n";
+        assert_eq!((text.as_str(), notes.borrow().as_str()), (expected, ""));
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_full_log_is_kept_beside_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let (context, _) = context(&path);
+        for line in ["first ", "second ", "third "] {
+            event(&context, Level::Info, &line.repeat(90_000));
+        }
+        let previous = fs::read_to_string(folder.path().join("log.1")).unwrap();
+        assert!(previous.contains("second") && !previous.contains("first"));
+        assert!(fs::read_to_string(&path).unwrap().contains("third"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_is_a_note() {
+        for path in ["/nowhere/log", "/dev/null", "/"] {
+            let (context, notes) = context(Path::new(path));
+            event(&context, Level::Info, "x");
+            assert!(notes.borrow().contains("cannot write LAKEBASE_TOKEN_LOG"), "{path}");
+        }
+    }
+}

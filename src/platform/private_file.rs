@@ -1,0 +1,249 @@
+//! Private files: the one place that checks, reads and replaces them.
+//!
+//! A private file belongs to us, no other user may read it, and it is never a symbolic link, a FIFO
+//! or a folder. It is replaced whole: a new file is created with mode 0600 and O_EXCL under a random
+//! name and renamed over the old one, so that a reader, or the next process after a kill, sees the
+//! old content or the new one.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use crate::platform::time::Timestamp;
+use crate::platform::unix::{self, FileFacts, FileKind, Folder};
+
+/// What was found where a private file should be.
+pub enum Found {
+    Nothing,
+    /// Something, and why it is not trusted.
+    Unsafe(&'static str),
+    Content(Vec<u8>),
+}
+
+/// Why a file is not a private one of ours.
+fn refusal(facts: &FileFacts) -> Option<&'static str> {
+    if facts.kind != FileKind::Regular {
+        Some("it is not a regular file")
+    } else if facts.owner != unix::user_id() {
+        Some("it belongs to another user")
+    } else if facts.mode & 0o077 != 0 {
+        Some("others may read it")
+    } else {
+        None
+    }
+}
+
+/// Reads a private file of at most so many bytes.
+pub fn read_private(path: &Path, max_bytes: usize) -> Found {
+    let file = match unix::open_file(path) {
+        Ok(file) => file,
+        Err(e) if unix::is_symlink_error(&e) => return Found::Unsafe("it is a symbolic link"),
+        Err(_) => return Found::Nothing,
+    };
+    let Ok(meta) = file.metadata() else { return Found::Nothing };
+    let facts = FileFacts::of(&meta);
+    if let Some(reason) = refusal(&facts) {
+        return Found::Unsafe(reason);
+    }
+    let size = facts.size as usize;
+    if size > max_bytes {
+        return Found::Unsafe("it is too large");
+    }
+
+    // Exactly its size: such files are replaced and never written to, so it cannot have grown.
+    let mut content = vec![0; size];
+    match (&file).read_exact(&mut content) {
+        Ok(()) => Found::Content(content),
+        Err(_) => Found::Nothing,
+    }
+}
+
+/// Makes a folder (and what leads to it) that only we can enter, or checks the one that is there:
+/// it must be ours, and no other user may put files into it.
+pub fn private_folder(path: &Path) -> io::Result<()> {
+    unix::create_private_folders(path)?;
+    let facts = FileFacts::of(&path.metadata()?);
+    if facts.owner != unix::user_id() {
+        return Err(io::Error::other("it belongs to another user"));
+    }
+    if facts.mode & 0o022 != 0 {
+        return Err(io::Error::other("others may write into it"));
+    }
+    Ok(())
+}
+
+/// How a file is replaced.
+#[derive(Default)]
+pub struct Replacement<'a> {
+    /// The name of the new file until it is renamed.
+    pub temporary: OsString,
+    /// The file's time, where another one than now.
+    pub modified: Option<Timestamp>,
+    /// The old file, whose owner, group and narrower mode are kept.
+    pub keep: Option<&'a FileFacts>,
+    /// Whether it must survive a power failure.
+    pub sync: bool,
+    /// Whether it is still right, just before the rename.
+    pub still_right: Option<&'a dyn Fn() -> bool>,
+}
+
+/// Puts `content` in the place of a file, whole or not at all. Whether it did: it does not where it
+/// was no longer right.
+pub(super) fn replace(
+    folder: &Folder,
+    name: &OsStr,
+    content: &[u8],
+    how: &Replacement<'_>,
+) -> io::Result<bool> {
+    let replaced = write_new(folder, content, how).and_then(|()| {
+        if how.still_right.is_some_and(|still_right| !still_right()) {
+            folder.remove(&how.temporary)?;
+            return Ok(false);
+        }
+        folder.rename(&how.temporary, name)?;
+        if how.sync {
+            folder.sync()?;
+        }
+        Ok(true)
+    });
+    if replaced.is_err() {
+        let _ = folder.remove(&how.temporary);
+    }
+    replaced
+}
+
+/// The same for a file in the folder of this path.
+pub fn replace_at(
+    folder: &Path,
+    name: &str,
+    content: &[u8],
+    how: &Replacement<'_>,
+) -> io::Result<bool> {
+    replace(&Folder::open(folder)?, OsStr::new(name), content, how)
+}
+
+fn write_new(folder: &Folder, content: &[u8], how: &Replacement<'_>) -> io::Result<()> {
+    let mut file = folder.create_file(&how.temporary)?;
+    file.write_all(content)?;
+    if let Some(modified) = how.modified {
+        set_modified(&file, modified);
+    }
+    if let Some(old) = how.keep {
+        keep_owner(&file, old)?;
+    }
+    if how.sync {
+        // The mode is set in any case: the umask may have taken away more than it should.
+        let read_only = how.keep.is_some_and(|old| old.mode & 0o200 == 0);
+        unix::set_mode(&file, if read_only { 0o400 } else { 0o600 })?;
+        file.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Only a hint for sweeps: a file system without times still keeps the content.
+fn set_modified(file: &File, modified: Timestamp) {
+    let since = Duration::from_millis(modified.0.max(0) as u64);
+    if let Some(time) = SystemTime::UNIX_EPOCH.checked_add(since) {
+        let _ = file.set_modified(time);
+    }
+}
+
+fn keep_owner(file: &File, old: &FileFacts) -> io::Result<()> {
+    let new = FileFacts::of(&file.metadata()?);
+    if new.owner != old.owner {
+        return unix::set_owner(file, Some(old.owner), old.group);
+    }
+    if new.group != old.group {
+        // As far as we may: the group has no right to read it in any case.
+        let _ = unix::set_owner(file, None, old.group);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const THEN: Timestamp = Timestamp(1_800_000_000_000);
+
+    fn put(folder: &Path, name: &str, content: &[u8]) -> io::Result<bool> {
+        let how = Replacement {
+            temporary: ".temporary".into(),
+            modified: Some(THEN),
+            ..Replacement::default()
+        };
+        replace_at(folder, name, content, &how)
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        unix::set_mode(&File::open(path).unwrap(), mode).unwrap();
+    }
+
+    fn reason(path: &Path) -> &'static str {
+        match read_private(path, 100) {
+            Found::Unsafe(reason) => reason,
+            Found::Nothing => "nothing",
+            Found::Content(_) => "content",
+        }
+    }
+
+    #[test]
+    fn a_replaced_file_is_private_and_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a/b");
+        private_folder(&folder).unwrap();
+        assert_eq!(FileFacts::at(&folder).unwrap().mode, 0o700);
+
+        for content in [&b"one"[..], b"two"] {
+            put(&folder, "entry", content).unwrap();
+            let Found::Content(read) = read_private(&folder.join("entry"), 100) else { panic!() };
+            assert_eq!(read, content);
+        }
+
+        let entry = folder.join("entry");
+        assert_eq!(FileFacts::at(&entry).unwrap().mode, 0o600);
+        assert_eq!(crate::platform::files::modified(&entry), Some(THEN));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_planted_temporary_name_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, dir.path().join(".temporary")).unwrap();
+
+        assert!(put(dir.path(), "entry", b"new").is_err());
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_file_that_is_not_private_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+
+        fs::write(at("wide"), "x").unwrap();
+        set_mode(&at("wide"), 0o640);
+        assert_eq!(reason(&at("wide")), "others may read it");
+
+        put(dir.path(), "large", &[0; 101]).unwrap();
+        assert_eq!(reason(&at("large")), "it is too large");
+
+        std::os::unix::fs::symlink(at("large"), at("link")).unwrap();
+        assert_eq!(reason(&at("link")), "it is a symbolic link");
+        assert_eq!(reason(dir.path()), "it is not a regular file");
+        assert_eq!(reason(&at("absent")), "nothing");
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_to_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let wide = dir.path().join("wide");
+        private_folder(&wide).unwrap();
+        set_mode(&wide, 0o777);
+        assert!(private_folder(&wide).is_err());
+    }
+}

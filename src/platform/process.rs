@@ -1,0 +1,264 @@
+//! Child programs: finding them, running them, becoming one.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::credential::encoding::hex;
+use crate::error::{Error, Result};
+use crate::platform::context::Context;
+use crate::platform::lock::LockGuard;
+use crate::platform::time::Deadline;
+use crate::platform::unix::{self, FileFacts};
+
+/// What is read of a child's stdout or stderr.
+const MAX_OUTPUT_BYTES: u64 = 256 * 1024;
+
+/// A child that writes more than this has gone wrong, and is ended.
+const RUNAWAY_OUTPUT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How often a running child is looked at: at first, and at most.
+const FIRST_POLL: Duration = Duration::from_micros(500);
+const MAX_POLL: Duration = Duration::from_millis(10);
+
+/// The result of the work, or nothing where it takes longer; then its thread is left behind. An
+/// error means that the system has no thread for it.
+pub fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Option<T>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::Builder::new().spawn(move || {
+        // Nobody may be waiting any more.
+        let _ = sender.send(work());
+    })?;
+    Ok(receiver.recv_timeout(limit).ok())
+}
+
+/// A child program, and what it gets.
+pub struct Program<'a> {
+    pub path: &'a Path,
+    pub arguments: &'a [&'a str],
+    /// Which of our variables it sees.
+    pub sees: &'a dyn Fn(&OsStr) -> bool,
+    pub variables: &'a [(&'a str, String)],
+    /// The lock that it works under.
+    pub lock: Option<&'a LockGuard<'a>>,
+}
+
+/// How a child program came out.
+enum Run {
+    Ended {
+        status: ExitStatus,
+        /// The beginning of its stdout, and of its stderr.
+        stdout: Vec<u8>,
+        stderr: Vec<u8>,
+    },
+    /// The deadline came first; it goes on without us.
+    StillRunning,
+}
+
+/// Runs a program that must not ask anything: it has no stdin, its output is kept apart from ours,
+/// and Ctrl-C does not reach it halfway.
+///
+/// Where the deadline passes first it is left running: it may be in the middle of replacing a
+/// refresh token. For the same reason it writes into files, and not into pipes that would break with
+/// us, and shares the lock that it works under.
+fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Result<Run> {
+    let (stdout, stderr) = (output_file(context)?, output_file(context)?);
+    let variables = context.env.for_child().filter(|(name, _)| (program.sees)(name));
+    let mut command = Command::new(program.path);
+    command
+        .args(program.arguments)
+        .env_clear()
+        .envs(variables)
+        .envs(program.variables.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(stdout.try_clone()?)
+        .stderr(stderr.try_clone()?);
+    let mut child = match program.lock {
+        Some(lock) => lock.shared_with(|| unix::spawn_in_own_group(&mut command))?,
+        None => unix::spawn_in_own_group(&mut command)?,
+    };
+
+    let mut pause = FIRST_POLL;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            let (stdout, stderr) = (beginning_of(stdout)?, beginning_of(stderr)?);
+            return Ok(Run::Ended { status, stdout, stderr });
+        }
+        if stdout.metadata()?.len().max(stderr.metadata()?.len()) > RUNAWAY_OUTPUT_BYTES {
+            child.kill()?;
+        }
+        if deadline.passed() {
+            program.lock.inspect(|lock| lock.leave());
+            return Ok(Run::StillRunning);
+        }
+        context.sleep(pause, deadline);
+        pause = (pause * 2).min(MAX_POLL);
+    }
+}
+
+/// What a command-line tool printed.
+pub struct Said {
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+/// Runs a command-line tool to its end. That it cannot be started, or does not end in time, is an
+/// error that shows its command line; what its output means is the caller's business.
+pub fn run_tool(
+    context: &Context,
+    program: &Program<'_>,
+    shown: &str,
+    deadline: Deadline,
+) -> Result<Said> {
+    let run = run(context, program, deadline)
+        .map_err(|e| Error::failed(format!("cannot run {}", program.path.display())).because(e))?;
+    match run {
+        Run::Ended { status, stdout, stderr } => {
+            let stderr = String::from_utf8_lossy(&stderr).into_owned();
+            Ok(Said { status, stdout, stderr })
+        }
+        Run::StillRunning => Err(Error::unavailable(format!("`{shown}` has not ended in time"))
+            .because("it goes on in the background, since it may be refreshing a login")
+            .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT")),
+    }
+}
+
+fn output_file(context: &Context) -> io::Result<File> {
+    let random = context.random::<16>().map_err(|e| io::Error::other(e.message))?;
+    let folder = context.var("TMPDIR").map_or(PathBuf::from("/tmp"), PathBuf::from);
+    unix::nameless_file(&folder.join(hex(&random)))
+}
+
+fn beginning_of(mut file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Runs a line in `sh`, without the variables that are hidden from it; what it prints goes to our
+/// stderr. Where the deadline passes first it is ended, with all that it has started, and there is
+/// no status.
+pub fn run_shell_line(
+    context: &Context,
+    line: &str,
+    hidden: &[&str],
+    deadline: Deadline,
+) -> io::Result<Option<ExitStatus>> {
+    let is_seen = |name: &OsStr| !hidden.iter().any(|hidden| name == *hidden);
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", line])
+        .env_clear()
+        .envs(context.env.for_child().filter(|(name, _)| is_seen(name)))
+        .stdin(Stdio::null())
+        .stdout(unix::stderr_as_stdout()?);
+    let mut child = unix::spawn_in_own_group(&mut command)?;
+
+    let group = child.id();
+    context.signal_state.child_group.store(group, Ordering::SeqCst);
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let ended = child.try_wait()?;
+        if ended.is_some() || deadline.passed() {
+            context.signal_state.child_group.store(0, Ordering::SeqCst);
+            if ended.is_none() {
+                unix::end_group(group, true)?;
+                child.wait()?;
+            }
+            return Ok(ended);
+        }
+        context.sleep(pause, deadline);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// Becomes a program that has these variables and no others; returns only if that fails.
+pub fn become_program(
+    program: &OsStr,
+    arguments: &[OsString],
+    variables: &[(OsString, OsString)],
+) -> io::Error {
+    let mut command = Command::new(program);
+    let variables = variables.iter().map(|(name, value)| (name, value));
+    unix::replace_process(command.args(arguments).env_clear().envs(variables))
+}
+
+/// Opens a page: with `$BROWSER` (commands with a colon between them, `%s` where the URL goes), or
+/// in the platform's way. Whether a program could be started; what it shows cannot be known.
+pub fn open_in_browser(context: &Context, url: &str) -> bool {
+    let named = context.var("BROWSER").map(|list| list.to_string_lossy().into_owned());
+    let usual = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let list = named.unwrap_or(usual.to_owned());
+    list.split(':').any(|line| start_browser(context, line, url))
+}
+
+fn start_browser(context: &Context, line: &str, url: &str) -> bool {
+    let mut words = line.split_whitespace();
+    let Some(name) = words.next() else { return false };
+    let program =
+        if name.contains('/') { Some(PathBuf::from(name)) } else { find_program(context, name) };
+    let Some(program) = program else { return false };
+
+    let mut command = Command::new(program);
+    command.args(words.map(|word| word.replace("%s", url)));
+    if !line.contains("%s") {
+        command.arg(url);
+    }
+    command.env_clear().envs(context.env.for_child());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    unix::spawn_in_own_group(&mut command).is_ok()
+}
+
+/// This program, to be started again; also where its file was replaced meanwhile.
+pub fn own_program(context: &Context) -> io::Result<PathBuf> {
+    let program = (context.program)()?;
+    let is_gone = cfg!(target_os = "linux") && !program.exists();
+    Ok(if is_gone { PathBuf::from("/proc/self/exe") } else { program })
+}
+
+/// An executable of this name on PATH.
+pub fn find_program(context: &Context, name: &str) -> Option<PathBuf> {
+    std::env::split_paths(context.var("PATH")?)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(|path| is_executable(path))
+}
+
+/// The user who is logged in.
+pub fn user_id() -> u32 {
+    unix::real_user_id()
+}
+
+/// As process 1 of a container: takes note of the end of processes whose parents have ended.
+pub fn reap_orphans() {
+    unix::reap_orphans();
+}
+
+pub fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| FileFacts::of(&meta).is_executable())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_program_whose_file_was_replaced_can_still_be_started() {
+        let mut context = Context::of_process();
+        assert!(own_program(&context).unwrap().is_file());
+
+        context.program = || Ok(PathBuf::from("/nowhere/lakebase-token (deleted)"));
+        assert_eq!(own_program(&context).unwrap(), PathBuf::from("/proc/self/exe"));
+    }
+}

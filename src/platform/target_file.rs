@@ -1,0 +1,551 @@
+//! A file that other programs read: changed whole, under a lock on its folder.
+//!
+//! The file is one of the user's own (`~/.pgpass`, an environment file), so its owner, its mode and a
+//! symbolic link that leads to it are kept, and it is never readable by others for an instant. A new
+//! file is written beside it, synced and renamed over it, so that a reader, a crash or a kill sees
+//! the old content or the new one. Every process that changes a file holds an flock on the folder:
+//! all that share the folder see that, and a temporary file found under the lock was left by a run
+//! that was killed. What the file says is the caller's business.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::credential::encoding::hex;
+use crate::credential::redact::redact;
+use crate::error::{Error, Result};
+use crate::platform::context::Context;
+use crate::platform::files;
+use crate::platform::lock::LockFile;
+use crate::platform::private_file::{self, Found, Replacement, read_private};
+use crate::platform::time::Deadline;
+use crate::platform::unix::{self, FileFacts, FileKind, Folder};
+
+/// Ten thousand lines with a token each have twenty million bytes.
+const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How a temporary file's name begins; sixteen digits follow.
+const TEMPORARY: &str = ".lakebase-token.";
+
+/// How often a change is tried where another program keeps writing into the file.
+const MAX_TRIES: u32 = 100;
+
+/// As many symbolic links as Linux follows (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+
+/// A file to change, or to make.
+pub struct TargetFile {
+    /// The file itself, behind all symbolic links.
+    path: PathBuf,
+    name: OsString,
+    folder: Folder,
+}
+
+/// What a change makes of a file's content; `None` is no file.
+pub type Edit<'e> = dyn Fn(Option<&[u8]>) -> Result<Option<Vec<u8>>> + 'e;
+
+/// What became of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Unchanged,
+    Written,
+    Removed,
+}
+
+/// Whether a hook has to run after a change. A mark beside the file remembers it, so that the hook
+/// runs however the process ends that made the change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookMark {
+    /// There is no hook.
+    None,
+    /// A hook has to run until it has succeeded once.
+    Pending,
+    /// Our entry is removed, and a hook that was pending is not needed any more.
+    Cancelled,
+}
+
+/// The mark of a hook that has to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingHook(Vec<u8>);
+
+/// The file as it was when it was read.
+struct Old {
+    content: Vec<u8>,
+    facts: FileFacts,
+}
+
+impl TargetFile {
+    /// Finds the file, and refuses at once what cannot be one. The file may be missing, its folder
+    /// may not.
+    pub fn open(path: &Path) -> Result<TargetFile> {
+        let absolute = std::path::absolute(path).map_err(|e| cannot("find", path, e))?;
+        let (target, link_owners) = follow_links(absolute)?;
+        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+            return Err(unfit(&target, "it is a folder"));
+        };
+        if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return Err(unfit(&target, "its name ends like a folder's"));
+        }
+
+        let folder = Folder::open(parent).map_err(|e| {
+            let is_missing = e.kind() == io::ErrorKind::NotFound;
+            let error = cannot("open the folder of", &target, e);
+            if is_missing { error.hint(format!("mkdir -p {}", shown(parent))) } else { error }
+        })?;
+        let file = TargetFile { name: name.to_owned(), folder, path: target };
+        file.check(&link_owners)?;
+        Ok(file)
+    }
+
+    /// Refuses a folder that no file can be put into.
+    pub fn check_folder(&self) -> Result<()> {
+        let writable = self.folder.check_writable();
+        writable.map_err(|e| cannot("write into the folder of", &self.path, e))
+    }
+
+    /// The file's path, behind all symbolic links.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file's content; nothing where there is no file.
+    pub fn read(&self) -> Result<Option<Vec<u8>>> {
+        Ok(self.look()?.map(|old| old.content))
+    }
+
+    /// Puts in the file's place what `edit` makes of it; `None` removes it. A mark for the hook is
+    /// left before anything changes; it comes back until [`TargetFile::hook_succeeded`].
+    pub fn change(
+        &self,
+        context: &Context,
+        deadline: Deadline,
+        hook: HookMark,
+        edit: &Edit<'_>,
+    ) -> Result<(Change, Option<PendingHook>)> {
+        self.locked(context, deadline, || {
+            self.remove_leftovers()?;
+            for _ in 0..MAX_TRIES {
+                if let Some(done) = self.try_change(context, hook, edit)? {
+                    return Ok(done);
+                }
+            }
+            Err(unfit(&self.path, "another program keeps writing into it"))
+        })
+    }
+
+    /// One try; nothing where another program has changed the file meanwhile.
+    fn try_change(
+        &self,
+        context: &Context,
+        hook: HookMark,
+        edit: &Edit<'_>,
+    ) -> Result<Option<(Change, Option<PendingHook>)>> {
+        let old = self.look()?;
+        let new = edit(old.as_ref().map(|old| old.content.as_slice()))?;
+        let change = change_between(old.as_ref(), new.as_deref(), hook);
+
+        let marked_before = self.pending_hook().is_some();
+        let marks = hook == HookMark::Pending;
+        if change != Change::Unchanged && marks {
+            self.write_mark(context)?;
+        }
+
+        let is_same = || self.is_as_it_was(old.as_ref());
+        let done = match (change, &new) {
+            (Change::Written, Some(new)) => {
+                self.replace(context, &self.name, new, old.as_ref(), Some(&is_same))
+            }
+            (Change::Removed, _) if is_same() => self.remove().map(|()| true),
+            (Change::Removed, _) => Ok(false),
+            _ => Ok(true),
+        };
+
+        let is_done = matches!(done, Ok(true));
+        let is_cancelled = hook == HookMark::Cancelled && is_done;
+        if is_cancelled || marks && !is_done && !marked_before {
+            let _ = self.folder.remove(&self.mark_name());
+        }
+        Ok(done?.then(|| (change, self.pending_hook().filter(|_| marks))))
+    }
+
+    /// The mark of a hook that has to run, if there is one and it is ours.
+    fn pending_hook(&self) -> Option<PendingHook> {
+        match read_private(&self.path.with_file_name(self.mark_name()), 100) {
+            Found::Content(nonce) => Some(PendingHook(nonce)),
+            _ => None,
+        }
+    }
+
+    fn write_mark(&self, context: &Context) -> Result<()> {
+        let nonce = hex(&context.random::<8>()?);
+        self.replace(context, &self.mark_name(), nonce.as_bytes(), None, None)?;
+        Ok(())
+    }
+
+    /// Leaves a mark although nothing changes: the hook has to run for what is there.
+    pub fn mark_hook(&self, context: &Context, deadline: Deadline) -> Result<Option<PendingHook>> {
+        self.locked(context, deadline, || {
+            self.write_mark(context)?;
+            Ok(self.pending_hook())
+        })
+    }
+
+    /// Takes a mark away, unless the file has changed again since.
+    pub fn hook_succeeded(
+        &self,
+        context: &Context,
+        deadline: Deadline,
+        hook: &PendingHook,
+    ) -> Result<()> {
+        self.locked(context, deadline, || {
+            if self.pending_hook().as_ref() == Some(hook) {
+                let mark = self.path.with_file_name(self.mark_name());
+                files::remove(&mark).map_err(|e| cannot("remove", &mark, e))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn mark_name(&self) -> OsString {
+        let mut name = OsString::from(".lakebase-token.owed.");
+        name.push(&self.name);
+        name
+    }
+
+    /// Does something while no other process of ours changes a file in this folder.
+    fn locked<T>(
+        &self,
+        context: &Context,
+        deadline: Deadline,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let cannot_lock = |e: io::Error| {
+            cannot("lock the folder of", &self.path, e)
+                .hint("a file on a local disk: --pgpass-file, PGPASSFILE")
+        };
+        let mut lock = LockFile::on(self.folder.file().map_err(cannot_lock)?);
+        let done = lock.while_locked(context, deadline, work).map_err(cannot_lock)?;
+        done.unwrap_or_else(|| {
+            let path = shown(&self.path);
+            Err(Error::unavailable(format!("another process keeps {path} locked"))
+                .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT"))
+        })
+    }
+
+    /// What stands in the way is told before a credential is minted for it.
+    fn check(&self, link_owners: &[u32]) -> Result<()> {
+        let us = unix::user_id();
+        // Another user's link must not decide which of our files is replaced, or where one is made.
+        if link_owners.iter().any(|owner| *owner != us && *owner != 0) {
+            let why = "a symbolic link that another user has made leads to it";
+            return Err(unfit(&self.path, why));
+        }
+
+        let facts = self.folder.facts_of(&self.name);
+        let Some(facts) = facts.map_err(|e| cannot("look at", &self.path, e))? else {
+            return Ok(());
+        };
+        match facts.kind {
+            FileKind::Regular if facts.owner == us => Ok(()),
+            // Root may keep a user's file up to date, but not by way of a link, nor where another
+            // user could have put it.
+            FileKind::Regular
+                if unix::is_root() && link_owners.is_empty() && self.is_of(facts.owner)? =>
+            {
+                Ok(())
+            }
+            FileKind::Regular => Err(unfit(&self.path, "it belongs to another user")),
+            FileKind::Folder => Err(unfit(&self.path, "it is a folder")),
+            FileKind::Fifo => Err(unfit(&self.path, "it is a FIFO")),
+            FileKind::Symlink => Err(unfit(&self.path, "it became a symbolic link just now")),
+            FileKind::Other => Err(unfit(&self.path, "it is a device or a socket")),
+        }
+    }
+
+    /// Whether only this user and root can put files into the folder.
+    fn is_of(&self, user: u32) -> Result<bool> {
+        let folder = self.folder.facts();
+        let folder = folder.map_err(|e| cannot("look at the folder of", &self.path, e))?;
+        Ok(folder.mode & 0o022 == 0 && (folder.owner == user || folder.owner == 0))
+    }
+
+    fn look(&self) -> Result<Option<Old>> {
+        // Checked before it is opened: opening a device may have an effect.
+        self.check(&[])?;
+        let cannot_read = |e| cannot("read", &self.path, e);
+        let Some(file) = self.folder.open_file(&self.name).map_err(cannot_read)? else {
+            return Ok(None);
+        };
+
+        let facts = FileFacts::of(&file.metadata().map_err(cannot_read)?);
+        if facts.kind != FileKind::Regular {
+            return Err(unfit(&self.path, "it is not a regular file"));
+        }
+        if facts.size > MAX_FILE_BYTES {
+            return Err(unfit(&self.path, "it has more than 64 MiB"));
+        }
+        let mut content = Vec::with_capacity(facts.size as usize + 1);
+        file.take(MAX_FILE_BYTES).read_to_end(&mut content).map_err(cannot_read)?;
+        Ok(Some(Old { content, facts }))
+    }
+
+    /// Whether the file is as it was when it was read: an editor knows nothing of our lock.
+    fn is_as_it_was(&self, old: Option<&Old>) -> bool {
+        let stamp = |facts: &FileFacts| (facts.inode, facts.size, facts.changed);
+        let now = FileFacts::at(&self.path).ok();
+        now.as_ref().map(stamp) == old.map(|old| stamp(&old.facts))
+    }
+
+    fn replace(
+        &self,
+        context: &Context,
+        name: &OsStr,
+        content: &[u8],
+        old: Option<&Old>,
+        still_right: Option<&dyn Fn() -> bool>,
+    ) -> Result<bool> {
+        // A poisoned lock is as good: it guards nothing but the time.
+        let _writing = context.signal_state.writing.lock();
+        let how = Replacement {
+            temporary: format!("{TEMPORARY}{}", hex(&context.random::<8>()?)).into(),
+            keep: old.map(|old| &old.facts),
+            sync: true,
+            still_right,
+            ..Replacement::default()
+        };
+        private_file::replace(&self.folder, name, content, &how)
+            .map_err(|e| self.cannot_change("write", e))
+    }
+
+    fn remove(&self) -> Result<()> {
+        let removed = self.folder.remove(&self.name).and_then(|()| self.folder.sync());
+        removed.map_err(|e| self.cannot_change("remove", e))
+    }
+
+    /// Removes what killed runs have left.
+    fn remove_leftovers(&self) -> Result<()> {
+        let names = self.folder.names();
+        let names = names.map_err(|e| cannot("list the folder of", &self.path, e))?;
+        let us = unix::user_id();
+        for name in names.iter().filter(|name| is_temporary(name)) {
+            let Ok(name) = name.to_str().map(OsStr::new) else { continue };
+            // Root gives a new file to its owner before it is in place.
+            let is_ours = |facts: FileFacts| facts.owner == us || us == 0;
+            if self.folder.facts_of(name).ok().flatten().is_some_and(is_ours) {
+                let _ = self.folder.remove(name);
+            }
+        }
+        Ok(())
+    }
+
+    fn cannot_change(&self, what: &str, why: io::Error) -> Error {
+        if !unix::is_mount_error(&why) {
+            return cannot(what, &self.path, why);
+        }
+        let folder = self.path.parent().unwrap_or(Path::new("/")).display();
+        unfit(&self.path, "it is a mount point of its own, so it cannot be replaced")
+            .hint(format!("mount the folder {folder}, not the file"))
+    }
+}
+
+fn change_between(old: Option<&Old>, new: Option<&[u8]>, hook: HookMark) -> Change {
+    match (old, new) {
+        (None, None) => Change::Unchanged,
+        (Some(_), None) => Change::Removed,
+        (Some(old), Some(new)) if old.content == new => {
+            // What stays although our entry is removed is not ours to make private.
+            let is_private = old.facts.mode & 0o177 == 0;
+            if is_private || hook == HookMark::Cancelled {
+                Change::Unchanged
+            } else {
+                Change::Written
+            }
+        }
+        (_, Some(_)) => Change::Written,
+    }
+}
+
+fn is_temporary(name: &CString) -> bool {
+    let random = name.to_bytes().strip_prefix(TEMPORARY.as_bytes());
+    random.is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))
+}
+
+/// The path that a chain of symbolic links ends at, whether there is a file or not, and the links'
+/// owners.
+fn follow_links(mut path: PathBuf) -> Result<(PathBuf, Vec<u32>)> {
+    let mut owners = Vec::new();
+    for _ in 0..=MAX_LINKS {
+        // Whatever else is wrong with it shows when it is opened.
+        let Ok(target) = files::link_target(&path) else { return Ok((path, owners)) };
+        owners.extend(FileFacts::at(&path).map(|facts| facts.owner));
+        path = path.parent().unwrap_or(Path::new("/")).join(target);
+    }
+    Err(unfit(&path, "its symbolic links lead nowhere"))
+}
+
+fn cannot(what: &str, path: &Path, why: io::Error) -> Error {
+    Error::failed(format!("cannot {what} {}", shown(path))).because(why)
+}
+
+fn unfit(path: &Path, why: &str) -> Error {
+    Error::failed(format!("{} cannot be kept up to date", shown(path))).because(why)
+}
+
+/// A path as it stands in a message.
+fn shown(path: &Path) -> String {
+    redact(&path.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::time::Duration;
+
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new() -> Folder {
+            Folder(tempfile::tempdir().unwrap())
+        }
+
+        fn at(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn file(&self, name: &str, text: &str, mode: u32) -> PathBuf {
+            fs::write(self.at(name), text).unwrap();
+            fs::set_permissions(self.at(name), fs::Permissions::from_mode(mode)).unwrap();
+            self.at(name)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(self.0.path()).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = names.collect();
+            names.sort();
+            names
+        }
+    }
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(5))
+    }
+
+    fn put(path: &Path, text: &str) -> Result<Change> {
+        let context = Context::of_process();
+        let edit = |_: Option<&[u8]>| Ok(Some(text.as_bytes().to_vec()));
+        Ok(TargetFile::open(path)?.change(&context, soon(), HookMark::None, &edit)?.0)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_new_file_is_private_and_an_equal_one_is_left_alone() {
+        let folder = Folder::new();
+        let path = folder.at("new");
+        assert_eq!(put(&path, "one").unwrap(), Change::Written);
+        assert_eq!(mode(&path), 0o600);
+        let inode = path.metadata().unwrap().ino();
+        assert_eq!(put(&path, "one").unwrap(), Change::Unchanged);
+        assert_eq!(path.metadata().unwrap().ino(), inode);
+        assert_eq!(folder.names(), ["new"]);
+    }
+
+    #[test]
+    fn modes_are_kept_or_narrowed() {
+        let folder = Folder::new();
+        for (before, after) in [(0o600, 0o600), (0o400, 0o400), (0o644, 0o600), (0o777, 0o600)] {
+            let path = folder.file("file", "old", before);
+            assert_eq!(put(&path, "new").unwrap(), Change::Written);
+            assert_eq!(mode(&path), after, "{before:o}");
+            fs::remove_file(path).unwrap();
+        }
+        let path = folder.file("wide", "same", 0o640);
+        assert_eq!(put(&path, "same").unwrap(), Change::Written, "libpq would ignore it");
+        assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn links_are_followed_and_kept() {
+        let folder = Folder::new();
+        fs::create_dir(folder.at("dotfiles")).unwrap();
+        symlink("dotfiles/pgpass", folder.at("middle")).unwrap();
+        symlink("middle", folder.at("link")).unwrap();
+        for text in ["made where the link leads", "changed there"] {
+            put(&folder.at("link"), text).unwrap();
+            assert_eq!(fs::read_to_string(folder.at("dotfiles/pgpass")).unwrap(), text);
+        }
+        assert!(folder.at("link").is_symlink() && folder.at("middle").is_symlink());
+        symlink("round", folder.at("round")).unwrap();
+        assert!(put(&folder.at("round"), "x").is_err());
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_at_once() {
+        let folder = Folder::new();
+        let fifo = folder.at("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
+        assert!(made.success());
+        for (path, why) in [
+            (fifo, "it is a FIFO"),
+            (folder.0.path().to_owned(), "it is a folder"),
+            (PathBuf::from("/dev/null"), "it is a device or a socket"),
+            (folder.at("name/"), "its name ends like a folder's"),
+            (PathBuf::from("/"), "it is a folder"),
+        ] {
+            let error = TargetFile::open(&path).err().unwrap();
+            assert_eq!(error.because, [why], "{}", path.display());
+        }
+        let error = TargetFile::open(&folder.at("missing/file")).err().unwrap();
+        assert_eq!(error.hints, [format!("mkdir -p {}", folder.at("missing").display())]);
+    }
+
+    #[test]
+    fn what_killed_runs_left_is_removed_and_nothing_else() {
+        let folder = Folder::new();
+        folder.file(".lakebase-token.0123456789abcdef", "secret", 0o600);
+        folder.file(".lakebase-token.notes", "mine", 0o644);
+        folder.file("file.tmp", "mine", 0o644);
+        put(&folder.at("file"), "x").unwrap();
+        assert_eq!(folder.names(), [".lakebase-token.notes", "file", "file.tmp"]);
+    }
+
+    #[test]
+    fn telling_is_owed_until_it_is_settled_for_the_last_change() {
+        let folder = Folder::new();
+        let context = Context::of_process();
+        let place = TargetFile::open(&folder.at("file")).unwrap();
+        let put = |text: &'static str| {
+            place.change(&context, soon(), HookMark::Pending, &|_| Ok(Some(text.into()))).unwrap()
+        };
+        let (change, first) = put("one");
+        assert_eq!(change, Change::Written);
+        assert_eq!(put("one"), (Change::Unchanged, first.clone()), "it is still owed");
+        let (_, second) = put("two");
+        place.hook_succeeded(&context, soon(), &first.unwrap()).unwrap();
+        assert_eq!(put("two"), (Change::Unchanged, second.clone()), "the second one is");
+        place.hook_succeeded(&context, soon(), &second.unwrap()).unwrap();
+        assert_eq!(put("two"), (Change::Unchanged, None));
+        assert_eq!(folder.names(), ["file"]);
+    }
+
+    #[test]
+    fn a_locked_folder_is_waited_for_and_then_told() {
+        let folder = Folder::new();
+        let mut lock = LockFile::on(File::open(folder.0.path()).unwrap());
+        let held = lock.try_lock().unwrap();
+        let place = TargetFile::open(&folder.at("file")).unwrap();
+        let soon = Deadline::after(Duration::from_millis(50));
+        let error = place
+            .change(&Context::of_process(), soon, HookMark::None, &|_| Ok(None))
+            .err()
+            .unwrap();
+        assert!(error.message.ends_with("locked"), "{error}");
+        drop(held);
+        put(&folder.at("file"), "x").unwrap();
+    }
+}

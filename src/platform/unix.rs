@@ -1,0 +1,350 @@
+//! The Unix system calls that the rest of `platform` is made of.
+//!
+//! Only this file names `rustix`, `signal_hook` and `std::os::unix`, so that another operating
+//! system needs one file more and no other change.
+
+use std::ffi::{CString, OsStr};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, IsTerminal};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use rustix::fs::{Access, AtFlags, Dir, Gid, Mode, OFlags, Uid};
+use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group};
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+pub fn user_id() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// The user who is logged in, whatever identity the program has taken on (getuid(2)).
+pub fn real_user_id() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+pub fn is_root() -> bool {
+    user_id() == 0
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    Regular,
+    Folder,
+    Symlink,
+    Fifo,
+    Other,
+}
+
+/// What the file system says of a file. Size, inode and time of change together tell whether
+/// another program has written to it since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileFacts {
+    pub kind: FileKind,
+    pub owner: u32,
+    pub group: u32,
+    /// The permission bits.
+    pub mode: u32,
+    pub size: u64,
+    pub inode: u64,
+    pub changed: (i64, i64),
+}
+
+impl FileFacts {
+    pub fn of(meta: &fs::Metadata) -> FileFacts {
+        FileFacts {
+            kind: kind_of(meta.mode()),
+            owner: meta.uid(),
+            group: meta.gid(),
+            mode: meta.mode() & 0o7777,
+            size: meta.len(),
+            inode: meta.ino(),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+
+    /// Of the file itself; a symbolic link is not followed.
+    pub fn at(path: &Path) -> io::Result<FileFacts> {
+        Ok(FileFacts::of(&path.symlink_metadata()?))
+    }
+
+    pub fn is_executable(&self) -> bool {
+        self.kind == FileKind::Regular && self.mode & 0o111 != 0
+    }
+}
+
+fn kind_of(mode: u32) -> FileKind {
+    // S_IFMT of stat(2): the same bits on Linux and macOS.
+    match mode & 0o170_000 {
+        0o100_000 => FileKind::Regular,
+        0o040_000 => FileKind::Folder,
+        0o120_000 => FileKind::Symlink,
+        0o010_000 => FileKind::Fifo,
+        _ => FileKind::Other,
+    }
+}
+
+/// Opens a file for reading, never a symbolic link. O_NONBLOCK: opening a FIFO must not wait for a
+/// writer.
+pub fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+}
+
+/// Whether opening failed because a symbolic link is there.
+pub fn is_symlink_error(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::LOOP)
+}
+
+/// Whether the file cannot be replaced because it is a mount point.
+pub fn is_mount_error(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::BUSY)
+}
+
+/// Opens a file of our own, creating it with mode 0600.
+pub fn open_or_create_private(path: &Path, append: bool) -> io::Result<File> {
+    OpenOptions::new()
+        .read(!append)
+        .write(!append)
+        .append(append)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32)
+        .open(path)
+}
+
+/// Makes a folder, and those that lead to it, which only we can enter.
+pub fn create_private_folders(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+pub fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode as _))?)
+}
+
+/// Gives a file to a user and a group; without a user only the group changes.
+pub fn set_owner(file: &File, user: Option<u32>, group: u32) -> io::Result<()> {
+    Ok(rustix::fs::fchown(file, user.map(Uid::from_raw), Some(Gid::from_raw(group)))?)
+}
+
+/// An open folder. What is done in it cannot be led elsewhere by renaming a folder on the way.
+pub struct Folder(File);
+
+impl Folder {
+    pub fn open(path: &Path) -> io::Result<Folder> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Folder(File::from(rustix::fs::open(path, flags, Mode::empty())?)))
+    }
+
+    /// The folder as a file, which a lock can be taken on.
+    pub fn file(&self) -> io::Result<File> {
+        self.0.try_clone()
+    }
+
+    pub fn facts(&self) -> io::Result<FileFacts> {
+        Ok(FileFacts::of(&self.0.metadata()?))
+    }
+
+    /// What is there under this name; a symbolic link is not followed.
+    pub fn facts_of(&self, name: &OsStr) -> io::Result<Option<FileFacts>> {
+        let stat = match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(None),
+            stat => stat?,
+        };
+        Ok(Some(FileFacts {
+            kind: kind_of(stat.st_mode as u32),
+            owner: stat.st_uid,
+            group: stat.st_gid,
+            mode: stat.st_mode as u32 & 0o7777,
+            size: stat.st_size as u64,
+            inode: stat.st_ino,
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        }))
+    }
+
+    /// Opens a file for reading, never a symbolic link; nothing where there is none.
+    pub fn open_file(&self, name: &OsStr) -> io::Result<Option<File>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.0, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => Ok(None),
+            file => Ok(Some(File::from(file?))),
+        }
+    }
+
+    /// Creates a file with mode 0600; fails where anything is there already.
+    pub fn create_file(&self, name: &OsStr) -> io::Result<File> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?))
+    }
+
+    pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
+    }
+
+    pub fn remove(&self, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?)
+    }
+
+    /// Makes renames and removals survive a power failure.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(&self.0)?)
+    }
+
+    pub fn check_writable(&self) -> io::Result<()> {
+        Ok(rustix::fs::accessat(&self.0, ".", Access::WRITE_OK, AtFlags::empty())?)
+    }
+
+    pub fn names(&self) -> io::Result<Vec<CString>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.0)? {
+            names.push(entry?.file_name().to_owned());
+        }
+        Ok(names)
+    }
+}
+
+/// Whether processes that are started from now on get this open file, and with it its lock.
+pub fn set_inherited(file: &File, inherited: bool) -> io::Result<()> {
+    let flags = if inherited { FdFlags::empty() } else { FdFlags::CLOEXEC };
+    Ok(fcntl_setfd(file, flags)?)
+}
+
+/// A file without a name, for a child's output: a pipe would break when we end.
+#[cfg(target_os = "linux")]
+pub fn nameless_file(_: &Path) -> io::Result<File> {
+    use rustix::fs::{MemfdFlags, memfd_create};
+    Ok(memfd_create("output", MemfdFlags::CLOEXEC)?.into())
+}
+
+/// A file without a name, for a child's output: a pipe would break when we end.
+#[cfg(not(target_os = "linux"))]
+pub fn nameless_file(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    fs::remove_file(path)?;
+    Ok(file)
+}
+
+/// Starts a command in a process group of its own, which the terminal's Ctrl-C does not reach.
+pub fn spawn_in_own_group(command: &mut Command) -> io::Result<Child> {
+    command.process_group(0).spawn()
+}
+
+/// Becomes the command; returns only if that fails.
+pub fn replace_process(command: &mut Command) -> io::Error {
+    command.exec()
+}
+
+/// Our stderr, as a child's stdout.
+pub fn stderr_as_stdout() -> io::Result<Stdio> {
+    Ok(fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)?.into())
+}
+
+/// Asks all processes of a group to end, or ends them.
+pub fn end_group(group: u32, at_once: bool) -> io::Result<()> {
+    let signal = if at_once { Signal::KILL } else { Signal::TERM };
+    match Pid::from_raw(group as i32) {
+        Some(group) => Ok(kill_process_group(group, signal)?),
+        None => Ok(()),
+    }
+}
+
+/// As process 1 of a container: takes note of the end of processes whose parents have ended.
+pub fn reap_orphans() {
+    if std::process::id() == 1 {
+        while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+    }
+}
+
+/// Sends one datagram to a Unix socket; `@` begins an abstract name. A missing receiver is not an
+/// error.
+pub fn send_datagram(address: &OsStr, message: &str) {
+    let address = match address.as_bytes() {
+        #[cfg(target_os = "linux")]
+        [b'@', name @ ..] => {
+            use std::os::linux::net::SocketAddrExt;
+            SocketAddr::from_abstract_name(name)
+        }
+        path => SocketAddr::from_pathname(OsStr::from_bytes(path)),
+    };
+    if let (Ok(socket), Ok(address)) = (UnixDatagram::unbound(), address) {
+        // A receiver that does not read must not keep us from ending.
+        let _ = socket.set_nonblocking(true);
+        let _ = socket.send_to_addr(message.as_bytes(), &address);
+    }
+}
+
+/// The signals that ask a program to end; the last one says that its terminal is gone.
+pub const END_SIGNALS: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
+
+/// Waits for the first of these signals in a thread of its own, and calls `then` with it.
+pub fn on_signal(signals: &[i32], then: impl FnOnce(i32) + Send + 'static) -> io::Result<()> {
+    let mut signals = Signals::new(signals)?;
+    std::thread::Builder::new()
+        .spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                then(signal);
+            }
+        })
+        .map(drop)
+}
+
+/// Ends as a program does that has no handler, so that the parent sees the signal. Process 1 of a
+/// container, which no signal ends, exits with 128 and the signal's number.
+pub fn end_by_signal(signal: i32) -> ! {
+    if std::process::id() != 1 {
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    }
+    std::process::exit(128 + signal)
+}
+
+/// From now on none of [`END_SIGNALS`] has an effect.
+pub fn ignore_signals() -> io::Result<()> {
+    for signal in END_SIGNALS {
+        signal_hook::flag::register(signal, Arc::default())?;
+    }
+    Ok(())
+}
+
+/// How a terminal was set before it was told to hide what is typed.
+#[derive(Debug)]
+pub struct TerminalSettings(Termios);
+
+/// The longest line that a terminal passes on whole (termios(3), canonical mode).
+pub const MAX_TERMINAL_LINE_BYTES: usize = if cfg!(target_os = "linux") { 4095 } else { 1023 };
+
+/// Hides what is typed on stdin, if that is a terminal, and keeps its keys for suspending and core
+/// dumps from leaving it so.
+pub fn hide_input(remember: impl FnOnce(TerminalSettings)) -> io::Result<()> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Ok(());
+    }
+    let before = tcgetattr(&stdin)?;
+    let mut hidden = before.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    hidden.local_modes.insert(LocalModes::ECHONL);
+    // _POSIX_VDISABLE: no key has this function.
+    let no_key = if cfg!(target_os = "linux") { 0 } else { 0xff };
+    for key in [SpecialCodeIndex::VSUSP, SpecialCodeIndex::VQUIT] {
+        hidden.special_codes[key] = no_key;
+    }
+    remember(TerminalSettings(before));
+    Ok(tcsetattr(&stdin, OptionalActions::Flush, &hidden)?)
+}
+
+/// Shows again what is typed. What else was pasted is dropped: it is not for the shell.
+pub fn show_input(before: &TerminalSettings) {
+    let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &before.0);
+}

@@ -1,0 +1,531 @@
+//! The way from a plan to a credential.
+//!
+//! A database credential is minted with a workspace token, and both come from the cache while they
+//! are fresh (`cache/policy.rs`). What has to be asked for on the way (which endpoint, which host,
+//! which role) is cached for a day. Locks are taken in one order: database credential, resolved
+//! texts, workspace token or management token, what a provider looks up (token endpoint, tenant).
+
+use std::cell::OnceCell;
+
+use crate::auth::entra;
+use crate::auth::provider::ProviderCall;
+use crate::cache::entry::{Cacheable, CachedText, OptionalToken};
+use crate::cache::policy::{Fetch, Freshness, Policy, Wanted, limits, offline};
+use crate::cache::store::{CacheFolder, CacheInputs, Slot};
+use crate::config::resolve::Origin;
+use crate::config::table::Id;
+use crate::credential::connection::{Connection, Credential, Purpose};
+use crate::credential::destination::is_database_host;
+use crate::credential::redact::redact;
+use crate::credential::secret::Secret;
+use crate::credential::token::{LEAST_LIFE, Token};
+use crate::error::{Error, Result};
+use crate::formats::API_VERSIONS;
+use crate::lakebase::credentials::{self, Database};
+use crate::lakebase::resolve::{self, DatabaseSelector};
+use crate::lakebase::workspace_api::{self, Api};
+use crate::login::store::ROTATION_GRACE_MS;
+use crate::net::http::Client;
+use crate::net::refusal::{CallError, Outcome};
+use crate::plan::Plan;
+use crate::platform::context::Context;
+use crate::platform::lock::LockGuard;
+use crate::platform::log::{self, Level};
+use crate::platform::time::{DAY, Deadline, HOUR};
+
+/// The name of the cached role.
+const ROLE: &str = "role";
+
+/// One call: the plan, and what it needs to be carried out.
+pub struct Session<'a> {
+    plan: &'a Plan,
+    policy: Policy<'a>,
+    client: Client<'a>,
+    cache: CacheFolder<'a>,
+    /// The workspace's URL, where it had to be looked up.
+    located: OnceCell<String>,
+}
+
+/// An answer, and on whose behalf it was asked for.
+struct Answered<T> {
+    answer: T,
+    subject: Option<String>,
+}
+
+/// What a caller needs beside the token.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wants {
+    pub user: bool,
+    /// Host, port and database.
+    pub host: bool,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(plan: &'a Plan, context: &'a Context) -> Session<'a> {
+        let provider = plan.provider;
+        let settings = &plan.settings;
+        let text = |id| settings.text(id).unwrap_or_default();
+        let identity = (provider.identity)(settings, context);
+        let secret = provider.secret.and_then(|id| settings.secret(id)).cloned();
+
+        let parts = [
+            plan.url(),
+            plan.workspace_id().unwrap_or_default(),
+            text(Id::AccountId),
+            provider.name,
+            &identity,
+            text(Id::Scopes),
+            text(Id::GroupId),
+            text(Id::DiscoveryUrl),
+        ];
+        let inputs = CacheInputs {
+            context,
+            folder: plan.cache.as_deref(),
+            secret: secret.or_else(|| (provider.identity_token)(settings, context)),
+            settings,
+            route_variables: provider.route_variables,
+        };
+        let cache = CacheFolder::new(&parts, inputs);
+        let policy = Policy {
+            context,
+            began: context.now(),
+            refresh: plan.refresh,
+            offline: plan.offline,
+            login_can_change: provider.login_can_change,
+        };
+        let client = Client::new(context, provider.name);
+        Session { plan, policy, client, cache, located: OnceCell::new() }
+    }
+
+    /// The credential, with what is wanted beside it.
+    pub fn credential(&self, wants: Wants, deadline: Deadline) -> Result<Credential> {
+        let plan = self.plan;
+        plan.check_names(wants.user, wants.host)?;
+        let mut token = match plan.purpose {
+            Purpose::Database => self.database_credential(deadline)?,
+            Purpose::Workspace => self.workspace_token(self.printed(), deadline)?,
+        };
+        let mut connection = self.connection(wants, deadline)?;
+
+        // A request for the connection may have shown that another person has logged in meanwhile.
+        if plan.purpose == Purpose::Database && self.is_of_another(&token) {
+            token = self.database_credential(deadline)?;
+            connection = self.connection(wants, deadline)?;
+        }
+        if plan.is_rotating_token() {
+            // Another process may have it replaced just now.
+            let at_least = self.policy.context.now().plus(ROTATION_GRACE_MS);
+            token.expires = token.expires.map(|expires| expires.min(at_least));
+        }
+
+        let workspace = match plan.purpose {
+            Purpose::Workspace => self.url(deadline)?,
+            Purpose::Database => plan.url().to_owned(),
+        };
+        let (purpose, api_version) = (plan.purpose, API_VERSIONS[0]);
+        Ok(Credential { purpose, token, workspace, connection, api_version })
+    }
+
+    /// What is wanted of where to connect to and as whom.
+    pub fn connection(&self, wants: Wants, deadline: Deadline) -> Result<Connection> {
+        let plan = self.plan;
+        let is_database = plan.purpose == Purpose::Database;
+        let (user, host) = (wants.user && is_database, wants.host && is_database);
+        Ok(Connection {
+            user: user.then(|| self.user_name(deadline)).transpose()?,
+            host: host.then(|| self.host(deadline)).transpose()?,
+            port: plan.port,
+            database: host.then(|| plan.database().to_owned()),
+            sslmode: plan.sslmode,
+        })
+    }
+
+    /// What is cached, without a request: the credential and the workspace token.
+    pub fn peek(&self) -> [(Purpose, Option<Token>); 2] {
+        let database = self.database_slot().look();
+        [(Purpose::Database, database), (Purpose::Workspace, self.workspace_slot().look())]
+    }
+
+    /// The last failure of each, without a request.
+    pub fn peek_failures(&self) -> impl Iterator<Item = Error> {
+        let slots = [self.workspace_slot(), self.database_slot()];
+        slots.into_iter().filter_map(|slot| slot.last_failure().map(|failure| failure.error))
+    }
+
+    /// What is cached of database and role, without a request.
+    pub fn peek_resolved(&self) -> (Option<Database>, Option<String>) {
+        let look = |what: &str| {
+            let cached = self.text_slot(what).look()?;
+            (cached.left(self.policy.context.now()) > 0).then_some(cached.text)
+        };
+        let known = [self.location_key(), self.selector_key()].iter().find_map(|key| look(key));
+        (known.and_then(|line| Database::from_line(&line)), look(ROLE))
+    }
+
+    /// Evicts everything that is cached for this identity.
+    pub fn evict_all(&self) {
+        self.cache.evict_all_but(None);
+    }
+
+    fn printed(&self) -> Freshness<'static> {
+        Freshness::Printed { min_ttl: self.plan.min_ttl }
+    }
+
+    fn database_slot(&self) -> Slot<'_, Token> {
+        let ttl = self.plan.ttl.map_or(String::new(), |ttl| ttl.to_string());
+        self.cache.slot(&["database", &self.selector_key(), &ttl])
+    }
+
+    fn workspace_slot(&self) -> Slot<'_, Token> {
+        self.cache.slot(&["workspace"])
+    }
+
+    fn management_slot(&self) -> Slot<'_, OptionalToken> {
+        self.cache.slot(&["workspace", "management"])
+    }
+
+    fn text_slot(&self, what: &str) -> Slot<'_, CachedText> {
+        self.cache.slot(&["found", what])
+    }
+
+    fn selector_key(&self) -> String {
+        let kind = match &self.plan.selector {
+            DatabaseSelector::Named(database) => database.kind(),
+            DatabaseSelector::Host(_) => "host",
+            DatabaseSelector::Parent(_) | DatabaseSelector::Only => "endpoint",
+        };
+        format!("{kind} {}", self.plan.selector.name())
+    }
+
+    fn location_key(&self) -> String {
+        format!("host of {}", self.selector_key())
+    }
+
+    fn database_credential(&self, deadline: Deadline) -> Result<Token> {
+        let fetch = |deadline, _: Option<&LockGuard<'_>>| self.mint(deadline);
+        let slot = self.database_slot();
+        let token = self.cached(&slot, self.printed(), deadline, &fetch)?;
+
+        // The former person's entries may have been evicted just before this one was stored.
+        if token.issued >= self.policy.began && self.is_of_another(&token) {
+            slot.evict();
+        }
+        Ok(token)
+    }
+
+    /// Whether the last workspace token is another person's than this.
+    fn is_of_another(&self, cached: &impl Cacheable) -> bool {
+        let Some(subject) = cached.subject().filter(|_| self.plan.provider.login_can_change) else {
+            return false;
+        };
+        let now = self.workspace_slot().look().and_then(|token| token.subject);
+        now.is_some_and(|now| now != subject)
+    }
+
+    /// The table of freshness, with no secret of ours in what goes wrong.
+    fn cached<T: Cacheable>(
+        &self,
+        slot: &Slot<'_, T>,
+        freshness: Freshness<'_>,
+        deadline: Deadline,
+        fetch: &Fetch<'_, T>,
+    ) -> Result<T> {
+        let fetch = |deadline, lock: Option<&LockGuard<'_>>| {
+            fetch(deadline, lock).map_err(|error| {
+                let secrets = self.plan.settings.secrets();
+                secrets.fold(self.with_origin(error), |error, secret| error.without(secret))
+            })
+        };
+        self.policy.cached(&Wanted { slot, freshness, fetch: &fetch, deadline })
+    }
+
+    /// Says where the name of a workspace came from that cannot be reached.
+    fn with_origin(&self, error: Error) -> Error {
+        let host = self.plan.url().split("://").last().unwrap_or_default();
+        let is_workspace = !host.is_empty() && error.unreachable.as_deref() == Some(host);
+        let origin = format!("the workspace comes from {}", self.plan.settings.origin(Id::Host));
+        if is_workspace && !error.from_cache && !error.because.contains(&origin) {
+            error.because(origin)
+        } else {
+            error
+        }
+    }
+
+    fn workspace_token(&self, freshness: Freshness<'_>, deadline: Deadline) -> Result<Token> {
+        let provider = self.plan.provider;
+        let Some(fetch) = provider.fetch else {
+            return Err(Error::usage(format!("{provider} gives no tokens")));
+        };
+        let (refused, least_life) = match freshness {
+            Freshness::Printed { .. } if self.plan.refresh => (false, i64::MAX),
+            Freshness::Printed { min_ttl } => (false, limits(HOUR, min_ttl).0),
+            Freshness::Used { refused } => (refused.is_some(), LEAST_LIFE),
+        };
+        let slot = self.workspace_slot();
+        let url = self.url(deadline)?;
+
+        let fetch = |deadline, lock: Option<&LockGuard<'_>>| {
+            let token = self.with_provider_call(&url, lock, deadline, |call| {
+                fetch(&ProviderCall { refused, least_life, ..*call })
+            })?;
+            if provider.login_can_change {
+                slot.evict_other_subjects(token.subject.as_deref());
+            }
+            if provider.renews {
+                self.log(&format!("workspace token by {}", provider.name), &token);
+            }
+            Ok(token)
+        };
+        if !provider.cached {
+            return self.policy.uncached(&slot, deadline, &fetch);
+        }
+        self.cached(&slot, freshness, deadline, &fetch)
+    }
+
+    fn with_provider_call<T>(
+        &self,
+        url: &str,
+        lock: Option<&LockGuard<'_>>,
+        deadline: Deadline,
+        work: impl FnOnce(&ProviderCall<'_>) -> Result<T>,
+    ) -> Result<T> {
+        work(&ProviderCall {
+            settings: &self.plan.settings,
+            url,
+            context: self.policy.context,
+            client: &self.client,
+            look_up: &|what, ask| {
+                let ask = |_| Ok(Answered { answer: ask()?, subject: None });
+                // Apart from what we resolve ourselves: a host may have the same name.
+                self.cached_text(&["source", what].join("\0"), deadline, &ask)
+            },
+            lock,
+            refused: false,
+            least_life: LEAST_LIFE,
+            deadline,
+        })
+    }
+
+    /// The workspace's URL: configured, or looked up by the provider.
+    pub fn url(&self, deadline: Deadline) -> Result<String> {
+        let service = self.plan.provider.azure.as_ref();
+        let Some(service) = service.filter(|_| self.plan.url().is_empty()) else {
+            return Ok(self.plan.url().to_owned());
+        };
+        if let Some(url) = self.located.get() {
+            return Ok(url.clone());
+        }
+        let url = self.cached_text("source\0workspace", deadline, &|deadline| {
+            let locate = |call: &ProviderCall<'_>| entra::locate(call, service);
+            let answer = self.with_provider_call("", None, deadline, locate)?;
+            Ok(Answered { answer, subject: None })
+        })?;
+        Ok(self.located.get_or_init(|| url).clone())
+    }
+
+    /// The headers that Azure's workspaces want beside the bearer.
+    fn azure_headers(&self, url: &str, deadline: Deadline) -> Result<Vec<(&'static str, Secret)>> {
+        let Some(service) = &self.plan.provider.azure else { return Ok(Vec::new()) };
+        let fetch = |deadline, lock: Option<&LockGuard<'_>>| {
+            let ask = |call: &ProviderCall<'_>| entra::management_token(call, service);
+            self.with_provider_call(url, lock, deadline, ask)
+        };
+        let freshness = Freshness::Used { refused: None };
+        let token = self.cached(&self.management_slot(), freshness, deadline, &fetch);
+        entra::workspace_headers(&self.plan.settings, service, token)
+    }
+
+    fn mint(&self, deadline: Deadline) -> Result<Token> {
+        let database = self.database(deadline)?;
+        let minted = match self.mint_for(&database, deadline) {
+            Err(CallError::Refused(no)) if no.status == 404 && !self.is_named() => {
+                // What was resolved a while ago is gone: resolve it again, once.
+                self.text_slot(&self.selector_key()).evict();
+                let again = self.database(deadline)?;
+                if again == database {
+                    return Err(no.into_error());
+                }
+                self.mint_for(&again, deadline)
+            }
+            minted => minted,
+        };
+        minted.map_err(|failure| self.explained(failure).into_error())
+    }
+
+    fn is_named(&self) -> bool {
+        matches!(self.plan.selector, DatabaseSelector::Named(_))
+    }
+
+    fn mint_for(&self, database: &Database, deadline: Deadline) -> Outcome<Token> {
+        let minted = self.with_bearer(deadline, |api| {
+            credentials::mint(api, database, self.plan.ttl, self.policy.context)
+        })?;
+        // Whose it is, in the words of the workspace token.
+        let token = Token { subject: minted.subject, ..minted.answer };
+        self.log(&format!("minted for {}", database.name()), &token);
+        Ok(token)
+    }
+
+    fn log(&self, what: &str, token: &Token) {
+        log::event(self.policy.context, Level::Info, &format!("{what}: {token}"));
+    }
+
+    /// Says where the name of a missing database came from, or which right is missing.
+    fn explained(&self, failure: CallError) -> CallError {
+        let failure = failure.wants("CAN USE on the project or instance");
+        match (failure, self.plan.selector_origin) {
+            (CallError::Refused(no), Some(id)) if no.status == 404 => {
+                let origin = self.plan.settings.origin(id);
+                let words = format!("{} comes from {origin}", self.plan.selector.name());
+                CallError::Other(no.into_error().because(words))
+            }
+            (failure, _) => failure,
+        }
+    }
+
+    /// The endpoint or instance that the selector names.
+    pub fn database(&self, deadline: Deadline) -> Result<Database> {
+        if let DatabaseSelector::Named(database) = &self.plan.selector {
+            return Ok(database.clone());
+        }
+        let origin = self.plan.selector_origin.map(|id| self.plan.settings.origin(id));
+        let origin = origin.unwrap_or(&Origin::Default);
+        self.resolved_database(&self.selector_key(), deadline, &|deadline| {
+            self.with_bearer(deadline, |api| resolve::find(api, &self.plan.selector, origin))
+                .map_err(|failure| self.explained(failure))
+        })
+    }
+
+    /// The host that libpq connects to.
+    fn host(&self, deadline: Deadline) -> Result<String> {
+        if let Some(host) = self.plan.host() {
+            return Ok(host.to_owned());
+        }
+
+        let mut database = self.database(deadline)?;
+        if database.host().is_none() {
+            database = self.resolved_database(&self.location_key(), deadline, &|deadline| {
+                self.with_bearer(deadline, |api| credentials::locate(api, database.clone()))
+                    .map_err(|failure| self.explained(failure))
+            })?;
+        }
+        let host = database.host().ok_or_else(|| Error::failed("the host is not known"))?;
+
+        // An answer does not decide where a password goes.
+        if !is_database_host(host, &self.url(deadline)?) {
+            return Err(Error::failed(format!(
+                "the workspace names a Postgres host outside Databricks' domains: {}",
+                redact(host)
+            ))
+            .because(format!("it is the host of {} {}", database.kind(), redact(database.name())))
+            .hint("PGHOST, or --pg-host, if you know that this host is right"));
+        }
+        Ok(host.to_owned())
+    }
+
+    fn resolved_database(
+        &self,
+        what: &str,
+        deadline: Deadline,
+        ask: &dyn Fn(Deadline) -> Outcome<Answered<Database>>,
+    ) -> Result<Database> {
+        let line = self.cached_text(what, deadline, &|deadline| {
+            let found = ask(deadline).map_err(CallError::into_error)?;
+            Ok(Answered { answer: found.answer.to_line(), subject: found.subject })
+        })?;
+        Database::from_line(&line).ok_or_else(|| Error::failed("the cache holds no database"))
+    }
+
+    /// The role to connect as.
+    fn user_name(&self, deadline: Deadline) -> Result<String> {
+        if let Some(user) = self.plan.user() {
+            return Ok(user.to_owned());
+        }
+        self.cached_text(ROLE, deadline, &|deadline| {
+            self.with_bearer(deadline, workspace_api::user_name).map_err(CallError::into_error)
+        })
+    }
+
+    /// A text that a request answers, cached for a day for the person that it was asked for.
+    fn cached_text(
+        &self,
+        what: &str,
+        deadline: Deadline,
+        ask: &dyn Fn(Deadline) -> Result<Answered<String>>,
+    ) -> Result<String> {
+        let fetch = |deadline, _: Option<&LockGuard<'_>>| {
+            let Answered { answer, subject } = ask(deadline)?;
+            let issued = self.policy.context.now();
+            Ok(CachedText { text: answer, issued, expires: issued.plus(DAY), subject })
+        };
+        let slot = self.text_slot(what);
+        let freshness = Freshness::Used { refused: None };
+        let mut cached = self.cached(&slot, freshness, deadline, &fetch)?;
+        if self.is_of_another(&cached) {
+            slot.evict();
+            cached = self.cached(&slot, freshness, deadline, &fetch)?;
+        }
+        Ok(cached.text)
+    }
+
+    /// Makes another request to the workspace, as this identity.
+    pub fn ask<T>(&self, deadline: Deadline, ask: impl Fn(&Api<'_>) -> Outcome<T>) -> Result<T> {
+        let answered = self.with_bearer(deadline, ask).map_err(CallError::into_error)?;
+        Ok(answered.answer)
+    }
+
+    /// Makes a request with the workspace token, and once more with a new one if the workspace
+    /// refuses the token.
+    fn with_bearer<T>(
+        &self,
+        deadline: Deadline,
+        ask: impl Fn(&Api<'_>) -> Outcome<T>,
+    ) -> Outcome<Answered<T>> {
+        if self.plan.offline {
+            return Err(CallError::Other(offline()));
+        }
+        let url = self.url(deadline)?;
+        let token = self.workspace_token(Freshness::Used { refused: None }, deadline)?;
+        match self.ask_with(&token, &url, deadline, &ask) {
+            Err(CallError::Refused(no)) if no.is_about_token() => {
+                let provider = self.plan.provider;
+                if !provider.renews {
+                    let origin = self.plan.settings.origin(provider.secret.unwrap_or(Id::Token));
+                    let hint = format!("a new personal access token in {origin}");
+                    return Err(CallError::Other(no.into_error().hint(hint)));
+                }
+                // The refusal does not say which of the two tokens it means.
+                self.management_slot().evict();
+                let refused = Freshness::Used { refused: Some(&token.secret) };
+                let token = self.workspace_token(refused, deadline)?;
+                self.ask_with(&token, &url, deadline, &ask)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn ask_with<T>(
+        &self,
+        token: &Token,
+        url: &str,
+        deadline: Deadline,
+        ask: &impl Fn(&Api<'_>) -> Outcome<T>,
+    ) -> Outcome<Answered<T>> {
+        let headers = self.azure_headers(url, deadline)?;
+        let asked = ask(&Api {
+            client: &self.client,
+            url,
+            workspace_id: self.plan.workspace_id(),
+            token: &token.secret,
+            headers: &headers,
+            deadline,
+        });
+        match asked {
+            Ok(answer) => Ok(Answered { answer, subject: token.subject.clone() }),
+            Err(failure) => {
+                let secrets = headers.iter().map(|(_, secret)| secret).chain([&token.secret]);
+                Err(secrets.fold(failure, CallError::without))
+            }
+        }
+    }
+}
