@@ -54,7 +54,7 @@ fn anything_odd_is_a_note_and_a_miss_and_heals() {
             fs::write(path, text.replace("lifetime 3", "lifetime 4")).unwrap()
         }),
         ("another version", |path, text| {
-            fs::write(path, text.replace("cache 2", "cache 9")).unwrap()
+            fs::write(path, text.replace("cache 3", "cache 9")).unwrap()
         }),
         ("others may read", |path, _| {
             fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
