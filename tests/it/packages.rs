@@ -148,13 +148,22 @@ fn the_wheel_brings_the_program_and_the_module() {
 }
 
 #[test]
-fn the_release_workflow_is_sound_and_runs_what_is_tested_here() {
-    let test = "packages::the_release_workflow";
-    let path = repository().join(".github/workflows/release.yml");
-    let text = fs::read_to_string(&path).unwrap();
-    for words in ["tests/run", ".ci/package out", "maturin==1.16.0", "cargo-deb@3.8.0"] {
-        assert!(text.contains(words), "{words}");
+fn the_workflows_are_sound_pinned_and_run_what_is_tested_here() {
+    let test = "packages::the_workflows";
+    let path = |name: &str| repository().join(".github/workflows").join(name);
+    let [release, tests] = ["release.yml", "test.yml"].map(path);
+    let text = |path: &Path| fs::read_to_string(path).unwrap();
+    for words in [".ci/package out", "maturin==1.16.0", "cargo-deb@3.8.0", "workflows/test.yml"] {
+        assert!(text(&release).contains(words), "{words}");
     }
+    assert!(text(&tests).contains("tests/run"));
+    for line in [text(&release), text(&tests)].concat().lines() {
+        let Some((_, action)) = line.split_once("uses: ") else { continue };
+        let commit = action.split_once('@').map(|(_, commit)| commit.split(' ').next().unwrap());
+        let is_pinned = commit.is_some_and(|commit| commit.len() == 40);
+        assert!(is_pinned || action.starts_with("./"), "{action}");
+    }
+
     if !has(test, "go") {
         return;
     }
@@ -165,6 +174,6 @@ fn the_release_workflow_is_sound_and_runs_what_is_tested_here() {
     if !output.status.success() {
         return not_run(test, &format!("no actionlint: {}", words(&output)));
     }
-    let output = Command::new(bin.join("actionlint")).arg(path).output().unwrap();
+    let output = Command::new(bin.join("actionlint")).args([release, tests]).output().unwrap();
     assert!(output.status.success(), "{}", words(&output));
 }

@@ -1,9 +1,35 @@
 //! The repository itself: what is agreed upon and a compiler does not check.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::support::repository;
+
+/// The layers of `src/`, low to high, by the beginnings of module paths. A file may import from its
+/// own layer and from lower ones. The longest beginning counts.
+const LAYERS: [&[&str]; 12] = [
+    &[
+        "error",
+        "suggest",
+        "quoting",
+        "credential::secret",
+        "credential::redact",
+        "credential::encoding",
+        "credential::destination",
+    ],
+    &["platform"],
+    &["credential"],
+    &["net", "login::store", "login::record"],
+    &["config"],
+    &["cache", "lakebase", "login"],
+    &["auth"],
+    &["formats", "plan", "session"],
+    &["targets"],
+    &["service"],
+    &["commands"],
+    &["cli"],
+];
 
 /// Files below a folder, with this ending.
 fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
@@ -28,47 +54,128 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// The layer of a module, as the table in `lib.rs` has it.
-fn layers() -> Vec<(u32, Vec<String>)> {
-    let table = read(&repository().join("src/lib.rs"));
-    let rows = table.lines().filter_map(|line| line.strip_prefix("//! | "));
-    let rows = rows.filter_map(|row| {
-        let (number, rest) = row.split_once(" | ")?;
-        let (modules, _) = rest.split_once(" | ")?;
-        let modules = modules.split_whitespace().map(|name| name.trim_matches('`').to_owned());
-        Some((number.parse().ok()?, modules.collect()))
-    });
-    let rows: Vec<(u32, Vec<String>)> = rows.collect();
-    assert_eq!(rows.len(), 8);
-    rows
+/// The code of a file without its tests and comments.
+fn code_of(path: &Path) -> String {
+    let text = read(path);
+    let code = text.split("#[cfg(test)]").next().unwrap();
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
-fn module_of(path: &Path) -> String {
-    let relative = path.strip_prefix(repository().join("src")).unwrap();
-    let first = relative.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
-    first.trim_end_matches(".rs").to_owned()
+/// All modules of `src/` but the two roots, with their code.
+fn modules() -> BTreeMap<String, String> {
+    let source = repository().join("src");
+    let mut modules = BTreeMap::new();
+    for path in files("src", "rs") {
+        let relative = path.strip_prefix(&source).unwrap().with_extension("");
+        let name = relative.to_str().unwrap().replace('/', "::");
+        let name = name.strip_suffix("::mod").unwrap_or(&name).to_owned();
+        if !["lib", "main"].contains(&name.as_str()) {
+            modules.insert(name, code_of(&path));
+        }
+    }
+    modules
+}
+
+/// The paths behind `crate::` in a file, with lists in braces taken apart.
+fn imported_paths(code: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    for rest in code.split("crate::").skip(1) {
+        let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+        let end = rest.find(|c| !is_path(c)).unwrap_or(rest.len());
+        let head = rest[..end].trim_end_matches(':');
+        match rest[end..].strip_prefix('{') {
+            Some(list) => {
+                let list = &list[..list.find('}').unwrap()];
+                let items = list.split(',').map(str::trim).filter(|item| !item.is_empty());
+                paths.extend(items.map(|item| format!("{head}::{item}")));
+            }
+            None => paths.push(head.to_owned()),
+        }
+    }
+    paths
+}
+
+/// Which module imports which.
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
+    let modules = modules();
+    let module_of = |path: &str| {
+        let mut path = path;
+        loop {
+            if modules.contains_key(path) {
+                return Some(path.to_owned());
+            }
+            path = path.rsplit_once("::")?.0;
+        }
+    };
+    let imports_of = |(name, code): (&String, &String)| {
+        let imported = imported_paths(code).into_iter().filter_map(|path| module_of(&path));
+        (name.clone(), imported.filter(|imported| imported != name).collect())
+    };
+    modules.iter().map(imports_of).collect()
+}
+
+fn layer_of(module: &str) -> usize {
+    let fits = |beginning: &&&str| {
+        let rest = module.strip_prefix(**beginning);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    let layers = LAYERS.iter().enumerate();
+    let fitting =
+        layers.flat_map(|(n, layer)| layer.iter().filter(fits).map(move |b| (b.len(), n)));
+    fitting.max().unwrap_or_else(|| panic!("{module} is in no layer")).1
 }
 
 #[test]
-fn imports_point_upwards_only() {
-    let layers = layers();
-    let layer = |module: &str| {
-        let found = layers.iter().find(|(_, modules)| modules.iter().any(|known| known == module));
-        found.unwrap_or_else(|| panic!("{module} is in no layer of lib.rs")).0
-    };
-    for path in files("src", "rs") {
-        let module = module_of(&path);
-        if ["lib", "main"].contains(&module.as_str()) {
+fn imports_point_downwards_only() {
+    for (module, imported) in imports() {
+        for used in imported {
+            assert!(layer_of(&used) <= layer_of(&module), "{module} imports {used}");
+        }
+    }
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let mut left = imports();
+    // What imports nothing that is left cannot be part of a circle.
+    loop {
+        let free: Vec<String> = left
+            .iter()
+            .filter(|(_, imported)| !imported.iter().any(|used| left.contains_key(used)))
+            .map(|(module, _)| module.clone())
+            .collect();
+        if free.is_empty() {
+            break;
+        }
+        free.iter().for_each(|module| drop(left.remove(module)));
+    }
+    assert!(left.is_empty(), "in a circle, or importing one: {:?}", left.keys());
+}
+
+#[test]
+fn the_operating_system_is_behind_platform() {
+    const OF_UNIX_ONLY: [&str; 4] = ["rustix", "signal_hook", "std::os::unix", "os::linux"];
+    const OF_PLATFORM_ONLY: [&str; 9] = [
+        "std::fs",
+        "fs::read",
+        "fs::write",
+        "Instant",
+        "SystemTime",
+        "thread::sleep",
+        "thread::spawn",
+        "thread::Builder",
+        "Command::new",
+    ];
+    for (module, code) in modules() {
+        if module == "platform::unix" {
             continue;
         }
-        let text = read(&path);
-        // Tests at the end of a file may use what they like.
-        let code = text.split("#[cfg(test)]").next().unwrap();
-        for rest in code.split("crate::").skip(1) {
-            let used: String =
-                rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            let allowed = used == module || layer(&used) <= layer(&module);
-            assert!(allowed, "{}: {module} uses {used}", path.display());
+        for name in OF_UNIX_ONLY {
+            assert!(!code.contains(name), "{module} names {name}");
+        }
+        for name in OF_PLATFORM_ONLY.into_iter().filter(|_| !module.starts_with("platform")) {
+            assert!(!code.contains(name), "{module} names {name}");
         }
     }
 }
@@ -83,48 +190,57 @@ fn every_file_says_its_job_first() {
 }
 
 #[test]
-fn secrets_leave_their_type_in_few_places() {
-    let mut places: Vec<String> = Vec::new();
+fn files_that_comments_name_exist() {
     for path in files("src", "rs") {
         let text = read(&path);
-        let code = text.split("#[cfg(test)]").next().unwrap();
-        if code.contains(".expose()") {
-            places.push(path.strip_prefix(repository().join("src")).unwrap().display().to_string());
+        let comments = text.lines().filter(|line| line.trim_start().starts_with("//"));
+        for word in comments.flat_map(|line| line.split('`')).filter(|word| word.ends_with(".rs")) {
+            let known = [
+                repository().join("src").join(word),
+                repository().join(word),
+                path.with_file_name(word),
+            ];
+            assert!(known.iter().any(|path| path.exists()), "{}: {word}", path.display());
         }
     }
-    // Whoever adds one here has thought about it.
+}
+
+#[test]
+fn secrets_leave_their_type_in_few_places() {
+    let exposing = modules().into_iter().filter(|(_, code)| code.contains(".expose()"));
+    let exposing: Vec<String> = exposing.map(|(module, _)| module).collect();
+    // A new line here wants a reason.
     let allowed = [
-        "api.rs",                        // the bearer header
-        "cache/entry.rs",                // the entry, and the fingerprint
-        "error.rs",                      // what is blotted out
-        "format.rs",                     // the output
-        "get.rs",                        // names that were found, kept like tokens
-        "login/oauth.rs",                // what is sent with a grant
-        "login/pat.rs",                  // whether one of its kind asks
-        "login/renew.rs",                // what the renewing process hands over
-        "login.rs",                      // the login's file, 0600
-        "service/pins.rs",               // the environment file, 0600
-        "service.rs",                    // the same
-        "settings/file.rs",              // the first line of a file
-        "settings.rs",                   // values that are none, by their row
-        "sink/secret.rs",                // the secret
-        "source/azure.rs",               // a bearer, for the resource manager
-        "source/azure_client_secret.rs", // what is sent for a token
-        "source/exchange.rs",            // the same
-        "source/file_oidc.rs",           // what a file holds, but for its line end
-        "source/github_oidc.rs",         // a bearer, for GitHub
-        "source/github_oidc_azure.rs",   // what is sent for a token
-        "source/metadata_service.rs",    // an address that may be private
-        "source/oauth_m2m.rs",           // the Basic header
-        "source/pat.rs",                 // its alphabet
-        "source/runtime_oauth.rs",       // what is sent for a token
-        "source.rs",                     // the hash of a static one
-        "update.rs",                     // what is put into a file
-        "verb/exec.rs",                  // the child's environment
-        "verb/login/browser.rs",         // the code in a pasted address
-        "verb/login/pasted.rs",          // its alphabet, its digest
+        "auth::entra",                          // a bearer, for the resource manager
+        "auth::provider",                       // the hash of a static secret
+        "auth::providers::azure_client_secret", // what is sent for a token
+        "auth::providers::file_oidc",           // the same
+        "auth::providers::github_oidc",         // a bearer, for GitHub
+        "auth::providers::github_oidc_azure",   // what is sent for a token
+        "auth::providers::metadata_service",    // an address that may be private
+        "auth::providers::oauth_m2m",           // the Basic header
+        "auth::providers::pat",                 // its alphabet
+        "auth::providers::runtime_oauth",       // what is sent for a token
+        "auth::token_exchange",                 // the same
+        "cache::entry",                         // the entry, and the fingerprint
+        "commands::exec",                       // the child's environment
+        "commands::login::browser",             // the code in a pasted URL
+        "commands::login::paste",               // its alphabet, its digest
+        "config::files",                        // the first line of a file
+        "config::resolve",                      // values that are no secrets, by their row
+        "error",                                // what is redacted
+        "formats",                              // the output
+        "lakebase::workspace_api",              // the bearer header
+        "login::oauth",                         // what is sent with a grant
+        "login::renewal",                       // what the refreshing process hands over
+        "login::rotating_pat",                  // whether a token of its kind asks
+        "login::store",                         // the login's file, 0600
+        "service::env_file",                    // the environment file, 0600
+        "service::manage",                      // the same
+        "targets::secret",                      // the Databricks secret
+        "targets::update",                      // what is put into a file
     ];
-    assert_eq!(places, allowed);
+    assert_eq!(exposing, allowed);
 }
 
 #[test]
@@ -134,13 +250,21 @@ fn this_version_has_a_heading_in_the_changelog() {
 }
 
 #[test]
+fn the_readme_is_short() {
+    let words = read(&repository().join("README.md")).split_whitespace().count();
+    assert!(words <= 1700, "{words} words");
+}
+
+#[test]
 fn the_top_level_is_what_was_agreed() {
     let allowed = [
         "CHANGELOG.md",
+        "CONTRIBUTING.md",
         "Cargo.lock",
         "Cargo.toml",
         "LICENSE",
         "README.md",
+        "SECURITY.md",
         "integrations",
         "src",
         "target",
@@ -155,14 +279,14 @@ fn the_top_level_is_what_was_agreed() {
 #[test]
 fn every_shipped_crate_says_why_it_is_here() {
     let manifest = read(&repository().join("Cargo.toml"));
-    let mut shipped = false;
-    let mut before = "";
+    let mut is_shipped = false;
+    let mut line_before = "";
     for line in manifest.lines() {
         if line.starts_with('[') {
-            shipped = line.contains("dependencies") && !line.contains("dev-");
-        } else if shipped && line.contains(" = ") {
-            assert!(before.starts_with('#'), "{line}");
+            is_shipped = line.contains("dependencies") && !line.contains("dev-");
+        } else if is_shipped && line.contains(" = ") {
+            assert!(line_before.starts_with('#'), "{line}");
         }
-        before = line;
+        line_before = line;
     }
 }
