@@ -1,10 +1,8 @@
 //! Process entry: arguments, environment and streams go in, the exit code comes out.
 
-#![forbid(unsafe_code)]
-
 use std::ffi::OsString;
 use std::io;
-use std::process::ExitCode;
+use std::process;
 
 use lakebase_token::platform::context::Context;
 
@@ -13,10 +11,10 @@ use lakebase_token::platform::context::Context;
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
-fn main() -> ExitCode {
+fn main() {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let context = Context::of_process();
 
     let code = lakebase_token::run(&arguments, &context, &mut io::stdout(), &mut io::stderr());
-    ExitCode::from(code)
+    process::exit(i32::from(code));
 }

@@ -3,7 +3,6 @@
 //! An entry repeats its key, carries a salted fingerprint of what authenticated it, so that another
 //! secret finds nothing here, and ends in a hash of the whole, so that a damaged entry is a miss.
 
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 
 use ring::digest;
@@ -184,11 +183,11 @@ fn life_fields(cached: &impl Cacheable) -> Vec<(&'static str, String)> {
 }
 
 /// The values of an entry by their names.
-pub struct Fields<'a>(HashMap<&'a str, &'a str>);
+pub struct Fields<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Fields<'a> {
     pub fn text(&self, name: &str) -> Option<&'a str> {
-        self.0.get(name).copied()
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
 
     pub fn number(&self, name: &str) -> Option<i64> {
@@ -230,18 +229,19 @@ impl Seal<'_> {
     ) -> std::result::Result<Option<Fields<'t>>, &'static str> {
         let text = std::str::from_utf8(content).map_err(|_| DAMAGED)?;
         let text = text.strip_suffix('\n').ok_or(DAMAGED)?;
-        let (body, tag) = text.rsplit_once('\n').ok_or(DAMAGED)?;
-        if !body.starts_with(MAGIC) {
+        let last_line = text.rfind('\n').ok_or(DAMAGED)? + 1;
+        let (sealed, tag) = text.split_at(last_line);
+        if !sealed.starts_with(MAGIC) {
             return Err(OTHER_VERSION);
         }
-        if tag.strip_prefix("tag ") != Some(hash(&content_before(content, tag)).as_str()) {
+        if tag.strip_prefix("tag ") != Some(hash(sealed).as_str()) {
             return Err(DAMAGED);
         }
 
         let head = format!("{MAGIC}\nkey {}\n", self.key);
-        let lines = text.strip_prefix(&head).ok_or("it is of another key")?;
-        let fields: Option<HashMap<&str, &str>> =
-            lines.split('\n').map(|line| line.split_once(' ')).collect();
+        let lines = sealed.strip_prefix(&head).ok_or("it is of another key")?;
+        let fields: Option<Vec<(&str, &str)>> =
+            lines.lines().map(|line| line.split_once(' ')).collect();
         let fields = Fields(fields.ok_or(OTHER_VERSION)?);
 
         // Not a fault: another user of the same home, or a secret that was replaced.
@@ -257,12 +257,6 @@ impl Seal<'_> {
         context.update(secret.expose().as_bytes());
         Some(hex(&context.finish().as_ref()[..16]))
     }
-}
-
-/// What stands before the last line.
-fn content_before(content: &[u8], last_line: &str) -> String {
-    let end = content.len() - last_line.len() - 1;
-    String::from_utf8_lossy(&content[..end]).into_owned()
 }
 
 /// Tells a damaged text from a whole one, and spreads names. It proves nothing against a program

@@ -235,7 +235,8 @@ fn is_ours(name: &str) -> bool {
 pub(super) fn with_parts(start: &str, parts: &[&str]) -> String {
     let mut key = start.to_owned();
     for part in parts {
-        key.push_str(&format!("{}:{part},", part.len()));
+        key.push_str(&part.len().to_string());
+        key.extend([":", part, ","]);
     }
     key
 }

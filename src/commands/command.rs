@@ -101,9 +101,8 @@ impl Call<'_> {
     /// With `-v`: whose credential it is and where it comes from.
     pub fn explain(&self, plan: &Plan, token: &Token) {
         let now = self.context.now();
-        let until = token.expires.map(|expires| expires.to_string());
         if plan.interval.is_none() && token.left(now) < plan.min_ttl {
-            let until = until.as_deref().unwrap_or_default();
+            let until = token.expires.map(|expires| expires.to_string()).unwrap_or_default();
             self.context.note(&format!("it expires at {until}, sooner than --min-ttl asks for"));
         }
         if !plan.settings.is_on(Id::Verbose) {
@@ -118,8 +117,10 @@ impl Call<'_> {
             name => name,
         };
         self.context.note(&format!("database {database}"));
-        let until =
-            until.map_or("without a known expiry".to_owned(), |t| format!("valid until {t}"));
+        let until = match token.expires {
+            Some(expires) => format!("valid until {expires}"),
+            None => "without a known expiry".to_owned(),
+        };
         let cached = match &plan.cache {
             Some(folder) => format!("cached in {}", folder.display()),
             None => "not cached".to_owned(),

@@ -6,7 +6,6 @@
 //! decides. What the values mean for this call is `plan.rs`'s business; no request is made here.
 
 use std::cell::OnceCell;
-use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -564,32 +563,23 @@ struct Variable<'w> {
     text: &'w str,
 }
 
-/// The variables that are settings, the ones that count before others of their row first.
+/// The variables that are settings, in the table's order.
 fn environment(context: &Context) -> Result<Vec<Variable<'_>>> {
-    let mut found: Vec<(usize, Variable<'_>)> = Vec::new();
-    for (name, value) in context.env.iter() {
-        let Some((row, rank)) = row_of_variable(name) else { continue };
+    let mut found = Vec::new();
+    for row in SETTINGS {
+        for &name in row.env {
+            let Some(value) = context.var(name) else { continue };
+            let Some(text) = value.to_str() else {
+                return Err(Error::usage(format!("{name} is not valid UTF-8")));
+            };
 
-        let name = row.env[rank];
-        let Some(text) = value.to_str() else {
-            return Err(Error::usage(format!("{name} is not valid UTF-8")));
-        };
-        // Databricks' samples use this common name, so only what is surely meant is taken.
-        if !text.is_empty() && (name != "ENDPOINT_NAME" || text.starts_with("projects/")) {
-            found.push((rank, Variable { row, name, text }));
+            // Databricks' samples use this common name, so only what is surely meant is taken.
+            if name != "ENDPOINT_NAME" || text.starts_with("projects/") {
+                found.push(Variable { row, name, text });
+            }
         }
     }
-
-    found.sort_by_key(|(rank, _)| *rank);
-    Ok(found.into_iter().map(|(_, variable)| variable).collect())
-}
-
-/// The setting that a variable sets, and its place among that setting's variables.
-fn row_of_variable(name: &OsStr) -> Option<(&'static Setting, usize)> {
-    SETTINGS.iter().find_map(|row| {
-        let rank = row.env.iter().position(|known| name == *known)?;
-        Some((row, rank))
-    })
+    Ok(found)
 }
 
 /// Go's `strconv.ParseBool`.

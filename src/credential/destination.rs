@@ -24,7 +24,7 @@ const MAX_LABEL_BYTES: usize = 63;
 /// Whether this is one host name or one IP address. A socket path, a list of hosts, an option and
 /// a `user@host` are none: libpq or a driver would send the password somewhere else.
 pub fn is_host(text: &str) -> bool {
-    text.parse::<IpAddr>().is_ok() || is_host_name(text)
+    is_host_name(text) || text.parse::<IpAddr>().is_ok()
 }
 
 fn is_host_name(text: &str) -> bool {
