@@ -1,6 +1,9 @@
 //! The folders of `integrations/`: their very files, handed to the programs that they are for, with
 //! the sandbox's Postgres behind them.
 
+mod shared_folders;
+mod yaml;
+
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -69,7 +72,10 @@ impl Place {
     pub fn refuse_the_secret(&self) {
         let other = "dose9999999999999999999999999999".to_owned();
         self.sandbox.workspace.state().clients.insert(CLIENT_ID.to_owned(), other);
-        fs::remove_dir_all(self.sandbox.home().join(".cache")).unwrap();
+        let cache = self.sandbox.home().join(".cache");
+        if cache.exists() {
+            fs::remove_dir_all(cache).unwrap();
+        }
     }
 }
 
@@ -426,9 +432,29 @@ fn kubernetes_manifests_are_valid_by_their_schemas() {
                   \x20   k.validate(document, '1.33', strict=True)\n\
                   print('valid')";
     let folder = repository().join("integrations/kubernetes");
-    let mut python = Command::new(python);
-    python.args(["-c", script]).args([folder.join("sidecar.yaml"), folder.join("cronjob.yaml")]);
-    prints(&python.output().unwrap(), "valid");
+    let mut validate = Command::new(&python);
+    validate.args(["-c", script]).args([folder.join("sidecar.yaml"), folder.join("cronjob.yaml")]);
+    prints(&validate.output().unwrap(), "valid");
+}
+
+/// The reader that `shared_folders` uses, and PyYAML with all scalars as text.
+#[test]
+fn our_yaml_reader_agrees_with_pyyaml() {
+    let packages = ["kubernetes-validate"];
+    let python = match python_with(&packages, "yaml", "kubernetes") {
+        Ok(python) => python,
+        Err(why) => return not_run("consumers::our_yaml_reader", &why),
+    };
+    let script = "import json, sys, yaml\n\
+                  print(json.dumps(list(yaml.load_all(open(sys.argv[1]), yaml.BaseLoader))))";
+    for path in shared_folders::yaml_files() {
+        let output = Command::new(&python).args(["-c", script]).arg(&path).output().unwrap();
+        assert!(output.status.success(), "{}", words(&output));
+
+        let expected: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let documents = yaml::documents(&fs::read_to_string(&path).unwrap());
+        assert_eq!(serde_json::Value::Array(documents), expected, "{}", path.display());
+    }
 }
 
 /// A Python with packages from PyPI, made once below `target/`.
