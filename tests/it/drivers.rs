@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::clients::{JDBC, has_node_postgres, node_path};
-use super::consumers::{Place, python_with, words};
+use super::consumers::{Installation, python_with, words};
 use super::support::{has, not_run, repository, say_not_run};
 use crate::sandbox::workspace::CLIENT_ID;
 
 /// A program that opens a connection four times, more than a credential's life apart, prints who
 /// it was each time, and fails where connecting fails: run with good and with bad luck.
-fn tried(test: &str, command: impl Fn(&Place) -> Command) {
-    let Some(place) = Place::new(test) else { return };
+fn tried(test: &str, command: impl Fn(&Installation) -> Command) {
+    let Some(place) = Installation::with_postgres(test) else { return };
     let run = || -> Output { command(&place).output().unwrap() };
     place.sandbox.workspace.state().credential_life = 2;
     let output = run();
@@ -24,7 +24,7 @@ fn tried(test: &str, command: impl Fn(&Place) -> Command) {
     // Connections were made after a former one's credential had died. (A pool that replaces its
     // connections does so ahead, so the last one may have been made with the third.)
     assert!(place.sandbox.workspace.count("/api/2.0/postgres/credentials") >= 3);
-    place.refuse_the_secret();
+    place.reject_client_secret();
     let output = run();
     let said = words(&output);
     assert!(!output.status.success() && said.contains("invalid_client"), "{said}");
@@ -52,7 +52,7 @@ fn build(command: &mut Command) {
 }
 
 /// Runs a program of node's beside `packages`, which is a folder with node_modules in it.
-fn node(place: &Place, name: &str, packages: &str) -> Command {
+fn node(place: &Installation, name: &str, packages: &str) -> Command {
     let mut node = place.command("node");
     node.arg(program(name)).arg(integration("node/lakebase.js")).env("NODE_PATH", packages);
     node

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::super::support::repository;
 use super::yaml;
+use crate::support::repository;
 
 /// The variables that decide where lakebase-token keeps tokens.
 const FOLDER_VARIABLES: [&str; 4] =
