@@ -36,7 +36,7 @@ impl Container {
             name: text(&container["name"]),
             runs_lakebase_token: runs_lakebase_token(container),
             variables: variables.map(|row| (text(&row["name"]), text(&row["value"]))).collect(),
-            arguments: items(&container["args"]).map(text).collect(),
+            arguments: words(container),
             mounts: mounts
                 .map(|row| Mount {
                     volume: text(&row["name"]),
@@ -59,7 +59,7 @@ impl Container {
             name: name.to_owned(),
             runs_lakebase_token: runs_lakebase_token(service),
             variables,
-            arguments: items(&service["command"]).map(text).collect(),
+            arguments: words(service),
             mounts: mounts
                 .map(|(volume, path)| {
                     let path = path.split(':').next().unwrap_or_default().into();
@@ -75,8 +75,12 @@ impl Container {
         let named = self.variables.iter().filter(|(name, _)| FOLDER_VARIABLES.contains(&&**name));
         folders.extend(named.map(|(_, value)| PathBuf::from(value)));
 
-        let flag = self.arguments.iter().position(|word| word == "--cache-dir");
-        folders.extend(flag.and_then(|at| self.arguments.get(at + 1)).map(PathBuf::from));
+        for (at, word) in self.arguments.iter().enumerate() {
+            let next = self.arguments.get(at + 1).map(String::as_str);
+            let value =
+                if word == "--cache-dir" { next } else { word.strip_prefix("--cache-dir=") };
+            folders.extend(value.map(PathBuf::from));
+        }
 
         // Container runtimes set HOME to / for a user that the image does not know.
         let home = self.variables.iter().find(|(name, _)| name == "HOME");
@@ -104,6 +108,16 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
 fn split(text: &str, at: char) -> Option<(String, String)> {
     let (left, right) = text.split_once(at)?;
     Some((left.to_owned(), right.to_owned()))
+}
+
+/// The command line of a container: lists of words, or in Compose a line.
+fn words(container: &Value) -> Vec<String> {
+    let mut words = Vec::new();
+    for key in ["entrypoint", "command", "args"] {
+        words.extend(text(&container[key]).split_whitespace().map(str::to_owned));
+        words.extend(items(&container[key]).map(text));
+    }
+    words
 }
 
 fn runs_lakebase_token(container: &Value) -> bool {
@@ -232,6 +246,8 @@ fn a_shared_token_folder_in_a_pod_is_a_fault() {
         "      env:\n      - { name: XDG_STATE_HOME, value: /pg }
       volumeMounts: [{ name: pg, mountPath: /pg/ }]",
         "      args: [watch, pgpass, --cache-dir, /pg/cache]
+      volumeMounts: [{ name: pg, mountPath: /pg }]",
+        "      command: [/lakebase-token, watch, pgpass, --cache-dir=/pg/cache]
       volumeMounts: [{ name: pg, mountPath: /pg }]",
         "      volumeMounts: [{ name: pg, mountPath: / }]",
     ] {
