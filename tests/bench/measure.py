@@ -168,52 +168,67 @@ def other_entries():
 
 
 def mints():
-    # One curl sends the same two requests over one connection. It gets its bearer token beforehand.
-    bearer = run([STATIC, "--for", "workspace"]).decode().strip()
-    host = ENV["DATABRICKS_HOST"]
     ENV["LAKEBASE_ENDPOINT"] = ENDPOINT
+    bearer = run([STATIC, "--for", "workspace"]).decode().strip()
     one = pathlib.Path(os.environ["SSL_CERT_FILE"])
     whole = HOME / "whole.pem"
     whole.write_bytes(one.read_bytes() + pathlib.Path("/etc/ssl/certs/ca-certificates.crt").read_bytes())
+
     for name, store, bound in [("one CA", one, "0.4"), ("the system's store", whole, "0.25")]:
-        ENV["SSL_CERT_FILE"] = str(store)
-        tls = ["curl", "-sf", "--cacert", str(store)]
-        curl = [
-            *tls, "-u", f"{ENV['DATABRICKS_CLIENT_ID']}:{ENV['DATABRICKS_CLIENT_SECRET']}",
-            "-d", "grant_type=client_credentials&scope=all-apis", f"{host}/oidc/v1/token", "--next",
-            *tls[1:], "-H", f"Authorization: Bearer {bearer}", "-H", "Content-Type: application/json",
-            "-d", json.dumps({"endpoint": ENDPOINT}), f"{host}/api/2.0/postgres/credentials",
-        ]
-        mint = [STATIC, "--no-cache"]
-        run(curl)
-        requests()
-        run(mint)
-        assert requests() == 2
-        (wall, curls), (cpu, curls_cpu) = walls([mint, curl], 150)
-        row(f"a mint over TLS against curl, {name}: wall", wall * 1e6, curls * 1e6, "µs", bound)
-        row(f"a mint over TLS against curl, {name}: CPU", cpu * 1e6, curls_cpu * 1e6, "µs", bound)
-        row(f"a mint over TLS, {name}: peak memory", peak(mint), 5 * 1024, "KiB", "5 MiB")
+        against_curl(name, store, bound, bearer)
     ENV["SSL_CERT_FILE"] = str(one)
+
+    # Of the cache, keep the workspace token only.
     for entry in CACHE.iterdir():
-        if entry.is_file() and entry.read_text().find(bearer) < 0:
+        if entry.is_file() and bearer not in entry.read_text():
             entry.unlink()
     requests()
     run([STATIC])
     row("a mint with a cached workspace token: requests", requests(), 1, "", "1")
+
     answer = HOME / "answer.json"
     answer.write_bytes(run([STATIC, "-f", "json"]))
     (ours, theirs), _ = walls([[STATIC], ["jq", "-r", ".token", str(answer)]], 40)
     row("cached, against jq reading a token from a file: wall", ours * 1e6, theirs * 1e6, "µs")
     if SDK:
-        (ours, theirs), _ = walls([[STATIC], [SDK, "-c", "import requests"]], 20)
-        row("cached, against python -c 'import requests': wall", ours * 1e6, theirs * 1e6, "µs")
-        script = f"import databricks.sdk as d; d.WorkspaceClient().postgres.generate_database_credential(endpoint='{ENDPOINT}')"
-        # The HTTP library of the SDK reads this variable, not SSL_CERT_FILE.
-        ENV["REQUESTS_CA_BUNDLE"] = str(one)
-        (ours, theirs), _ = walls([[STATIC, "--no-cache"], [SDK, "-c", script]], 7)
-        row("a mint, against Databricks' SDK for Python: wall", ours * 1e6, theirs * 1e6, "µs")
-        del ENV["REQUESTS_CA_BUNDLE"]
+        against_sdk(one)
     del ENV["LAKEBASE_ENDPOINT"]
+
+
+def against_curl(name, store, bound, bearer):
+    """A mint, against one curl that sends the same two requests over one connection."""
+    ENV["SSL_CERT_FILE"] = str(store)
+    host = ENV["DATABRICKS_HOST"]
+    tls = ["curl", "-sf", "--cacert", str(store)]
+    curl = [
+        *tls, "-u", f"{ENV['DATABRICKS_CLIENT_ID']}:{ENV['DATABRICKS_CLIENT_SECRET']}",
+        "-d", "grant_type=client_credentials&scope=all-apis", f"{host}/oidc/v1/token", "--next",
+        *tls[1:], "-H", f"Authorization: Bearer {bearer}", "-H", "Content-Type: application/json",
+        "-d", json.dumps({"endpoint": ENDPOINT}), f"{host}/api/2.0/postgres/credentials",
+    ]
+    mint = [STATIC, "--no-cache"]
+    run(curl)
+    requests()
+    run(mint)
+    assert requests() == 2
+
+    (wall, curls), (cpu, curls_cpu) = walls([mint, curl], 150)
+    row(f"a mint over TLS against curl, {name}: wall", wall * 1e6, curls * 1e6, "µs", bound)
+    row(f"a mint over TLS against curl, {name}: CPU", cpu * 1e6, curls_cpu * 1e6, "µs", bound)
+    row(f"a mint over TLS, {name}: peak memory", peak(mint), 5 * 1024, "KiB", "5 MiB")
+
+
+def against_sdk(store):
+    (ours, theirs), _ = walls([[STATIC], [SDK, "-c", "import requests"]], 20)
+    row("cached, against python -c 'import requests': wall", ours * 1e6, theirs * 1e6, "µs")
+
+    script = ("import databricks.sdk as d; "
+              f"d.WorkspaceClient().postgres.generate_database_credential(endpoint='{ENDPOINT}')")
+    # The HTTP library of the SDK reads this variable, not SSL_CERT_FILE.
+    ENV["REQUESTS_CA_BUNDLE"] = str(store)
+    (ours, theirs), _ = walls([[STATIC, "--no-cache"], [SDK, "-c", script]], 7)
+    row("a mint, against Databricks' SDK for Python: wall", ours * 1e6, theirs * 1e6, "µs")
+    del ENV["REQUESTS_CA_BUNDLE"]
 
 
 def herd(count, *arguments):
@@ -244,13 +259,21 @@ def herds(count=1000):
     total, _, answers = herd(count)
     minted = time.time()
     assert len(set(answers)) == 1 and answers[0][0] == 0, set(answers)
+    token = answers[0][1].strip()
+
     # This includes the requests that resolve the host to its endpoint.
     sent = requests()
-    token = answers[0][1].strip()
     reference, _, _ = herd(count)
     row(f"{what} on an empty cache ({sent} requests), against {count:,} cached", total * 1e3,
         reference * 1e3, "ms", "1.3")
 
+    refused_herd(count, what)
+    # A credential that was issued within the last minute satisfies every --min-ttl, so wait until it is older.
+    time.sleep(max(0, minted + 62 - time.time()))
+    herds_without_answers(count, what, token)
+
+
+def refused_herd(count, what):
     right = ENV["DATABRICKS_CLIENT_SECRET"]
     ENV["DATABRICKS_CLIENT_SECRET"] = "wrong"
     total, _, answers = herd(count)
@@ -259,17 +282,20 @@ def herds(count=1000):
     row(f"{what} on a workspace that refuses, each with the reason: requests in {total:.1f} s", requests(),
         1 + total // 3, "", "1")
 
-    # A credential that was issued within the last minute satisfies every --min-ttl, so wait until it is older.
-    time.sleep(max(0, minted + 62 - time.time()))
-    os.kill(os.getppid(), signal.SIGSTOP)  # the workspace: it accepts connections, but sends no answer
+
+def herds_without_answers(count, what, token):
+    workspace = os.getppid()
+    # A stopped workspace accepts connections, but sends no answer.
+    os.kill(workspace, signal.SIGSTOP)
     try:
         _, slowest, answers = herd(count, "--min-ttl", "54m")
     finally:
-        os.kill(os.getppid(), signal.SIGCONT)
+        os.kill(workspace, signal.SIGCONT)
     assert all(code == 0 and token in output for code, output in answers), set(answers)
     waited = sum("note: " in output for _, output in answers)
     assert waited == 1, waited
     row(f"{what}, refresh early, with a workspace that hangs: the slowest (1 waits)", slowest * 1e3, 2500, "ms", "1")
+
     sandbox("down?seconds=60")
     _, slowest, answers = herd(count, "--min-ttl", "59m30s")
     sandbox("down?seconds=0")
@@ -286,6 +312,7 @@ def rewriting(lines):
     texts[lines // 2] = f"{ours}:{'y' * 1000}\n"
     old.write_text("".join(texts))
     old.chmod(0o600)
+
     sed = ["sed", "-i", f"s|^{ours}:.*|{ours}:{'z' * 1000}|", str(many)]
     times = [[], []]
     for _ in range(60):
