@@ -1,4 +1,4 @@
-# The least an app does: a password for each new connection. ../python has hooks for pools.
+# A minimal app: each new connection gets a fresh password. ../python has hooks for pools.
 import os
 import subprocess
 

@@ -1,4 +1,4 @@
-// Package lakebase has pgx ask for a fresh Lakebase password for each new connection:
+// Package lakebase sets a fresh Lakebase password for each new connection of pgx:
 //
 //	config, err := pgxpool.ParseConfig("")
 //	config.BeforeConnect = lakebase.BeforeConnect
@@ -15,13 +15,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// BeforeConnect sets a password that is good for ten minutes at least; lakebase-token caches it.
+// BeforeConnect sets a password that is valid for at least ten minutes. lakebase-token caches it.
 func BeforeConnect(ctx context.Context, config *pgx.ConnConfig) error {
 	password, err := exec.CommandContext(ctx, "lakebase-token").Output()
 	var failed *exec.ExitError
 	if errors.As(err, &failed) {
 		return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(failed.Stderr)))
 	}
+	if err != nil {
+		return err
+	}
+
 	config.Password = strings.TrimSpace(string(password))
-	return err
+	return nil
 }

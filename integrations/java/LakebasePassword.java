@@ -6,19 +6,20 @@ import org.postgresql.util.PSQLException;
 import org.postgresql.util.PSQLState;
 
 /**
- * A fresh Lakebase password for each new connection of pgjdbc: the property
- * authenticationPluginClassName=LakebasePassword, in the URL or as a data source's property.
+ * Gets a fresh Lakebase password for each new connection of pgjdbc. To use it, set the property
+ * authenticationPluginClassName=LakebasePassword in the URL or on the data source.
  */
 public class LakebasePassword implements AuthenticationPlugin {
     @Override
     public char[] getPassword(AuthenticationRequestType type) throws PSQLException {
         try {
-            Process asked = new ProcessBuilder("lakebase-token").start();
-            asked.getOutputStream().close();
-            String password = new String(asked.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
-            String words = new String(asked.getErrorStream().readAllBytes(), StandardCharsets.UTF_8);
-            if (asked.waitFor() != 0) {
-                throw new PSQLException(words.strip(), PSQLState.CONNECTION_REJECTED);
+            Process helper = new ProcessBuilder("lakebase-token").start();
+            helper.getOutputStream().close();
+            String password = new String(helper.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+            String message = new String(helper.getErrorStream().readAllBytes(), StandardCharsets.UTF_8);
+
+            if (helper.waitFor() != 0) {
+                throw new PSQLException(message.strip(), PSQLState.CONNECTION_REJECTED);
             }
             return password.strip().toCharArray();
         } catch (IOException | InterruptedException e) {

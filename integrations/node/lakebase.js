@@ -4,8 +4,8 @@
 //     const { password } = require("./lakebase");
 //     const pool = new Pool({ password, ssl: { rejectUnauthorized: true } });
 //
-// node-postgres calls it when the server asks. The event loop goes on meanwhile; what lakebase-token says when
-// it fails is in the error that connecting ends with.
+// node-postgres calls the function when the server asks for a password. The call does not block the event loop.
+// If lakebase-token fails, connecting fails with its error message.
 const { execFile } = require("node:child_process");
 const { promisify } = require("node:util");
 

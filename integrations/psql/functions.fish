@@ -1,4 +1,4 @@
-# For ~/.config/fish/config.fish: each call asks anew, so none goes stale.
+# For ~/.config/fish/config.fish. Each call gets a fresh password.
 function lbpsql --wraps psql
     lakebase-token exec -- psql $argv
 end

@@ -1,2 +1,2 @@
-# For $PROFILE: each call asks anew, so none goes stale.
+# For $PROFILE. Each call gets a fresh password.
 function lbpsql { lakebase-token exec -- psql @args }

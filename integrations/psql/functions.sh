@@ -1,5 +1,5 @@
-# For ~/.bashrc, ~/.zshrc or any POSIX shell: each call asks anew, so none goes stale.
+# For ~/.bashrc, ~/.zshrc or any POSIX shell. Each call gets a fresh password.
 lbpsql() { lakebase-token exec -- psql "$@"; }
 lbdump() { lakebase-token exec -- pg_dump "$@"; }
-# For scripts that call $PSQL, without quotes around it: $PSQL -c 'select 1' (zsh: setopt shwordsplit).
+# For scripts that call $PSQL without quotes: $PSQL -c 'select 1' (zsh needs `setopt shwordsplit`).
 export PSQL='lakebase-token exec -- psql'

@@ -9,13 +9,15 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-/// A password that is good for ten minutes at least; lakebase-token caches it, so ask as often as you connect.
+/// Returns a password that is valid for at least ten minutes. lakebase-token caches it, so call this for each
+/// connection.
 pub async fn password() -> io::Result<String> {
-    let asked = Command::new("lakebase-token").stdin(Stdio::null()).output().await?;
-    if !asked.status.success() {
-        let words = String::from_utf8_lossy(&asked.stderr).trim().to_owned();
-        return Err(io::Error::other(words));
+    let output = Command::new("lakebase-token").stdin(Stdio::null()).output().await?;
+    if !output.status.success() {
+        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(io::Error::other(message));
     }
-    let password = String::from_utf8(asked.stdout).map_err(io::Error::other)?;
+
+    let password = String::from_utf8(output.stdout).map_err(io::Error::other)?;
     Ok(password.trim_end().to_owned())
 }

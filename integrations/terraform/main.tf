@@ -1,5 +1,5 @@
-# State in Lakebase: `lakebase-token exec -- terraform init`, and so on. Where and as whom, and the password,
-# come from libpq's variables, which exec sets; nothing of it is written into .terraform or a plan.
+# Keeps the state in Lakebase: `lakebase-token exec -- terraform init`. Host, role and password come from
+# libpq's variables, which `exec` sets. Terraform writes none of them into .terraform or a plan.
 terraform {
   backend "pg" {}
 }

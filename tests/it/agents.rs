@@ -1,10 +1,10 @@
-//! Coding agents, as `integrations/agents` configures them: the real ones from npm, with models of
-//! the sandbox behind a gateway that checks the workspace's tokens.
+//! Coding agents with the files of `integrations/agents`: the real agents from npm, and the sandbox's
+//! models behind a gateway that checks workspace tokens.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use crate::sandbox::models::REPLY;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, Workspace};
 
-/// An agent: its package on npm, and what it puts into its requests' path.
 struct Agent {
+    /// The package on npm, with its version.
     package: &'static str,
     program: &'static str,
-    /// Where our file goes, below HOME.
+    /// Files of `integrations/agents`, and their paths below HOME.
     files: &'static [(&'static str, &'static str)],
-    /// What is typed, in `sh`.
+    /// The shell line that starts the agent with the prompt "hi".
     line: &'static str,
-    /// The path of its requests to the model.
-    path: &'static str,
+    /// The path of the agent's requests to the model.
+    model_path: &'static str,
 }
 
 const CLAUDE: Agent = Agent {
@@ -30,7 +30,7 @@ const CLAUDE: Agent = Agent {
     program: "claude",
     files: &[("claude-settings.json", ".claude/settings.json")],
     line: "claude -p hi",
-    path: "/ai-gateway/anthropic/v1/messages",
+    model_path: "/ai-gateway/anthropic/v1/messages",
 };
 
 const CODEX: Agent = Agent {
@@ -38,7 +38,7 @@ const CODEX: Agent = Agent {
     program: "codex",
     files: &[("codex-config.toml", ".codex/config.toml")],
     line: "codex exec --skip-git-repo-check hi",
-    path: "/ai-gateway/codex/v1/responses",
+    model_path: "/ai-gateway/codex/v1/responses",
 };
 
 const OPENCODE: Agent = Agent {
@@ -46,7 +46,7 @@ const OPENCODE: Agent = Agent {
     program: "opencode",
     files: &[("opencode.json", ".config/opencode/opencode.json")],
     line: "lakebase-token exec --for workspace -- opencode run hi",
-    path: "/serving-endpoints/chat/completions",
+    model_path: "/serving-endpoints/chat/completions",
 };
 
 const GEMINI: Agent = Agent {
@@ -56,11 +56,11 @@ const GEMINI: Agent = Agent {
     line: "GEMINI_API_KEY_AUTH_MECHANISM=bearer GOOGLE_GEMINI_BASE_URL=$HOST/ai-gateway/gemini \
            lakebase-token exec --for workspace --as GEMINI_API_KEY -- \
            gemini --skip-trust -m MODEL -p hi",
-    path: "/ai-gateway/gemini/v1beta/models/MODEL:streamGenerateContent",
+    model_path: "/ai-gateway/gemini/v1beta/models/MODEL:streamGenerateContent",
 };
 
-/// What keeps agents from asking anybody but the sandbox.
-const QUIET: [(&str, &str); 10] = [
+/// Variables that keep agents from sending requests to any server but the sandbox.
+const OFFLINE_VARIABLES: [(&str, &str); 10] = [
     ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
     ("CLAUDE_CODE_MAX_RETRIES", "2"),
     ("DISABLE_AUTOUPDATER", "1"),
@@ -73,8 +73,8 @@ const QUIET: [(&str, &str); 10] = [
     ("npm_config_offline", "true"),
 ];
 
-/// Somebody's home with one agent, configured as our files say.
-struct Desk {
+/// A user's home with one agent that has our configuration, and a workspace for it.
+struct AgentHome {
     home: tempfile::TempDir,
     workspace: Workspace,
     path: String,
@@ -82,11 +82,12 @@ struct Desk {
 }
 
 impl Agent {
-    /// The folder with its program: from npm, once below `target/`. That is a gigabyte for all of
-    /// them, so only the project's own machines fetch it.
+    /// The folder with the agent's program, which npm installs once below `target/`. All agents take
+    /// a gigabyte, so only CI downloads them.
     fn programs(&self) -> Result<PathBuf, String> {
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let _installing = ONE_AT_A_TIME.lock();
+        static ONE_INSTALLATION_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _lock = ONE_INSTALLATION_AT_A_TIME.lock();
+
         let folder = repository().join("target/agents").join(self.program);
         let programs = folder.join("node_modules/.bin");
         if programs.join(self.program).exists() {
@@ -95,219 +96,263 @@ impl Agent {
         if std::env::var_os("CI").is_none() {
             return Err(format!("npm install --prefix {} {}", folder.display(), self.package));
         }
+
         let mut npm = Command::new("npm");
         npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]);
         let output = npm.arg(&folder).arg(self.package).output().map_err(|e| e.to_string())?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let there = programs.join(self.program).exists();
-        there.then_some(programs).ok_or(format!("npm cannot install {}: {said}", self.package))
+        if programs.join(self.program).exists() {
+            return Ok(programs);
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        Err(format!("npm cannot install {}: {stderr}", self.package))
     }
 
-    fn desk(&'static self, test: &str) -> Option<Desk> {
+    fn home(&'static self, test: &str) -> Option<AgentHome> {
         let programs = match self.programs() {
             Ok(programs) => programs,
             Err(why) => {
-                // Not every network lets npm fetch a gigabyte.
-                say_not_run(test, &format!("{} is not there: {why}", self.program));
+                // Not `not_run`: a network may refuse downloads of a gigabyte, in CI, too.
+                say_not_run(test, &format!("{} is not installed: {why}", self.program));
                 return None;
             }
         };
         let workspace = super::support::workspace();
         let home = tempfile::tempdir().unwrap();
-        let url = &workspace.url;
-        put(
-            &home.path().join(".databrickscfg"),
-            &format!("host = {url}\nclient_id = {CLIENT_ID}\nclient_secret = {CLIENT_SECRET}\n"),
-        );
-        for (ours, theirs) in self.files {
-            let file = repository().join("integrations/agents").join(ours);
-            let text = fs::read_to_string(file).unwrap();
-            let text = text.replace("https://my-workspace.cloud.databricks.com", url);
-            put(&home.path().join(theirs), &text);
-        }
-        // Counts how often it is asked.
-        let helper = home.path().join("bin/lakebase-token");
-        let program = executable();
-        let script = format!(
-            "#!/bin/sh\necho \"$1\" >>'{0}/calls'\nexec '{1}' \"$@\"\n",
-            home.path().display(),
-            program.display()
-        );
-        put(&helper, &script);
-        fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::create_dir(home.path().join("work")).unwrap();
-        let usual = std::env::var("PATH").unwrap();
-        let path = format!("{}/bin:{}:{usual}", home.path().display(), programs.display());
-        Some(Desk { home, workspace, path, agent: self })
+        let inherited_path = std::env::var("PATH").unwrap();
+        let path = format!("{}/bin:{}:{inherited_path}", home.path().display(), programs.display());
+        let agent_home = AgentHome { home, workspace, path, agent: self };
+
+        agent_home.write_configuration();
+        agent_home.write_counting_helper();
+        fs::create_dir(agent_home.path("work")).unwrap();
+        Some(agent_home)
     }
 }
 
-fn put(path: &Path, text: &str) {
+fn write_file(path: &Path, text: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
 }
 
-impl Desk {
-    /// Types the line; a minute is enough for what is tried here.
+/// All files below a folder, but not those in the folder with this path.
+fn files_below(folder: &Path, except: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.is_dir() || path.is_symlink() {
+                files.push(path);
+            } else if path != except {
+                folders.push(path);
+            }
+        }
+    }
+    files
+}
+
+impl AgentHome {
+    fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    fn write_configuration(&self) {
+        let url = &self.workspace.url;
+        write_file(
+            &self.path(".databrickscfg"),
+            &format!("host = {url}\nclient_id = {CLIENT_ID}\nclient_secret = {CLIENT_SECRET}\n"),
+        );
+        for (example, target) in self.agent.files {
+            let file = repository().join("integrations/agents").join(example);
+            let text = fs::read_to_string(file).unwrap();
+            let text = text.replace("https://my-workspace.cloud.databricks.com", url);
+            write_file(&self.path(target), &text);
+        }
+    }
+
+    /// Puts a `lakebase-token` on PATH that writes a line into the file `calls` for each call.
+    fn write_counting_helper(&self) {
+        let helper = self.path("bin/lakebase-token");
+        let script = format!(
+            "#!/bin/sh\necho \"$1\" >>'{}'\nexec '{}' \"$@\"\n",
+            self.path("calls").display(),
+            executable().display()
+        );
+        write_file(&helper, &script);
+        fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Runs the agent's line, for a minute at most.
     fn run(&self) -> Output {
         let mut command = Command::new("timeout");
         command.args(["-k", "5", "60", "sh", "-c", self.agent.line]).env_clear();
-        command.envs(QUIET).env("PATH", &self.path).env("HOME", self.home.path());
+        command.envs(OFFLINE_VARIABLES).env("PATH", &self.path).env("HOME", self.home.path());
         command.env("HOST", &self.workspace.url).env("TERM", "dumb").env("NO_COLOR", "1");
-        command.current_dir(self.home.path().join("work"));
-        command.stdin(std::process::Stdio::null()).output().unwrap()
+        command.current_dir(self.path("work")).stdin(Stdio::null());
+        command.output().unwrap()
     }
 
     #[track_caller]
-    fn says_hello(&self) {
+    fn assert_replies(&self) {
         let output = self.run();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let words = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success() && said.contains(REPLY), "{said}{words}");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && stdout.contains(REPLY), "{stdout}{stderr}");
     }
 
-    /// How often lakebase-token was asked since the last time.
+    /// How often lakebase-token was called since the last time.
     fn calls(&self) -> usize {
-        let path = self.home.path().join("calls");
+        let path = self.path("calls");
         let calls = fs::read_to_string(&path).unwrap_or_default().lines().count();
         let _ = fs::remove_file(path);
         calls
     }
 
-    /// Agents must not write the token anywhere; our own cache may.
-    fn leaves_no_token(&self) {
-        let tokens: Vec<String> = {
-            let state = self.workspace.state();
-            let bearers =
-                state.requests.iter().filter_map(|request| request.header("authorization"));
-            bearers.filter_map(|text| text.strip_prefix("Bearer ")).map(str::to_owned).collect()
-        };
+    /// The tokens of all requests that the workspace has received.
+    fn tokens(&self) -> Vec<String> {
+        let state = self.workspace.state();
+        let headers = state.requests.iter().filter_map(|request| request.header("authorization"));
+        let tokens = headers.filter_map(|header| header.strip_prefix("Bearer "));
+        tokens.filter(|token| !token.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// An agent must not write a token into any file; only our cache holds tokens.
+    fn assert_no_file_holds_a_token(&self) {
+        let tokens = self.tokens();
         assert!(!tokens.is_empty());
-        let mut folders = vec![self.home.path().to_owned()];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() && !path.is_symlink() {
-                    folders.extend((!path.ends_with(".cache/lakebase-token")).then_some(path));
-                } else if let Ok(bytes) = fs::read(&path) {
-                    let held = |token: &String| {
-                        !token.is_empty()
-                            && bytes.windows(token.len()).any(|b| b == token.as_bytes())
-                    };
-                    assert!(!tokens.iter().any(held), "{} holds a token", path.display());
-                }
-            }
+        for path in files_below(self.home.path(), &self.path(".cache/lakebase-token")) {
+            let Ok(bytes) = fs::read(&path) else { continue };
+            let is_in_file = |token: &String| {
+                bytes.windows(token.len()).any(|window| window == token.as_bytes())
+            };
+            assert!(!tokens.iter().any(is_in_file), "{} holds a token", path.display());
         }
     }
 
-    fn refuse_once(&self, status: u16) {
-        let words = "{\"error_code\":\"403\",\"message\":\"Invalid access token.\"}";
-        let answer = Answer::Json(status, serde_json::from_str(words).unwrap());
-        self.workspace.fault(self.agent.path, 1, answer);
+    fn refuse_next_request(&self, status: u16) {
+        let body = "{\"error_code\":\"403\",\"message\":\"Invalid access token.\"}";
+        let answer = Answer::Json(status, serde_json::from_str(body).unwrap());
+        self.workspace.fault(self.agent.model_path, 1, answer);
     }
 
-    fn refuse_the_secret(&self) {
+    fn remove_cache(&self) {
+        fs::remove_dir_all(self.path(".cache")).unwrap();
+    }
+
+    /// Makes the workspace reject the client secret, and removes everything that is cached.
+    fn reject_client_secret(&self) {
         let other = "dose9999999999999999999999999999".to_owned();
         self.workspace.state().clients.insert(CLIENT_ID.to_owned(), other);
-        fs::remove_dir_all(self.home.path().join(".cache")).unwrap();
+        self.remove_cache();
     }
 }
 
-/// Those that ask a helper: a 401 makes them ask again, a 403 does not.
-fn asks_again(agent: &'static Agent, test: &str, failing: &str) {
-    let Some(desk) = agent.desk(test) else { return };
-    desk.says_hello();
-    assert_eq!(desk.calls(), 1);
-    desk.refuse_once(401);
-    desk.says_hello();
-    assert_eq!(desk.calls(), 2, "asked again after a 401");
-    // A slow workspace: the helper takes three seconds.
-    fs::remove_dir_all(desk.home.path().join(".cache")).unwrap();
-    desk.workspace.state().thinking = Duration::from_secs(3);
-    desk.says_hello();
-    desk.workspace.state().thinking = Duration::ZERO;
-    desk.leaves_no_token();
-    // What the helper says reaches the person.
-    desk.refuse_the_secret();
-    desk.calls();
-    let output = desk.run();
+/// For agents that call a helper: they call it again after a 401, and show its error message.
+fn check_agent_with_helper(agent: &'static Agent, test: &str, failure: &str) {
+    let Some(home) = agent.home(test) else { return };
+    home.assert_replies();
+    assert_eq!(home.calls(), 1);
+    home.refuse_next_request(401);
+    home.assert_replies();
+    assert_eq!(home.calls(), 2, "the helper is called again after a 401");
+
+    // With a slow workspace, the helper takes three seconds.
+    home.remove_cache();
+    home.workspace.state().thinking = Duration::from_secs(3);
+    home.assert_replies();
+    home.workspace.state().thinking = Duration::ZERO;
+    home.assert_no_file_holds_a_token();
+
+    home.reject_client_secret();
+    home.calls();
+    let output = home.run();
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(!output.status.success() && said.contains(failing), "{said}");
+    assert!(!output.status.success() && said.contains(failure), "{said}");
     assert!(said.contains("invalid_client"), "{said}");
-    assert!(desk.calls() > 1);
-    // However often it was asked, the workspace was not: a refusal is remembered for 3 s.
-    let mints = desk.workspace.count("/oidc/v1/token");
+    assert!(home.calls() > 1);
+
+    // The agent calls the helper often, but a refusal is cached for 3 s.
+    let mints = home.workspace.count("/oidc/v1/token");
     assert!(mints <= 2 + 3, "{mints}");
 }
 
-/// Those that read a variable when they start.
-fn starts_with_it(agent: &'static Agent, test: &str) {
-    let Some(desk) = agent.desk(test) else { return };
-    desk.says_hello();
-    assert_eq!(desk.calls(), 1);
-    desk.leaves_no_token();
-    // Without a token it is not even started.
-    desk.refuse_the_secret();
-    let before = desk.workspace.count(desk.agent.path);
-    let output = desk.run();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(125), "{said}");
-    assert!(said.contains("invalid_client"), "{said}");
-    assert_eq!(desk.workspace.count(desk.agent.path), before);
+/// For agents that read a token from a variable: without a token they do not start.
+fn check_agent_with_variable(agent: &'static Agent, test: &str) {
+    let Some(home) = agent.home(test) else { return };
+    home.assert_replies();
+    assert_eq!(home.calls(), 1);
+    home.assert_no_file_holds_a_token();
+
+    home.reject_client_secret();
+    let requests = home.workspace.count(agent.model_path);
+    let output = home.run();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(125), "{stderr}");
+    assert!(stderr.contains("invalid_client"), "{stderr}");
+    assert_eq!(home.workspace.count(agent.model_path), requests);
 }
 
 #[test]
-fn claude_code_asks_again_after_a_401() {
-    asks_again(&CLAUDE, "agents::claude_code", "apiKeyHelper failed");
+fn claude_code_calls_the_helper_again_after_a_401() {
+    check_agent_with_helper(&CLAUDE, "agents::claude_code", "apiKeyHelper failed");
 }
 
 #[test]
-fn codex_asks_again_after_a_401() {
-    asks_again(&CODEX, "agents::codex", "provider auth command");
+fn codex_calls_the_helper_again_after_a_401() {
+    check_agent_with_helper(&CODEX, "agents::codex", "provider auth command");
 }
 
 #[test]
 fn opencode_starts_with_a_token() {
-    starts_with_it(&OPENCODE, "agents::opencode_starts");
+    check_agent_with_variable(&OPENCODE, "agents::opencode_starts");
 }
 
 #[test]
 fn gemini_starts_with_a_token() {
-    starts_with_it(&GEMINI, "agents::gemini");
+    check_agent_with_variable(&GEMINI, "agents::gemini");
+}
+
+const OPENCODE_WITH_PLUGIN: Agent = Agent {
+    files: &[
+        ("opencode.json", ".config/opencode/opencode.json"),
+        ("opencode-plugin.js", ".config/opencode/plugins/lakebase-token.js"),
+    ],
+    line: "opencode run hi",
+    ..OPENCODE
+};
+
+/// OpenCode retries for minutes if one of these is anywhere in an error message, so the workspace's
+/// port must not contain one.
+const RETRIED_STATUSES: [&str; 6] = ["429", "500", "502", "503", "504", "524"];
+
+fn home_for_the_plugin(test: &str) -> Option<AgentHome> {
+    let home = loop {
+        let home = OPENCODE_WITH_PLUGIN.home(test)?;
+        if !RETRIED_STATUSES.iter().any(|status| home.workspace.url.contains(status)) {
+            break home;
+        }
+    };
+
+    // The README says to remove `apiKey`. DATABRICKS_HOST is not set, since `exec` does not start it.
+    let config = home.path(".config/opencode/opencode.json");
+    let text = fs::read_to_string(&config).unwrap();
+    let text = text.replace(", \"apiKey\": \"{env:DATABRICKS_TOKEN}\"", "");
+    let text = text.replace("{env:DATABRICKS_HOST}", &home.workspace.url);
+    fs::write(config, text).unwrap();
+    Some(home)
 }
 
 #[test]
-fn opencode_with_the_plugin_asks_at_each_request() {
-    const PLUGIN: Agent = Agent {
-        files: &[
-            ("opencode.json", ".config/opencode/opencode.json"),
-            ("opencode-plugin.js", ".config/opencode/plugins/lakebase-token.js"),
-        ],
-        line: "opencode run hi",
-        ..OPENCODE
-    };
-    // It takes an error with one of these anywhere in it for one that passes, and tries again for
-    // minutes; a port is in ours.
-    let passes = ["429", "500", "502", "503", "504", "524"];
-    let is_clear = |desk: &Desk| !passes.iter().any(|status| desk.workspace.url.contains(status));
-    let desk = loop {
-        let Some(desk) = PLUGIN.desk("agents::opencode_with") else { return };
-        if is_clear(&desk) {
-            break desk;
-        }
-    };
-    let config = desk.home.path().join(".config/opencode/opencode.json");
-    let text = fs::read_to_string(&config).unwrap();
-    let text = text.replace(", \"apiKey\": \"{env:DATABRICKS_TOKEN}\"", "");
-    let text = text.replace("{env:DATABRICKS_HOST}", &desk.workspace.url);
-    fs::write(config, text).unwrap();
-    desk.says_hello();
-    let requests = desk.workspace.count(desk.agent.path);
-    assert_eq!(desk.calls(), requests);
-    desk.leaves_no_token();
-    desk.refuse_the_secret();
-    let output = desk.run();
+fn opencode_with_the_plugin_gets_a_token_for_each_request() {
+    let Some(home) = home_for_the_plugin("agents::opencode_with") else { return };
+    home.assert_replies();
+    let requests = home.workspace.count(home.agent.model_path);
+    assert_eq!(home.calls(), requests);
+    home.assert_no_file_holds_a_token();
+
+    home.reject_client_secret();
+    let output = home.run();
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(said.contains("invalid_client"), "{said}");
-    assert_eq!(desk.workspace.count(desk.agent.path), requests);
+    assert_eq!(home.workspace.count(home.agent.model_path), requests);
 }

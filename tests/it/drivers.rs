@@ -1,31 +1,35 @@
-//! Drivers that ask for each new connection: the files of `integrations/`, run by their own
-//! toolchains with the sandbox's Postgres behind them, through three expiries and with a helper
-//! that fails. The programs that use them are in `drivers/`.
+//! Drivers and pools that get a password for each new connection: the files of `integrations/`,
+//! built with their own toolchains, against the sandbox's Postgres.
+//!
+//! Each program in `drivers/` opens four connections, more than an expiry apart, and prints the role
+//! of each. It must fail with lakebase-token's message if lakebase-token fails.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use super::clients::{JDBC, has_node_postgres, node_path};
-use super::consumers::{Place, python_with, words};
+use super::consumers::{Installation, python_with, words};
 use super::support::{has, not_run, repository, say_not_run};
 use crate::sandbox::workspace::CLIENT_ID;
 
-/// A program that opens a connection four times, more than a credential's life apart, prints who
-/// it was each time, and fails where connecting fails: run with good and with bad luck.
-fn tried(test: &str, command: impl Fn(&Place) -> Command) {
-    let Some(place) = Place::new(test) else { return };
-    let run = || -> Output { command(&place).output().unwrap() };
-    place.sandbox.workspace.state().credential_life = 2;
-    let output = run();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+/// Runs a program of `drivers/` twice: with passwords that expire after two seconds, and with a
+/// workspace that rejects the client secret.
+fn check_driver(test: &str, command: impl Fn(&Installation) -> Command) {
+    let Some(installation) = Installation::with_postgres(test) else { return };
+
+    installation.sandbox.workspace.state().credential_life = 2;
+    let output = command(&installation).output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{}", words(&output));
-    assert_eq!(said.lines().collect::<Vec<_>>(), [CLIENT_ID; 4], "{}", words(&output));
-    // Connections were made after a former one's credential had died. (A pool that replaces its
-    // connections does so ahead, so the last one may have been made with the third.)
-    assert!(place.sandbox.workspace.count("/api/2.0/postgres/credentials") >= 3);
-    place.refuse_the_secret();
-    let output = run();
+    assert_eq!(stdout.lines().collect::<Vec<_>>(), [CLIENT_ID; 4], "{}", words(&output));
+
+    // New connections got new passwords. (Three may be enough: a pool that replaces its connections
+    // opens the next one early, so the last two can share a password.)
+    assert!(installation.sandbox.workspace.count("/api/2.0/postgres/credentials") >= 3);
+
+    installation.reject_client_secret();
+    let output = command(&installation).output().unwrap();
     let said = words(&output);
     assert!(!output.status.success() && said.contains("invalid_client"), "{said}");
 }
@@ -39,7 +43,7 @@ fn program(name: &str) -> PathBuf {
 }
 
 /// A folder below `target/` for a toolchain to build in.
-fn folder(name: &str) -> PathBuf {
+fn build_folder(name: &str) -> PathBuf {
     let folder = repository().join("target/drivers").join(name);
     fs::create_dir_all(&folder).unwrap();
     folder
@@ -51,85 +55,83 @@ fn build(command: &mut Command) {
     assert!(output.status.success(), "{}", words(&output));
 }
 
-/// Runs a program of node's beside `packages`, which is a folder with node_modules in it.
-fn node(place: &Place, name: &str, packages: &str) -> Command {
-    let mut node = place.command("node");
+/// Runs a program for node with the packages of this `node_modules` folder.
+fn node(installation: &Installation, name: &str, packages: &str) -> Command {
+    let mut node = installation.command("node");
     node.arg(program(name)).arg(integration("node/lakebase.js")).env("NODE_PATH", packages);
     node
 }
 
+/// Installs packages from npm once, without running their scripts. Returns their folder.
+fn npm_install(name: &str, packages: &[&str]) -> Option<PathBuf> {
+    let folder = build_folder(name);
+    let mark = folder.join("node_modules/.installed");
+    if mark.exists() {
+        return Some(folder);
+    }
+
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
+    let output = npm.arg(&folder).args(packages).output();
+    if !output.is_ok_and(|output| output.status.success()) {
+        return None;
+    }
+    fs::write(mark, "").unwrap();
+    Some(folder)
+}
+
 #[test]
-fn node_postgres_asks_for_each_connection() {
+fn node_postgres_gets_a_password_for_each_connection() {
     let test = "drivers::node_postgres";
     if !has(test, "node") {
         return;
     }
     if !has_node_postgres() {
-        return not_run(test, "there is no package pg for node");
+        return not_run(test, "the package pg for node is not installed");
     }
-    tried(test, |place| node(place, "node-postgres.js", &node_path().1));
-}
-
-/// Installs packages of npm's once below `target/`, without running any script of theirs.
-fn npm(name: &str, packages: &[&str]) -> Option<PathBuf> {
-    let folder = folder(name);
-    let done = folder.join("node_modules/.installed");
-    if !done.exists() {
-        let mut npm = Command::new("npm");
-        npm.args([
-            "install",
-            "--silent",
-            "--no-audit",
-            "--no-fund",
-            "--ignore-scripts",
-            "--prefix",
-        ]);
-        if !npm.arg(&folder).args(packages).output().is_ok_and(|output| output.status.success()) {
-            return None;
-        }
-        fs::write(done, "").unwrap();
-    }
-    Some(folder)
+    check_driver(test, |installation| node(installation, "node-postgres.js", &node_path().1));
 }
 
 #[test]
-fn drizzle_asks_for_each_connection() {
+fn drizzle_gets_a_password_for_each_connection() {
     let test = "drivers::drizzle";
     if !has(test, "node") {
         return;
     }
-    let Some(folder) = npm("drizzle", &["drizzle-orm@0.45", "pg@8"]) else {
+    let Some(folder) = npm_install("drizzle", &["drizzle-orm@0.45", "pg@8"]) else {
         return say_not_run(test, "npm cannot install drizzle-orm");
     };
     let packages = folder.join("node_modules").display().to_string();
-    tried(test, |place| node(place, "drizzle.js", &packages));
+    check_driver(test, |installation| node(installation, "drizzle.js", &packages));
 }
 
 #[test]
-fn prisma_asks_for_each_connection() {
+fn prisma_gets_a_password_for_each_connection() {
     let test = "drivers::prisma";
     if !has(test, "node") {
         return;
     }
-    if std::env::var_os("CI").is_none() && !folder("prisma").join("node_modules").exists() {
-        return say_not_run(test, "Prisma, 320 MB, is only fetched with CI=true");
+    if std::env::var_os("CI").is_none() && !build_folder("prisma").join("node_modules").exists() {
+        return say_not_run(test, "Prisma (320 MB) is downloaded only with CI=true");
     }
     let packages = ["prisma@7", "@prisma/client@7", "@prisma/adapter-pg@7", "pg@8"];
-    let Some(folder) = npm("prisma", &packages) else {
+    let Some(folder) = npm_install("prisma", &packages) else {
         return say_not_run(test, "npm cannot install Prisma");
     };
+
     fs::copy(program("schema.prisma"), folder.join("schema.prisma")).unwrap();
     let mut generate = Command::new(folder.join("node_modules/.bin/prisma"));
     generate.args(["generate", "--schema", "schema.prisma"]).current_dir(&folder);
-    // Its engine for migrations, which would be downloaded, has nothing to do here.
+    // Prisma would download its engine for migrations, which this test does not need.
     generate.env("PRISMA_SCHEMA_ENGINE_BINARY", "/bin/true").env("CHECKPOINT_DISABLE", "1");
     build(&mut generate);
+
     let packages = folder.join("node_modules").display().to_string();
-    tried(test, |place| node(place, "prisma.js", &packages));
+    check_driver(test, |installation| node(installation, "prisma.js", &packages));
 }
 
 #[test]
-fn psycopg_sqlalchemy_and_asyncpg_ask_for_each_connection() {
+fn psycopg_sqlalchemy_and_asyncpg_get_a_password_for_each_connection() {
     let test = "drivers::python";
     let packages = ["psycopg[binary]", "psycopg_pool", "sqlalchemy", "asyncpg"];
     let python = match python_with(&packages, "asyncpg, psycopg_pool, sqlalchemy", "python-drivers")
@@ -137,9 +139,10 @@ fn psycopg_sqlalchemy_and_asyncpg_ask_for_each_connection() {
         Ok(python) => python,
         Err(why) => return not_run(test, &why),
     };
+
     for name in ["python_psycopg.py", "python_sqlalchemy.py", "python_asyncpg.py"] {
-        tried(test, |place| {
-            let mut command = place.command(python.to_str().unwrap());
+        check_driver(test, |installation| {
+            let mut command = installation.command(python.to_str().unwrap());
             command.arg(program(name)).env("PYTHONPATH", integration("python/src"));
             command.env("PYTHONDONTWRITEBYTECODE", "1");
             command
@@ -148,17 +151,18 @@ fn psycopg_sqlalchemy_and_asyncpg_ask_for_each_connection() {
 }
 
 #[test]
-fn pgx_asks_for_each_connection() {
+fn pgx_gets_a_password_for_each_connection() {
     let test = "drivers::pgx";
     if !has(test, "go") {
         return;
     }
-    let folder = folder("go");
+    let folder = build_folder("pgx");
     fs::create_dir_all(folder.join("lakebase")).unwrap();
     fs::copy(program("pgx.go"), folder.join("main.go")).unwrap();
     fs::copy(integration("go/lakebase.go"), folder.join("lakebase/lakebase.go")).unwrap();
+
     if !folder.join("go.sum").exists() {
-        fs::write(folder.join("go.mod"), "module tried\n\ngo 1.22\n").unwrap();
+        fs::write(folder.join("go.mod"), "module drivertests\n\ngo 1.22\n").unwrap();
         let mut get = Command::new("go");
         get.args(["get", "github.com/jackc/pgx/v5@v5.7.2"]).current_dir(&folder);
         let output = get.output().unwrap();
@@ -167,48 +171,52 @@ fn pgx_asks_for_each_connection() {
             return not_run(test, &format!("no pgx: {}", words(&output)));
         }
     }
+
     let mut go = Command::new("go");
-    build(go.args(["build", "-mod=mod", "-o", "tried", "."]).current_dir(&folder));
-    tried(test, |place| place.command(folder.join("tried").to_str().unwrap()));
+    build(go.args(["build", "-mod=mod", "-o", "drivertests", "."]).current_dir(&folder));
+    let path = folder.join("drivertests");
+    check_driver(test, |installation| installation.command(path.to_str().unwrap()));
 }
 
-/// Builds one program of Java's with our plugin, and runs it beside these archives.
-fn java(test: &str, class: &str, archives: &[&str]) {
+/// Compiles a Java program and our plugin, and runs it with these archives on the class path.
+fn check_java_driver(test: &str, class: &str, archives: &[&str]) {
     if !has(test, "javac") {
         return;
     }
     if let Some(missing) = archives.iter().find(|archive| !Path::new(archive).exists()) {
-        return not_run(test, &format!("there is no {missing}"));
+        return not_run(test, &format!("{missing} does not exist"));
     }
-    let folder = folder("java");
-    let path = format!("{}:{}", archives.join(":"), folder.display());
+
+    let folder = build_folder("java");
+    let class_path = format!("{}:{}", archives.join(":"), folder.display());
     let mut javac = Command::new("javac");
-    javac.args(["-cp", &path, "-d"]).arg(&folder);
+    javac.args(["-cp", &class_path, "-d"]).arg(&folder);
     javac.arg(integration("java/LakebasePassword.java")).arg(program(&format!("{class}.java")));
     build(&mut javac);
-    tried(test, |place| {
-        let mut java = place.command("java");
-        java.args(["-cp", &path, class]);
+
+    check_driver(test, |installation| {
+        let mut java = installation.command("java");
+        java.args(["-cp", &class_path, class]);
         java
     });
 }
 
 #[test]
-fn pgjdbc_asks_for_each_connection() {
-    java("drivers::pgjdbc", "Pgjdbc", &[JDBC]);
+fn pgjdbc_gets_a_password_for_each_connection() {
+    check_java_driver("drivers::pgjdbc", "Pgjdbc", &[JDBC]);
 }
 
 #[test]
-fn hikaricp_asks_for_each_connection() {
+fn hikaricp_gets_a_password_for_each_connection() {
     let archives = [JDBC, "/usr/share/java/HikariCP.jar", "/usr/share/java/slf4j-api.jar"];
-    java("drivers::hikaricp", "Hikari", &archives);
+    check_java_driver("drivers::hikaricp", "Hikari", &archives);
 }
 
-/// Both at once, since what they share takes the longest to build.
+/// One test for both, since their common dependencies take most of the build time.
 #[test]
-fn tokio_postgres_and_sqlx_ask_for_each_connection() {
+fn tokio_postgres_and_sqlx_get_a_password_for_each_connection() {
     let test = "drivers::rust";
-    let folder = folder("rust");
+    let folder = build_folder("rust");
     fs::create_dir_all(folder.join("src/bin")).unwrap();
     fs::copy(program("manifest.toml"), folder.join("Cargo.toml")).unwrap();
     fs::copy(integration("rust/lakebase.rs"), folder.join("src/lakebase.rs")).unwrap();
@@ -217,15 +225,17 @@ fn tokio_postgres_and_sqlx_ask_for_each_connection() {
         let file = format!("{name}.rs");
         fs::copy(program(&file), folder.join("src/bin").join(&file)).unwrap();
     }
+
     let mut fetch = Command::new("cargo");
     if !fetch.args(["fetch", "--quiet"]).current_dir(&folder).output().unwrap().status.success() {
-        return not_run(test, "crates cannot be fetched here");
+        return not_run(test, "cargo cannot fetch the crates");
     }
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--quiet", "--target-dir"]).arg(folder.join("target"));
     build(cargo.current_dir(&folder).env_remove("CARGO_BUILD_TARGET"));
+
     for name in names {
         let path = folder.join("target/debug").join(name);
-        tried(test, |place| place.command(path.to_str().unwrap()));
+        check_driver(test, |installation| installation.command(path.to_str().unwrap()));
     }
 }

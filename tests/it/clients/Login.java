@@ -1,4 +1,4 @@
-// Logs in by pgjdbc, over and over, until $STOP is there; says how often.
+// Logs in with pgjdbc again and again until the file $STOP exists; prints the number of logins.
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.sql.Connection;
@@ -13,15 +13,16 @@ class Login {
         Properties properties = new Properties();
         properties.setProperty("user", System.getenv("PGUSER"));
         properties.setProperty("sslmode", "require");
-        int n = 0;
+
+        int logins = 0;
         while (!Files.exists(Path.of(System.getenv("STOP")))) {
             try (Connection connection = DriverManager.getConnection(url, properties)) {
                 ResultSet result = connection.createStatement().executeQuery("select 1");
                 result.next();
                 if (result.getInt(1) != 1) throw new IllegalStateException("not 1");
             }
-            n += 1;
+            logins += 1;
         }
-        System.out.println(n);
+        System.out.println(logins);
     }
 }

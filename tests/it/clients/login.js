@@ -1,18 +1,18 @@
-// Logs in by node-postgres, over and over, until $STOP is there; says how often.
+// Logs in with node-postgres again and again until the file $STOP exists; prints the number of logins.
 const fs = require("fs");
 const { Client } = require("pg");
 
 async function main() {
-  let n = 0;
+  let logins = 0;
   while (!fs.existsSync(process.env.STOP)) {
     const client = new Client({ ssl: { ca: fs.readFileSync(process.env.SSL_CERT_FILE) } });
     await client.connect();
     const { rows } = await client.query("select 1 as one");
     if (rows[0].one !== 1) throw new Error("not 1");
     await client.end();
-    n += 1;
+    logins += 1;
   }
-  console.log(n);
+  console.log(logins);
 }
 
 main().catch((error) => {

@@ -1,4 +1,4 @@
-# Logs in by asyncpg, over and over, until $STOP is there; says how often.
+# Logs in with asyncpg again and again until the file $STOP exists; prints the number of logins.
 import asyncio
 import os
 
@@ -6,13 +6,13 @@ import asyncpg
 
 
 async def main():
-    n = 0
+    logins = 0
     while not os.path.exists(os.environ["STOP"]):
         connection = await asyncpg.connect()
         assert await connection.fetchval("select 1") == 1
         await connection.close()
-        n += 1
-    print(n)
+        logins += 1
+    print(logins)
 
 
 asyncio.run(main())

@@ -1,7 +1,7 @@
-"""Runs a command in a terminal of its own and types at it: terminal.py TYPED COMMAND [ARGUMENT…]
+"""Runs a command in a terminal of its own and types into it: terminal.py TYPED COMMAND [ARGUMENT…]
 
-Waits for the command to fall silent, types TYPED (with Python's escapes), and prints as JSON what the
-terminal showed, how the command ended, and whether the terminal shows what is typed afterwards.
+Waits until the command turns echo off (10 s at most), types TYPED (with Python's escapes), and prints as JSON:
+the text that the terminal showed, whether echo was off, the exit code, and whether echo is on again.
 """
 
 import json
@@ -12,19 +12,19 @@ import sys
 import termios
 
 typed = sys.argv[1].encode().decode("unicode_escape").encode()
-# This side keeps the other one open, too, as a shell would.
+# A shell would also keep the terminal open until the command ends.
 terminal, keeper = pty.openpty()
 child = os.fork()
 if child == 0:
     os.setsid()
-    # The first terminal that is opened becomes the controlling one.
-    own = os.open(os.ttyname(keeper), os.O_RDWR)
+    # The first terminal that a session leader opens becomes its controlling terminal.
+    opened = os.open(os.ttyname(keeper), os.O_RDWR)
     for stream in 0, 1, 2:
-        os.dup2(own, stream)
+        os.dup2(opened, stream)
     os.execvp(sys.argv[2], sys.argv[2:])
 
 
-def echoes():
+def has_echo():
     return bool(termios.tcgetattr(keeper)[3] & termios.ECHO)
 
 
@@ -38,9 +38,10 @@ def read(seconds):
 shown = b""
 for _ in range(100):
     shown += read(0.1)
-    if not echoes():
+    if not has_echo():
         break
-hidden = not echoes()
+hidden = not has_echo()
+
 os.write(terminal, typed)
 ended, status = 0, 0
 for _ in range(100):
@@ -50,12 +51,13 @@ for _ in range(100):
         break
 if not ended:
     os.kill(child, 9)
+
 json.dump(
     {
         "shown": shown.decode(errors="replace"),
         "hidden": hidden,
         "code": os.waitstatus_to_exitcode(status) if ended else None,
-        "echoes": echoes(),
+        "echoes": has_echo(),
     },
     sys.stdout,
 )

@@ -1,4 +1,4 @@
-"""What the wheel's module hands out, and how it fails."""
+"""Checks what the wheel's module returns, and prints how it fails."""
 
 import lakebase_token
 

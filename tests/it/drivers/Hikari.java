@@ -1,4 +1,4 @@
-// Asks one HikariCP pool, whose connections are evicted, who it is: four times, an expiry apart.
+// Selects the current user four times, more than an expiry apart, in one HikariCP pool that evicts each connection.
 import com.zaxxer.hikari.HikariConfig;
 import com.zaxxer.hikari.HikariDataSource;
 import java.sql.Connection;

@@ -1,4 +1,4 @@
-// Asks connections of pgjdbc who they are, four times, an expiry apart.
+// Selects the current user in four pgjdbc connections, more than an expiry apart.
 import java.sql.Connection;
 import java.sql.DriverManager;
 import java.sql.ResultSet;

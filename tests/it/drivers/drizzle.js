@@ -1,4 +1,4 @@
-// Asks Drizzle over a node-postgres pool who it is, four times, an expiry apart.
+// Selects the current user four times, more than an expiry apart, with Drizzle on a node-postgres pool.
 const { readFileSync } = require("node:fs");
 const { setTimeout } = require("node:timers/promises");
 const { drizzle } = require("drizzle-orm/node-postgres");
@@ -12,8 +12,8 @@ async function main() {
   const database = drizzle(pool);
   for (let n = 0; n < 4; n++) {
     if (n > 0) await setTimeout(2100);
-    const { rows } = await database.execute(sql`select current_user as who`);
-    console.log(rows[0].who);
+    const { rows } = await database.execute(sql`select current_user as role`);
+    console.log(rows[0].role);
   }
   await pool.end();
 }

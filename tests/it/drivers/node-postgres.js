@@ -1,4 +1,4 @@
-// Asks a node-postgres pool who it is, four times, an expiry apart.
+// Selects the current user four times, more than an expiry apart, in a node-postgres pool.
 const { readFileSync } = require("node:fs");
 const { setTimeout } = require("node:timers/promises");
 const { Pool } = require("pg");
@@ -9,8 +9,8 @@ async function main() {
   const pool = new Pool({ password, ssl, max: 1, idleTimeoutMillis: 1 });
   for (let n = 0; n < 4; n++) {
     if (n > 0) await setTimeout(2100);
-    const { rows } = await pool.query("select current_user as who");
-    console.log(rows[0].who);
+    const { rows } = await pool.query("select current_user as role");
+    console.log(rows[0].role);
   }
   await pool.end();
 }

@@ -1,4 +1,4 @@
-// Asks pools of pgx who they are, four times, an expiry apart.
+// Selects the current user in four pgx pools, more than an expiry apart.
 package main
 
 import (
@@ -7,8 +7,8 @@ import (
 	"os"
 	"time"
 
+	"drivertests/lakebase"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"tried/lakebase"
 )
 
 func main() {
@@ -16,26 +16,28 @@ func main() {
 		if n > 0 {
 			time.Sleep(2100 * time.Millisecond)
 		}
-		who, err := ask(context.Background())
+		role, err := currentUser(context.Background())
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		fmt.Println(who)
+		fmt.Println(role)
 	}
 }
 
-func ask(ctx context.Context) (who string, err error) {
+func currentUser(ctx context.Context) (role string, err error) {
 	config, err := pgxpool.ParseConfig("")
 	if err != nil {
 		return "", err
 	}
+
 	config.BeforeConnect = lakebase.BeforeConnect
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return "", err
 	}
 	defer pool.Close()
-	err = pool.QueryRow(ctx, "select current_user").Scan(&who)
-	return who, err
+
+	err = pool.QueryRow(ctx, "select current_user").Scan(&role)
+	return role, err
 }

@@ -1,4 +1,4 @@
-// Asks Prisma by its adapter for node-postgres who it is, four times, an expiry apart.
+// Selects the current user four times, more than an expiry apart, with Prisma on its adapter for node-postgres.
 const { readFileSync } = require("node:fs");
 const { setTimeout } = require("node:timers/promises");
 const { PrismaPg } = require("@prisma/adapter-pg");
@@ -11,8 +11,8 @@ async function main() {
   const prisma = new PrismaClient({ adapter });
   for (let n = 0; n < 4; n++) {
     if (n > 0) await setTimeout(2100);
-    const [{ who }] = await prisma.$queryRaw`select current_user::text as who`;
-    console.log(who);
+    const [{ role }] = await prisma.$queryRaw`select current_user::text as role`;
+    console.log(role);
   }
   await prisma.$disconnect();
 }

@@ -1,4 +1,4 @@
-"""Asks pools of asyncpg who they are, four times, an expiry apart."""
+"""Selects the current user in four asyncpg pools, more than an expiry apart."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Asks one psycopg pool, which replaces its connections, who it is: four times, an expiry apart."""
+"""Selects the current user four times, more than an expiry apart, in one psycopg pool that replaces its connections."""
 
 import time
 
@@ -16,7 +16,7 @@ pool = psycopg_pool.ConnectionPool(
 try:
     pool.open(wait=True, timeout=3)
 except psycopg_pool.PoolTimeout:
-    lakebase.password()  # says why
+    lakebase.password()  # raises the error of lakebase-token, which the pool hides
     raise
 for n in range(4):
     if n > 0:

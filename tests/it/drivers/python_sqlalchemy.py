@@ -1,4 +1,4 @@
-"""Asks SQLAlchemy who it is, four times, an expiry apart."""
+"""Selects the current user four times, more than an expiry apart, with a SQLAlchemy engine."""
 
 import time
 

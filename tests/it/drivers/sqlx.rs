@@ -1,4 +1,5 @@
-//! Asks one sqlx pool, whose options get a new password, who it is: four times, an expiry apart.
+//! Selects the current user four times, more than an expiry apart, in one sqlx pool whose options get a
+//! new password each time.
 
 #[path = "../lakebase.rs"]
 mod lakebase;
@@ -19,10 +20,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
             tokio::time::sleep(Duration::from_millis(2100)).await;
         }
         pool.set_connect_options(options.clone().password(&lakebase::password().await?));
+
         let mut connection = pool.acquire().await?;
-        let who: String =
+        let role: String =
             sqlx::query_scalar("select current_user::text").fetch_one(&mut *connection).await?;
-        println!("{who}");
+        println!("{role}");
         connection.close().await?;
     }
     Ok(())

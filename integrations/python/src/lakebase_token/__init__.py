@@ -1,6 +1,6 @@
-"""Fresh Databricks Lakebase passwords for psycopg, SQLAlchemy and asyncpg: one for each new connection.
+"""A fresh Databricks Lakebase password for each new connection of psycopg, SQLAlchemy or asyncpg.
 
-All of this runs the program `lakebase-token`, which the wheel brings along and which caches.
+Each function runs the program `lakebase-token`, which the wheel contains. The program caches credentials.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Error", "connection_class", "credential", "hook", "password", "passw
 
 
 class Error(RuntimeError):
-    """There is no credential; the message is what lakebase-token said, `code` its exit code."""
+    """lakebase-token failed. The message is its error message, and `code` is its exit code."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -25,42 +25,43 @@ class Error(RuntimeError):
 
 
 def _run(*arguments: str) -> str:
-    # The one that this environment has, else whatever is on PATH.
-    own = Path(sysconfig.get_path("scripts")) / "lakebase-token"
-    program = str(own) if own.exists() else "lakebase-token"
-    asked = subprocess.run([program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if asked.returncode != 0:
-        raise Error(asked.returncode, asked.stderr.strip())
-    sys.stderr.write(asked.stderr)
-    return asked.stdout
+    # The program of this Python environment takes precedence over PATH.
+    installed = Path(sysconfig.get_path("scripts")) / "lakebase-token"
+    program = str(installed) if installed.exists() else "lakebase-token"
+    result = subprocess.run([program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+
+    if result.returncode != 0:
+        raise Error(result.returncode, result.stderr.strip())
+    sys.stderr.write(result.stderr)
+    return result.stdout
 
 
 def password(*arguments: str) -> str:
-    """A password that is good for ten minutes at least. `arguments` are flags of lakebase-token."""
+    """Returns a password that is valid for at least ten minutes. `arguments` are flags of lakebase-token."""
     return _run("get", *arguments).strip()
 
 
 def credential(*arguments: str) -> dict[str, str]:
-    """The password as `token`, with `expires_at`, `user`, `host`, `port` and `database`."""
+    """Returns the password as `token`, with `expires_at`, `user`, `host`, `port` and `database`."""
     return json.loads(_run("get", "--format", "json", *arguments))
 
 
 async def password_async() -> str:
-    """The same without holding the event loop up: asyncpg.create_pool(password=password_async)."""
+    """Returns a password without blocking the event loop: asyncpg.create_pool(password=password_async)."""
     return await asyncio.to_thread(password)
 
 
 def hook(engine: Any) -> None:
-    """Has a SQLAlchemy engine ask for each connection that it opens."""
+    """Makes a SQLAlchemy engine set a fresh password for each connection that it opens."""
     from sqlalchemy import event
 
     @event.listens_for(engine, "do_connect")
-    def ask(dialect: Any, record: Any, arguments: Any, keywords: dict[str, Any]) -> None:
+    def set_password(dialect: Any, record: Any, arguments: Any, keywords: dict[str, Any]) -> None:
         keywords["password"] = password()
 
 
 def connection_class() -> Any:
-    """For psycopg_pool.ConnectionPool(connection_class=connection_class())."""
+    """Returns a class for psycopg_pool.ConnectionPool(connection_class=connection_class())."""
     import psycopg
 
     class Connection(psycopg.Connection):  # type: ignore[type-arg]
