@@ -258,17 +258,17 @@ fn log_in(
         variables: &extra,
         lock: None,
     };
-    let said = run_tool(context, &program, "psql", deadline).map_err(|e| match e.kind {
+    let output = run_tool(context, &program, "psql", deadline).map_err(|e| match e.kind {
         ErrorKind::Unavailable => {
             Error::unavailable("psql has not logged in in time").hint(SUSPENDED_HINT)
         }
         _ => e,
     })?;
 
-    if said.status.success() {
-        return Ok(Some(format!("as {}", redact(&String::from_utf8_lossy(&said.stdout)))));
+    if output.status.success() {
+        return Ok(Some(format!("as {}", redact(&String::from_utf8_lossy(&output.stdout)))));
     }
-    Err(refused_login(credential.connection.user()?, &redact(&said.stderr)))
+    Err(refused_login(credential.connection.user()?, &redact(&output.stderr)))
 }
 
 /// What psql prints has no codes, so its text decides which hint may help.

@@ -128,10 +128,10 @@ fn all_actions() -> String {
 fn install(mut call: Call<'_>, words: &[OsString]) -> Result<u8> {
     let flags = call.flags_with_interval();
     let settings = Settings::resolve(&flags, call.context)?;
-    let mut service_target = table::named(&os_strs(words), &settings, call.context)?;
-    service_target.explicit = true;
+    let mut target = table::named(&os_strs(words), &settings, call.context)?;
+    target.explicit = true;
     let name = settings.text(Id::Name);
-    let service = Service::new(service_target, name, Manager::OURS, call.context)?;
+    let service = Service::new(target, name, Manager::OURS, call.context)?;
 
     let linger = settings.is_on(Id::Linger);
     let update = Update::new(settings, words, call.context)?;

@@ -12,6 +12,7 @@ fn environment(test: &Test, flags: &[&str]) -> Vec<(String, String)> {
     let output =
         test.command().arg("exec").args(flags).args(["--", "/usr/bin/env"]).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+
     let text = String::from_utf8(output.stdout).unwrap();
     let pair = |line: &str| line.split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned()));
     text.lines().filter_map(pair).collect()
@@ -50,6 +51,7 @@ fn the_child_gets_the_variables_of_libpq_and_loses_those_that_lead_elsewhere() {
     ] {
         assert_eq!(value(&variables, name), Some(expected), "{name}");
     }
+
     let password = value(&variables, "PGPASSWORD").unwrap();
     assert!(workspace.signer.check(password, Scope::Database).is_ok());
     assert_eq!((value(&variables, "PGSERVICE"), value(&variables, "PGHOSTADDR")), (None, None));
@@ -72,6 +74,7 @@ fn a_stricter_sslmode_stays_and_a_weaker_one_is_replaced() {
         assert!(test.run("-f env").token().contains(&format!("PGSSLMODE='{expected}'")));
         assert!(test.run("-f url").token().ends_with(&format!("?sslmode={expected}")));
     }
+
     let mut test = prepared(&workspace);
     test.set("PGSSLROOTCERT", "system");
     assert_eq!(value(&environment(&test, &[]), "PGSSLMODE"), Some("verify-full"));
@@ -125,11 +128,13 @@ fn for_workspace_sets_what_databricks_tools_read() {
     let variables = environment(&several_workspaces, &["--for", "workspace"]);
     assert_eq!(value(&variables, "DATABRICKS_HOST"), Some(workspace.url.as_str()));
     assert_eq!(value(&variables, "DATABRICKS_WORKSPACE_ID"), Some("9008"));
+
     let variables = environment(&test, &["--for", "workspace", "--as", "ANTHROPIC_AUTH_TOKEN"]);
     assert!(
         value(&variables, "ANTHROPIC_AUTH_TOKEN").is_some()
             && value(&variables, "DATABRICKS_TOKEN").is_none()
     );
+
     assert_eq!(code(&test, &["exec", "--as", "X", "--", "true"]).0, 125);
     assert_eq!(code(&test, &["exec", "--for", "workspace", "--as", "1X", "--", "true"]).0, 125);
     assert_eq!(code(&test, &["exec", "--for", "workspace", "--as", "A=B", "--", "true"]).0, 125);
@@ -141,14 +146,18 @@ fn the_exit_code_is_that_of_the_child_or_says_why_it_did_not_start() {
     let test = prepared(&workspace);
     assert_eq!(code(&test, &["exec", "--", "sh", "-c", "exit 7"]), (7, String::new()));
     assert_eq!(code(&test, &["exec", "--", "true"]), (0, String::new()));
+
     let (exit_code, stderr) = code(&test, &["exec", "--", "no-such-command"]);
     assert_eq!(exit_code, 127);
     assert!(stderr.starts_with("lakebase-token: error: cannot run no-such-command\n"), "{stderr}");
+
     let plain = test.write("plain", "not a program");
     let (exit_code, stderr) = code(&test, &["exec", "--", plain.to_str().unwrap()]);
     assert_eq!(exit_code, 126, "{stderr}");
+
     let killed = test.command().args(["exec", "--", "sh", "-c", "kill -TERM $$"]).status().unwrap();
     assert_eq!(killed.signal(), Some(15));
+
     workspace.fault("/", 99, Answer::Json(403, serde_json::json!({ "message": "no" })));
     assert_eq!(code(&test, &["--pg-database", "exec", "--ttl", "1m"]).0, 2, "no command is named");
     for args in [
@@ -172,12 +181,14 @@ fn of_two_variables_with_one_name_the_child_gets_the_one_that_exec_read() {
     }
     let workspace = workspace();
     let test = prepared(&workspace);
+
     let tool = super::support::executable();
     let script = "import ctypes, os, sys\n\
         names = [k + b'=' + v for k, v in os.environb.items()] + [b'TWICE=first', b'TWICE=second']\n\
         argv = [sys.argv[1].encode(), b'exec', b'--', b'/usr/bin/printenv', b'TWICE']\n\
         array = lambda texts: (ctypes.c_char_p * (len(texts) + 1))(*texts, None)\n\
         ctypes.CDLL(None).execve(argv[0], array(argv), array(names))\n";
+
     let mut python = std::process::Command::new("python3");
     python.args(["-c", script]).arg(tool).env_clear().envs(test.env.iter().cloned());
     let path = std::env::var_os("PATH").unwrap();
@@ -209,6 +220,7 @@ fn the_password_is_in_no_argument_list() {
         .args(["exec", "--", "sh", "-c", "cat /proc/$$/cmdline; printf '|%s' \"$PGPASSWORD\""])
         .output()
         .unwrap();
+
     let text = String::from_utf8(output.stdout).unwrap();
     let (cmdline, password) = text.rsplit_once('|').unwrap();
     assert!(password.len() > 100 && !cmdline.contains(&password[..20]));
@@ -218,10 +230,11 @@ fn the_password_is_in_no_argument_list() {
 fn the_child_inherits_no_lock_and_no_open_file() {
     let workspace = workspace();
     let test = prepared(&workspace);
-    let open = |command: &mut std::process::Command| {
+    let open_files = |command: &mut std::process::Command| {
         let output = command.arg("/proc/self/fd").stdin(std::process::Stdio::null()).output();
         String::from_utf8(output.unwrap().stdout).unwrap().lines().count()
     };
-    let without_exec = open(&mut std::process::Command::new("ls"));
-    assert_eq!(open(test.command().args(["exec", "--", "ls"])), without_exec);
+
+    let without_exec = open_files(&mut std::process::Command::new("ls"));
+    assert_eq!(open_files(test.command().args(["exec", "--", "ls"])), without_exec);
 }

@@ -16,6 +16,7 @@ fn before_the_first_request_unknown_values_are_null() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.unset("LAKEBASE_ENDPOINT");
+
     let (code, report) = report(&test, "");
     assert_eq!(code, 0);
     assert_eq!(report["host"], workspace.url.as_str());
@@ -40,6 +41,7 @@ fn before_the_first_request_unknown_values_are_null() {
 fn it_says_why_each_auth_type_is_chosen_or_not() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
+
     let why = |test: &Test, name: &str| {
         let (_, report) = report(test, "");
         let providers = report["sources"].as_array().unwrap().clone();
@@ -48,6 +50,7 @@ fn it_says_why_each_auth_type_is_chosen_or_not() {
             providers.into_iter().find(|provider| provider["auth_type"] == name).unwrap();
         format!("{} {}", provider["chosen"], provider["why"].as_str().unwrap())
     };
+
     assert_eq!(why(&test, "pat"), "false needs host and token");
     assert_eq!(why(&test, "oauth-m2m"), "true configured");
     assert_eq!(why(&test, "databricks-cli"), "false comes after oauth-m2m");
@@ -84,6 +87,7 @@ fn after_a_request_it_shows_what_was_resolved_and_how_fresh_it_is() {
         assert_eq!(cached.len(), 2);
         assert_eq!((&cached[0]["for"], &cached[0]["state"]), (&json!("database"), &json!(state)));
         assert_eq!(cached[1]["for"], "workspace");
+
         let time = |value: &Value| {
             lakebase_token::platform::time::Timestamp::parse(value.as_str().unwrap()).unwrap()
         };

@@ -45,15 +45,18 @@ fn it_writes_notifies_systemd_and_ends_on_a_signal() {
         let length = supervisor.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     };
+
     for (signal, how) in [(Signal::TERM, "signal: 15"), (Signal::INT, "signal: 2")] {
         let mut child = start(&test, &[]);
         assert_eq!(notification(), "READY=1");
+
         let output = BufReader::new(child.stdout.take().unwrap());
         let (status, took) = end(child, signal);
         assert!(status.starts_with(how), "{status}");
-        // The documentation promises 100 ms; a busy machine gets ten times as long.
+        // It ends within 100 ms; a busy machine gets ten times as long.
         assert!(took < Duration::from_secs(1), "{took:?}");
         assert_eq!(notification(), "STOPPING=1");
+
         let lines: Vec<String> = output.lines().map(|line| line.unwrap()).collect();
         let first = signal == Signal::TERM;
         assert_eq!(lines.len(), usize::from(first), "one line for each change: {lines:?}");
@@ -77,6 +80,7 @@ fn it_ends_at_once_during_a_request_and_during_a_hook() {
     let hook = wait_for("the hook", || fs::read_to_string(&pid).ok());
     let (status, took) = end(child, Signal::TERM);
     assert!(status.starts_with("signal: 15") && took < Duration::from_secs(1), "{status} {took:?}");
+
     let alive = format!("/proc/{}/comm", hook.trim());
     wait_for("the end of the hook", || (!fs::exists(&alive).unwrap()).then_some(()));
 }
@@ -88,16 +92,19 @@ fn it_ends_as_process_one_of_a_container_too() {
     }
     let workspace = workspace();
     let test = Test::at(&workspace);
+
     let tool = test.command().get_program().to_owned();
     let mut command = Command::new("unshare");
     command.args(["--fork", "--pid", "--kill-child"]).arg(tool).args(["watch", "pgpass"]);
     command.env_clear().envs(test.env.clone()).stdout(Stdio::null());
     let mut outer = command.spawn().unwrap();
+
     wait_for_pgpass(&test);
     let children = format!("/proc/{0}/task/{0}/children", outer.id());
     let first: i32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
     let began = Instant::now();
     kill_process(Pid::from_raw(first).unwrap(), Signal::TERM).unwrap();
+
     let status = outer.wait().unwrap();
     assert_eq!(status.code(), Some(128 + 15));
     assert!(began.elapsed() < Duration::from_secs(1));
@@ -109,13 +116,14 @@ fn a_failure_is_reported_and_retried_soon() {
     let test = Test::at(&workspace);
     let down = Answer::Json(503, json!({ "error_code": "TEMPORARILY_UNAVAILABLE" }));
     workspace.fault("/oidc", 3, down);
-    let child = start(&test, &[]);
+    let mut child = start(&test, &[]);
     wait_for_pgpass(&test);
-    let mut child = child;
+
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let output = BufReader::new(child.stderr.take().unwrap());
     let lines: Vec<String> = output.lines().map(|line| line.unwrap()).collect();
     child.wait().unwrap();
+
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(
         lines[0].starts_with("lakebase-token: note: ")
@@ -137,11 +145,14 @@ fn a_mistake_at_the_start_is_an_error_and_not_retried() {
     ] {
         test.run(line).fails(2, &[words]);
     }
+
+    // Neither a folder nor a missing folder passes by itself.
     let folder = test.home.path().join("folder");
     fs::create_dir(&folder).unwrap();
     test.run(&format!("watch file {}", folder.display())).fails(1, &["it is a folder"]);
     test.run("watch file /nowhere/x").fails(1, &["hint: mkdir -p /nowhere"]);
     assert!(workspace.take_requests().is_empty());
+
     let mut test = Test::at(&workspace);
     test.set("DATABRICKS_CLIENT_SECRET", "wrong");
     test.run("watch pgpass").fails(4, &["invalid_client"]);
@@ -153,10 +164,13 @@ fn a_supervisor_that_does_not_read_cannot_delay_the_end() {
     let mut test = Test::at(&workspace);
     let socket = test.home.path().join("notify");
     let _supervisor = UnixDatagram::bind(&socket).unwrap();
+
+    // Fills the queue of the socket, so that a blocking send would wait for ever.
     let full = UnixDatagram::unbound().unwrap();
     full.set_nonblocking(true).unwrap();
     while full.send_to(b"x", &socket).is_ok() {}
     test.set("NOTIFY_SOCKET", socket.to_str().unwrap());
+
     let child = start(&test, &[]);
     wait_for_pgpass(&test);
     let (status, took) = end(child, Signal::TERM);
