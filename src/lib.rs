@@ -57,28 +57,28 @@ use std::io::Write;
 use crate::cli::args::{self, Show};
 use crate::cli::help;
 use crate::cli::table::COMMANDS;
-use crate::commands::command::Call;
+use crate::commands::command::{Call, Command};
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::platform::log;
 
-/// The whole program: arguments without its name, surroundings, outputs; the exit code comes
-/// back.
+/// The whole program: takes the arguments after the program's name, returns the exit code.
 ///
-/// The rules of what is printed: stdout has the result and nothing else, and is empty on failure.
-/// Errors go to stderr in lines that start with the program's name, lower-case, no full stop.
+/// stdout gets the result and nothing else, and nothing at all on failure. stderr gets the errors,
+/// in lines that start with the program's name.
 pub fn run(
     argv: &[OsString],
     context: &Context,
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
 ) -> u8 {
-    match attempt(argv, context, stdout) {
+    match run_command(argv, context, stdout) {
         Ok(code) => code,
         Err(error) => {
-            report(&error, stderr);
+            print_error(&error, stderr);
+
             let command = args::named(argv);
-            let code = error.exit.or(command.and_then(|v| v.failure)).unwrap_or(error.kind as u8);
+            let code = exit_code(&error, command);
             let name = command.unwrap_or(&COMMANDS[0]).name;
             log::event(context, log::Level::Error, &format!("failed {name} ({code}): {error}"));
             code
@@ -86,7 +86,8 @@ pub fn run(
     }
 }
 
-fn attempt(argv: &[OsString], context: &Context, stdout: &mut dyn Write) -> Result<u8> {
+/// Reads the command line and runs the command, or prints help.
+fn run_command(argv: &[OsString], context: &Context, stdout: &mut dyn Write) -> Result<u8> {
     let args = args::parse(argv)?;
     let mut call = Call {
         flags: &args.flags,
@@ -96,6 +97,7 @@ fn attempt(argv: &[OsString], context: &Context, stdout: &mut dyn Write) -> Resu
         commands: COMMANDS,
         stdout,
     };
+
     let text = match args.show {
         None => return (args.command.run)(call),
         Some(Show::Version) => help::version(),
@@ -106,8 +108,16 @@ fn attempt(argv: &[OsString], context: &Context, stdout: &mut dyn Write) -> Resu
     Ok(0)
 }
 
-fn report(error: &Error, stderr: &mut dyn Write) {
+/// The error's own code, else the command's (`exec`: 125), else that of the error's kind.
+fn exit_code(error: &Error, command: Option<&Command>) -> u8 {
+    let of_command = command.and_then(|command| command.failure);
+    error.exit.or(of_command).unwrap_or(error.kind as u8)
+}
+
+fn print_error(error: &Error, stderr: &mut dyn Write) {
     let lines = error.lines().map(|(label, text)| format!("lakebase-token: {label}: {text}\n"));
-    // One write, so that lines of many failing processes do not mix. A closed stderr changes nothing.
-    let _ = stderr.write_all(lines.collect::<String>().as_bytes());
+    let text: String = lines.collect();
+    // One write, so that the lines of processes that fail at once do not mix. If stderr is closed,
+    // the exit code still says what failed.
+    let _ = stderr.write_all(text.as_bytes());
 }

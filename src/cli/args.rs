@@ -1,8 +1,9 @@
-//! The command line, read without touching anything: command, flags, and for `exec` a command.
+//! The command line: command, flags, arguments and, for `exec`, a child program. Reading it touches
+//! neither files nor network.
 //!
-//! Flags are the rows of the settings table that have one; which of them a command takes is the
-//! command's row. Values are not looked at here, and never repeated in a message: somebody will put
-//! a secret there.
+//! The flags are rows of the settings table (`config/table.rs`); the command's row says which of them
+//! it takes. `config/resolve.rs` checks the values. A message never repeats a value, because a user
+//! may type a secret there.
 
 use std::ffi::OsString;
 
@@ -17,132 +18,167 @@ use crate::suggest::{is_plain, nearest};
 
 /// A command line.
 pub struct Args {
-    /// What to do.
     pub command: &'static Command,
-    /// Flags and their texts.
+    /// The flags with their values; a switch has an empty one.
     pub flags: Vec<(Id, String)>,
-    /// What follows the command's name.
+    /// The arguments after the command's name.
     pub words: Vec<OsString>,
-    /// What follows `--`.
+    /// The child program and its arguments, from after `--`.
     pub child: Vec<OsString>,
-    /// Help or version was asked for, so nothing else counts.
+    /// Set if the user asks for help or the version; then the command does not run.
     pub show: Option<Show>,
 }
 
-/// What to show instead of doing anything.
+/// What to print instead of running the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Show {
-    /// The help of the program, or of the command.
+    /// The help of the command if the command line names one, otherwise of the program.
     Help {
-        /// A command was named.
         command: bool,
     },
-    /// The version.
     Version,
 }
 
-/// Reads what comes behind the program's name.
+/// Reads the arguments that follow the program's name.
 pub fn parse(argv: &[OsString]) -> Result<Args> {
-    let (ours, child) = split(argv);
-    let mut parser = Parser::from_args(ours);
-    let mut named: Option<&'static Command> = None;
-    let mut flags: Vec<(Id, String)> = Vec::new();
-    let mut words = Vec::new();
-    let mut show = None;
-    while let Some(arg) = parser.next().map_err(bad)? {
+    let (own, child) = split(argv);
+    let mut parser = Parser::from_args(own);
+    let mut line = Line::default();
+
+    while let Some(arg) = parser.next().map_err(unreadable)? {
         let row = match arg {
             Arg::Short('h') | Arg::Long("help") => {
-                show = Some(Show::Help { command: false });
+                line.help = true;
                 continue;
             }
             Arg::Short('V') | Arg::Long("version") => {
-                show = show.or(Some(Show::Version));
+                line.version = true;
                 continue;
             }
             Arg::Value(word) => {
-                match named {
-                    None => named = Some(find_command(&word.to_string_lossy())?),
-                    Some(command) if command.takes_child => {
-                        return Err(Error::usage(format!(
-                            "{} wants `--` before the command",
-                            command.name
-                        ))
-                        .hint(format!("lakebase-token {} -- COMMAND", command.name)));
-                    }
-                    Some(command) if words.len() < command.max_words => words.push(word),
-                    Some(command) => {
-                        return Err(Error::usage(format!(
-                            "{} takes no further words",
-                            command.name
-                        ))
-                        .hint(format!("lakebase-token {} --help", command.name)));
-                    }
-                }
+                line.add_word(word)?;
                 continue;
             }
-            Arg::Short(short) => {
-                SETTINGS.iter().find(|row| row.short == Some(short)).ok_or_else(|| {
-                    Error::usage(format!("unknown flag -{short}")).hint("lakebase-token --help")
-                })?
-            }
+            Arg::Short(short) => find_short_flag(short)?,
             Arg::Long(long) => find_flag(long)?,
         };
-        let text = if row.kind == ValueKind::Switch {
-            String::new()
-        } else {
-            let value = parser.value().map_err(|_| {
-                Error::usage(format!("--{} wants a value: {}", row.flag, row.value))
-            })?;
-            value.into_string().map_err(|_| {
-                Error::usage(format!("the value of --{} is not valid UTF-8", row.flag))
-            })?
-        };
-        if flags.iter().any(|(id, _)| *id == row.id) {
-            return Err(Error::usage(format!("--{} is given twice", row.flag)));
-        }
-        flags.push((row.id, text));
+        let value = flag_value(&mut parser, row)?;
+        line.add_flag(row, value)?;
     }
-    let command = named.unwrap_or(&COMMANDS[0]);
-    if let Some(Show::Help { command }) = &mut show {
-        *command = named.is_some();
-    }
-    let args = Args { command, flags, words, child: child.to_vec(), show };
+
+    let args = line.into_args(child);
     if args.show.is_none() {
         check(&args)?;
     }
     Ok(args)
 }
 
-/// Ours, and the command behind `--`.
+/// What has been read of a command line.
+#[derive(Default)]
+struct Line {
+    command: Option<&'static Command>,
+    flags: Vec<(Id, String)>,
+    words: Vec<OsString>,
+    help: bool,
+    version: bool,
+}
+
+impl Line {
+    /// The first word names the command, the others are its arguments.
+    fn add_word(&mut self, word: OsString) -> Result<()> {
+        let Some(command) = self.command else {
+            self.command = Some(find_command(&word.to_string_lossy())?);
+            return Ok(());
+        };
+
+        let name = command.name;
+        if command.takes_child {
+            return Err(Error::usage(format!("{name} needs `--` before the program to run"))
+                .hint(format!("lakebase-token {name} -- psql")));
+        }
+        if self.words.len() == command.max_words {
+            return Err(Error::usage(format!("{name} takes no more arguments"))
+                .hint(format!("lakebase-token {name} --help")));
+        }
+        self.words.push(word);
+        Ok(())
+    }
+
+    fn add_flag(&mut self, row: &Setting, value: String) -> Result<()> {
+        if self.flags.iter().any(|(id, _)| *id == row.id) {
+            return Err(Error::usage(format!("--{} is given twice", row.flag)));
+        }
+        self.flags.push((row.id, value));
+        Ok(())
+    }
+
+    fn into_args(self, child: &[OsString]) -> Args {
+        let show = if self.help {
+            Some(Show::Help { command: self.command.is_some() })
+        } else if self.version {
+            Some(Show::Version)
+        } else {
+            None
+        };
+        Args {
+            command: self.command.unwrap_or(&COMMANDS[0]),
+            flags: self.flags,
+            words: self.words,
+            child: child.to_vec(),
+            show,
+        }
+    }
+}
+
+/// The program's own arguments, and what follows `--`.
 fn split(argv: &[OsString]) -> (&[OsString], &[OsString]) {
     let end = argv.iter().position(|arg| arg == "--").unwrap_or(argv.len());
     (&argv[..end], argv.get(end + 1..).unwrap_or_default())
 }
 
-fn check(args: &Args) -> Result<()> {
-    let Args { command, flags, child, .. } = args;
-    for (id, _) in flags {
-        if !command.takes(*id) {
-            let flag = SETTINGS[*id as usize].flag;
-            return Err(Error::usage(format!("{} has no flag --{flag}", command.name))
-                .hint(format!("lakebase-token {} --help", command.name)));
-        }
+fn flag_value(parser: &mut Parser, row: &Setting) -> Result<String> {
+    let flag = row.flag;
+    if row.kind == ValueKind::Switch {
+        return Ok(String::new());
     }
-    match (command.takes_child, child.is_empty()) {
-        (true, true) => Err(Error::usage(format!("{} wants a command", command.name))
-            .hint(format!("lakebase-token {} -- psql", command.name))),
-        (false, false) => Err(Error::usage(format!("{} takes no command", command.name))
-            .hint("lakebase-token exec -- COMMAND")),
-        _ => Ok(()),
-    }
+    let value = parser
+        .value()
+        .map_err(|_| Error::usage(format!("--{flag} needs a value: {}", row.value)))?;
+    value
+        .into_string()
+        .map_err(|_| Error::usage(format!("the value of --{flag} is not valid UTF-8")))
 }
 
-fn bad(error: lexopt::Error) -> Error {
+/// Checks what is known only after the last argument: whether the command takes these flags and a
+/// child program.
+fn check(args: &Args) -> Result<()> {
+    let name = args.command.name;
+    for (id, _) in &args.flags {
+        if !args.command.takes(*id) {
+            let flag = SETTINGS[*id as usize].flag;
+            return Err(Error::usage(format!("{name} has no flag --{flag}"))
+                .hint(format!("lakebase-token {name} --help")));
+        }
+    }
+
+    let has_child = !args.child.is_empty();
+    if args.command.takes_child && !has_child {
+        return Err(Error::usage(format!("{name} needs a program to run"))
+            .hint(format!("lakebase-token {name} -- psql")));
+    }
+    if has_child && !args.command.takes_child {
+        return Err(Error::usage(format!("{name} does not run a program"))
+            .hint("lakebase-token exec -- psql"));
+    }
+    Ok(())
+}
+
+fn unreadable(error: lexopt::Error) -> Error {
     match error {
         lexopt::Error::UnexpectedValue { option, .. } => {
             Error::usage(format!("{option} takes no value"))
         }
-        _ => Error::usage("the command line cannot be read").hint("lakebase-token --help"),
+        _ => Error::usage("cannot read the command line").hint("lakebase-token --help"),
     }
 }
 
@@ -150,14 +186,17 @@ fn find_command(word: &str) -> Result<&'static Command> {
     if let Some(command) = table::find(word) {
         return Ok(command);
     }
-    if let Some((_, meant)) = WORDS.iter().find(|(theirs, _)| *theirs == word) {
-        let meant = format!("lakebase-token {meant}");
-        return Err(Error::usage(format!("unknown command {word}")).hint(meant));
+    if let Some((_, meant)) = COMMAND_MISTAKES.iter().find(|(typed, _)| *typed == word) {
+        return Err(
+            Error::usage(format!("unknown command {word}")).hint(format!("lakebase-token {meant}"))
+        );
     }
+
+    // Anything but a plain word may be a secret, and is not repeated.
     let error = Error::usage(if is_plain(word) {
         format!("unknown command {word}")
     } else {
-        "the first word is no command".to_owned()
+        "unknown command".to_owned()
     });
     let known = COMMANDS.iter().filter(|command| command.is_public());
     Err(match nearest(word, known.map(|command| command.name)) {
@@ -166,8 +205,8 @@ fn find_command(word: &str) -> Result<&'static Command> {
     })
 }
 
-/// Verbs that people try, and what they mean.
-const WORDS: [(&str, &str); 9] = [
+/// Words that users type as a command, and the command line that they mean.
+const COMMAND_MISTAKES: [(&str, &str); 9] = [
     ("psql", "exec -- psql"),
     ("install", "service install pgpass"),
     ("uninstall", "service uninstall pgpass"),
@@ -179,8 +218,8 @@ const WORDS: [(&str, &str); 9] = [
     ("version", "--version"),
 ];
 
-/// Flags of psql and of databricks-oauth-rotator, and what takes their place.
-const FLAGS: [(&str, &str); 9] = [
+/// Flags of psql and of databricks-oauth-rotator, and what replaces them here.
+const FLAG_MISTAKES: [(&str, &str); 9] = [
     ("port", "--pg-port"),
     ("username", "--pg-user"),
     ("user", "--pg-user"),
@@ -192,24 +231,26 @@ const FLAGS: [(&str, &str); 9] = [
     ("log-file", "LAKEBASE_TOKEN_LOG"),
 ];
 
+fn find_short_flag(short: char) -> Result<&'static Setting> {
+    SETTINGS
+        .iter()
+        .find(|row| row.short == Some(short))
+        .ok_or_else(|| Error::usage(format!("unknown flag -{short}")).hint("lakebase-token --help"))
+}
+
 fn find_flag(long: &str) -> Result<&'static Setting> {
     if let Some(row) = SETTINGS.iter().find(|row| !row.flag.is_empty() && row.flag == long) {
         return Ok(row);
     }
-    if let Some((_, ours)) = FLAGS.iter().find(|(theirs, _)| *theirs == long) {
-        return Err(Error::usage(format!("unknown flag --{long}")).hint(ours));
+    if let Some((_, meant)) = FLAG_MISTAKES.iter().find(|(typed, _)| *typed == long) {
+        return Err(Error::usage(format!("unknown flag --{long}")).hint(meant));
     }
-    let secret =
+    let is_secret =
         |row: &&Setting| row.kind == ValueKind::Secret && row.name.replace('_', "-") == long;
-    if let Some(row) = SETTINGS.iter().find(secret) {
-        let file = SETTINGS.iter().find(|other| other.flag == format!("{long}-file"));
-        let variable = row.env.first().unwrap_or(&"the profile");
-        let error = Error::usage(format!("there is no --{long}: `ps` would show the secret"));
-        return Err(match file {
-            Some(file) => error.hint(format!("{variable}, or --{} PATH", file.flag)),
-            None => error.hint(variable),
-        });
+    if let Some(row) = SETTINGS.iter().find(is_secret) {
+        return Err(secret_as_flag(long, row));
     }
+
     let error = Error::usage(format!("unknown flag --{}", redact(long)));
     let flags = SETTINGS.iter().map(|row| row.flag).filter(|flag| !flag.is_empty());
     Err(match nearest(long, flags.chain(["help", "version"])) {
@@ -218,7 +259,20 @@ fn find_flag(long: &str) -> Result<&'static Setting> {
     })
 }
 
-/// The command that a command line names, however wrong the rest of it is.
+/// Refuses a secret on the command line and names the settings that may hold it.
+fn secret_as_flag(long: &str, row: &Setting) -> Error {
+    let variable = row.env.first().unwrap_or(&"the profile");
+    let file = SETTINGS.iter().find(|other| other.flag == format!("{long}-file"));
+
+    let error = Error::usage(format!("there is no --{long}: `ps` would show the secret"));
+    match file {
+        Some(file) => error.hint(format!("{variable}, or --{} PATH", file.flag)),
+        None => error.hint(variable),
+    }
+}
+
+/// The command that a command line names, even if the rest of the line is wrong. The exit code of the
+/// error depends on it.
 pub fn named(argv: &[OsString]) -> Option<&'static Command> {
     let mut parser = Parser::from_args(split(argv).0);
     loop {
@@ -230,7 +284,8 @@ pub fn named(argv: &[OsString]) -> Option<&'static Command> {
             },
             Ok(Some(Arg::Short(short))) => SETTINGS.iter().find(|row| row.short == Some(short)),
             Ok(Some(Arg::Long(long))) => SETTINGS.iter().find(|row| row.flag == long),
-            Err(_) => continue, // a value for a switch, say
+            // For example a value for a switch.
+            Err(_) => continue,
         };
         if row.is_some_and(|row| row.kind != ValueKind::Switch) {
             parser.value().ok()?;
@@ -254,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_stand_anywhere_and_without_a_verb_it_is_get() {
+    fn flags_may_stand_anywhere_and_the_default_command_is_get() {
         for line in ["-p prod -fjson", "get --profile=prod --format json", "-p prod get -f json"] {
             let args = parse(&argv(line)).ok().unwrap();
             assert_eq!(args.command.name, "get");
@@ -267,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn help_and_version_win_over_everything() {
+    fn help_and_version_take_precedence() {
         for (line, show) in [
             ("--help", Show::Help { command: false }),
             ("exec -h", Show::Help { command: true }),
@@ -279,16 +334,20 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_what_was_probably_meant() {
+    fn errors_suggest_what_the_user_probably_meant() {
         for (line, message, hint) in [
             ("stauts", "unknown command stauts", "lakebase-token status"),
             ("--formt raw", "unknown flag --formt", "--format"),
             ("-x", "unknown flag -x", "lakebase-token --help"),
             ("-p a -p b", "--profile is given twice", ""),
-            ("--profile", "--profile wants a value: NAME", ""),
-            ("exec psql", "exec wants `--` before the command", "lakebase-token exec -- COMMAND"),
-            ("exec", "exec wants a command", "lakebase-token exec -- psql"),
-            ("get -- psql", "get takes no command", "lakebase-token exec -- COMMAND"),
+            ("--profile", "--profile needs a value: NAME", ""),
+            (
+                "exec psql",
+                "exec needs `--` before the program to run",
+                "lakebase-token exec -- psql",
+            ),
+            ("exec", "exec needs a program to run", "lakebase-token exec -- psql"),
+            ("get -- psql", "get does not run a program", "lakebase-token exec -- psql"),
             ("status --clean", "status has no flag --clean", "lakebase-token status --help"),
             ("--refresh=yes", "--refresh takes no value", ""),
             (
@@ -304,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_named_verb_is_found_in_a_wrong_line_and_not_among_values() {
+    fn a_wrong_line_still_names_its_command_and_a_value_is_no_command() {
         for (line, command) in [
             ("exec --formt x", "exec"),
             ("--clean exec", "exec"),

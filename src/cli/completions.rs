@@ -1,10 +1,10 @@
-//! `completions`: what a shell needs to complete our command line, made from the tables of commands,
-//! flags, targets, formats and auth types.
+//! `completions`: prints a script with which a shell completes lakebase-token's command lines, made
+//! from the tables of commands, flags, targets, formats and auth types.
 //!
-//! Each script is a template (`completions/*.in`) with the names filled in. Behind a flag it offers
-//! the flag's values, behind a dash the command's flags, behind `--` what the child program takes,
-//! otherwise the command's words. Values that only a workspace or a file knows are not looked up:
-//! pressing Tab must not wait.
+//! Each script is a template (`completions/*.in`) with the names filled in. After a flag it offers
+//! the flag's values, after a dash the command's flags, after `--` what the child program takes,
+//! otherwise the command's arguments. Names that only a workspace or a file knows (endpoints,
+//! profiles) are not completed: pressing Tab must not wait for a request.
 
 use crate::auth::chain;
 use crate::commands::command::{Call, Command, ROW};
@@ -17,21 +17,23 @@ use crate::suggest::nearest;
 
 pub const COMMAND: Command = Command {
     name: "completions",
-    about: "print what a shell needs to complete command lines",
+    about: "print a script that lets a shell complete command lines",
     usage: "bash|zsh|fish|powershell",
-    more: "bash: put `eval \"$(lakebase-token completions bash)\"` into ~/.bashrc. zsh: the same, after \
-           compinit. fish: write it to ~/.config/fish/completions/lakebase-token.fish. PowerShell: \
-           put `lakebase-token completions powershell | Out-String | Invoke-Expression` into $PROFILE.",
+    more: "bash: put `eval \"$(lakebase-token completions bash)\"` into ~/.bashrc.\n\n\
+           zsh: put `eval \"$(lakebase-token completions zsh)\"` into ~/.zshrc, after compinit.\n\n\
+           fish: write the script to ~/.config/fish/completions/lakebase-token.fish.\n\n\
+           PowerShell: put `lakebase-token completions powershell | Out-String | \
+           Invoke-Expression` into $PROFILE.",
     max_words: 1,
     words: || SHELLS.iter().map(|shell| shell.name).collect(),
-    codes: "exit codes: 0 printed, 2 no such shell",
+    codes: "exit codes: 0 printed, 2 unknown shell",
     run,
     ..ROW
 };
 
 struct Shell {
     name: &'static str,
-    script: fn(&Table) -> String,
+    script: fn(&Commands) -> String,
 }
 
 const SHELLS: [Shell; 4] = [
@@ -42,20 +44,24 @@ const SHELLS: [Shell; 4] = [
 ];
 
 fn run(mut call: Call<'_>) -> Result<u8> {
-    let names = || SHELLS.iter().map(|shell| shell.name);
-    let word = call.words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
-    let Some(shell) = SHELLS.iter().find(|shell| shell.name == word) else {
-        let words = match &*word {
-            "" => "completions for which shell?".to_owned(),
-            other => format!("there are no completions for {}", redact(other)),
-        };
-        let hint = nearest(&word, names()).map_or(COMMAND.usage.to_owned(), str::to_owned);
-        return Err(Error::usage(words).hint(format!("lakebase-token completions {hint}")));
+    let name = call.words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
+    let Some(shell) = SHELLS.iter().find(|shell| shell.name == name) else {
+        return Err(unknown_shell(&name));
     };
 
-    let script = (shell.script)(&Table(call.commands));
+    let script = (shell.script)(&Commands(call.commands));
     call.print(&script)?;
     Ok(0)
+}
+
+fn unknown_shell(name: &str) -> Error {
+    let error = if name.is_empty() {
+        Error::usage("missing shell")
+    } else {
+        Error::usage(format!("there are no completions for {}", redact(name)))
+    };
+    let known = nearest(name, SHELLS.iter().map(|shell| shell.name)).unwrap_or(COMMAND.usage);
+    error.hint(format!("lakebase-token completions {known}"))
 }
 
 /// The template with each `{{name}}` replaced.
@@ -65,19 +71,17 @@ fn filled(template: &str, values: &[(&str, &str)]) -> String {
     })
 }
 
-/// The commands that are for people.
-struct Table(&'static [Command]);
+struct Commands(&'static [Command]);
 
-impl Table {
-    fn commands(&self) -> impl Iterator<Item = &'static Command> {
+impl Commands {
+    fn public(&self) -> impl Iterator<Item = &'static Command> {
         self.0.iter().filter(|command| command.is_public())
     }
 
     fn names(&self) -> String {
-        self.commands().map(|command| command.name).collect::<Vec<_>>().join(" ")
+        self.public().map(|command| command.name).collect::<Vec<_>>().join(" ")
     }
 
-    /// The command that is meant where none is named.
     fn default(&self) -> &'static str {
         self.0[0].name
     }
@@ -87,24 +91,24 @@ fn flags(command: &'static Command) -> impl Iterator<Item = &'static Setting> {
     SETTINGS.iter().filter(|row| !row.flag.is_empty() && command.takes(row.id))
 }
 
-/// What may stand behind a flag.
+/// What may follow a flag.
 enum Values {
-    /// It is a switch.
+    /// The flag is a switch.
     None,
     File,
-    These(Vec<&'static str>),
-    /// Only a workspace or the user knows.
-    Any,
+    OneOf(Vec<&'static str>),
+    /// Only a workspace or the user knows the values.
+    Unknown,
 }
 
 fn values(row: &Setting) -> Values {
     match (row.id, row.kind) {
         (_, ValueKind::Switch) => Values::None,
-        (Id::Format, _) => Values::These(FORMATS.iter().map(|format| format.name).collect()),
-        (Id::For, _) => Values::These(vec!["database", "workspace"]),
-        (Id::AuthType, _) => Values::These(chain::supported()),
+        (Id::Format, _) => Values::OneOf(FORMATS.iter().map(|format| format.name).collect()),
+        (Id::For, _) => Values::OneOf(vec!["database", "workspace"]),
+        (Id::AuthType, _) => Values::OneOf(chain::supported()),
         _ if row.value.starts_with("PATH") => Values::File,
-        _ => Values::Any,
+        _ => Values::Unknown,
     }
 }
 
@@ -113,95 +117,105 @@ fn cases(rows: impl Iterator<Item = (String, String)>) -> String {
     rows.map(|(pattern, body)| format!("        {pattern}) {body} ;;\n")).collect()
 }
 
-/// How a flag is typed: `--format`, and `-f` where there is one.
-fn typed(row: &Setting, between: &str) -> String {
-    let short = row.short.map_or(String::new(), |short| format!("{between}-{short}"));
+/// How the user types a flag: `--format`, and `-f` if there is a short form.
+fn typed(row: &Setting, separator: &str) -> String {
+    let short = row.short.map_or(String::new(), |short| format!("{separator}-{short}"));
     format!("--{}{short}", row.flag)
 }
 
-/// The flags that take values, and what completes those, in sh's notation.
-fn value_cases(file: &str, these: fn(&str) -> String) -> String {
+/// For each flag with a value, the code that completes the value, in sh's notation.
+fn value_cases(complete_file: &str, complete_one_of: fn(&str) -> String) -> String {
     let rows = SETTINGS.iter().filter(|row| !row.flag.is_empty());
     cases(rows.filter_map(|row| {
         let body = match values(row) {
             Values::None => return None,
-            Values::File => file.to_owned(),
-            Values::These(names) => these(&names.join(" ")),
-            Values::Any => "return".to_owned(),
+            Values::File => complete_file.to_owned(),
+            Values::OneOf(names) => complete_one_of(&names.join(" ")),
+            Values::Unknown => "return".to_owned(),
         };
         Some((typed(row, "|"), body))
     }))
 }
 
-fn bash(table: &Table) -> String {
-    let commands = cases(table.commands().map(|command| {
+fn bash(commands: &Commands) -> String {
+    let cases = cases(commands.public().map(|command| {
         let flags: Vec<String> = flags(command).map(|row| typed(row, " ")).collect();
-        let (flags, words) = (flags.join(" "), (command.words)().join(" "));
+        let flags = flags.join(" ");
+        let words = (command.words)().join(" ");
         let body = format!("flags='{flags} --help -h --version -V' words='{words}'");
         (command.name.to_owned(), body)
     }));
     let values = value_cases("compopt -o default; return", |names| {
         format!("mapfile -t COMPREPLY < <(compgen -W '{names}' -- \"$word\"); return")
     });
+
     filled(
         include_str!("completions/bash.in"),
-        &[("names", &table.names()), ("values", &values), ("commands", &commands)],
+        &[("names", &commands.names()), ("values", &values), ("commands", &cases)],
     )
 }
 
-fn zsh(table: &Table) -> String {
-    let described_flags = |command: &'static Command| {
-        let described = flags(command).flat_map(|row| {
-            let about = row.about.replace(':', "\\:");
-            let short = row.short.map(|short| quoting::sh(&format!("-{short}:{about}")));
-            [Some(quoting::sh(&format!("--{}:{about}", row.flag))), short]
-        });
-        let described = described.flatten().chain(["'--help:this text'".to_owned()]);
-        described.collect::<Vec<_>>().join(" ")
-    };
-    let described =
-        table.commands().map(|command| quoting::sh(&format!("{}:{}", command.name, command.about)));
-    let described = described.collect::<Vec<_>>().join(" ");
-    let commands = cases(table.commands().map(|command| {
+fn zsh(commands: &Commands) -> String {
+    let described: Vec<String> = commands
+        .public()
+        .map(|command| quoting::sh(&format!("{}:{}", command.name, command.about)))
+        .collect();
+    let cases = cases(commands.public().map(|command| {
+        let flags = zsh_flags(command);
         let words = (command.words)().join(" ");
-        let body = format!("flags=({}) words_=({words})", described_flags(command));
-        (command.name.to_owned(), body)
+        (command.name.to_owned(), format!("flags=({flags}) words_=({words})"))
     }));
     let values = value_cases("_files; return", |names| format!("compadd -- {names}; return"));
+
     filled(
         include_str!("completions/zsh.in"),
         &[
-            ("described", &described),
-            ("names", &table.names()),
+            ("described", &described.join(" ")),
+            ("names", &commands.names()),
             ("values", &values),
-            ("commands", &commands),
+            ("commands", &cases),
         ],
     )
 }
 
-fn fish(table: &Table) -> String {
-    const BEFORE: &str = "__lakebase_token_before_child";
+/// The flags with their descriptions, as `_describe` takes them.
+fn zsh_flags(command: &'static Command) -> String {
+    let mut described = Vec::new();
+    for row in flags(command) {
+        let about = row.about.replace(':', "\\:");
+        described.push(quoting::sh(&format!("--{}:{about}", row.flag)));
+        described.extend(row.short.map(|short| quoting::sh(&format!("-{short}:{about}"))));
+    }
+    described.push(quoting::sh("--help:print this help"));
+    described.join(" ")
+}
+
+fn fish(commands: &Commands) -> String {
+    const BEFORE_CHILD: &str = "__lakebase_token_before_child";
+
+    let names = commands.names();
     let mut lines = Vec::new();
-    for command in table.commands() {
-        let (names, about) = (table.names(), quoting::fish(command.about));
+    for command in commands.public() {
+        let about = quoting::fish(command.about);
         lines.push(format!(
-            "complete -c lakebase-token -n '{BEFORE}; and not __fish_seen_subcommand_from {names}' \
-             -a {} -d {about}",
+            "complete -c lakebase-token \
+             -n '{BEFORE_CHILD}; and not __fish_seen_subcommand_from {names}' -a {} -d {about}",
             command.name
         ));
     }
-    for command in table.commands() {
-        let condition = if command.name == table.default() {
-            // It is meant where no other one is named.
-            let others = table.commands().map(|other| other.name);
+    for command in commands.public() {
+        let condition = if command.name == commands.default() {
+            // It also applies while the line names no command.
+            let others = commands.public().map(|other| other.name);
             let others: Vec<&str> = others.filter(|name| *name != command.name).collect();
             format!("not __fish_seen_subcommand_from {}", others.join(" "))
         } else {
             format!("__fish_seen_subcommand_from {}", command.name)
         };
-        let start = format!("complete -c lakebase-token -n '{BEFORE}; and {condition}'");
+        let start = format!("complete -c lakebase-token -n '{BEFORE_CHILD}; and {condition}'");
         lines.extend(fish_lines(command, &start));
     }
+
     filled(include_str!("completions/fish.in"), &[("lines", &lines.join("\n"))])
 }
 
@@ -211,13 +225,14 @@ fn fish_lines(command: &'static Command, start: &str) -> Vec<String> {
     if !words.is_empty() {
         lines.push(format!("{start} -F -a {}", quoting::fish(&words.join(" "))));
     }
+
     for row in flags(command) {
         let short = row.short.map_or(String::new(), |short| format!(" -s {short}"));
         let value = match values(row) {
             Values::None => String::new(),
             Values::File => " -r -F".to_owned(),
-            Values::These(names) => format!(" -x -a {}", quoting::fish(&names.join(" "))),
-            Values::Any => " -x".to_owned(),
+            Values::OneOf(names) => format!(" -x -a {}", quoting::fish(&names.join(" "))),
+            Values::Unknown => " -x".to_owned(),
         };
         let about = quoting::fish(row.about);
         lines.push(format!("{start} -l {}{short}{value} -d {about}", row.flag));
@@ -225,30 +240,29 @@ fn fish_lines(command: &'static Command, start: &str) -> Vec<String> {
     lines
 }
 
-fn powershell(table: &Table) -> String {
-    let list = |names: &[&str]| {
-        names.iter().map(|name| quoting::powershell(name)).collect::<Vec<_>>().join(", ")
-    };
-    let commands: String = table
-        .commands()
+fn powershell(commands: &Commands) -> String {
+    let rows: String = commands
+        .public()
         .map(|command| {
             let flags: Vec<String> = flags(command).map(|row| format!("--{}", row.flag)).collect();
-            let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-            let (flags, words) = (list(&flags), list(&(command.words)()));
+            let flags = powershell_list(flags.iter().map(String::as_str));
+            let words = powershell_list((command.words)().into_iter());
             format!("        '{}' = @({flags}), @({words})\n", command.name)
         })
         .collect();
-    let known = SETTINGS.iter().filter(|row| !row.flag.is_empty());
-    let values: String = known
-        .filter_map(|row| match values(row) {
-            Values::These(names) => {
-                Some(format!("        '--{}' = @({})\n", row.flag, list(&names)))
-            }
-            _ => None,
+    let values: String = SETTINGS
+        .iter()
+        .filter(|row| !row.flag.is_empty())
+        .filter_map(|row| {
+            let Values::OneOf(names) = values(row) else { return None };
+            let names = powershell_list(names.into_iter());
+            Some(format!("        '--{}' = @({names})\n", row.flag))
         })
         .collect();
-    filled(
-        include_str!("completions/powershell.in"),
-        &[("commands", &commands), ("values", &values)],
-    )
+
+    filled(include_str!("completions/powershell.in"), &[("commands", &rows), ("values", &values)])
+}
+
+fn powershell_list<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    names.map(quoting::powershell).collect::<Vec<_>>().join(", ")
 }

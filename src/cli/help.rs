@@ -1,4 +1,5 @@
-//! `--help`, made from the tables of commands, places, settings and formats, so that it cannot drift.
+//! `--help`, made from the tables of commands, targets, settings and formats, so that it cannot
+//! differ from them.
 
 use std::fmt::Write as _;
 
@@ -10,7 +11,9 @@ use crate::formats::FORMATS;
 use crate::targets::table;
 use crate::targets::table::TARGETS;
 
-/// The version line.
+/// A line of a paragraph, so that the help fits a terminal of 100 columns.
+const MAX_LINE_BYTES: usize = 90;
+
 pub fn version() -> String {
     format!("lakebase-token {}\n", env!("CARGO_PKG_VERSION"))
 }
@@ -18,24 +21,26 @@ pub fn version() -> String {
 /// The help of the whole program.
 pub fn program() -> String {
     let mut text = String::from(
-        "lakebase-token prints a fresh Databricks Lakebase (Postgres) password: from its cache, or\n\
-         minted by exactly one of however many ask.\n\n\
+        "lakebase-token prints a valid Databricks Lakebase (Postgres) password, from its cache or\n\
+         newly minted. If many processes ask at once, only one of them mints.\n\n\
          usage: lakebase-token [COMMAND] [FLAGS]\n\n",
     );
     for command in COMMANDS.iter().filter(|command| command.is_public()) {
-        let _ = writeln!(text, "  {:<12} {}", command.name, command.about);
+        item(&mut text, 12, command.name, command.about);
     }
+
     text.push_str(
         "\nexamples:\n\
-         \x20 PGPASSWORD=$(lakebase-token) psql      with PGHOST and PGUSER set\n\
-         \x20 lakebase-token login --host URL        a person logs in, with a browser\n\
-         \x20 lakebase-token exec -- psql            with nothing set but a Databricks login\n\
-         \x20 lakebase-token -f json                 token, expiry, role, host\n\
-         \x20 lakebase-token service install pgpass  keep ~/.pgpass true for all that read it\n\
-         \x20 lakebase-token status                  what is configured, and where\n\n\
-         `lakebase-token COMMAND --help` lists a command's flags.\n\n",
+         \x20 lakebase-token exec -- psql            connect; needs only a Databricks login\n\
+         \x20 lakebase-token login --host URL        log in with a browser\n\
+         \x20 lakebase-token -f json                 print token, expiry, role and host\n\
+         \x20 lakebase-token service install pgpass  keep ~/.pgpass up to date for all programs\n\
+         \x20 lakebase-token status                  show the settings and where they come from\n\n\
+         in a script, with PGHOST and PGUSER set:\n\
+         \x20 PGPASSWORD=$(lakebase-token) && export PGPASSWORD && psql\n\n\
+         `lakebase-token COMMAND --help` lists the flags of a command.\n\n",
     );
-    let _ = writeln!(text, "{}", COMMANDS[0].codes);
+    exit_codes(&mut text, &COMMANDS[0]);
     text
 }
 
@@ -49,76 +54,117 @@ pub fn command(command: &Command) -> String {
         command.usage,
         wrapped(command.more)
     );
-    if command.takes_target {
-        text.push_str("\nplaces:\n");
-        for row in TARGETS {
-            let _ = writeln!(text, "  {:<32} {}", row.command(), row.about);
-        }
-    }
-    let own = table::flags().filter(|_| command.takes_target).chain(command.flags.iter().copied());
-    let own: Vec<Id> = own.collect();
-    if !own.is_empty() {
-        text.push('\n');
-        flags(&mut text, &own);
-    }
-    let (database, alone) = (command.takes(Id::Endpoint), command.common.is_empty());
-    text.push_str(match (alone, database) {
-        (true, _) => "\n",
-        (false, true) => "\nworkspace, database, freshness:\n",
-        (false, false) => "\nworkspace:\n",
-    });
-    flags(&mut text, command.common);
-    text.push_str(
-        "  -h, --help                       this text\n  -V, --version                    the version\n",
-    );
-    if command.takes(Id::Format) && !command.prints_report {
-        text.push_str("\nformats:\n");
-        for format in FORMATS {
-            let _ = writeln!(text, "  {:<16} {}", format.name, format.about);
-        }
-        let able: Vec<&str> = formats::for_workspaces().map(|format| format.name).collect();
-        if let [names @ .., last] = &able[..] {
-            let names = names.join(", ");
-            let _ = writeln!(text, "\n{names} and {last} also print a workspace token.");
-        }
-    }
-    if alone {
-        let _ = writeln!(text, "\n{}", command.codes);
-        return text;
-    }
-    text.push_str("\nenvironment (a flag wins; then the first of these; then the profile):\n");
-    for row in SETTINGS.iter().filter(|row| command.takes(row.id) && !row.env.is_empty()) {
-        let _ = writeln!(text, "  --{:<16} {}", row.flag, row.env.join(", "));
-    }
-    text.push_str(
-        "  all of Databricks unified authentication (DATABRICKS_CLIENT_ID, …)\n\
-         \x20 LAKEBASE_TOKEN_LOG=PATH  a line there for each mint, write and failure\n\n",
-    );
-    let _ = writeln!(text, "{}", command.codes);
+    subcommands(&mut text, command);
+    targets(&mut text, command);
+    flags(&mut text, command);
+    formats(&mut text, command);
+    environment(&mut text, command);
+    text.push('\n');
+    exit_codes(&mut text, command);
     text
 }
 
-fn flags(text: &mut String, ids: &[Id]) {
-    for row in ids.iter().map(|id| &SETTINGS[*id as usize]) {
-        let _ = writeln!(text, "  {:<32} {}", left(row), row.about);
+fn subcommands(text: &mut String, command: &Command) {
+    let subcommands = (command.subcommands)();
+    if !subcommands.is_empty() {
+        text.push_str("\nactions:\n");
+        for (name, about) in subcommands {
+            item(text, 12, name, about);
+        }
     }
 }
 
-fn left(row: &Setting) -> String {
+fn targets(text: &mut String, command: &Command) {
+    if command.takes_target {
+        text.push_str("\ntargets:\n");
+        for row in TARGETS {
+            item(text, 32, &row.command(), row.about);
+        }
+    }
+}
+
+fn flags(text: &mut String, command: &Command) {
+    let of_targets = table::flags().filter(|_| command.takes_target);
+    let own: Vec<Id> = of_targets.chain(command.flags.iter().copied()).collect();
+    if !own.is_empty() {
+        text.push('\n');
+        settings(text, &own);
+    }
+
+    text.push_str(if command.common.is_empty() {
+        "\n"
+    } else if command.takes(Id::Endpoint) {
+        "\nworkspace, database, freshness:\n"
+    } else {
+        "\nworkspace:\n"
+    });
+    settings(text, command.common);
+    item(text, 32, "-h, --help", "print this help");
+    item(text, 32, "-V, --version", "print the version");
+}
+
+fn settings(text: &mut String, ids: &[Id]) {
+    for row in ids.iter().map(|id| &SETTINGS[*id as usize]) {
+        item(text, 32, &flag(row), row.about);
+    }
+}
+
+fn flag(row: &Setting) -> String {
     let short = row.short.map_or("    ".to_owned(), |short| format!("-{short}, "));
     format!("{short}--{} {}", row.flag, row.value)
 }
 
-/// Breaks paragraphs into lines of at most 90 characters.
-fn wrapped(paragraphs: &str) -> String {
-    paragraphs.split("\n\n").map(lines).collect::<Vec<_>>().join("\n\n")
+fn formats(text: &mut String, command: &Command) {
+    if !command.takes(Id::Format) || command.prints_report {
+        return;
+    }
+    text.push_str("\nformats:\n");
+    for format in FORMATS {
+        item(text, 16, format.name, format.about);
+    }
+
+    let names: Vec<&str> = formats::for_workspaces().map(|format| format.name).collect();
+    if let [names @ .., last] = &names[..] {
+        let names = names.join(", ");
+        let _ = writeln!(text, "\n{names} and {last} also print a workspace token.");
+    }
 }
 
-fn lines(paragraph: &str) -> String {
+/// The variables that a command reads. A command without shared flags reads none.
+fn environment(text: &mut String, command: &Command) {
+    if command.common.is_empty() {
+        return;
+    }
+    text.push_str(
+        "\nenvironment (precedence: flag, then variables from left to right, then profile):\n",
+    );
+    for row in SETTINGS.iter().filter(|row| command.takes(row.id) && !row.env.is_empty()) {
+        item(text, 18, &format!("--{}", row.flag), &row.env.join(", "));
+    }
+    text.push_str(
+        "  and every variable of Databricks unified authentication (DATABRICKS_CLIENT_ID, …)\n\
+         \x20 LAKEBASE_TOKEN_LOG=PATH  append a line to this file for each mint, write, failure\n",
+    );
+}
+
+fn exit_codes(text: &mut String, command: &Command) {
+    let _ = writeln!(text, "{}", command.codes);
+}
+
+/// A line of a list: the name in a column of this width, then what it is.
+fn item(text: &mut String, width: usize, name: &str, about: &str) {
+    let _ = writeln!(text, "  {name:<width$} {about}");
+}
+
+fn wrapped(paragraphs: &str) -> String {
+    paragraphs.split("\n\n").map(wrapped_paragraph).collect::<Vec<_>>().join("\n\n")
+}
+
+fn wrapped_paragraph(paragraph: &str) -> String {
     let mut lines = vec![String::new()];
     for word in paragraph.split_whitespace() {
         match lines.last_mut() {
-            Some(line) if line.len() + word.len() < 90 => {
+            Some(line) if line.len() + word.len() < MAX_LINE_BYTES => {
                 if !line.is_empty() {
                     line.push(' ');
                 }

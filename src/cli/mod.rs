@@ -1,4 +1,5 @@
-//! The command line: reading it, and help, manual and completions made from the tables.
+//! The command line: `args.rs` reads it; help, manual and completions are made from the tables of
+//! commands, settings, targets and formats.
 
 pub mod args;
 pub mod completions;

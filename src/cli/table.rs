@@ -6,7 +6,7 @@ use crate::commands::{
     doctor, exec, get, login, logout, renew_login, service, status, watch, write,
 };
 
-/// All commands. The first one is meant where none is named.
+/// All commands. The first one is the default.
 pub static COMMANDS: &[Command] = &[
     get::COMMAND,
     exec::COMMAND,

@@ -1,4 +1,7 @@
-//! What a command is: its row in the table of commands (`cli/table.rs`), and what it works with.
+//! What a command is: its row in the table of commands (`cli/table.rs`), and the [`Call`] that its
+//! function gets.
+//!
+//! Reading the command line is left to `cli/args.rs`, printing help to `cli/help.rs`.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -11,39 +14,41 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::platform::context::Context;
 use crate::targets::table;
+use crate::targets::update::DEFAULT_INTERVAL;
 
-/// A command.
 pub struct Command {
     pub name: &'static str,
-    /// One line for `--help`; empty for a command that is not for people.
+    /// One line for `--help`; empty for an internal command, which no help shows.
     pub about: &'static str,
     /// What follows the name in its usage line.
     pub usage: &'static str,
     /// Paragraphs for its own help.
     pub more: &'static str,
-    /// The flags it takes beside the common ones.
+    /// The flags that only this command takes.
     pub flags: &'static [Id],
-    /// Those that it has in common with others.
+    /// The flags that it shares with other commands.
     pub common: &'static [Id],
-    /// Whether it takes a target, and so the flags of targets.
+    /// Whether it takes a target, and with it the flags of targets.
     pub takes_target: bool,
-    /// How many words may follow its name.
+    /// How many arguments may follow its name.
     pub max_words: usize,
-    /// The words that may follow its name, for completions.
+    /// The arguments that completions offer after its name.
     pub words: fn() -> Vec<&'static str>,
-    /// Whether a child program follows behind `--`.
+    /// Its subcommands (`service install`), each with one line for its help.
+    pub subcommands: fn() -> Vec<(&'static str, &'static str)>,
+    /// Whether a child program follows after `--`.
     pub takes_child: bool,
-    /// Whether `--format` is one of its own, and not a credential's.
+    /// Whether `--format` selects the form of a report (text or JSON), not of a credential.
     pub prints_report: bool,
     /// Its exit codes, for its help.
     pub codes: &'static str,
-    /// The exit code for any failure of ours, where the kinds' codes are the child program's.
+    /// The exit code for all failures, where the usual codes could be the child program's.
     pub failure: Option<u8>,
-    /// Does it; the number is the exit code.
+    /// Carries out the command and returns the exit code.
     pub run: fn(Call<'_>) -> Result<u8>,
 }
 
-/// What most commands have in common; each says what is different.
+/// The defaults. Each command states what differs.
 pub const ROW: Command = Command {
     name: "",
     about: "",
@@ -54,6 +59,7 @@ pub const ROW: Command = Command {
     takes_target: false,
     max_words: 0,
     words: Vec::new,
+    subcommands: Vec::new,
     takes_child: false,
     prints_report: false,
     codes: "",
@@ -63,28 +69,28 @@ pub const ROW: Command = Command {
 
 impl Command {
     pub fn takes(&self, id: Id) -> bool {
-        let of_target = self.takes_target && table::flags().any(|known| known == id);
-        of_target || self.common.contains(&id) || self.flags.contains(&id)
+        let is_target_flag = self.takes_target && table::flags().any(|known| known == id);
+        is_target_flag || self.common.contains(&id) || self.flags.contains(&id)
     }
 
-    /// Whether people are to know of it.
+    /// Whether help, manual and completions show it.
     pub fn is_public(&self) -> bool {
         !self.about.is_empty()
     }
 }
 
-/// What a command works with.
+/// What a command's function gets.
 pub struct Call<'a> {
-    /// Checked flags.
+    /// The flags of the command line, all of which the command takes.
     pub flags: &'a [(Id, String)],
-    /// What follows the command's name.
+    /// The arguments after the command's name.
     pub words: &'a [OsString],
-    /// The child program, which follows `--`.
+    /// The child program and its arguments, from after `--`.
     pub child: &'a [OsString],
     pub context: &'a Context,
     /// All commands, for those that describe them.
     pub commands: &'static [Command],
-    /// Where the result goes, and nothing else.
+    /// Gets the result and nothing else.
     pub stdout: &'a mut dyn Write,
 }
 
@@ -98,52 +104,70 @@ impl Call<'_> {
         Ok(settings)
     }
 
-    /// With `-v`: whose credential it is and where it comes from.
+    pub fn has_flag(&self, id: Id) -> bool {
+        self.flags.iter().any(|(known, _)| *known == id)
+    }
+
+    /// The flags, with the default check interval if the command line names none.
+    pub fn flags_with_interval(&self) -> Vec<(Id, String)> {
+        let mut flags = self.flags.to_vec();
+        if !self.has_flag(Id::Interval) {
+            flags.push((Id::Interval, DEFAULT_INTERVAL.to_owned()));
+        }
+        flags
+    }
+
+    /// Warns if the credential expires earlier than `--min-ttl` allows. Under `--verbose` also says
+    /// whose credential it is, how it was authenticated and where it is cached.
     pub fn explain(&self, plan: &Plan, token: &Token) {
-        let now = self.context.now();
-        if plan.interval.is_none() && token.left(now) < plan.min_ttl {
-            let until = token.expires.map(|expires| expires.to_string()).unwrap_or_default();
-            self.context.note(&format!("it expires at {until}, sooner than --min-ttl asks for"));
+        let left = token.left(self.context.now());
+        if plan.interval.is_none() && left < plan.min_ttl {
+            let expiry = token.expires.map(|expires| expires.to_string()).unwrap_or_default();
+            self.context.note(&format!(
+                "the credential expires at {expiry}, sooner than --min-ttl asks for"
+            ));
         }
         if !plan.settings.is_on(Id::Verbose) {
             return;
         }
 
-        let (url, auth_type) = (plan.workspace().0, plan.provider.name);
+        let (url, _) = plan.workspace();
+        let auth_type = plan.provider.name;
         let subject = redact(token.subject.as_deref().unwrap_or("unnamed"));
         self.context.note(&format!("workspace {url}, auth type {auth_type}, subject {subject}"));
+
         let database = match plan.selector.name() {
             "" => "of the only project",
             name => name,
         };
         self.context.note(&format!("database {database}"));
-        let until = match token.expires {
-            Some(expires) => format!("valid until {expires}"),
+        let validity = match token.expires {
+            Some(expiry) => format!("valid until {expiry}"),
             None => "without a known expiry".to_owned(),
         };
         let cached = match &plan.cache {
             Some(folder) => format!("cached in {}", folder.display()),
             None => "not cached".to_owned(),
         };
-        self.context.note(&format!("issued {}, {until}, {cached}", token.issued));
+        self.context.note(&format!("issued {}, {validity}, {cached}", token.issued));
     }
 
-    /// Writes the result.
     pub fn print(&mut self, text: &str) -> Result<()> {
         print(self.stdout, text)
     }
 }
 
-/// Writes a result; a credential that did not arrive is a failure.
+/// Writes a result. A credential that did not reach the caller is a failure, so stdout is flushed
+/// here, where the error still counts.
 pub fn print(stdout: &mut dyn Write, text: &str) -> Result<()> {
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     written.map_err(|e| Error::failed("cannot write to stdout").because(e))
 }
 
-/// The flags of commands for people: which workspace.
+/// The shared flags of commands that a person runs by hand: which workspace.
 pub static PERSON: &[Id] = &[Id::Host, Id::Profile, Id::Timeout, Id::CacheDir, Id::Verbose];
 
-/// The flags of all other commands: which workspace, which database, how fresh.
+/// The shared flags of all other commands: which workspace, which database, how fresh.
 pub static COMMON: &[Id] = &[
     Id::Host,
     Id::Profile,

@@ -1,4 +1,6 @@
-//! `get`: prints a credential on stdout. Never opens a browser, never asks.
+//! `get`: prints a credential on stdout. It never opens a browser and never prompts.
+//!
+//! How the credential is obtained is left to `session.rs`, how it is printed to `formats.rs`.
 
 use serde_json::Value;
 
@@ -14,13 +16,14 @@ use crate::session::{Session, Wants};
 
 pub const COMMAND: Command = Command {
     name: "get",
-    about: "print a password (what happens without a command, too)",
-    more: "Prints a cached credential while it is fresh, else a newly minted one. Stdout has the \
-           credential and nothing else, and is empty on failure.",
+    about: "print a password (the default command)",
+    more: "Prints the cached credential while it is fresh, otherwise mints a new one. Stdout has \
+           the credential and nothing else; on failure it is empty.",
     flags: &[Id::For, Id::Format],
     common: COMMON,
-    codes: "exit codes: 0 printed, 1 broken, 2 usage or configuration, 3 log in first, 4 refused,\n\
-            5 not available now",
+    codes: "exit codes: 0 printed, 1 internal failure or malformed answer,\n\
+            2 usage or configuration, 3 login required, 4 refused by the server,\n\
+            5 temporarily unavailable",
     run,
     ..ROW
 };
@@ -31,10 +34,12 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     let plan = Plan::new(settings, call.context)?;
     format.check(plan.purpose)?;
     let api_version = api_version(call.context, format)?;
-    let wants = Wants { user: format.user, host: format.host };
+
     let session = Session::new(&plan, call.context);
+    let wants = Wants { user: format.user, host: format.host };
     let mut credential = session.credential(wants, plan.deadline())?;
     credential.api_version = api_version;
+
     let text = (format.render)(&credential)?;
     call.explain(&plan, &credential.token);
     if let Some(words) = format.warning(&credential) {
@@ -44,20 +49,21 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     Ok(0)
 }
 
-/// The version that the caller asks for in `KUBERNETES_EXEC_INFO` must come back, or client-go
-/// refuses the answer.
+/// The version of Kubernetes' ExecCredential. client-go refuses an answer in another version than
+/// the one that it names in `KUBERNETES_EXEC_INFO`.
 fn api_version(context: &Context, format: &Format) -> Result<&'static str> {
     if format.name != "exec-credential" {
         return Ok(API_VERSIONS[0]);
     }
+
     let info = context
         .var("KUBERNETES_EXEC_INFO")
         .and_then(|info| serde_json::from_str::<Value>(info.to_str()?).ok());
-    match info.as_ref().and_then(|info| info["apiVersion"].as_str()) {
-        None => Ok(API_VERSIONS[0]),
-        Some(asked) => API_VERSIONS.into_iter().find(|known| *known == asked).ok_or_else(|| {
-            Error::usage(format!("KUBERNETES_EXEC_INFO asks for {}", redact(asked)))
-                .hint(format!("apiVersion: {} in the kubeconfig", API_VERSIONS[0]))
-        }),
-    }
+    let Some(requested) = info.as_ref().and_then(|info| info["apiVersion"].as_str()) else {
+        return Ok(API_VERSIONS[0]);
+    };
+    API_VERSIONS.into_iter().find(|known| *known == requested).ok_or_else(|| {
+        Error::usage(format!("KUBERNETES_EXEC_INFO asks for {}", redact(requested)))
+            .hint(format!("apiVersion: {} in the kubeconfig", API_VERSIONS[0]))
+    })
 }

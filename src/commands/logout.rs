@@ -1,4 +1,8 @@
-//! `logout`: forgets a login and what was cached with it, and revokes the tokens that we made.
+//! `logout`: deletes a login and what was cached with it, and revokes the personal access tokens
+//! that lakebase-token made for it.
+//!
+//! How logins are stored is left to `login/store.rs`, how rotating tokens work to
+//! `login/rotating_pat.rs`.
 
 use std::time::Duration;
 
@@ -17,82 +21,103 @@ use crate::session::Session;
 
 pub const COMMAND: Command = Command {
     name: "logout",
-    about: "forget a login, and revoke the tokens that were made for it",
-    more: "Deletes the login of this profile or workspace, with --all every one, and what was cached \
-           with it. Personal access tokens that were made for it are deleted in the workspace, too; \
-           what a browser has brought ends there by itself.",
+    about: "delete a login, and revoke the tokens that were made for it",
+    more: "Deletes the login of this profile or workspace (with --all: every login) and what was \
+           cached with it. Personal access tokens that login --pat made are deleted in the \
+           workspace too. The tokens of a browser login expire by themselves.",
     flags: &[Id::All],
     common: PERSON,
-    codes: "exit codes: 0 nobody is logged in any more; else as for get, and what could not be ended\n\
-            is named",
+    codes: "exit codes: 0 logged out, or there was no login; otherwise as for get:\n\
+            a token could not be revoked",
     run,
     ..ROW
 };
 
-/// How long the workspace may take to delete tokens, and how long a renewal is waited for where no
-/// --timeout says.
-const LIMIT: Duration = Duration::from_secs(20);
+/// How long the workspace may take to delete the tokens of a login.
+const REVOKE_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long logout waits for a renewal in another process, without `--timeout`.
+const DEFAULT_LOCK_WAIT: Duration = Duration::from_secs(20);
 
 fn run(mut call: Call<'_>) -> Result<u8> {
     let (settings, error) = Settings::resolve_what_can_be(call.flags, call.context);
-    let given = |id: Id| call.flags.iter().any(|(flag, _)| *flag == id);
-    if given(Id::All) && (given(Id::Profile) || given(Id::Host)) {
+    if call.has_flag(Id::All) && (call.has_flag(Id::Profile) || call.has_flag(Id::Host)) {
         return Err(Error::usage("--all and --profile or --host contradict each other")
             .hint("leave out one of them"));
     }
     let logins = Logins::of(call.context)?;
-    // A profile that is no longer there had a login all the same.
-    let named = settings.text(Id::Profile).filter(|_| given(Id::Profile) || !given(Id::Host));
-    let key = named.map(|name| LoginKey::Profile(name.to_owned())).or(settings.login_key());
-    let limit = duration(&settings, Id::Timeout)?.unwrap_or(LIMIT);
-    let ended: Vec<Login> = if settings.is_on(Id::All) {
-        logins.all()
-    } else if let Some(key) = &key {
-        logins.get(key).into_iter().collect()
-    } else {
-        return Err(error.unwrap_or_else(|| {
-            Error::usage("no workspace is named")
-                .hint("lakebase-token logout --profile NAME")
-                .hint("lakebase-token logout --all")
-        }));
+    let lock_wait = duration(&settings, Id::Timeout)?.unwrap_or(DEFAULT_LOCK_WAIT);
+    let key = if settings.is_on(Id::All) { None } else { Some(key(&call, &settings, error)?) };
+
+    let ended: Vec<Login> = match &key {
+        None => logins.all(),
+        Some(key) => logins.get(key).into_iter().collect(),
     };
-    let (mut lines, mut trouble) = (String::new(), None);
-    for login in &ended {
-        let shown = login.key.shown();
-        match end(&logins, login, limit, &call) {
-            Ok(()) => lines.push_str(&format!("logged out {} ({shown})\n", login.who)),
-            // The others are ended all the same.
-            Err(error) => {
-                if ended.len() > 1 {
-                    call.context.note(&format!("{shown}: {error}"));
-                }
-                trouble = Some(error);
-            }
-        }
-    }
-    let all = settings.is_on(Id::All);
-    for path in logins.discard(key.as_ref().filter(|_| !all))? {
+    let (mut lines, failure) = end_all(&logins, &ended, lock_wait, &call);
+    for path in logins.discard(key.as_ref())? {
         lines.push_str(&format!("removed {}, which cannot be read\n", path.display()));
     }
-    if let Some(error) = trouble {
+    if let Some(error) = failure {
         return Err(error);
     }
+
     if lines.is_empty() {
-        lines.push_str("nobody was logged in\n");
+        lines.push_str("not logged in\n");
     }
     call.print(&lines)?;
     Ok(0)
 }
 
-fn end(logins: &Logins<'_>, login: &Login, limit: Duration, call: &Call<'_>) -> Result<()> {
-    logins.alone(&login.key, Deadline::after(limit), || {
-        // As it is now, and not as it was when they were listed.
+/// Which login is meant; `error` is what the settings failed with.
+fn key(call: &Call<'_>, settings: &Settings, error: Option<Error>) -> Result<LoginKey> {
+    // A profile that no longer exists may still have a login.
+    let by_profile = call.has_flag(Id::Profile) || !call.has_flag(Id::Host);
+    if let Some(name) = settings.text(Id::Profile).filter(|_| by_profile) {
+        return Ok(LoginKey::Profile(name.to_owned()));
+    }
+    settings.login_key().ok_or_else(|| {
+        error.unwrap_or_else(|| {
+            Error::usage("no workspace is named")
+                .hint("lakebase-token logout --profile NAME")
+                .hint("lakebase-token logout --all")
+        })
+    })
+}
+
+/// Ends all of these logins, also after a failure. Returns the lines to print and the last failure.
+fn end_all(
+    logins: &Logins<'_>,
+    ended: &[Login],
+    lock_wait: Duration,
+    call: &Call<'_>,
+) -> (String, Option<Error>) {
+    let mut lines = String::new();
+    let mut failure = None;
+    for login in ended {
+        let key = login.key.shown();
+        match end(logins, login, lock_wait, call) {
+            Ok(()) => lines.push_str(&format!("logged out {} ({key})\n", login.who)),
+            Err(error) => {
+                if ended.len() > 1 {
+                    call.context.note(&format!("{key}: {error}"));
+                }
+                failure = Some(error);
+            }
+        }
+    }
+    (lines, failure)
+}
+
+fn end(logins: &Logins<'_>, login: &Login, lock_wait: Duration, call: &Call<'_>) -> Result<()> {
+    logins.alone(&login.key, Deadline::after(lock_wait), || {
+        // Another process may have renewed it before this one got the lock.
         let login = logins.get(&login.key).unwrap_or(login.clone());
-        // Its entries are named after who it is, which nobody knows afterwards.
+        // The cache keys contain the identity, which is unknown after the login is removed.
         let plan = plan_of(call, &login);
         let session = plan.as_ref().map(|plan| Session::new(plan, call.context));
+
         let revoked = revoke(call.context, &login);
-        logins.remove(&login.key, Deadline::after(LIMIT))?;
+        logins.remove(&login.key, Deadline::after(REVOKE_LIMIT))?;
         if let Some(session) = session {
             session.evict_all();
         }
@@ -100,36 +125,40 @@ fn end(logins: &Logins<'_>, login: &Login, limit: Duration, call: &Call<'_>) -> 
     })
 }
 
-/// Deletes in the workspace what we made for a login.
+/// Deletes in the workspace the personal access tokens that were made for a login.
 pub fn revoke(context: &Context, login: &Login) -> Result<()> {
-    // A dead one is gone by itself.
+    // An expired token has no access any more, and cannot authenticate its own deletion.
     if !matches!(login.renew_with, RenewWith::Pat(_)) || login.left(context.now()) <= 0 {
         return Ok(());
     }
+
     let client = Client::new(context, store::PAT);
-    let revoked = rotating_pat::revoke(login, &login.api(&client, Deadline::after(LIMIT)));
-    // The workspace has done so already.
-    let is_gone =
+    let revoked = rotating_pat::revoke(login, &login.api(&client, Deadline::after(REVOKE_LIMIT)));
+    let is_already_revoked =
         |failure: &CallError| matches!(failure, CallError::Refused(no) if no.is_about_token());
-    if revoked.as_ref().is_err_and(is_gone) {
+    if revoked.as_ref().is_err_and(is_already_revoked) {
         return Ok(());
     }
+
     revoked.map_err(|failure| {
         let error = failure.without(&login.access).into_error();
-        let (who, until) = (&login.who, login.expires);
-        let words = format!("{who} is logged out here, but tokens of ours are left until {until}");
-        Error::new(error.kind, words).caused_by(error).hint(rotating_pat::page(&login.host))
+        let who = &login.who;
+        let expires = login.expires;
+        let message = format!(
+            "{who} is logged out here, but tokens of this login stay valid until {expires}"
+        );
+        Error::new(error.kind, message).caused_by(error).hint(rotating_pat::page(&login.host))
     })
 }
 
-/// Drops the cache entries of this identity.
+/// Evicts the cache entries of this login.
 pub fn forget_cached(call: &Call<'_>, login: &Login) {
     if let Some(plan) = plan_of(call, login) {
         Session::new(&plan, call.context).evict_all();
     }
 }
 
-/// What this login is used with, as far as it can still be named.
+/// The plan of calls that use this login, if its profile or host can still be resolved.
 fn plan_of(call: &Call<'_>, login: &Login) -> Option<Plan> {
     let (id, name) = match &login.key {
         LoginKey::Profile(name) => (Id::Profile, name),
@@ -138,5 +167,6 @@ fn plan_of(call: &Call<'_>, login: &Login) -> Option<Plan> {
     let auth_type = login.renew_with.auth_type().to_owned();
     let mut flags = vec![(id, name.clone()), (Id::AuthType, auth_type)];
     flags.extend(call.flags.iter().filter(|(id, _)| *id == Id::CacheDir).cloned());
+
     Plan::new(Settings::resolve(&flags, call.context).ok()?, call.context).ok()
 }

@@ -1,4 +1,4 @@
-//! One file for each command.
+//! The commands: one file each, with its row in the table and its function.
 
 pub mod command;
 pub mod doctor;

@@ -1,5 +1,8 @@
-//! `renew-login`: what `source/login.rs` starts, since what is begun here must be finished however
-//! its caller ends. It is in no help: it prints one JSON object for the process that started it.
+//! `renew-login`: an internal command, which no help shows. It renews a login in a process of its
+//! own, so that the rotated token is stored even if the process that started it is killed.
+//!
+//! `auth/providers/stored_login.rs` starts it and reads the JSON object that it prints; the renewal
+//! itself is in `login/renewal.rs`.
 
 use crate::commands::command::{Call, Command, PERSON, ROW};
 use crate::config::table::Id;
@@ -11,28 +14,34 @@ use crate::platform::signals;
 pub const COMMAND: Command = Command {
     name: "renew-login",
     usage: "--host URL|--profile NAME another|MILLISECONDS",
-    more: "Renews a login and prints what came of it, for lakebase-token itself.",
+    more: "Renews a login and prints the outcome as JSON. lakebase-token runs this command itself.",
     common: PERSON,
     max_words: 1,
-    codes: "exit codes: 0, and one JSON object",
+    codes: "exit codes: 0, with one JSON object on stdout",
     run,
     ..ROW
 };
 
 fn run(mut call: Call<'_>) -> Result<u8> {
-    let wanted = || Error::usage("renew-login is for lakebase-token itself");
     let flag = |id: Id| call.flags.iter().find(|(known, _)| *known == id).map(|(_, text)| text);
     let key = match (flag(Id::Profile), flag(Id::Host)) {
         (Some(name), None) => LoginKey::Profile(name.clone()),
         (None, Some(url)) => LoginKey::Host(url.clone()),
-        _ => return Err(wanted()),
+        _ => return Err(wrong_usage()),
     };
-    let word = call.words.first().and_then(|word| word.to_str()).ok_or_else(wanted)?;
+
+    let word = call.words.first().and_then(|word| word.to_str()).ok_or_else(wrong_usage)?;
     let need = match word {
         "another" => Need::Another,
-        least => Need::Life(least.parse().map_err(|_| wanted())?),
+        min_life => Need::Life(min_life.parse().map_err(|_| wrong_usage())?),
     };
+
     signals::ignore_signals()?;
-    call.print(&format!("{}\n", report(&renew(call.context, &key, need))))?;
+    let outcome = renew(call.context, &key, need);
+    call.print(&format!("{}\n", report(&outcome)))?;
     Ok(0)
+}
+
+fn wrong_usage() -> Error {
+    Error::usage("renew-login is an internal command of lakebase-token")
 }

@@ -1,4 +1,9 @@
-//! `service`: a place that the system's own timer keeps up to date.
+//! `service`: a target that the system's own timer keeps up to date.
+//!
+//! The subcommands are the rows of [`ACTIONS`]. What a service is made of is left to
+//! `service/manage.rs`.
+
+use std::ffi::{OsStr, OsString};
 
 use crate::commands::command::{COMMON, Call, Command, ROW};
 use crate::config::resolve::Settings;
@@ -6,122 +11,180 @@ use crate::config::table::{Id, SETTINGS};
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::platform::time::show_duration;
-use crate::service::manage::{ACTIONS, Service};
+use crate::service::manage::Service;
 use crate::service::manager::Manager;
 use crate::suggest::nearest;
 use crate::targets::table;
-use crate::targets::update::{DEFAULT_INTERVAL, Update};
+use crate::targets::update::Update;
 
 pub const COMMAND: Command = Command {
     name: "service",
-    about: "have systemd or launchd keep one of those places up to date",
-    usage: "install|uninstall|status|restart PLACE [FLAGS]",
-    more: "install writes a timer of your own (systemd user units, a launchd agent) and all settings \
-           that were found, runs it once and takes it back if that fails. status says how it \
-           fares, restart runs it now, uninstall takes it away, with --purge also what it wrote and \
-           cached; all but install take only the flags that name the place, and --name.\n\n\
-           A service is called lakebase-token-pgpass, or after its file's, profile's or secret's \
-           name; a second one of that name needs a --name. It runs in a sandbox: a command of \
-           --then may write to the place's folder, our cache and the CLIs' folders only.",
+    about: "have systemd or launchd keep one of these targets up to date",
+    usage: "install|uninstall|status|restart TARGET [FLAGS]",
+    more: "The service is a timer of your own user: systemd user units, or a launchd agent. \
+           install pins all settings that are in effect now, so the service does not depend on the \
+           environment of your shell. If its first run fails, the installation is undone. The \
+           other actions take only the flags that name the target, --name and --verbose; \
+           uninstall also takes --purge.\n\n\
+           A service is called lakebase-token-pgpass, or after its file, profile or secret. A \
+           second service of the same name needs --name. Services run in a sandbox: a --then \
+           command may write only to the target's folder, the cache and the folders of the \
+           Databricks and Azure CLIs.",
     flags: &[Id::Interval, Id::Then, Id::Name, Id::Linger, Id::Purge],
     takes_target: true,
-    words: || ACTIONS.into_iter().chain(table::names()).collect(),
+    words: || names().chain(table::names()).collect(),
+    subcommands: || ACTIONS.iter().map(|action| (action.name, action.about)).collect(),
     common: COMMON,
     max_words: 3,
-    codes: "exit codes: 0 done, or all is well; else as for write. status: 1 it does not run, or the\n\
-            file has no living credential; 2 not installed; otherwise the last run's own code",
+    codes: "exit codes: 0 done, or the service works; otherwise as for write.\n\
+            status: 1 not scheduled, or no valid credential in the target; 2 not installed;\n\
+            otherwise the exit code of the last run",
     run,
     ..ROW
 };
 
-fn run(mut call: Call<'_>) -> Result<u8> {
-    let [action, place @ ..] = call.words else {
-        return Err(Error::usage("what about the service?").hint(actions()));
+/// A subcommand of `service`.
+struct Action {
+    name: &'static str,
+    about: &'static str,
+    takes: fn(Id) -> bool,
+    run: fn(Call<'_>, &[OsString]) -> Result<u8>,
+}
+
+static ACTIONS: [Action; 4] = [
+    Action {
+        name: "install",
+        about: "write the timer and the settings, and run the service once",
+        takes: |id| id != Id::Purge,
+        run: install,
+    },
+    Action {
+        name: "uninstall",
+        about: "remove the service; with --purge also what it wrote and cached",
+        takes: |id| id == Id::Purge || names_service(id),
+        run: uninstall,
+    },
+    Action {
+        name: "status",
+        about: "show the timer, the last run and the expiry of the credential",
+        takes: names_service,
+        run: status,
+    },
+    Action {
+        name: "restart",
+        about: "run the service now and schedule it again",
+        takes: names_service,
+        run: restart,
+    },
+];
+
+/// The flags that say which service is meant, and `--verbose`.
+fn names_service(id: Id) -> bool {
+    [Id::Name, Id::PgPassFile, Id::To, Id::Scope, Id::Key, Id::Verbose].contains(&id)
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    ACTIONS.iter().map(|action| action.name)
+}
+
+fn run(call: Call<'_>) -> Result<u8> {
+    let [name, target @ ..] = call.words else {
+        return Err(Error::usage("missing service action").hint(all_actions()));
     };
-    let action = action.to_string_lossy();
-    if !ACTIONS.contains(&&*action) {
-        let error = Error::usage(format!("a service cannot be told to {}", redact(&action)));
-        if let (true, Some(second)) = (is_place(&action), place.first()) {
-            let second = redact(&second.to_string_lossy());
-            return Err(error.hint(format!("lakebase-token service {second} {action}")));
+    let name = name.to_string_lossy();
+    let Some(action) = ACTIONS.iter().find(|action| action.name == name) else {
+        return Err(unknown_action(&name, target));
+    };
+
+    // A setting that the action would ignore is a mistake of the caller.
+    for (id, _) in call.flags {
+        if !(action.takes)(*id) {
+            let flag = SETTINGS[*id as usize].flag;
+            return Err(Error::usage(format!("service {name} has no flag --{flag}"))
+                .hint("lakebase-token service --help"));
         }
-        return Err(match nearest(&action, ACTIONS.into_iter()) {
-            Some(near) => error.hint(format!("lakebase-token service {near}")),
-            None => error.hint(actions()),
-        });
     }
-    check_flags(&action, call.flags)?;
-    let (mut flags, install) = (call.flags.to_vec(), action == "install");
-    if install && !flags.iter().any(|(id, _)| *id == Id::Interval) {
-        flags.push((Id::Interval, DEFAULT_INTERVAL.to_owned()));
+    (action.run)(call, target)
+}
+
+fn unknown_action(name: &str, words: &[OsString]) -> Error {
+    let error = Error::usage(format!("unknown service action: {}", redact(name)));
+    let is_target = table::names().any(|known| known == name);
+    if let (true, Some(second)) = (is_target, words.first()) {
+        let second = redact(&second.to_string_lossy());
+        return error.hint(format!("lakebase-token service {second} {name}"));
     }
-    let settings = match install {
-        true => Settings::resolve(&flags, call.context)?,
-        // The others go by what was installed, whatever is configured here and now.
-        false => Settings::resolve_what_can_be(&flags, call.context).0,
-    };
-    let place: Vec<_> = place.iter().map(|word| word.as_os_str()).collect();
-    let mut target = table::named(&place, &settings, call.context)?;
-    target.explicit |= install;
-    let service = Service::new(target, settings.text(Id::Name), Manager::OURS, call.context)?;
+    match nearest(name, names()) {
+        Some(near) => error.hint(format!("lakebase-token service {near}")),
+        None => error.hint(all_actions()),
+    }
+}
+
+fn all_actions() -> String {
+    let names: Vec<&str> = names().collect();
+    format!("lakebase-token service {} pgpass", names.join("|"))
+}
+
+fn install(mut call: Call<'_>, words: &[OsString]) -> Result<u8> {
+    let flags = call.flags_with_interval();
+    let settings = Settings::resolve(&flags, call.context)?;
+    let mut target = table::named(&os_strs(words), &settings, call.context)?;
+    target.explicit = true;
+    let name = settings.text(Id::Name);
+    let service = Service::new(target, name, Manager::OURS, call.context)?;
+
+    let linger = settings.is_on(Id::Linger);
+    let update = Update::new(settings, words, call.context)?;
+    let job = service.job(&update, &flags)?;
+    let outcome = service.install(&job, linger)?;
+    if let Some(words) = service.linger_note() {
+        call.context.note(words);
+    }
+
+    let interval = show_duration(job.interval);
+    call.print(&format!("{outcome} {}: {}, every {interval}\n", service.name(), job.place))?;
+    Ok(0)
+}
+
+fn uninstall(mut call: Call<'_>, words: &[OsString]) -> Result<u8> {
+    let purge = call.has_flag(Id::Purge);
+    let service = installed(&call, words)?;
+    let was_installed = service.uninstall(purge)?;
+
     let name = service.name();
-    let line = match &*action {
-        "install" => install_service(&call, &service, settings, &flags)?,
-        "uninstall" => match service.uninstall(settings.is_on(Id::Purge))? {
-            true if settings.is_on(Id::Purge) => format!("uninstalled {name}\n"),
-            true => format!("uninstalled {name}; what it wrote stays, but for --purge\n"),
-            false => format!("unchanged: {name} is not installed\n"),
-        },
-        "restart" => service.restart().map(|()| format!("restarted {name}\n"))?,
-        _ => {
-            let report = service.status()?;
-            let lines = report.lines.iter().map(|(what, words)| format!("{what:<12}{words}\n"));
-            call.print(&lines.collect::<String>())?;
-            return Ok(report.code);
-        }
+    let line = if !was_installed {
+        format!("unchanged: {name} is not installed\n")
+    } else if purge {
+        format!("uninstalled {name}\n")
+    } else {
+        format!("uninstalled {name}; what it wrote stays (--purge removes it)\n")
     };
     call.print(&line)?;
     Ok(0)
 }
 
-fn install_service(
-    call: &Call<'_>,
-    service: &Service<'_>,
-    settings: Settings,
-    flags: &[(Id, String)],
-) -> Result<String> {
-    let linger = settings.is_on(Id::Linger);
-    let update = Update::new(settings, &call.words[1..], call.context)?;
-    let job = service.job(&update, flags)?;
-    let done = service.install(&job, linger)?;
-    if let Some(words) = service.linger_note() {
-        call.context.note(words);
-    }
-    let (name, place) = (service.name(), &job.place);
-    Ok(format!("{done} {name}: {place}, every {}\n", show_duration(job.interval)))
+fn status(mut call: Call<'_>, words: &[OsString]) -> Result<u8> {
+    let report = installed(&call, words)?.status()?;
+    let lines = report.lines.iter().map(|(name, text)| format!("{name:<12}{text}\n"));
+    call.print(&lines.collect::<String>())?;
+    Ok(report.code)
 }
 
-/// What is said to an action that does not hear it would be a mistake.
-fn check_flags(action: &str, flags: &[(Id, String)]) -> Result<()> {
-    let hears = |id: Id| match id {
-        Id::Purge => action == "uninstall",
-        Id::Name | Id::PgPassFile | Id::To | Id::Scope | Id::Key | Id::Verbose => true,
-        _ => action == "install",
-    };
-    match flags.iter().find(|(id, _)| !hears(*id)) {
-        None => Ok(()),
-        Some((id, _)) => {
-            let flag = SETTINGS[*id as usize].flag;
-            Err(Error::usage(format!("service {action} has no use for --{flag}"))
-                .hint("lakebase-token service --help"))
-        }
-    }
+fn restart(mut call: Call<'_>, words: &[OsString]) -> Result<u8> {
+    let service = installed(&call, words)?;
+    service.restart()?;
+    call.print(&format!("restarted {}\n", service.name()))?;
+    Ok(0)
 }
 
-fn is_place(word: &str) -> bool {
-    table::TARGETS.iter().any(|row| row.name == word)
+/// The service of this target. It uses the settings that were pinned when it was installed, so a
+/// setting that cannot be resolved now is no error.
+fn installed<'a>(call: &Call<'a>, words: &[OsString]) -> Result<Service<'a>> {
+    let (settings, _) = Settings::resolve_what_can_be(call.flags, call.context);
+    let target = table::named(&os_strs(words), &settings, call.context)?;
+    Service::new(target, settings.text(Id::Name), Manager::OURS, call.context)
 }
 
-fn actions() -> String {
-    format!("lakebase-token service {} pgpass", ACTIONS.join("|"))
+fn os_strs(words: &[OsString]) -> Vec<&OsStr> {
+    words.iter().map(OsString::as_os_str).collect()
 }

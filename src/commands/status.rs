@@ -1,7 +1,8 @@
-//! `status`: what would be used, where each value came from, what is cached.
+//! `status`: shows which identity and database would be used, where each setting came from and what
+//! is cached.
 //!
-//! No network and no secret. The exit code tells scripts the same: 0 where a credential could be
-//! asked for, 2 where configuration is missing or wrong, 3 where somebody must log in.
+//! It makes no network request and shows no secret. The exit code tells scripts the same: 0 if a
+//! credential can be requested, 2 if configuration is missing or wrong, 3 if a person must log in.
 
 use std::time::Duration;
 
@@ -27,12 +28,12 @@ use crate::session::Session;
 
 pub const COMMAND: Command = Command {
     name: "status",
-    about: "show what would be used, and what is cached",
-    more: "Asks nobody and shows no secret. Exits with 0 if a credential can be asked for, 2 if \
-           configuration is missing or wrong, 3 if somebody must log in. --format is text or json.",
+    about: "show the settings, where they come from, and what is cached",
+    more: "Makes no network request and shows no secret. --format is text or json.",
     flags: &[Id::For, Id::Format],
     common: COMMON,
-    codes: "exit codes: 0 a credential can be asked for, 2 configuration, 3 log in first",
+    codes: "exit codes: 0 a credential can be requested, 2 configuration is missing or wrong,\n\
+            3 login required",
     run,
     prints_report: true,
     ..ROW
@@ -41,14 +42,17 @@ pub const COMMAND: Command = Command {
 fn run(mut call: Call<'_>) -> Result<u8> {
     let json = is_json(COMMAND.name, call.flags)?;
     let report = StatusReport::of(&call);
-    let code =
-        report.error.as_ref().map_or(0, |error| if error.kind == ErrorKind::Login { 3 } else { 2 });
+
     let text = if json { format!("{}\n", report.json()) } else { report.text() };
     call.print(&text)?;
-    Ok(code)
+    Ok(match &report.error {
+        None => 0,
+        Some(error) if error.kind == ErrorKind::Login => 3,
+        Some(_) => 2,
+    })
 }
 
-/// Whether a report is for programs.
+/// Whether `--format` asks for a report in JSON.
 pub fn is_json(command: &str, flags: &[(Id, String)]) -> Result<bool> {
     match flags.iter().find(|(id, _)| *id == Id::Format).map(|(_, text)| text.as_str()) {
         None | Some("text") => Ok(false),
@@ -58,35 +62,77 @@ pub fn is_json(command: &str, flags: &[(Id, String)]) -> Result<bool> {
     }
 }
 
-/// All that is known, as far as it could be known.
+/// Everything that can be known without a request.
 #[derive(Default)]
 struct StatusReport {
     settings: Map<String, Value>,
+    /// Variables that have no effect beside `--profile`.
     ignored: Vec<&'static str>,
     host: Option<String>,
     profile: Option<String>,
     workspace_id: Option<String>,
-    named: Option<(&'static str, String)>,
+    /// `endpoint` or `instance`, and its name.
+    database: Option<(&'static str, String)>,
     connection: [(&'static str, Option<String>); 4],
-    folder: Option<String>,
+    cache: Option<String>,
     cached: Vec<Cached>,
     login: Option<LoggedIn>,
-    sources: Vec<Explained>,
+    providers: Vec<Explained>,
     error: Option<Error>,
 }
 
-/// Who is logged in, until when, and what happens then.
 struct LoggedIn {
     who: String,
     until: Option<Timestamp>,
+    /// How the login is renewed.
     then: Option<String>,
 }
 
 struct Cached {
     purpose: &'static str,
-    state: &'static str,
+    freshness: CachedFreshness,
     issued: Timestamp,
     expires: Option<Timestamp>,
+}
+
+/// The row of a cached token in the table of `cache/policy.rs`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CachedFreshness {
+    Fresh,
+    RefreshEarly,
+    MustRefresh,
+    Expired,
+}
+
+impl CachedFreshness {
+    fn of(token: &Token, now: Timestamp) -> CachedFreshness {
+        let (soft, hard) = limits(token.lifetime, 0);
+        match token.left(now) {
+            left if left <= 0 => CachedFreshness::Expired,
+            left if left > soft => CachedFreshness::Fresh,
+            left if left > hard => CachedFreshness::RefreshEarly,
+            _ => CachedFreshness::MustRefresh,
+        }
+    }
+
+    /// The `state` in JSON, which scripts read.
+    fn name(self) -> &'static str {
+        match self {
+            CachedFreshness::Fresh => "fresh",
+            CachedFreshness::RefreshEarly => "soft",
+            CachedFreshness::MustRefresh => "stale",
+            CachedFreshness::Expired => "expired",
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            CachedFreshness::Fresh => "fresh",
+            CachedFreshness::RefreshEarly => "due for an early refresh",
+            CachedFreshness::MustRefresh => "must be refreshed",
+            CachedFreshness::Expired => "expired",
+        }
+    }
 }
 
 impl StatusReport {
@@ -100,13 +146,14 @@ impl StatusReport {
         if let Some(error) = error {
             return StatusReport { error: Some(error), ..report };
         }
-        let missing = no_identity::nothing(&settings);
-        report.sources = chain::explain(&settings, call.context);
+
+        let no_identity = no_identity::nothing(&settings);
+        report.providers = chain::explain(&settings, call.context);
         match Plan::new(settings, call.context) {
             Ok(plan) if (plan.provider.ready)(&plan.settings, call.context) => {
                 report.note_plan(&plan, call);
             }
-            Ok(_) => report.error = Some(missing),
+            Ok(_) => report.error = Some(no_identity),
             Err(error) => report.error = Some(error),
         }
         report
@@ -121,190 +168,256 @@ impl StatusReport {
         self.host = settings.text(Id::Host).map(redact);
         self.profile = settings.profile.as_ref().map(|(name, _)| name.clone());
         self.workspace_id = settings.workspace_id().map(str::to_owned);
+
         let ids = [Id::PgHost, Id::PgPort, Id::PgDatabase, Id::PgUser];
-        for (place, id) in self.connection.iter_mut().zip(ids) {
-            place.1 = settings.text(id).map(redact);
+        for ((_, value), id) in self.connection.iter_mut().zip(ids) {
+            *value = settings.text(id).map(redact);
         }
     }
 
     fn note_plan(&mut self, plan: &Plan, call: &Call<'_>) {
         let session = Session::new(plan, call.context);
-        let (found, role) = session.peek_resolved();
-        self.named = match (&found, &plan.selector) {
-            (Some(database), _) | (None, DatabaseSelector::Named(database)) => {
-                Some((database.kind(), database.name().to_owned()))
-            }
-            (None, DatabaseSelector::Parent(name)) => Some(("endpoint", name.clone())),
-            (None, DatabaseSelector::Host(_) | DatabaseSelector::Only) => None,
-        };
-        let host = found.as_ref().and_then(|found| found.host().map(str::to_owned));
-        self.connection = [
-            ("host", plan.host().map(str::to_owned).or(host)),
-            ("port", Some(plan.port.to_string())),
-            ("database", Some(plan.database().to_owned())),
-            ("user", plan.user().map(str::to_owned).or(role)),
-        ];
         let now = call.context.now();
-        self.folder = Some(match &plan.cache {
-            Some(path) => path.display().to_string(),
+        self.cache = Some(match &plan.cache {
+            Some(folder) => folder.display().to_string(),
             None => "off".to_owned(),
         });
+        self.note_database(plan, &session);
+
         let tokens = session.peek();
-        // A login that was found dead is told until there is a token again.
-        let alive = tokens.iter().flat_map(|(_, token)| token).any(|token| token.left(now) > 0);
-        let login = session.peek_failures().find(|error| error.kind == ErrorKind::Login);
-        self.error = login.filter(|_| !alive);
+        self.note_login_failure(&session, &tokens, now);
         if plan.provider.stored_login
             && let Some(login) = plan.settings.login(call.context)
         {
             self.note_login(login, now);
         }
         for (purpose, token) in tokens {
-            let Some(token) = token else { continue };
-            if purpose == Purpose::Workspace && self.login.is_none() {
-                let who = token.subject.as_deref().map(redact);
-                self.login = who.map(|who| LoggedIn { who, until: token.expires, then: None });
+            if let Some(token) = token {
+                self.note_cached(purpose, &token, now);
             }
-            self.cached.push(Cached {
-                purpose: if purpose == Purpose::Database { "database" } else { "workspace" },
-                state: state(&token, now),
-                issued: token.issued,
-                expires: token.expires,
-            });
+        }
+    }
+
+    fn note_database(&mut self, plan: &Plan, session: &Session<'_>) {
+        let (resolved, role) = session.peek_resolved();
+        self.database = match (&resolved, &plan.selector) {
+            (Some(database), _) | (None, DatabaseSelector::Named(database)) => {
+                Some((database.kind(), database.name().to_owned()))
+            }
+            (None, DatabaseSelector::Parent(name)) => Some(("endpoint", name.clone())),
+            (None, DatabaseSelector::Host(_) | DatabaseSelector::Only) => None,
+        };
+
+        let resolved_host = resolved.as_ref().and_then(|database| database.host());
+        self.connection = [
+            ("host", plan.host().or(resolved_host).map(str::to_owned)),
+            ("port", Some(plan.port.to_string())),
+            ("database", Some(plan.database().to_owned())),
+            ("user", plan.user().map(str::to_owned).or(role)),
+        ];
+    }
+
+    /// A cached "log in first" counts until there is a valid token again.
+    fn note_login_failure(
+        &mut self,
+        session: &Session<'_>,
+        tokens: &[(Purpose, Option<Token>)],
+        now: Timestamp,
+    ) {
+        let is_valid = |(_, token): &(Purpose, Option<Token>)| {
+            token.as_ref().is_some_and(|token| token.left(now) > 0)
+        };
+        if !tokens.iter().any(is_valid) {
+            self.error = session.peek_failures().find(|error| error.kind == ErrorKind::Login);
         }
     }
 
     fn note_login(&mut self, login: &Login, now: Timestamp) {
         let then = match &login.renew_with {
             RenewWith::Refresh(Some(_)) => "renewed when it is used".to_owned(),
-            RenewWith::Refresh(None) => "it cannot be renewed".to_owned(),
-            RenewWith::Pat(chain) => {
+            RenewWith::Refresh(None) => "cannot be renewed".to_owned(),
+            RenewWith::Pat(pat) => {
                 if login.left(now) <= 0 {
                     self.error = Some(rotating_pat::lapsed(login));
                 }
-                let age = Duration::from_millis(chain.max_age.max(0) as u64);
-                format!("replaced when it is used after {}", show_duration(age))
+                let max_age = Duration::from_millis(pat.max_age.max(0) as u64);
+                format!("replaced when it is used after {}", show_duration(max_age))
             }
         };
-        let (who, until) = (redact(&login.who), Some(login.expires));
-        self.login = Some(LoggedIn { who, until, then: Some(then) });
+        let who = redact(&login.who);
+        self.login = Some(LoggedIn { who, until: Some(login.expires), then: Some(then) });
+    }
+
+    fn note_cached(&mut self, purpose: Purpose, token: &Token, now: Timestamp) {
+        if purpose == Purpose::Workspace && self.login.is_none() {
+            let who = token.subject.as_deref().map(redact);
+            self.login = who.map(|who| LoggedIn { who, until: token.expires, then: None });
+        }
+        self.cached.push(Cached {
+            purpose: match purpose {
+                Purpose::Database => "database",
+                Purpose::Workspace => "workspace",
+            },
+            freshness: CachedFreshness::of(token, now),
+            issued: token.issued,
+            expires: token.expires,
+        });
     }
 
     fn auth_type(&self) -> Option<&'static str> {
-        self.sources.iter().find(|explained| explained.chosen).map(|chosen| chosen.provider.name)
+        let chosen = self.providers.iter().find(|explained| explained.chosen);
+        chosen.map(|explained| explained.provider.name)
     }
 
     fn json(&self) -> Value {
-        let mut database = Map::new();
-        if let Some((kind, name)) = &self.named {
-            database.insert((*kind).to_owned(), name.clone().into());
-        }
-        for (name, value) in &self.connection {
-            database.insert((*name).to_owned(), value.clone().into());
-        }
-        let cached: Vec<Value> = self
-            .cached
-            .iter()
-            .map(|entry| {
-                json!({
-                    "for": entry.purpose,
-                    "state": entry.state,
-                    "issued_at": entry.issued.to_string(),
-                    "expires_at": entry.expires.map(|expires| expires.to_string()),
-                })
-            })
-            .collect();
-        let errors: Vec<Value> = self
-            .error
-            .iter()
-            .map(|error| json!({ "code": error.kind as u8, "message": error.message }))
-            .collect();
         json!({
             "host": self.host,
             "profile": self.profile,
             "auth_type": self.auth_type(),
             "workspace_id": self.workspace_id,
-            "database": database,
+            "database": self.database_json(),
             "settings": self.settings,
             "ignored": self.ignored,
-            "cached": cached,
-            "login": self.login.as_ref().map(|login| json!({
-                "who": login.who,
-                "until": login.until.map(|until| until.to_string()),
-                "then": login.then,
-            })),
-            "sources": self.sources.iter().map(|Explained { provider, chosen, why }| json!({
-                "auth_type": provider.to_string(), "chosen": chosen, "why": why,
-            })).collect::<Vec<_>>(),
-            "errors": errors,
+            "cached": self.cached.iter().map(Cached::json).collect::<Vec<_>>(),
+            "login": self.login.as_ref().map(LoggedIn::json),
+            "sources": self.providers.iter().map(provider_json).collect::<Vec<_>>(),
+            "errors": self.error.iter().map(error_json).collect::<Vec<_>>(),
+        })
+    }
+
+    fn database_json(&self) -> Map<String, Value> {
+        let mut database = Map::new();
+        if let Some((kind, name)) = &self.database {
+            database.insert((*kind).to_owned(), name.clone().into());
+        }
+        for (name, value) in &self.connection {
+            database.insert((*name).to_owned(), value.clone().into());
+        }
+        database
+    }
+
+    fn text(&self) -> String {
+        let mut lines = Lines::default();
+        self.identity_lines(&mut lines);
+        self.database_lines(&mut lines);
+        self.cache_lines(&mut lines);
+        self.settings_lines(&mut lines);
+        self.provider_lines(&mut lines);
+        for (label, words) in self.error.iter().flat_map(Error::lines) {
+            let indent = if label == "error" { "" } else { "  " };
+            lines.add(&format!("{indent}{label}"), words);
+        }
+        lines.0
+    }
+
+    fn identity_lines(&self, lines: &mut Lines) {
+        lines.add("workspace", or_unknown(&self.host));
+        if let Some(profile) = &self.profile {
+            lines.add("profile", profile);
+        }
+        lines.add("auth type", self.auth_type().unwrap_or("none"));
+        if let Some(LoggedIn { who, until, then }) = &self.login {
+            let until = until.map_or(String::new(), |until| format!(", valid until {until}"));
+            let then = then.as_ref().map_or(String::new(), |then| format!("; {then}"));
+            lines.add("login", &format!("{who}{until}{then}"));
+        }
+    }
+
+    fn database_lines(&self, lines: &mut Lines) {
+        if let Some((kind, name)) = &self.database {
+            lines.add(kind, name);
+        }
+        let labels = ["host", "port", "database", "role"];
+        for (label, (_, value)) in labels.iter().zip(&self.connection) {
+            lines.add(label, or_unknown(value));
+        }
+    }
+
+    fn cache_lines(&self, lines: &mut Lines) {
+        for cached in &self.cached {
+            lines.add("cached", &cached.text());
+        }
+        if self.cached.is_empty() {
+            lines.add("cached", "nothing");
+        }
+        if let Some(cache) = &self.cache {
+            lines.add("cache", cache);
+        }
+    }
+
+    fn settings_lines(&self, lines: &mut Lines) {
+        lines.add("settings", "");
+        for (name, value) in &self.settings {
+            let text = value["value"].as_str().unwrap_or_default();
+            let origin = value["origin"].as_str().unwrap_or_default();
+            lines.add("", &format!("{name} = {text}  ({origin})"));
+        }
+        for name in &self.ignored {
+            lines.add("", &format!("{name} is ignored, because --profile takes precedence"));
+        }
+    }
+
+    fn provider_lines(&self, lines: &mut Lines) {
+        if !self.providers.is_empty() {
+            lines.add("auth types", "");
+        }
+        for Explained { provider, chosen, why } in &self.providers {
+            lines.add(if *chosen { "  chosen" } else { "" }, &format!("{provider}: {why}"));
+        }
+    }
+}
+
+/// The lines of the text form: a label in its column, then the value.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, label: &str, value: &str) {
+        self.0.push_str(format!("{label:<12}{value}").trim_end());
+        self.0.push('\n');
+    }
+}
+
+fn or_unknown(value: &Option<String>) -> &str {
+    value.as_deref().unwrap_or("not known yet")
+}
+
+impl Cached {
+    fn json(&self) -> Value {
+        json!({
+            "for": self.purpose,
+            "state": self.freshness.name(),
+            "issued_at": self.issued.to_string(),
+            "expires_at": self.expires.map(|expires| expires.to_string()),
         })
     }
 
     fn text(&self) -> String {
-        let mut text = String::new();
-        let mut line = |name: &str, value: &str| {
-            text.push_str(format!("{name:<12}{value}").trim_end());
-            text.push('\n');
+        let words = self.freshness.words();
+        let expiry = match self.expires {
+            None => ", without a known expiry".to_owned(),
+            Some(expires) if self.freshness == CachedFreshness::Expired => format!(" at {expires}"),
+            Some(expires) => format!(", valid until {expires}"),
         };
-        let or_unknown =
-            |value: &Option<String>| value.clone().unwrap_or("not known yet".to_owned());
-        line("workspace", &or_unknown(&self.host));
-        if let Some(profile) = &self.profile {
-            line("profile", profile);
-        }
-        line("auth type", self.auth_type().unwrap_or("none"));
-        if let Some(LoggedIn { who, until, then }) = &self.login {
-            let until = until.map_or(String::new(), |until| format!(", until {until}"));
-            let then = then.as_ref().map_or(String::new(), |then| format!("; {then}"));
-            line("login", &format!("{who}{until}{then}"));
-        }
-        if let Some((kind, name)) = &self.named {
-            line(kind, name);
-        }
-        for (name, value) in &self.connection {
-            line(if *name == "user" { "role" } else { name }, &or_unknown(value));
-        }
-        for entry in &self.cached {
-            let until = entry.expires.map_or("no known end".to_owned(), |e| format!("until {e}"));
-            line("cached", &format!("{}: {}, {until}", entry.purpose, entry.state));
-        }
-        if self.cached.is_empty() {
-            line("cached", "nothing");
-        }
-        if let Some(folder) = &self.folder {
-            line("cache", folder);
-        }
-        line("settings", "");
-        for (name, value) in &self.settings {
-            let show = |field: &str| value[field].as_str().unwrap_or_default().to_owned();
-            line("", &format!("{name} = {}  ({})", show("value"), show("origin")));
-        }
-        for name in &self.ignored {
-            line("", &format!("{name} is ignored, because --profile takes precedence"));
-        }
-        if !self.sources.is_empty() {
-            line("auth types", "");
-        }
-        for Explained { provider, chosen, why } in &self.sources {
-            line(if *chosen { "  chosen" } else { "" }, &format!("{provider}: {why}"));
-        }
-        for (label, words) in self.error.iter().flat_map(Error::lines) {
-            line(
-                if label == "error" { label.to_owned() } else { format!("  {label}") }.as_str(),
-                words,
-            );
-        }
-        text
+        format!("{}: {words}{expiry}", self.purpose)
     }
 }
 
-/// The name of an entry's place in the table of freshness (`freshness.rs`).
-fn state(token: &Token, now: Timestamp) -> &'static str {
-    let (soft, hard) = limits(token.lifetime, 0);
-    match token.left(now) {
-        left if left <= 0 => "expired",
-        left if left > soft => "fresh",
-        left if left > hard => "soft",
-        _ => "stale",
+impl LoggedIn {
+    fn json(&self) -> Value {
+        json!({
+            "who": self.who,
+            "until": self.until.map(|until| until.to_string()),
+            "then": self.then,
+        })
     }
+}
+
+fn provider_json(explained: &Explained) -> Value {
+    let Explained { provider, chosen, why } = explained;
+    json!({ "auth_type": provider.to_string(), "chosen": chosen, "why": why })
+}
+
+fn error_json(error: &Error) -> Value {
+    json!({ "code": error.kind as u8, "message": error.message })
 }

@@ -1,15 +1,15 @@
-//! `watch`: keeps one place up to date in the foreground, for containers.
+//! `watch`: keeps one target up to date in the foreground, for containers.
 //!
-//! It looks at least every `--interval` by the wall clock, so that a laptop that wakes has a fresh
-//! file within a second, and sooner where a credential lives shorter than that. After a failure it
-//! looks again soon, then less and less soon. Each look is a `write` of its own, with settings
-//! read anew, and mints once at the most. systemd's notification protocol is sd_notify(3).
+//! It checks at least every `--interval` by the wall clock, so that a laptop that wakes up has a
+//! fresh file within a second, and earlier if the credential expires earlier. After failures it
+//! retries with growing pauses. Each check does what `write` does (`targets/update.rs`), with
+//! settings read again, and mints at most once. systemd's notification protocol is sd_notify(3).
 
 use std::time::Duration;
 
 use crate::commands::command::{COMMON, Call, Command, ROW, print};
 use crate::config::resolve::Settings;
-use crate::config::table::Id;
+use crate::config::table::{Id, SETTINGS};
 use crate::error::{Error, ErrorKind, Result};
 use crate::platform::context::Context;
 use crate::platform::log;
@@ -19,102 +19,130 @@ use crate::platform::target_file::Change;
 use crate::platform::time::{Deadline, Timestamp};
 use crate::service::env_file::kept_file;
 use crate::targets::table;
-use crate::targets::update::{DEFAULT_INTERVAL, Update};
+use crate::targets::update::Update;
 
 pub const COMMAND: Command = Command {
     name: "watch",
-    about: "keep one of those places up to date until stopped",
-    usage: "PLACE [FLAGS]",
-    more: "What `write` does, every --interval, for containers and other places without a timer. \
-           Says a line for each change and each failure, and ends at once when it is told to \
-           (SIGTERM, SIGINT), also as PID 1. What it writes lives until the look after the next.",
+    about: "keep one of these targets up to date until stopped",
+    usage: "TARGET [FLAGS]",
+    more: "Does what write does, every --interval, for containers and other systems without a \
+           timer. Each credential outlives the next two checks. Prints a line for each change and \
+           each failure. SIGTERM and SIGINT end it at once, also as process 1 of a container.",
     flags: &[Id::Interval, Id::Then],
     takes_target: true,
     words: || table::names().collect(),
     common: COMMON,
     max_words: 2,
-    codes: "exit codes: those of write, if the first look fails for another reason than 5; all other\n\
-            failures are said and tried again",
+    codes: "exit codes: as for write, if the first check fails and the failure is not temporary (5);\n\
+            every other failure is reported and retried",
     run,
     ..ROW
 };
 
-fn run(call: Call<'_>) -> Result<u8> {
-    for id in [Id::ClientSecretFile, Id::TokenFile] {
-        if call.flags.iter().any(|(flag, _)| *flag == id) && kept_file(id, call.flags).is_none() {
-            return Err(Error::usage(
-                "watch reads secrets anew at each look, and stdin or a pipe can be read once",
-            )
-            .hint("a file that stays"));
-        }
-    }
+/// The pauses after failures. The longest is no longer than the shortest check interval.
+const FIRST_RETRY_PAUSE: Duration = Duration::from_secs(5);
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(60);
+
+/// What one check led to.
+struct Checked {
+    failure: Option<Error>,
+    /// The longest time until the next check.
+    max_pause: Duration,
+}
+
+fn run(mut call: Call<'_>) -> Result<u8> {
+    refuse_one_time_secrets(&call)?;
     call.context.end_on_signals()?;
-    let mut flags = call.flags.to_vec();
-    if !flags.iter().any(|(id, _)| *id == Id::Interval) {
-        flags.push((Id::Interval, DEFAULT_INTERVAL.to_owned()));
-    }
-    let look = || {
-        let update =
-            Update::new(Settings::resolve(&flags, call.context)?, call.words, call.context)?;
-        update.run().map(|done| (done, update))
-    };
-    let (mut failures, mut ready) = (0, false);
+    let flags = call.flags_with_interval();
+
+    let mut failures = 0;
+    let mut is_ready = false;
     loop {
         process::reap_orphans();
-        let looked = call.context.now();
-        let (failure, longest) = match look() {
-            Ok((mut done, update)) => {
-                if done.change != Change::Unchanged {
-                    call.explain(&update.plan, &done.token);
-                    // Who does not listen must not keep the file from being true.
-                    let _ = print(call.stdout, &format!("{done}\n"));
-                }
-                if !ready {
-                    call.context.notify_systemd("READY=1");
-                }
-                ready = true;
-                let left = done.token.left(call.context.now());
-                (done.failure.take(), until_next(update.plan.interval.unwrap_or(LONGEST), left))
+        let began = call.context.now();
+        let checked = match check(&mut call, &flags, !is_ready) {
+            // At the start only a failure that passes by itself is retried.
+            Err(error) if !is_ready && error.kind != ErrorKind::Unavailable => return Err(error),
+            Err(error) => Checked { failure: Some(error), max_pause: MAX_RETRY_PAUSE },
+            Ok(checked) => {
+                is_ready = true;
+                checked
             }
-            // At the beginning only what passes by itself is waited for.
-            Err(error) if !ready && error.kind != ErrorKind::Unavailable => return Err(error),
-            Err(error) => (Some(error), LONGEST),
         };
-        failures = if failure.is_some() { failures + 1 } else { 0 };
-        let pause = if failures > 0 { back_off(failures).min(longest) } else { longest };
+
+        failures = if checked.failure.is_some() { failures + 1 } else { 0 };
+        let pause = if failures > 0 {
+            retry_pause(failures).min(checked.max_pause)
+        } else {
+            checked.max_pause
+        };
         let pause = call.context.jittered(pause);
-        if let Some(error) = failure {
-            let reasons: String = error.because.iter().map(|r| format!(", {r}")).collect();
-            let wait = pause.as_secs().max(1);
-            call.context.note(&format!("{error}{reasons}; the next look is in {wait} s"));
-            log::event(call.context, Level::Error, &format!("watch: {error}"));
+        if let Some(error) = checked.failure {
+            report(call.context, &error, pause);
         }
-        wait(call.context, looked, pause);
+        wait(call.context, began, pause);
     }
 }
 
-/// The longest pause after failures: no longer than the shortest interval.
-const LONGEST: Duration = Duration::from_secs(60);
+/// Each check reads the secrets again, which stdin and pipes do not allow.
+fn refuse_one_time_secrets(call: &Call<'_>) -> Result<()> {
+    for id in [Id::ClientSecretFile, Id::TokenFile] {
+        if call.has_flag(id) && kept_file(id, call.flags).is_none() {
+            let flag = SETTINGS[id as usize].flag;
+            return Err(Error::usage(format!(
+                "watch reads --{flag} at each check, but stdin or a pipe can be read once"
+            ))
+            .hint(format!("--{flag} with the path of a file")));
+        }
+    }
+    Ok(())
+}
 
-/// Until the next look after a good one: what was written must not die before.
+fn check(call: &mut Call<'_>, flags: &[(Id, String)], is_first: bool) -> Result<Checked> {
+    let settings = Settings::resolve(flags, call.context)?;
+    let update = Update::new(settings, call.words, call.context)?;
+    let mut done = update.run()?;
+
+    if done.change != Change::Unchanged {
+        call.explain(&update.plan, &done.token);
+        // A stdout that nothing reads must not stop the updates.
+        let _ = print(call.stdout, &format!("{done}\n"));
+    }
+    if is_first {
+        call.context.notify_systemd("READY=1");
+    }
+
+    let left = done.token.left(call.context.now());
+    let interval = update.plan.interval.unwrap_or(MAX_RETRY_PAUSE);
+    Ok(Checked { failure: done.failure.take(), max_pause: until_next(interval, left) })
+}
+
+fn report(context: &Context, error: &Error, pause: Duration) {
+    let reasons: String = error.because.iter().map(|reason| format!(", {reason}")).collect();
+    let seconds = pause.as_secs().max(1);
+    context.note(&format!("{error}{reasons}; the next check is in {seconds} s"));
+    log::event(context, Level::Error, &format!("watch: {error}"));
+}
+
+/// The time from a successful check to the next one, which must come before the credential expires.
 fn until_next(interval: Duration, left: i64) -> Duration {
     let half = Duration::from_millis(left.max(0) as u64 / 2);
     interval.min(half).max(Duration::from_secs(1))
 }
 
-/// Until the next look after so many failures in a row.
-fn back_off(failures: u32) -> Duration {
-    const FIRST: Duration = Duration::from_secs(5);
-    FIRST.saturating_mul(1 << (failures - 1).min(10)).min(LONGEST)
+/// The pause after this many failures in a row.
+fn retry_pause(failures: u32) -> Duration {
+    FIRST_RETRY_PAUSE.saturating_mul(1 << (failures - 1).min(10)).min(MAX_RETRY_PAUSE)
 }
 
-/// Waits until so much time has passed by the wall clock, which goes on while a laptop sleeps and
-/// may be set back, after which nothing is known about how much has passed.
+/// Waits until the wall clock has advanced by the pause. The wall clock continues while a laptop
+/// sleeps. If it is set back, the time that has passed is unknown, and the wait ends.
 fn wait(context: &Context, since: Timestamp, pause: Duration) {
     const SLICE: Duration = Duration::from_secs(1);
     loop {
         let Ok(passed) = u64::try_from(context.now().since(since)) else { return };
         let Some(left) = pause.checked_sub(Duration::from_millis(passed)) else { return };
+
         context.sleep(left.min(SLICE), Deadline::after(SLICE));
         if left.is_zero() {
             return;
@@ -129,21 +157,21 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn the_next_look_comes_before_the_credential_dies() {
+    fn the_next_check_comes_before_the_credential_expires() {
         assert_eq!(until_next(10 * MINUTE, 55 * 60_000), 10 * MINUTE);
         assert_eq!(until_next(10 * MINUTE, 5 * 60_000), 5 * MINUTE / 2);
         assert_eq!(until_next(10 * MINUTE, 0), Duration::from_secs(1), "never in a tight loop");
     }
 
     #[test]
-    fn failures_are_followed_by_longer_and_longer_pauses() {
-        let pauses: Vec<u64> = (1..=9).map(|n| back_off(n).as_secs()).collect();
+    fn pauses_grow_with_the_failures() {
+        let pauses: Vec<u64> = (1..=9).map(|n| retry_pause(n).as_secs()).collect();
         assert_eq!(pauses, [5, 10, 20, 40, 60, 60, 60, 60, 60]);
-        assert_eq!(back_off(u32::MAX), LONGEST);
+        assert_eq!(retry_pause(u32::MAX), MAX_RETRY_PAUSE);
     }
 
     #[test]
-    fn a_clock_that_was_set_on_or_back_ends_the_wait() {
+    fn a_clock_that_is_set_forward_or_back_ends_the_wait() {
         for jump in [3_600_000, -3_600_000] {
             let mut context = Context::of_process();
             context.now = Box::new(move || Timestamp::of_system().plus(jump));

@@ -1,4 +1,6 @@
-//! `write`: brings one place up to date, once.
+//! `write`: brings one target up to date, once.
+//!
+//! The work is in `targets/update.rs`, which `watch` and `service` use too.
 
 use crate::commands::command::{COMMON, Call, Command, ROW};
 use crate::config::table::Id;
@@ -10,39 +12,49 @@ use crate::targets::update::Update;
 pub const COMMAND: Command = Command {
     name: "write",
     about: "bring ~/.pgpass, a file, a profile or a secret up to date, once",
-    usage: "PLACE [FLAGS]",
-    more: "A file is replaced whole, with mode 0600, and only if it changes; of ~/.pgpass and \
-           ~/.databrickscfg every byte stays that is not ours. A profile gets the workspace token, \
-           a secret the database credential, which every reader must read again for each \
-           connection. A command of --then has --timeout to end. With --interval what is written \
-           lives until the look after the next, which is what a timer wants.",
+    usage: "TARGET [FLAGS]",
+    more: "A file is replaced as a whole, with mode 0600, and only if its content changes. In \
+           ~/.pgpass and ~/.databrickscfg only the entry of lakebase-token changes; every other \
+           byte stays. A profile gets the workspace token. A Databricks secret gets the database \
+           credential; its readers must read it again for each connection.\n\n\
+           With --interval, for a timer that runs this command, the credential outlives the next \
+           two runs. A --then command is stopped after --timeout.",
     flags: &[Id::Interval, Id::Then, Id::Remove],
     takes_target: true,
     words: || table::names().collect(),
     common: COMMON,
     max_words: 2,
-    codes: "exit codes: 0 up to date, 1 broken, 2 usage or configuration, 3 log in first, 4 refused,\n\
-            5 not available now",
+    codes: "exit codes: 0 up to date, 1 internal failure or malformed answer,\n\
+            2 usage or configuration, 3 login required, 4 refused by the server,\n\
+            5 temporarily unavailable",
     run,
     ..ROW
 };
 
 fn run(mut call: Call<'_>) -> Result<u8> {
     let update = Update::new(call.settings()?, call.words, call.context)?;
-    let place = update.shown();
     let line = if update.plan.settings.is_on(Id::Remove) {
-        match update.remove()? {
-            Change::Unchanged => format!("unchanged: nothing of ours is in {place}\n"),
-            _ => format!("removed from {place}\n"),
-        }
+        remove(&update)?
     } else {
-        let mut done = update.run()?;
-        if let Some(error) = done.failure.take() {
-            return Err(error);
-        }
-        call.explain(&update.plan, &done.token);
-        format!("{done}\n")
+        write(&update, &call)?
     };
     call.print(&line)?;
     Ok(0)
+}
+
+fn remove(update: &Update<'_>) -> Result<String> {
+    let target = update.shown();
+    Ok(match update.remove()? {
+        Change::Unchanged => format!("unchanged: no entry of ours in {target}\n"),
+        _ => format!("removed from {target}\n"),
+    })
+}
+
+fn write(update: &Update<'_>, call: &Call<'_>) -> Result<String> {
+    let mut done = update.run()?;
+    if let Some(error) = done.failure.take() {
+        return Err(error);
+    }
+    call.explain(&update.plan, &done.token);
+    Ok(format!("{done}\n"))
 }

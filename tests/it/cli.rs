@@ -1,4 +1,4 @@
-//! The command line as a person meets it: help, mistakes, and the documentation's own lines.
+//! The command line: help, mistakes, and the command lines that the documentation shows.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,16 +10,20 @@ use lakebase_token::cli::args;
 use lakebase_token::cli::table::COMMANDS;
 
 #[test]
-fn help_has_its_golden_words() {
+fn help_is_as_in_the_golden_files() {
     let test = Test::bare();
     let mut pages = vec![("program".to_owned(), "--help".to_owned())];
-    let shown = COMMANDS.iter().filter(|verb| !verb.about.is_empty());
-    pages.extend(shown.map(|verb| (verb.name.to_owned(), format!("{} --help", verb.name))));
+    let public = COMMANDS.iter().filter(|command| command.is_public());
+    pages.extend(
+        public.map(|command| (command.name.to_owned(), format!("{} --help", command.name))),
+    );
+
     for (name, line) in pages {
         let golden = repository().join(format!("tests/it/help/{name}.golden"));
         let outcome = test.run(&line);
         assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{line}");
         assert!(outcome.stdout.lines().all(|line| line.chars().count() <= 100), "{name}");
+
         if std::env::var_os("UPDATE").is_some() {
             fs::create_dir_all(golden.parent().unwrap()).unwrap();
             fs::write(&golden, &outcome.stdout).unwrap();
@@ -30,50 +34,53 @@ fn help_has_its_golden_words() {
 }
 
 #[test]
-fn help_and_version_have_no_effect_whatever_is_configured() {
+fn help_and_version_have_no_effect_even_with_a_broken_configuration() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.set("DATABRICKS_TOKEN", "conflict").set("PGPORT", "nonsense");
     test.write(".databrickscfg", "[broken");
-    for verb in COMMANDS {
+
+    for command in COMMANDS {
         for flag in ["-h", "--help", "-V", "--version"] {
-            let outcome = test.run(&format!("{} {flag}", verb.name));
+            let outcome = test.run(&format!("{} {flag}", command.name));
             assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
         }
     }
+
     let version = format!("lakebase-token {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(test.run("-V").stdout, version);
     assert!(workspace.take_requests().is_empty() && !test.cache_folder().exists());
 }
 
 #[test]
-fn usual_mistakes_are_answered_with_what_was_meant() {
+fn errors_suggest_what_the_user_meant() {
     let test = Test::bare();
     for (line, code, words) in [
-        ("gte", 2, &["unknown verb gte", "hint: lakebase-token get"][..]),
-        ("psql", 2, &["unknown verb psql", "hint: lakebase-token exec -- psql"]),
+        ("gte", 2, &["unknown command gte", "hint: lakebase-token get"][..]),
+        ("psql", 2, &["unknown command psql", "hint: lakebase-token exec -- psql"]),
         ("--port 5432", 2, &["unknown flag --port", "hint: --pg-port"]),
-        ("get prod", 2, &["get takes no further words"]),
+        ("get prod", 2, &["get takes no more arguments"]),
         ("--profil x", 2, &["unknown flag --profil", "hint: --profile"]),
         ("get --clean", 2, &["get has no flag --clean"]),
-        ("-f", 2, &["--format wants a value: NAME"]),
+        ("-f", 2, &["--format needs a value: NAME"]),
         ("--ttl 15m --ttl 20m", 2, &["--ttl is given twice"]),
-        ("exec psql", 125, &["exec wants `--` before the command"]),
+        ("exec psql", 125, &["exec needs `--` before the program to run"]),
     ] {
         test.run(line).fails(code, words);
     }
+
     let argv = [OsString::from("--profile"), OsString::new()];
     test.run_args(&argv).fails(2, &["--profile got an empty value"]);
 }
 
-/// `lakebase-token …` in a text, up to where the shell would end the command.
+/// The arguments of each `lakebase-token …` in a text, up to the end of that shell command.
 fn invocations(text: &str) -> Vec<Vec<OsString>> {
     let mut found = Vec::new();
     for line in text.lines() {
         for rest in line.split("lakebase-token ").skip(1) {
             let end = rest.find([')', '|', ';', '>', '`', '"', '<', '(']).unwrap_or(rest.len());
             let rest = rest[..end].split(" #").next().unwrap();
-            // Two blanks set an explanation off from its command.
+            // Two blanks separate an explanation from its command.
             let rest = rest.split("  ").next().unwrap();
             found.push(rest.split_whitespace().map(OsString::from).collect());
         }
@@ -98,6 +105,7 @@ fn every_command_line_of_the_documentation_parses() {
         assert!(folder.is_empty() || text.lines().count() < 40, "{folder}");
         texts.push(text);
     }
+
     let mut checked = 0;
     for text in &texts {
         let code: String = ["sh", "console", "ini", "yaml", "text"]
@@ -109,10 +117,11 @@ fn every_command_line_of_the_documentation_parses() {
         for argv in invocations(&code) {
             let first =
                 argv.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-            let is_line = first.is_empty()
+            // Other words after the name belong to a sentence.
+            let is_command_line = first.is_empty()
                 || first.starts_with('-')
-                || COMMANDS.iter().any(|verb| verb.name == first);
-            if is_line {
+                || COMMANDS.iter().any(|command| command.name == first);
+            if is_command_line {
                 let parsed = args::parse(&argv);
                 assert!(parsed.is_ok(), "{argv:?}: {}", parsed.err().unwrap());
                 checked += 1;
@@ -132,10 +141,12 @@ fn every_shell_block_of_the_readme_runs() {
     if !has("cli::every_shell_block_of_the_readme_runs", "psql") {
         return;
     }
+
     let tools = sandbox.folder.path().join("tools");
     fs::create_dir(&tools).unwrap();
     std::os::unix::fs::symlink(executable(), tools.join("lakebase-token")).unwrap();
     let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+
     let blocks = blocks(&readme, "sh");
     assert!(blocks.len() >= 3);
     for block in blocks {
@@ -150,7 +161,7 @@ fn every_shell_block_of_the_readme_runs() {
 fn the_readme_shows_the_help_as_it_is() {
     let readme = fs::read_to_string(repository().join("README.md")).unwrap();
     let help = Test::bare().run("--help").stdout;
-    assert!(readme.contains(&format!("```text\n{help}```")), "README.md shows another --help");
+    assert!(readme.contains(&format!("```text\n{help}```")), "README.md shows an old --help");
 }
 
 #[test]
@@ -159,9 +170,11 @@ fn every_exit_code_and_format_is_in_the_readme() {
     for code in [0, 1, 2, 3, 4, 5, 125, 126, 127] {
         assert!(readme.contains(&format!("`{code}`")), "{code}");
     }
+
     for format in lakebase_token::formats::FORMATS {
         assert!(readme.contains(&format!("`{}`", format.name)), "{}", format.name);
     }
+
     for row in lakebase_token::config::table::SETTINGS.iter().filter(|row| !row.flag.is_empty()) {
         assert!(readme.contains(&format!("--{}", row.flag)), "--{}", row.flag);
         for name in row.env {

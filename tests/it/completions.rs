@@ -1,10 +1,10 @@
-//! Completions, asked of the shells themselves, and the manual page, read by groff.
+//! Completions, tested in the shells themselves, and the manual page, formatted by groff.
 
 use std::process::Command;
 
 use super::support::{Test, executable, has, repository, say_not_run};
 
-/// Command lines, with some of what is offered there and what is not.
+/// Command lines, each with some of the completions that a shell must offer and must not offer.
 const LINES: [(&str, &[&str], &[&str]); 8] = [
     ("lakebase-token wr", &["write"], &["get"]),
     ("lakebase-token write ", &["pgpass", "databrickscfg", "secret"], &["install"]),
@@ -42,17 +42,18 @@ fn offers(shell: &str, line: &str, offered: &str, expected: &[&str], absent: &[&
 }
 
 #[test]
-fn bash_completes_what_the_tables_have() {
-    let ask = "line=$1; read -ra COMP_WORDS <<<\"$line\"\n\
+fn bash_completes_from_the_tables() {
+    let complete = "line=$1; read -ra COMP_WORDS <<<\"$line\"\n\
                case $line in *' ') COMP_WORDS+=('') ;; esac\n\
                COMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n\
                compopt() { :; }\n\
                _lakebase_token && printf '%s\\n' \"${COMPREPLY[@]}\"";
     for (line, expected, absent) in LINES {
-        let script = format!("{}{ask}", script("bash"));
+        let script = format!("{}{complete}", script("bash"));
         let offered = output(Command::new("bash").args(["-c", &script, "bash", line]));
         offers("bash", line, &offered, expected, absent);
     }
+
     if has("completions::bash", "shellcheck") {
         let test = Test::bare();
         let path = test.write("completions.bash", &script("bash"));
@@ -61,16 +62,16 @@ fn bash_completes_what_the_tables_have() {
 }
 
 #[test]
-fn fish_completes_what_the_tables_have() {
+fn fish_completes_from_the_tables() {
     if !has("completions::fish", "fish") {
         return;
     }
     let test = Test::bare();
     for (line, expected, absent) in LINES {
-        let asked = format!("{}\ncomplete -C '{line}'", script("fish"));
+        let commands = format!("{}\ncomplete -C '{line}'", script("fish"));
         let mut fish = Command::new("fish");
-        let offered = output(fish.args(["-c", &asked]).env("HOME", test.home.path()));
-        // What stands behind the name is its description.
+        let offered = output(fish.args(["-c", &commands]).env("HOME", test.home.path()));
+        // After the name fish prints its description.
         let names: Vec<&str> =
             offered.lines().map(|line| line.split('\t').next().unwrap()).collect();
         offers("fish", line, &names.join(" "), expected, absent);
@@ -78,7 +79,7 @@ fn fish_completes_what_the_tables_have() {
 }
 
 #[test]
-fn zsh_completes_what_the_tables_have() {
+fn zsh_completes_from_the_tables() {
     if !has("completions::zsh", "zsh") {
         return;
     }
@@ -87,6 +88,7 @@ fn zsh_completes_what_the_tables_have() {
     zsh.arg(repository().join("tests/it/clients/complete.zsh")).arg(executable());
     zsh.args(LINES.iter().map(|(line, ..)| line)).env("HOME", test.home.path());
     let listed = output(zsh.env("TERM", "dumb").current_dir(test.home.path()));
+
     for (line, expected, _) in LINES {
         let listed = listed.split(&format!("== {line}\n")).nth(1).unwrap();
         let listed = listed.split("\n== ").next().unwrap();
@@ -94,9 +96,9 @@ fn zsh_completes_what_the_tables_have() {
     }
 }
 
-/// No PowerShell is at hand anywhere, so this is only what can be seen by eye.
+/// Debian has no PowerShell, so this test only looks at the script.
 #[test]
-fn powershell_has_a_script_too() {
+fn powershell_has_a_script() {
     let script = script("powershell");
     assert!(script.contains("Register-ArgumentCompleter -Native -CommandName lakebase-token"));
     let count = |mark: char| script.matches(mark).count();
@@ -105,14 +107,14 @@ fn powershell_has_a_script_too() {
 }
 
 #[test]
-fn an_unknown_shell_is_answered_with_the_known_ones() {
+fn an_unknown_shell_is_an_error_that_names_the_known_ones() {
     let test = Test::bare();
     test.run("completions bsh").fails(2, &["no completions for bsh", "completions bash"]);
-    test.run("completions").fails(2, &["for which shell?", "bash|zsh|fish|powershell"]);
+    test.run("completions").fails(2, &["missing shell", "bash|zsh|fish|powershell"]);
 }
 
 #[test]
-fn the_manual_page_is_sound_and_has_every_flag() {
+fn the_manual_page_is_valid_and_has_every_flag() {
     if !has("completions::the_manual_page", "groff") {
         return;
     }
@@ -122,12 +124,14 @@ fn the_manual_page_is_sound_and_has_every_flag() {
     groff.args(["-man", "-Tutf8", "-ww", "-P-cbou", "-rLL=200n"]).arg(page);
     let output = groff.output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "warnings of groff");
+
     let text = String::from_utf8(output.stdout).unwrap().replace('\u{2010}', "-");
     for row in lakebase_token::config::table::SETTINGS.iter().filter(|row| !row.flag.is_empty()) {
         assert!(text.contains(&format!("--{}", row.flag)), "{}", row.flag);
         assert!(row.env.iter().all(|name| text.contains(name)), "{}", row.flag);
     }
-    for verb in lakebase_token::cli::table::COMMANDS.iter().filter(|verb| !verb.about.is_empty()) {
-        assert!(text.contains(&format!("{} - {}", verb.name, verb.about)), "{}", verb.name);
+    for command in lakebase_token::cli::table::COMMANDS.iter().filter(|row| row.is_public()) {
+        let heading = format!("{} - {}", command.name, command.about);
+        assert!(text.contains(&heading), "{heading}");
     }
 }

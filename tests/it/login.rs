@@ -197,7 +197,7 @@ fn a_login_belongs_to_its_profile() {
     assert_eq!(test.run("login").code, 0);
     let out = test.run("logout --profile work").stdout;
     assert_eq!(out, format!("logged out {USER} (--profile work)\n"));
-    assert_eq!(test.run("logout --profile work").stdout, "nobody was logged in\n");
+    assert_eq!(test.run("logout --profile work").stdout, "not logged in\n");
     test.run("").token();
 }
 
@@ -280,7 +280,7 @@ fn logout_forgets_the_login_and_what_came_of_it() {
     );
     assert!(test.entries().is_empty(), "{:?}", test.entries());
     test.run("").fails(2, &["no Databricks identity"]);
-    assert_eq!(test.run("logout").stdout, "nobody was logged in\n");
+    assert_eq!(test.run("logout").stdout, "not logged in\n");
     test.run("login");
     assert!(test.run("logout --all").stdout.starts_with("logged out "));
 }

@@ -313,7 +313,8 @@ fn logout_deletes_ours_and_nothing_else() {
     // A workspace that cannot be asked keeps them; that is said, with where they can be deleted.
     log_in(&test, &[]);
     workspace.fault(LIST, 9, Answer::Json(503, "busy".into()));
-    test.run("logout").fails(5, &["tokens of ours are left until", "/developer/access-tokens"]);
+    test.run("logout")
+        .fails(5, &["tokens of this login stay valid until", "/developer/access-tokens"]);
     test.run("").fails(2, &["no Databricks identity"]);
 }
 
@@ -528,7 +529,7 @@ fn a_login_that_cannot_be_read_can_be_ended() {
         let said = test.run("logout");
         assert!(said.stdout.contains("which cannot be read"), "{damage}: {said:?}");
         assert!(path.symlink_metadata().is_err());
-        assert_eq!(test.run("logout --all").stdout, "nobody was logged in\n");
+        assert_eq!(test.run("logout --all").stdout, "not logged in\n");
     }
 }
 

@@ -164,7 +164,7 @@ fn a_secret_has_the_current_credential_and_nobody_writes_it_in_vain() {
     test.run(line);
     says(&test.run(&format!("{line} --remove")), "removed from secret app/pg");
     assert_eq!(secret(&workspace, "app/pg"), None);
-    says(&test.run(&format!("{line} --remove")), "unchanged: nothing of ours");
+    says(&test.run(&format!("{line} --remove")), "unchanged: no entry of ours");
     // Somebody has made the scope at the same time.
     let missing = "{\"error_code\":\"RESOURCE_DOES_NOT_EXIST\",\"message\":\"no scope\"}";
     workspace.fault(PUT, 1, Answer::Json(404, serde_json::from_str(missing).unwrap()));

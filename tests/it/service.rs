@@ -464,19 +464,19 @@ fn mistakes_are_answered_before_anything_is_done() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     for (line, words) in [
-        ("service", &["what about the service?", "install|uninstall|status|restart"][..]),
+        ("service", &["missing service action", "install|uninstall|status|restart"][..]),
         (
             "service instal pgpass",
-            &["cannot be told to instal", "hint: lakebase-token service install"],
+            &["unknown service action: instal", "hint: lakebase-token service install"],
         ),
         ("service install", &["which place?", "pgpass, file, databrickscfg, secret"]),
         ("service install pgpas", &["no place called pgpas", "hint: pgpass"]),
         ("service install pgpass --name a/b", &["--name is not a service's name"]),
         ("service install pgpass --interval 59s", &["--interval", "1m to 30m"]),
         ("service install pgpass --offline", &["cannot do with --offline"]),
-        ("service install pgpass --purge", &["install has no use for --purge"]),
-        ("service status pgpass --pg-host x", &["status has no use for --pg-host"]),
-        ("service uninstall pgpass --linger", &["uninstall has no use for --linger"]),
+        ("service install pgpass --purge", &["install has no flag --purge"]),
+        ("service status pgpass --pg-host x", &["status has no flag --pg-host"]),
+        ("service uninstall pgpass --linger", &["uninstall has no flag --linger"]),
     ] {
         test.run(line).fails(2, words);
     }

@@ -1,4 +1,4 @@
-//! `status`: the truth without a request and without a secret.
+//! `status`: correct, without a request and without a secret.
 
 use serde_json::{Value, json};
 
@@ -12,10 +12,11 @@ fn report(test: &Test, line: &str) -> (u8, Value) {
 }
 
 #[test]
-fn before_anything_was_asked_unknown_is_null() {
+fn before_the_first_request_unknown_values_are_null() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.unset("LAKEBASE_ENDPOINT");
+
     let (code, report) = report(&test, "");
     assert_eq!(code, 0);
     assert_eq!(report["host"], workspace.url.as_str());
@@ -37,22 +38,27 @@ fn before_anything_was_asked_unknown_is_null() {
 }
 
 #[test]
-fn it_says_of_each_auth_type_why_it_is_the_one_or_not() {
+fn it_says_why_each_auth_type_is_chosen_or_not() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
+
     let why = |test: &Test, name: &str| {
         let (_, report) = report(test, "");
-        let sources = report["sources"].as_array().unwrap().clone();
-        assert!(sources.iter().filter(|source| source["chosen"] == true).count() <= 1);
-        let source = sources.into_iter().find(|source| source["auth_type"] == name).unwrap();
-        format!("{} {}", source["chosen"], source["why"].as_str().unwrap())
+        let providers = report["sources"].as_array().unwrap().clone();
+        assert!(providers.iter().filter(|provider| provider["chosen"] == true).count() <= 1);
+        let provider =
+            providers.into_iter().find(|provider| provider["auth_type"] == name).unwrap();
+        format!("{} {}", provider["chosen"], provider["why"].as_str().unwrap())
     };
+
     assert_eq!(why(&test, "pat"), "false needs host and token");
     assert_eq!(why(&test, "oauth-m2m"), "true configured");
     assert_eq!(why(&test, "databricks-cli"), "false comes after oauth-m2m");
+
     test.set("DATABRICKS_AUTH_TYPE", "databricks-cli");
     assert_eq!(why(&test, "oauth-m2m"), "false auth_type names databricks-cli");
     assert_eq!(why(&test, "databricks-cli"), "true named by auth_type");
+
     let mut test = Test::bare();
     test.set("DATABRICKS_HOST", "x")
         .set("DATABRICKS_USERNAME", "a")
@@ -62,12 +68,13 @@ fn it_says_of_each_auth_type_why_it_is_the_one_or_not() {
 }
 
 #[test]
-fn afterwards_it_tells_what_was_found_and_how_fresh_it_is() {
+fn after_a_request_it_shows_what_was_resolved_and_how_fresh_it_is() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.unset("LAKEBASE_ENDPOINT");
     test.run("-f json").token();
     workspace.take_requests();
+
     for (passes, state) in
         [(0, "fresh"), (41 * MINUTE, "soft"), (10 * MINUTE, "stale"), (HOUR, "expired")]
     {
@@ -80,6 +87,7 @@ fn afterwards_it_tells_what_was_found_and_how_fresh_it_is() {
         assert_eq!(cached.len(), 2);
         assert_eq!((&cached[0]["for"], &cached[0]["state"]), (&json!("database"), &json!(state)));
         assert_eq!(cached[1]["for"], "workspace");
+
         let time = |value: &Value| {
             lakebase_token::platform::time::Timestamp::parse(value.as_str().unwrap()).unwrap()
         };
@@ -90,12 +98,13 @@ fn afterwards_it_tells_what_was_found_and_how_fresh_it_is() {
 }
 
 #[test]
-fn trouble_is_told_in_words_and_code() {
+fn a_failure_has_a_message_and_an_exit_code() {
     let test = Test::bare();
     let (code, report) = report(&test, "");
     assert_eq!(code, 2);
     assert_eq!(report["errors"][0]["code"], 2);
     assert_eq!(report["errors"][0]["message"], "no Databricks identity is configured");
+
     let outcome = test.run("status");
     assert_eq!(outcome.code, 2);
     assert!(
@@ -105,7 +114,7 @@ fn trouble_is_told_in_words_and_code() {
 }
 
 #[test]
-fn a_dead_login_is_code_three_until_there_is_a_token_again() {
+fn an_expired_login_is_exit_code_three_until_there_is_a_token_again() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
@@ -113,11 +122,13 @@ fn a_dead_login_is_code_three_until_there_is_a_token_again() {
         "databricks",
         "#!/bin/sh\necho 'Error: the refresh token is invalid.' >&2\nexit 1\n",
     );
-    assert_eq!(report(&test, "").0, 0, "nobody has asked yet");
+    assert_eq!(report(&test, "").0, 0, "no call has failed yet");
+
     test.run("").fails(3, &["databricks auth login"]);
     test.pass(HOUR);
-    let (code, told) = report(&test, "");
-    assert_eq!((code, &told["errors"][0]["code"]), (3, &json!(3)));
+    let (code, shown) = report(&test, "");
+    assert_eq!((code, &shown["errors"][0]["code"]), (3, &json!(3)));
+
     let token = workspace.signer.sign("me", crate::sandbox::jwt::Scope::Workspace, 9000, 0);
     test.program("databricks", &format!("#!/bin/sh\necho '{{\"access_token\": \"{token}\"}}'\n"));
     test.run("").token();
@@ -125,14 +136,17 @@ fn a_dead_login_is_code_three_until_there_is_a_token_again() {
 }
 
 #[test]
-fn what_was_collected_before_a_mistake_is_shown() {
+fn settings_that_resolved_before_an_error_are_shown() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.set("DATABRICKS_TOKEN", "t").set("PGHOST", "h");
-    let (code, told) = report(&test, "");
+    let (code, report) = report(&test, "");
     assert_eq!(code, 2);
-    assert_eq!(told["settings"]["token"], json!({ "value": "***", "origin": "DATABRICKS_TOKEN" }));
-    assert_eq!(told["database"]["host"], "h");
+    assert_eq!(
+        report["settings"]["token"],
+        json!({ "value": "***", "origin": "DATABRICKS_TOKEN" })
+    );
+    assert_eq!(report["database"]["host"], "h");
 }
 
 #[test]
@@ -145,5 +159,6 @@ fn no_format_shows_a_secret() {
         let all = outcome.stdout + &outcome.stderr;
         assert!(!all.contains(CLIENT_SECRET) && !all.contains(&password[40..80]), "{line}");
     }
+
     test.run("status --format yaml").fails(2, &["status has no format yaml", "--format json"]);
 }

@@ -1,4 +1,4 @@
-//! `watch`: as a process, until a signal comes.
+//! `watch`, as a process, until a signal ends it.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -19,7 +19,7 @@ fn start(test: &Test, words: &[&str]) -> Child {
     command.spawn().unwrap()
 }
 
-/// Sends a signal; how the process ended, and how long that took.
+/// Sends a signal. Returns how the process ended, and how long that took.
 fn end(mut child: Child, signal: Signal) -> (String, Duration) {
     let began = Instant::now();
     kill_process(Pid::from_child(&child), signal).unwrap();
@@ -27,42 +27,45 @@ fn end(mut child: Child, signal: Signal) -> (String, Duration) {
     (status.to_string(), began.elapsed())
 }
 
-fn written(test: &Test) {
+fn wait_for_pgpass(test: &Test) {
     let path = test.home.path().join(".pgpass");
     wait_for(".pgpass", || fs::read(&path).is_ok_and(|text| !text.is_empty()).then_some(()));
 }
 
 #[test]
-fn it_writes_tells_systemd_and_ends_when_told_to() {
+fn it_writes_notifies_systemd_and_ends_on_a_signal() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     let socket = test.home.path().join("notify");
     let supervisor = UnixDatagram::bind(&socket).unwrap();
     supervisor.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     test.set("NOTIFY_SOCKET", socket.to_str().unwrap());
-    let heard = || {
+    let notification = || {
         let mut buffer = [0; 100];
         let length = supervisor.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     };
+
     for (signal, how) in [(Signal::TERM, "signal: 15"), (Signal::INT, "signal: 2")] {
         let mut child = start(&test, &[]);
-        assert_eq!(heard(), "READY=1");
-        let said = BufReader::new(child.stdout.take().unwrap());
+        assert_eq!(notification(), "READY=1");
+
+        let output = BufReader::new(child.stdout.take().unwrap());
         let (status, took) = end(child, signal);
         assert!(status.starts_with(how), "{status}");
-        // A hundred milliseconds is what is promised; a busy machine gets ten times as long.
+        // It ends within 100 ms; a busy machine gets ten times as long.
         assert!(took < Duration::from_secs(1), "{took:?}");
-        assert_eq!(heard(), "STOPPING=1");
-        let lines: Vec<String> = said.lines().map(|line| line.unwrap()).collect();
+        assert_eq!(notification(), "STOPPING=1");
+
+        let lines: Vec<String> = output.lines().map(|line| line.unwrap()).collect();
         let first = signal == Signal::TERM;
-        assert_eq!(lines.len(), usize::from(first), "one line an event: {lines:?}");
+        assert_eq!(lines.len(), usize::from(first), "one line for each change: {lines:?}");
         assert!(!first || lines[0].starts_with("wrote "));
     }
 }
 
 #[test]
-fn it_ends_at_once_in_the_middle_of_a_request_and_of_a_command() {
+fn it_ends_at_once_during_a_request_and_during_a_hook() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     workspace.fault("/oidc", 1, Answer::Hang(Duration::from_secs(30)));
@@ -70,59 +73,66 @@ fn it_ends_at_once_in_the_middle_of_a_request_and_of_a_command() {
     wait_for("a request", || (workspace.count("/oidc/v1/token") > 0).then_some(()));
     let (status, took) = end(child, Signal::TERM);
     assert!(status.starts_with("signal: 15") && took < Duration::from_secs(1), "{status} {took:?}");
+
     let then = "echo $$ >\"$HOME/pid.tmp\"; mv \"$HOME/pid.tmp\" \"$HOME/pid\"; sleep 30";
     let child = start(&test, &["--then", then]);
     let pid = test.home.path().join("pid");
-    let command = wait_for("the command", || fs::read_to_string(&pid).ok());
+    let hook = wait_for("the hook", || fs::read_to_string(&pid).ok());
     let (status, took) = end(child, Signal::TERM);
     assert!(status.starts_with("signal: 15") && took < Duration::from_secs(1), "{status} {took:?}");
-    let alive = format!("/proc/{}/comm", command.trim());
-    wait_for("the end of the command", || (!fs::exists(&alive).unwrap()).then_some(()));
+
+    let alive = format!("/proc/{}/comm", hook.trim());
+    wait_for("the end of the hook", || (!fs::exists(&alive).unwrap()).then_some(()));
 }
 
 #[test]
-fn process_one_of_a_container_ends_too() {
+fn it_ends_as_process_one_of_a_container_too() {
     if !is_root() {
-        return not_run("watch::process_one", "only root can make a process 1");
+        return not_run("watch::it_ends_as_process_one", "only root can make a process 1");
     }
     let workspace = workspace();
     let test = Test::at(&workspace);
+
     let tool = test.command().get_program().to_owned();
     let mut command = Command::new("unshare");
     command.args(["--fork", "--pid", "--kill-child"]).arg(tool).args(["watch", "pgpass"]);
     command.env_clear().envs(test.env.clone()).stdout(Stdio::null());
     let mut outer = command.spawn().unwrap();
-    written(&test);
+
+    wait_for_pgpass(&test);
     let children = format!("/proc/{0}/task/{0}/children", outer.id());
     let first: i32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
     let began = Instant::now();
     kill_process(Pid::from_raw(first).unwrap(), Signal::TERM).unwrap();
+
     let status = outer.wait().unwrap();
     assert_eq!(status.code(), Some(128 + 15));
     assert!(began.elapsed() < Duration::from_secs(1));
 }
 
 #[test]
-fn a_failure_is_said_and_tried_again_soon() {
+fn a_failure_is_reported_and_retried_soon() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let down = Answer::Json(503, json!({ "error_code": "TEMPORARILY_UNAVAILABLE" }));
     workspace.fault("/oidc", 3, down);
-    let child = start(&test, &[]);
-    written(&test);
-    let mut child = child;
+    let mut child = start(&test, &[]);
+    wait_for_pgpass(&test);
+
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    let said = BufReader::new(child.stderr.take().unwrap());
-    let lines: Vec<String> = said.lines().map(|line| line.unwrap()).collect();
+    let output = BufReader::new(child.stderr.take().unwrap());
+    let lines: Vec<String> = output.lines().map(|line| line.unwrap()).collect();
     child.wait().unwrap();
+
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(
-        lines[0].starts_with("lakebase-token: note: ") && lines[0].contains("the next look is in ")
+        lines[0].starts_with("lakebase-token: note: ")
+            && lines[0].contains("the next check is in ")
     );
 }
 
 #[test]
-fn a_mistake_at_the_start_is_an_error_not_a_loop() {
+fn a_mistake_at_the_start_is_an_error_and_not_retried() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     for (line, words) in [
@@ -135,28 +145,34 @@ fn a_mistake_at_the_start_is_an_error_not_a_loop() {
     ] {
         test.run(line).fails(2, &[words]);
     }
+
+    // Neither a folder nor a missing folder passes by itself.
     let folder = test.home.path().join("folder");
     fs::create_dir(&folder).unwrap();
     test.run(&format!("watch file {}", folder.display())).fails(1, &["it is a folder"]);
     test.run("watch file /nowhere/x").fails(1, &["hint: mkdir -p /nowhere"]);
     assert!(workspace.take_requests().is_empty());
+
     let mut test = Test::at(&workspace);
     test.set("DATABRICKS_CLIENT_SECRET", "wrong");
     test.run("watch pgpass").fails(4, &["invalid_client"]);
 }
 
 #[test]
-fn a_supervisor_that_does_not_listen_keeps_nobody_from_ending() {
+fn a_supervisor_that_does_not_read_cannot_delay_the_end() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     let socket = test.home.path().join("notify");
-    let _deaf = UnixDatagram::bind(&socket).unwrap();
+    let _supervisor = UnixDatagram::bind(&socket).unwrap();
+
+    // Fills the queue of the socket, so that a blocking send would wait for ever.
     let full = UnixDatagram::unbound().unwrap();
     full.set_nonblocking(true).unwrap();
     while full.send_to(b"x", &socket).is_ok() {}
     test.set("NOTIFY_SOCKET", socket.to_str().unwrap());
+
     let child = start(&test, &[]);
-    written(&test);
+    wait_for_pgpass(&test);
     let (status, took) = end(child, Signal::TERM);
     assert!(status.starts_with("signal: 15") && took < Duration::from_secs(1), "{status} {took:?}");
 }

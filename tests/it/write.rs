@@ -74,11 +74,11 @@ fn a_line_comes_changes_and_goes_and_no_other_byte_with_it() {
 
     assert!(test.run("write --remove pgpass").stdout.starts_with("removed from "));
     assert_eq!(file(&test), [FOREIGN, b"\r\n"].concat());
-    assert!(test.run("write --remove pgpass").stdout.starts_with("unchanged: nothing of ours"));
+    assert!(test.run("write --remove pgpass").stdout.starts_with("unchanged: no entry of ours"));
     // A native password of the same role is somebody's own.
     let native = format!("{ENDPOINT_HOST}:5432:databricks_postgres:{CLIENT_ID}:my-password\n");
     test.write(".pgpass", &native);
-    assert!(test.run("write --remove pgpass").stdout.starts_with("unchanged: nothing of ours"));
+    assert!(test.run("write --remove pgpass").stdout.starts_with("unchanged: no entry of ours"));
     assert_eq!(file(&test), native.as_bytes());
 }
 
@@ -128,7 +128,7 @@ fn a_file_has_any_format_and_is_private() {
     let precious = test.write("precious", "mine\n");
     workspace.take_requests();
     let removed = test.run(&format!("write --remove file {}", precious.display()));
-    assert!(removed.stdout.starts_with("unchanged: nothing of ours") && precious.exists());
+    assert!(removed.stdout.starts_with("unchanged: no entry of ours") && precious.exists());
     assert!(workspace.take_requests().is_empty());
     let workspace = format!("write file {} --for workspace -f dotenv", path.display());
     test.run(&workspace).fails(2, &["dotenv"]);
