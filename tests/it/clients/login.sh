@@ -1,8 +1,8 @@
 #!/bin/sh
-# Logs in by psql, over and over, until $STOP is there; says how often.
-n=0
+# Logs in with psql repeatedly until the file $STOP exists, then prints the number of logins.
+logins=0
 while [ ! -e "$STOP" ]; do
     [ "$(psql -wAtc 'select 1')" = 1 ] || exit 1
-    n=$((n + 1))
+    logins=$((logins + 1))
 done
-echo "$n"
+echo "$logins"

@@ -1,7 +1,7 @@
-"""Runs a command in a terminal of its own and types at it: terminal.py TYPED COMMAND [ARGUMENT…]
+"""Runs a command in a terminal of its own and types keys: terminal.py KEYS COMMAND [ARGUMENT…]
 
-Waits for the command to fall silent, types TYPED (with Python's escapes), and prints as JSON what the
-terminal showed, how the command ended, and whether the terminal shows what is typed afterwards.
+Waits until the command hides input, types KEYS (with Python's escapes), and prints a JSON object:
+the terminal's output, whether input was hidden, the exit code, and whether input is shown afterwards.
 """
 
 import json
@@ -11,21 +11,21 @@ import select
 import sys
 import termios
 
-typed = sys.argv[1].encode().decode("unicode_escape").encode()
-# This side keeps the other one open, too, as a shell would.
-terminal, keeper = pty.openpty()
+keys = sys.argv[1].encode().decode("unicode_escape").encode()
+# Like a shell, this process keeps the command's end of the terminal open.
+terminal, command_end = pty.openpty()
 child = os.fork()
 if child == 0:
     os.setsid()
-    # The first terminal that is opened becomes the controlling one.
-    own = os.open(os.ttyname(keeper), os.O_RDWR)
+    # The first terminal that a session opens becomes its controlling terminal.
+    opened = os.open(os.ttyname(command_end), os.O_RDWR)
     for stream in 0, 1, 2:
-        os.dup2(own, stream)
+        os.dup2(opened, stream)
     os.execvp(sys.argv[2], sys.argv[2:])
 
 
 def echoes():
-    return bool(termios.tcgetattr(keeper)[3] & termios.ECHO)
+    return bool(termios.tcgetattr(command_end)[3] & termios.ECHO)
 
 
 def read(seconds):
@@ -40,8 +40,9 @@ for _ in range(100):
     shown += read(0.1)
     if not echoes():
         break
+
 hidden = not echoes()
-os.write(terminal, typed)
+os.write(terminal, keys)
 ended, status = 0, 0
 for _ in range(100):
     shown += read(0.1)
@@ -50,6 +51,7 @@ for _ in range(100):
         break
 if not ended:
     os.kill(child, 9)
+
 json.dump(
     {
         "shown": shown.decode(errors="replace"),
