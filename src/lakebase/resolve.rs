@@ -168,16 +168,16 @@ fn database_by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<
 }
 
 fn is_endpoint_of_host(api: &Api<'_>, endpoint: &Value, host: &str, label: &str) -> bool {
-    let hosts = endpoint["status"]["hosts"].as_object();
-    let stated: Vec<&str> =
-        hosts.into_iter().flatten().filter_map(|(_, host)| host.as_str()).collect();
+    let hosts = endpoint["status"]["hosts"].as_object().into_iter().flatten();
+    let stated: Vec<String> =
+        hosts.filter_map(|(_, host)| Some(host.as_str()?.to_owned())).collect();
     let uid = endpoint["uid"].as_str().unwrap_or_default();
     listens_on(api, host, &stated, uid, label)
 }
 
 /// Whether an endpoint or instance listens on this host. Either the API states the host, or it states
 /// no host at all, the host's label is the uid, and the host's domain is one of Databricks'.
-fn listens_on(api: &Api<'_>, host: &str, stated: &[&str], uid: &str, label: &str) -> bool {
+fn listens_on(api: &Api<'_>, host: &str, stated: &[String], uid: &str, label: &str) -> bool {
     if stated.iter().any(|stated| stated.eq_ignore_ascii_case(host)) {
         return true;
     }
@@ -196,20 +196,8 @@ fn instance_by_host(
     let path = format!("{INSTANCES}:findByUid?uid={}", percent_encode(uid));
     let instance = api.get("to find the instance", &path)?;
     let read_write = instance["read_write_dns"].as_str().unwrap_or_default();
-    // The API states `read_only_dns` only if there are readable secondaries. Their hosts have either
-    // of two spellings.
-    let replicas = [
-        instance["read_only_dns"].as_str().unwrap_or_default().to_owned(),
-        read_write.replacen("instance-", "instance-ro-", 1),
-        read_write.replacen('.', "-ro.", 1),
-    ];
-    let mut stated = vec![read_write];
-    if !read_write.is_empty() {
-        stated.extend(replicas.iter().map(String::as_str));
-    }
-
     let stated_uid = instance["uid"].as_str().unwrap_or(uid);
-    if !listens_on(api, host, &stated, stated_uid, uid) {
+    if !listens_on(api, host, &hosts_of_instance(&instance), stated_uid, uid) {
         let reason = if read_write.is_empty() {
             "the workspace states no host for the instance with this uid".to_owned()
         } else {
@@ -223,11 +211,25 @@ fn instance_by_host(
         .hint("name the instance: --instance NAME, or LAKEBASE_INSTANCE");
         return Err(CallError::Other(error));
     }
+
     let name = match instance["name"].as_str() {
         Some(name) => name.to_owned(),
         None => instance_name(api, uid)?,
     };
     Ok(Database::Instance { name, host: Some(host.to_owned()) })
+}
+
+/// The hosts that the API states for an instance, or none. It states `read_only_dns` only if there are
+/// readable secondaries, whose hosts have either of two spellings.
+fn hosts_of_instance(instance: &Value) -> Vec<String> {
+    let host = |field: &str| instance[field].as_str().unwrap_or_default().to_owned();
+    let read_write = host("read_write_dns");
+    if read_write.is_empty() {
+        return Vec::new();
+    }
+    let replicas =
+        [read_write.replacen("instance-", "instance-ro-", 1), read_write.replacen('.', "-ro.", 1)];
+    [read_write, host("read_only_dns")].into_iter().chain(replicas).collect()
 }
 
 /// The name of an instance from the list, since `findByUid` may leave it out.
