@@ -1,14 +1,14 @@
-//! The two Lakebase products on the wire: minting a credential, and where it can be used.
-//! Finding what to mint for is `lakebase/find.rs`.
+//! The two Lakebase products in the API: minting a database credential, and the host and state of a
+//! database. `lakebase/resolve.rs` resolves what the user named, `session.rs` caches the results.
 //!
 //! Autoscaling (`/api/2.0/postgres`: projects, branches, endpoints) and Provisioned
-//! (`/api/2.0/database`: instances) differ in request, answer and the name of the expiry field,
-//! so each call is written for one of them. Fields are those of databricks-sdk-go
-//! `service/postgres` and `service/database`. What is cached of all this is `get.rs`'s business.
+//! (`/api/2.0/database`: instances) differ in the request, the answer and the name of the expiry
+//! field, so each call has one branch for each product. Fields are those of databricks-sdk-go
+//! `service/postgres` and `service/database`.
 
 use serde_json::{Value, json};
 
-use crate::credential::encoding::percent_encode;
+use crate::credential::encoding::{hex, percent_encode};
 use crate::credential::redact::redact;
 use crate::credential::token::Token;
 use crate::error::{Error, Result};
@@ -17,34 +17,26 @@ use crate::net::refusal::{CallError, Outcome, require};
 use crate::platform::context::Context;
 use crate::platform::time::Timestamp;
 
-/// What to mint for, and where it listens.
+pub const POSTGRES: &str = "/api/2.0/postgres";
+pub const INSTANCES: &str = "/api/2.0/database/instances";
+
+/// A database that credentials are minted for, and its host once that is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Database {
-    /// Autoscaling.
-    Endpoint {
-        /// The full resource name.
-        name: String,
-        /// The read-write host, once known.
-        host: Option<String>,
-    },
-    /// Provisioned.
-    Instance {
-        /// The instance's name.
-        name: String,
-        /// The read-write host, once known.
-        host: Option<String>,
-    },
+    /// Autoscaling: the full resource name, and the endpoint's host.
+    Endpoint { name: String, host: Option<String> },
+    /// Provisioned: the instance's name, and its read-write host.
+    Instance { name: String, host: Option<String> },
 }
 
 impl Database {
-    /// The resource name, or the instance's.
     pub fn name(&self) -> &str {
         match self {
             Database::Endpoint { name, .. } | Database::Instance { name, .. } => name,
         }
     }
 
-    /// What the API calls it.
+    /// The API's term for this product's databases.
     pub fn kind(&self) -> &'static str {
         match self {
             Database::Endpoint { .. } => "endpoint",
@@ -52,19 +44,18 @@ impl Database {
         }
     }
 
-    /// The host, once known.
     pub fn host(&self) -> Option<&str> {
         match self {
             Database::Endpoint { host, .. } | Database::Instance { host, .. } => host.as_deref(),
         }
     }
 
-    /// As one line for the cache.
+    /// One line of JSON for the cache.
     pub fn to_line(&self) -> String {
         json!([self.kind(), self.name(), self.host()]).to_string()
     }
 
-    /// What [`Database::to_line`] wrote.
+    /// Reads the output of [`Database::to_line`].
     pub fn from_line(line: &str) -> Option<Database> {
         let value: Value = serde_json::from_str(line).ok()?;
         let name = value[1].as_str()?.to_owned();
@@ -77,94 +68,118 @@ impl Database {
     }
 }
 
-/// Mints a credential: `POST /api/2.0/postgres/credentials` or `…/database/credentials`.
+/// A request that mints a credential, and the field of its answer that has the expiry.
+struct MintRequest {
+    path: &'static str,
+    body: Value,
+    expiry_field: &'static str,
+}
+
+impl MintRequest {
+    fn of(database: &Database, ttl: Option<u64>, context: &Context) -> Result<MintRequest> {
+        let mut request = match database {
+            Database::Endpoint { name, .. } => MintRequest {
+                path: "/api/2.0/postgres/credentials",
+                body: json!({ "endpoint": name }),
+                expiry_field: "expire_time",
+            },
+            Database::Instance { name, .. } => MintRequest {
+                path: "/api/2.0/database/credentials",
+                body: json!({ "instance_names": [name], "request_id": uuid(context)? }),
+                expiry_field: "expiration_time",
+            },
+        };
+        if let Some(seconds) = ttl {
+            request.body["ttl"] = format!("{seconds}s").into();
+        }
+        Ok(request)
+    }
+
+    fn send(&self, api: &Api<'_>) -> Outcome<Value> {
+        api.post("to mint a database credential", self.path, &self.body)
+    }
+
+    /// Whether the workspace refuses the request because it has no `request_id`. The field is not in
+    /// the SDK's type for endpoints, but one workspace has asked for it.
+    fn lacks_request_id(&self, outcome: &Outcome<Value>) -> bool {
+        let Err(CallError::Refused(refusal)) = outcome else { return false };
+        refusal.status == 400
+            && self.body["request_id"].is_null()
+            && refusal.message.contains("request_id")
+    }
+}
+
+/// Mints a database credential.
 pub fn mint(
     api: &Api<'_>,
     database: &Database,
     ttl: Option<u64>,
     context: &Context,
 ) -> Outcome<Token> {
-    const WHAT: &str = "to mint a database credential";
-    let (path, mut body, expiry) = match database {
-        Database::Endpoint { name, .. } => {
-            ("/api/2.0/postgres/credentials", json!({ "endpoint": name }), "expire_time")
-        }
-        Database::Instance { name, .. } => (
-            "/api/2.0/database/credentials",
-            json!({ "instance_names": [name], "request_id": uuid(context)? }),
-            "expiration_time",
-        ),
-    };
-    if let Some(seconds) = ttl {
-        body["ttl"] = format!("{seconds}s").into();
+    const ANSWER: &str = "the workspace's credential answer";
+    let mut request = MintRequest::of(database, ttl, context)?;
+    let mut outcome = request.send(api);
+    if request.lacks_request_id(&outcome) {
+        request.body["request_id"] = uuid(context)?.into();
+        outcome = request.send(api);
     }
-    let answer = match api.post(WHAT, path, &body) {
-        // Not in the SDK's type, yet one workspace was seen to ask for it.
-        Err(CallError::Refused(no))
-            if no.status == 400
-                && body["request_id"].is_null()
-                && no.message.contains("request_id") =>
-        {
-            body["request_id"] = uuid(context)?.into();
-            api.post(WHAT, path, &body)
-        }
-        other => other,
-    }?;
-    let text = require(&answer, "token", "the workspace's credential answer")?;
-    let stated = match &answer[expiry] {
-        Value::Null => None,
-        value => Some(value.as_str().and_then(Timestamp::parse).ok_or_else(|| {
-            Error::failed(format!(
-                "the workspace's credential answer has an {expiry} that is no time"
-            ))
-            .because(redact(&value.to_string()))
-        })?),
+
+    let answer = outcome?;
+    let text = require(&answer, "token", ANSWER)?;
+    let expiry = &answer[request.expiry_field];
+    let expires = if expiry.is_null() {
+        None
+    } else {
+        Some(expiry.as_str().and_then(Timestamp::parse).ok_or_else(|| {
+            Error::failed(format!("{ANSWER} has an {} that is not a time", request.expiry_field))
+                .because(redact(&expiry.to_string()))
+        })?)
     };
-    Ok(Token::received("the database credential", text, stated, context.now())?)
+    Ok(Token::received("the database credential", text, expires, context.now())?)
 }
 
-/// Asks for the host of something that was named.
+/// Resolves the host of a database that the user named.
 pub fn locate(api: &Api<'_>, database: Database) -> Outcome<Database> {
     match database {
         Database::Endpoint { name, .. } => {
-            let answer = api.get("to show the endpoint", &format!("{POSTGRES}/{name}"))?;
-            let host =
-                require(&answer["status"]["hosts"], "host", "the workspace's endpoint")?.to_owned();
+            let answer = endpoint(api, &name)?;
+            let hosts = &answer["status"]["hosts"];
+            let host = require(hosts, "host", "the workspace's endpoint")?.to_owned();
             Ok(Database::Endpoint { name, host: Some(host) })
         }
         Database::Instance { name, .. } => {
-            let path = format!("{INSTANCES}/{}", percent_encode(&name));
-            let answer = api.get("to show the instance", &path)?;
+            let answer = instance(api, &name)?;
             let host = require(&answer, "read_write_dns", "the workspace's instance")?.to_owned();
             Ok(Database::Instance { name, host: Some(host) })
         }
     }
 }
 
-/// In which state it is, in the API's words; nothing where it does not say.
+/// The state of a database in the API's terms; empty if the answer has none.
 pub fn state(api: &Api<'_>, database: &Database) -> Outcome<String> {
-    let answer = match database {
-        Database::Endpoint { name, .. } => api
-            .get("to show the endpoint", &format!("{POSTGRES}/{name}"))?["status"]["current_state"]
-            .take(),
-        Database::Instance { name, .. } => {
-            let path = format!("{INSTANCES}/{}", percent_encode(name));
-            api.get("to show the instance", &path)?["state"].take()
-        }
+    let state = match database {
+        Database::Endpoint { name, .. } => endpoint(api, name)?["status"]["current_state"].take(),
+        Database::Instance { name, .. } => instance(api, name)?["state"].take(),
     };
-    Ok(answer.as_str().unwrap_or_default().to_owned())
+    Ok(state.as_str().unwrap_or_default().to_owned())
 }
 
-pub const POSTGRES: &str = "/api/2.0/postgres";
-pub const INSTANCES: &str = "/api/2.0/database/instances";
+fn endpoint(api: &Api<'_>, name: &str) -> Outcome<Value> {
+    api.get("to show the endpoint", &format!("{POSTGRES}/{name}"))
+}
+
+fn instance(api: &Api<'_>, name: &str) -> Outcome<Value> {
+    api.get("to show the instance", &format!("{INSTANCES}/{}", percent_encode(name)))
+}
 
 /// A version 4 UUID (RFC 9562), for `request_id`.
 fn uuid(context: &Context) -> Result<String> {
     let mut bytes = context.random::<16>()?;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = crate::credential::encoding::hex(&bytes);
-    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+
+    let digits = hex(&bytes);
+    let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
     Ok(parts.join("-"))
 }
 
@@ -173,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn databases_survive_the_cache() {
+    fn a_database_is_the_same_after_writing_and_reading_its_line() {
         for database in [
             Database::Endpoint { name: "projects/p".to_owned(), host: None },
             Database::Instance { name: "a \"b\"".to_owned(), host: Some("h".to_owned()) },

@@ -1,4 +1,8 @@
-//! From what the user named to what is minted for: endpoint, instance, host, project, or nothing.
+//! Resolves what the user named (endpoint, instance, host, project or nothing) to the database that
+//! credentials are minted for.
+//!
+//! `plan.rs` builds the selector from the settings, `lakebase/credentials.rs` mints, `session.rs`
+//! caches the result.
 
 use std::fmt::Display;
 
@@ -12,38 +16,39 @@ use crate::lakebase::credentials::{Database, INSTANCES, POSTGRES};
 use crate::lakebase::workspace_api::{Api, every_page};
 use crate::net::refusal::{CallError, Outcome, require};
 
-/// What the user named, before anything was asked.
+/// How many names an error lists to choose from.
+const MAX_LISTED_NAMES: usize = 20;
+
+/// What the user named, before any request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatabaseSelector {
-    /// An endpoint or instance by name, so there is nothing to find.
+    /// An endpoint or instance by its name: there is nothing to resolve.
     Named(Database),
-    /// A project or branch: its read-write endpoint.
+    /// The read-write endpoint of this project or branch.
     Parent(String),
-    /// A Postgres host, of either product.
+    /// The endpoint or instance with this Postgres host.
     Host(String),
-    /// Nothing: the only project there is.
+    /// Nothing: the only project of the workspace.
     Only,
 }
 
 impl DatabaseSelector {
-    /// Reads the name of an endpoint, branch or project.
+    /// Parses the name of an endpoint, branch or project.
     pub fn parse(text: &str, origin: impl Display) -> Result<DatabaseSelector> {
         let parts: Vec<&str> = text.split('/').collect();
         let ids = |ids: &[&str]| ids.iter().all(|id| is_resource_id(id));
         match parts[..] {
             ["projects", p, "branches", b, "endpoints", e] if ids(&[p, b, e]) => {
-                Ok(DatabaseSelector::Named(Database::Endpoint { name: text.to_owned(), host: None }))
+                let database = Database::Endpoint { name: text.to_owned(), host: None };
+                Ok(DatabaseSelector::Named(database))
             }
-            ["projects", p, "branches", b] if ids(&[p, b]) => Ok(DatabaseSelector::Parent(text.to_owned())),
+            ["projects", p, "branches", b] if ids(&[p, b]) => {
+                Ok(DatabaseSelector::Parent(text.to_owned()))
+            }
             ["projects", p] if ids(&[p]) => Ok(DatabaseSelector::Parent(text.to_owned())),
-            // Databricks Apps put the host into LAKEBASE_ENDPOINT for Provisioned databases.
+            // Databricks Apps set LAKEBASE_ENDPOINT to the host of a Provisioned instance.
             [host] if host.contains('.') => DatabaseSelector::host(host, origin),
-            [label] if label.starts_with("ep-") => Err(Error::usage(format!(
-                "the endpoint from {origin} is only a label: {}",
-                redact(label)
-            ))
-            .because("the API wants the endpoint's resource name, not its uid")
-            .hint("projects/PROJECT/branches/BRANCH/endpoints/ENDPOINT, or the whole host with --pg-host")),
+            [label] if label.starts_with("ep-") => Err(label_error(label, origin)),
             _ => Err(Error::usage(format!(
                 "the endpoint from {origin} is not a resource name: {}",
                 redact(text)
@@ -52,13 +57,13 @@ impl DatabaseSelector {
         }
     }
 
-    /// A Postgres host to find the endpoint or instance of.
+    /// Checks a Postgres host whose endpoint or instance must be resolved.
     pub fn host(text: &str, origin: impl Display) -> Result<DatabaseSelector> {
         check_host(text, origin)?;
         Ok(DatabaseSelector::Host(text.to_ascii_lowercase()))
     }
 
-    /// What the user named, as a part of a cache key.
+    /// The name in the settings, for cache keys.
     pub fn name(&self) -> &str {
         match self {
             DatabaseSelector::Named(database) => database.name(),
@@ -68,7 +73,15 @@ impl DatabaseSelector {
     }
 }
 
-/// Refuses what cannot be the host of a Lakebase database.
+fn label_error(label: &str, origin: impl Display) -> Error {
+    Error::usage(format!("the endpoint from {origin} is only a label: {}", redact(label)))
+        .because("the API needs the endpoint's resource name, not its uid")
+        .hint(
+            "projects/PROJECT/branches/BRANCH/endpoints/ENDPOINT, or the whole host with --pg-host",
+        )
+}
+
+/// Refuses a text that cannot be the host of a Lakebase database.
 pub fn check_host(text: &str, origin: impl Display) -> Result<()> {
     if !is_host(text) {
         return Err(Error::usage(format!(
@@ -81,28 +94,31 @@ pub fn check_host(text: &str, origin: impl Display) -> Result<()> {
     refuse_pooler(text, origin)
 }
 
-/// The pooled host takes native Postgres passwords only.
+/// Refuses a pooled host: it accepts native Postgres passwords only.
 fn refuse_pooler(host: &str, origin: impl Display) -> Result<()> {
-    const POOLED: &str = "-pooler";
-    let (label, rest) = host.split_once('.').unwrap_or((host, ""));
-    let ends = label.split_at_checked(label.len().saturating_sub(POOLED.len()));
-    let Some((direct, _)) = ends.filter(|(_, end)| end.eq_ignore_ascii_case(POOLED)) else {
+    const SUFFIX: &str = "-pooler";
+    let (label, domain) = host.split_once('.').unwrap_or((host, ""));
+    let parts = label.split_at_checked(label.len().saturating_sub(SUFFIX.len()));
+    let Some((direct, _)) = parts.filter(|(_, end)| end.eq_ignore_ascii_case(SUFFIX)) else {
         return Ok(());
     };
-    Err(Error::usage(format!("{origin} is a pooled host, and those take no OAuth credentials"))
-        .because("Lakebase's own PgBouncer knows native Postgres passwords only")
-        .hint(format!("{origin}={}", redact(&format!("{direct}.{rest}")))))
+    Err(Error::usage(format!(
+        "{origin} is a pooled host, which accepts no OAuth credentials: {}",
+        redact(host)
+    ))
+    .because("Lakebase's PgBouncer accepts native Postgres passwords only")
+    .hint(format!("{origin}={}", redact(&format!("{direct}.{domain}")))))
 }
 
-/// RFC 1123 style, 1 to 63 characters (`service/postgres/model.go`).
+/// RFC 1123 style, 1 to 63 characters (databricks-sdk-go `service/postgres/model.go`).
 fn is_resource_id(id: &str) -> bool {
     let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=63).contains(&id.len()) && id.bytes().all(legal)
 }
 
-/// Finds what the target names; `origin` says in messages where that name came from.
-pub fn find(api: &Api<'_>, target: &DatabaseSelector, origin: impl Display) -> Outcome<Database> {
-    match target {
+/// Resolves a selector. `origin` is the setting that it comes from, for messages.
+pub fn find(api: &Api<'_>, selector: &DatabaseSelector, origin: impl Display) -> Outcome<Database> {
+    match selector {
         DatabaseSelector::Named(database) => Ok(database.clone()),
         DatabaseSelector::Parent(name) if name.contains("/branches/") => {
             read_write_endpoint(api, name)
@@ -111,48 +127,57 @@ pub fn find(api: &Api<'_>, target: &DatabaseSelector, origin: impl Display) -> O
             let project = api.get("to show the project", &format!("{POSTGRES}/{name}"))?;
             read_write_endpoint(api, &default_branch(api, &project, name)?)
         }
-        DatabaseSelector::Host(host) => by_host(api, host, origin),
+        DatabaseSelector::Host(host) => database_by_host(api, host, origin),
         DatabaseSelector::Only => only_project(api),
     }
 }
 
-/// From a host back to what listens there. `instance-<uid>` is one call; there is none for
+/// Resolves a Postgres host. For `instance-<uid>` this is one request. The API has no such request for
 /// endpoints, so projects, branches and endpoints are listed.
 ///
-/// The whole host must be one that the API states: a name that only begins like a known one could
-/// be anybody's, and the password would go there.
-fn by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<Database> {
+/// The API must state the whole host: another server may have a host with the same first label, and
+/// the password would go to that server.
+fn database_by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<Database> {
     let label = host.split('.').next().unwrap_or(host);
     if let Some(uid) = label.strip_prefix("instance-") {
         let uid = uid.strip_prefix("ro-").or(uid.strip_suffix("-ro")).unwrap_or(uid);
         return instance_by_host(api, host, uid, origin);
     }
+
     for project in projects(api)? {
         for branch in branches(api, name_of(&project, "project")?)? {
-            if matches!(state(&branch), Some("ARCHIVED" | "DELETED")) {
+            let state = branch["status"]["current_state"].as_str();
+            if matches!(state, Some("ARCHIVED" | "DELETED")) {
                 continue;
             }
             for endpoint in endpoints(api, name_of(&branch, "branch")?)? {
-                let hosts = endpoint["status"]["hosts"].as_object();
-                let stated = hosts.into_iter().flatten().filter_map(|(_, host)| host.as_str());
-                let uid = endpoint["uid"].as_str().unwrap_or_default();
-                if listens_on(api, host, &stated.collect::<Vec<_>>(), uid, label) {
+                if is_endpoint_of_host(api, &endpoint, host, label) {
                     let name = name_of(&endpoint, "endpoint")?.to_owned();
                     return Ok(Database::Endpoint { name, host: Some(host.to_owned()) });
                 }
             }
         }
     }
-    let words = format!("no endpoint of this workspace listens on {} from {origin}", redact(host));
-    let error = Error::usage(words)
-        .because("none of the projects that this identity sees has it")
+
+    let message =
+        format!("no endpoint of this workspace listens on {} from {origin}", redact(host));
+    let error = Error::usage(message)
+        .because("no project that this identity may see has an endpoint with this host")
         .hint("name the endpoint: --endpoint projects/PROJECT, or LAKEBASE_ENDPOINT");
     Err(CallError::Other(error))
 }
 
-/// Whether a resource listens on this host: the API states it, or it states none, and the host's
-/// label is the resource's uid and its domain is Databricks'.
-fn listens_on(api: &Api<'_>, host: &str, stated: &[&str], uid: &str, label: &str) -> bool {
+fn is_endpoint_of_host(api: &Api<'_>, endpoint: &Value, host: &str, label: &str) -> bool {
+    let hosts = endpoint["status"]["hosts"].as_object().into_iter().flatten();
+    let stated: Vec<String> =
+        hosts.filter_map(|(_, host)| Some(host.as_str()?.to_owned())).collect();
+    let uid = endpoint["uid"].as_str().unwrap_or_default();
+    listens_on(api, host, &stated, uid, label)
+}
+
+/// Whether an endpoint or instance listens on this host. Either the API states the host, or it states
+/// no host at all, the host's label is the uid, and the host's domain is one of Databricks'.
+fn listens_on(api: &Api<'_>, host: &str, stated: &[String], uid: &str, label: &str) -> bool {
     if stated.iter().any(|stated| stated.eq_ignore_ascii_case(host)) {
         return true;
     }
@@ -169,71 +194,83 @@ fn instance_by_host(
     origin: impl Display,
 ) -> Outcome<Database> {
     let path = format!("{INSTANCES}:findByUid?uid={}", percent_encode(uid));
-    let answer = api.get("to find the instance", &path)?;
-    let read_write = answer["read_write_dns"].as_str().unwrap_or_default();
-    // `read_only_dns` is stated only where there are readable secondaries; both spellings of their
-    // host are in use.
-    let replicas = [
-        answer["read_only_dns"].as_str().unwrap_or_default().to_owned(),
-        read_write.replacen("instance-", "instance-ro-", 1),
-        read_write.replacen('.', "-ro.", 1),
-    ];
-    let mut stated = vec![read_write];
-    stated.extend(replicas.iter().map(String::as_str).filter(|_| !read_write.is_empty()));
-    let known = answer["uid"].as_str().unwrap_or(uid);
-    if !listens_on(api, host, &stated, known, uid) {
+    let instance = api.get("to find the instance", &path)?;
+    let read_write = instance["read_write_dns"].as_str().unwrap_or_default();
+    let stated_uid = instance["uid"].as_str().unwrap_or(uid);
+    if !listens_on(api, host, &hosts_of_instance(&instance), stated_uid, uid) {
+        let reason = if read_write.is_empty() {
+            "the workspace states no host for the instance with this uid".to_owned()
+        } else {
+            format!("the host of the instance with this uid is {}", redact(read_write))
+        };
         let error = Error::usage(format!(
-            "the instance with the uid in {} from {origin} does not listen on it",
+            "no instance of this workspace listens on {} from {origin}",
             redact(host)
         ))
-        .because(format!("the workspace states {}", redact(stated[0])))
+        .because(reason)
         .hint("name the instance: --instance NAME, or LAKEBASE_INSTANCE");
         return Err(CallError::Other(error));
     }
-    let name = match answer["name"].as_str() {
+
+    let name = match instance["name"].as_str() {
         Some(name) => name.to_owned(),
         None => instance_name(api, uid)?,
     };
     Ok(Database::Instance { name, host: Some(host.to_owned()) })
 }
 
-/// The name of an instance whose own answer leaves it out, from the list.
-fn instance_name(api: &Api<'_>, uid: &str) -> Outcome<String> {
-    let all = every_page(api, "to list instances", INSTANCES, "database_instances")?;
-    let found = all.iter().find(|instance| instance["uid"] == uid);
-    let found = found.unwrap_or(&Value::Null);
-    Ok(require(found, "name", "the workspace's instance")?.to_owned())
+/// The hosts that the API states for an instance, or none. It states `read_only_dns` only if there are
+/// readable secondaries, whose hosts have either of two spellings.
+fn hosts_of_instance(instance: &Value) -> Vec<String> {
+    let host = |field: &str| instance[field].as_str().unwrap_or_default().to_owned();
+    let read_write = host("read_write_dns");
+    if read_write.is_empty() {
+        return Vec::new();
+    }
+    let replicas =
+        [read_write.replacen("instance-", "instance-ro-", 1), read_write.replacen('.', "-ro.", 1)];
+    [read_write, host("read_only_dns")].into_iter().chain(replicas).collect()
 }
 
-/// The only project's default branch's read-write endpoint, or a list to choose from.
+/// The name of an instance from the list, since `findByUid` may leave it out.
+fn instance_name(api: &Api<'_>, uid: &str) -> Outcome<String> {
+    let instances = every_page(api, "to list instances", INSTANCES, "database_instances")?;
+    let instance = instances.iter().find(|instance| instance["uid"] == uid);
+    let instance = instance.unwrap_or(&Value::Null);
+    Ok(require(instance, "name", "the workspace's instance")?.to_owned())
+}
+
+/// The read-write endpoint of the only project's default branch. With several projects, the error
+/// lists their names.
 fn only_project(api: &Api<'_>) -> Outcome<Database> {
     let projects = projects(api)?;
     let names: Vec<&str> = projects.iter().filter_map(|project| project["name"].as_str()).collect();
-    match (&projects[..], &names[..]) {
-        ([project], [name]) => read_write_endpoint(api, &default_branch(api, project, name)?),
-        _ => {
-            let found = if names.is_empty() { "no project" } else { "several projects" };
-            let mut error = Error::usage(format!(
-                "no database was named, and this identity sees {found} in the workspace"
-            ));
-            for name in names.iter().take(20) {
-                error = error.because(redact(name));
-            }
-            let example = names.first().map_or("projects/PROJECT".to_owned(), |name| redact(name));
-            Err(CallError::Other(error.hint(format!("--endpoint {example}, or LAKEBASE_ENDPOINT"))))
-        }
+    if let ([project], [name]) = (&projects[..], &names[..]) {
+        return read_write_endpoint(api, &default_branch(api, project, name)?);
     }
+
+    let count = if names.is_empty() { "no project" } else { "several projects" };
+    let message = format!("no database is named, and this identity sees {count} in the workspace");
+    let example = names.first().map_or("projects/PROJECT".to_owned(), |name| redact(name));
+    let error = with_names(Error::usage(message), names.into_iter())
+        .hint(format!("--endpoint {example}, or LAKEBASE_ENDPOINT"));
+    Err(CallError::Other(error))
+}
+
+fn with_names<'v>(error: Error, names: impl Iterator<Item = &'v str>) -> Error {
+    names.take(MAX_LISTED_NAMES).fold(error, |error, name| error.because(redact(name)))
 }
 
 fn default_branch(api: &Api<'_>, project: &Value, name: &str) -> Outcome<String> {
     if let Some(branch) = project["status"]["default_branch"].as_str().filter(|b| !b.is_empty()) {
-        let full = branch.starts_with("projects/");
-        let branch = if full { branch.to_owned() } else { format!("{name}/branches/{branch}") };
+        let is_full_name = branch.starts_with("projects/");
+        let branch =
+            if is_full_name { branch.to_owned() } else { format!("{name}/branches/{branch}") };
         return Ok(check_resource_name(&branch, "branch").map(|()| branch)?);
     }
+
     let branches = branches(api, name)?;
-    let default = branches.iter().find(|branch| branch["status"]["default"] == true);
-    match default {
+    match branches.iter().find(|branch| branch["status"]["default"] == true) {
         Some(branch) => Ok(name_of(branch, "branch")?.to_owned()),
         None => {
             let error = Error::usage(format!("{name} has no default branch"))
@@ -246,23 +283,25 @@ fn default_branch(api: &Api<'_>, project: &Value, name: &str) -> Outcome<String>
 /// The enabled read-write endpoint of a branch.
 fn read_write_endpoint(api: &Api<'_>, branch: &str) -> Outcome<Database> {
     let endpoints = endpoints(api, branch)?;
-    let usable = |endpoint: &&Value| {
+    let is_usable = |endpoint: &&Value| {
         let status = &endpoint["status"];
         status["endpoint_type"] == "ENDPOINT_TYPE_READ_WRITE" && status["disabled"] != true
     };
-    let usable: Vec<&Value> = endpoints.iter().filter(usable).collect();
-    let error = match usable[..] {
+    let usable: Vec<&Value> = endpoints.iter().filter(is_usable).collect();
+    let message = match usable[..] {
         [endpoint] => {
             let name = name_of(endpoint, "endpoint")?.to_owned();
             let host = endpoint["status"]["hosts"]["host"].as_str().map(str::to_owned);
             return Ok(Database::Endpoint { name, host });
         }
-        [] => Error::usage(format!("{branch} has no enabled read-write endpoint")),
-        _ => Error::usage(format!("{branch} has several read-write endpoints")),
+        [] => format!("{branch} has no enabled read-write endpoint"),
+        _ => format!("{branch} has several read-write endpoints"),
     };
+
     let names = endpoints.iter().filter_map(|endpoint| endpoint["name"].as_str());
-    let error = names.take(20).fold(error, |error, name| error.because(redact(name)));
-    Err(CallError::Other(error.hint(format!("--endpoint {branch}/endpoints/ENDPOINT"))))
+    let error = with_names(Error::usage(message), names)
+        .hint(format!("--endpoint {branch}/endpoints/ENDPOINT"));
+    Err(CallError::Other(error))
 }
 
 fn projects(api: &Api<'_>) -> Outcome<Vec<Value>> {
@@ -277,11 +316,7 @@ fn endpoints(api: &Api<'_>, branch: &str) -> Outcome<Vec<Value>> {
     every_page(api, "to list endpoints", &format!("{POSTGRES}/{branch}/endpoints"), "endpoints")
 }
 
-fn state(branch: &Value) -> Option<&str> {
-    branch["status"]["current_state"].as_str()
-}
-
-/// A resource's name, fit to become part of a path.
+/// A resource's name, checked: it becomes part of a path.
 fn name_of<'v>(resource: &'v Value, what: &str) -> Result<&'v str> {
     let name = require(resource, "name", &format!("the workspace's {what}"))?;
     check_resource_name(name, what).map(|()| name)
@@ -291,7 +326,7 @@ fn check_resource_name(name: &str, what: &str) -> Result<()> {
     if name.starts_with("projects/") && name.split('/').all(is_resource_id) {
         return Ok(());
     }
-    Err(Error::failed(format!("the workspace names a {what} oddly: {}", redact(name))))
+    Err(Error::failed(format!("the workspace gives a {what} an invalid name: {}", redact(name))))
 }
 
 #[cfg(test)]
@@ -299,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_become_targets() {
+    fn resource_names_are_parsed_and_other_texts_refused() {
         let parse = |text: &str| DatabaseSelector::parse(text, "LAKEBASE_ENDPOINT");
         let endpoint = "projects/p1/branches/production/endpoints/primary";
         let named = Database::Endpoint { name: endpoint.to_owned(), host: None };
@@ -330,14 +365,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pooled_host_is_refused_with_the_direct_one() {
+    fn the_error_for_a_pooled_host_names_the_direct_host() {
         let error = refuse_pooler("ep-x-pooler.db.example.com", "PGHOST").unwrap_err();
         assert_eq!(error.hints, ["PGHOST=ep-x.db.example.com"]);
         assert!(refuse_pooler("ep-pooler-x.db.example.com", "PGHOST").is_ok());
     }
 
     #[test]
-    fn hosts_that_are_none_tell_no_endpoint() {
+    fn a_text_that_is_no_host_is_refused() {
         for host in ["", "/var/run/postgresql", "a,b", "a b", "a\nb"] {
             assert!(DatabaseSelector::host(host, "PGHOST").is_err(), "{host}");
         }

@@ -1,6 +1,7 @@
-//! Logins of people that this program keeps and renews itself.
+//! Logins of people that this program stores and renews itself.
 
 pub mod oauth;
+pub mod record;
 pub mod renewal;
 pub mod rotating_pat;
 pub mod store;

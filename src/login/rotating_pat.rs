@@ -1,11 +1,14 @@
-//! A personal access token that replaces itself: the Token API of a workspace
-//! (databricks-sdk-go `service/settings`), and what is done with it in which order.
+//! The rotating token: a personal access token that replaces itself through the workspace's Token
+//! API (databricks-sdk-go `service/settings`). `login/renewal.rs` decides when, `login/record.rs` has
+//! the fields.
 //!
-//! At most two tokens of ours are alive: the one that is handed out, and the one before it, which
-//! somebody may still hold, until [`ROTATION_GRACE_MS`] after its replacement. So the former is deleted before
-//! a successor is made. A note that this was begun is on the disk first: where a kill or a lost
-//! answer leaves a token that nobody has, the next run knows it by its comment and deletes it.
-//! Nothing is deleted but by an id or an exact comment of ours.
+//! At most two tokens of a login are valid: the current token, and the previous token, which a
+//! program may still hold until [`ROTATION_GRACE_MS`](crate::login::record::ROTATION_GRACE_MS) after
+//! its replacement. So the previous token is deleted before a successor is created.
+//!
+//! The login on the disk says that a rotation has begun before the first request is sent. If a kill
+//! or a lost answer leaves a token that is not stored, the next rotation finds it by its comment and
+//! deletes it. A token is deleted only by an id or an exact comment of this program.
 
 use serde_json::{Value, json};
 
@@ -13,161 +16,214 @@ use crate::credential::secret::Secret;
 use crate::credential::token::check_text;
 use crate::error::{Error, Result};
 use crate::lakebase::workspace_api::Api;
-use crate::login::store::{Login, LoginKey, RenewWith, ReplacedPat};
+use crate::login::record::{Login, LoginKey, RenewWith, ReplacedPat, RotatingPat};
 use crate::net::refusal::{CallError, Outcome, require};
 use crate::platform::context::Context;
 use crate::platform::time::SECOND;
 
-/// What a workspace must allow whoever has such tokens.
-const RIGHT: &str = "CAN USE on personal access tokens";
+/// The permission that a workspace's admin grants for personal access tokens.
+const PERMISSION: &str = "CAN USE on personal access tokens";
 
-/// The page of a workspace where they are made and deleted by hand.
+/// The beginning of the comment of every rotating token, on any machine.
+const COMMENT_PREFIX: &str = "lakebase-token ";
+
+/// The workspace's page where a person creates and deletes personal access tokens.
 pub fn page(host: &str) -> String {
     format!("{host}/settings/user/developer/access-tokens")
 }
 
-/// How all comments of ours begin.
-const OURS: &str = "lakebase-token ";
-
 /// The comment of all tokens of a login.
-pub fn comment(install_id: &str, key: &LoginKey) -> String {
+pub fn token_comment(install_id: &str, key: &LoginKey) -> String {
     let name = match key {
         LoginKey::Profile(name) => name.clone(),
-        // A profile may be called like a workspace.
+        // With its flag, since a profile may have the name of a workspace.
         LoginKey::Host(_) => key.flag(),
     };
-    format!("{OURS}{install_id} {name}")
+    format!("{COMMENT_PREFIX}{install_id} {name}")
 }
 
-/// Whether a token with this comment is one of ours, here or elsewhere.
-pub fn is_ours(comment: &str) -> bool {
-    comment.starts_with(OURS)
+/// Whether lakebase-token has created the token with this comment, here or on another machine.
+pub fn is_rotating_token(comment: &str) -> bool {
+    comment.starts_with(COMMENT_PREFIX)
 }
 
-/// A token that was made.
-pub struct Made {
-    /// What it authenticates with.
-    pub value: Secret,
-    /// What it is deleted by.
-    pub id: String,
+pub struct CreatedPat {
+    pub secret: Secret,
+    pub token_id: String,
 }
 
-/// Makes a token. An answer that was lost leaves one that nobody has, so it is asked for once.
-pub fn create(api: &Api<'_>, comment: &str, lifetime: i64) -> Outcome<Made> {
+/// Creates a token. The request is sent only once: a lost answer leaves a token that is not stored.
+pub fn create(api: &Api<'_>, comment: &str, lifetime: i64) -> Outcome<CreatedPat> {
+    const ANSWER: &str = "the workspace's new token";
     let body = json!({ "comment": comment, "lifetime_seconds": lifetime / SECOND });
-    let answer = api.post_once("to make a personal access token", &path("create"), &body);
-    let answer = answer.map_err(|failure| failure.wants(RIGHT))?;
-    let value = require(&answer, "token_value", "the workspace's new token")?;
-    check_text("the workspace's new token", value)?;
-    let id = require(&answer["token_info"], "token_id", "the workspace's new token")?;
-    Ok(Made { value: Secret::new(value), id: id.to_owned() })
+    let answer = api
+        .post_once("to create a personal access token", &path("create"), &body)
+        .map_err(|failure| failure.wants(PERMISSION))?;
+
+    let secret = require(&answer, "token_value", ANSWER)?;
+    check_text(ANSWER, secret)?;
+    let token_id = require(&answer["token_info"], "token_id", ANSWER)?;
+    Ok(CreatedPat { secret: Secret::new(secret), token_id: token_id.to_owned() })
 }
 
-/// Deletes a token; one that is not there is as good as deleted.
-pub fn delete(api: &Api<'_>, id: &str) -> Outcome<()> {
-    let body = json!({ "token_id": id });
+/// Deletes a token. A token that does not exist is no error.
+pub fn delete(api: &Api<'_>, token_id: &str) -> Outcome<()> {
+    let body = json!({ "token_id": token_id });
     match api.post("to delete a personal access token", &path("delete"), &body) {
-        Err(CallError::Refused(no)) if no.status == 404 || no.code == "RESOURCE_DOES_NOT_EXIST" => {
+        Err(CallError::Refused(refusal))
+            if refusal.status == 404 || refusal.code == "RESOURCE_DOES_NOT_EXIST" =>
+        {
             Ok(())
         }
         outcome => outcome.map(|_| ()),
     }
 }
 
-/// Ids and comments of all tokens of whoever asks.
-pub fn list(api: &Api<'_>) -> Outcome<Vec<(String, String)>> {
-    let answer = api.get("to list personal access tokens", &path("list"));
-    let answer = answer.map_err(|failure| failure.wants(RIGHT))?;
-    // Whoever asks with a personal access token has one at least.
-    let none = answer["token_infos"].is_null() && !api.token.expose().starts_with("dapi");
-    let whole = answer["next_page_token"].as_str().is_none_or(str::is_empty);
-    let Some(all) = answer["token_infos"].as_array().filter(|_| whole) else {
-        if none && whole {
-            return Ok(Vec::new());
+/// A token in the workspace's list.
+pub struct ListedPat {
+    pub token_id: String,
+    pub comment: String,
+}
+
+/// Lists all tokens of the calling user.
+pub fn list(api: &Api<'_>) -> Outcome<Vec<ListedPat>> {
+    let answer = api
+        .get("to list personal access tokens", &path("list"))
+        .map_err(|failure| failure.wants(PERMISSION))?;
+    let is_complete = answer["next_page_token"].as_str().is_none_or(str::is_empty);
+    // A caller with a personal access token must be in the list itself.
+    let may_be_missing = !api.token.expose().starts_with("dapi");
+
+    match &answer["token_infos"] {
+        Value::Array(infos) if is_complete => Ok(infos.iter().map(listed_pat).collect()),
+        Value::Null if is_complete && may_be_missing => Ok(Vec::new()),
+        _ => {
+            let message =
+                "the workspace's list of personal access tokens is incomplete or malformed";
+            Err(CallError::Other(Error::failed(message)))
         }
-        let words = "the workspace's list of personal access tokens makes no sense";
-        return Err(CallError::Other(Error::failed(words)));
-    };
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    Ok(all.iter().map(|info| (text(&info["token_id"]), text(&info["comment"]))).collect())
+    }
+}
+
+fn listed_pat(info: &Value) -> ListedPat {
+    let text = |name: &str| info[name].as_str().unwrap_or_default().to_owned();
+    ListedPat { token_id: text("token_id"), comment: text("comment") }
 }
 
 fn path(call: &str) -> String {
     format!("/api/2.0/token/{call}")
 }
 
-/// Brings a login on by what is due: deletes what a cut-off run has left and the former token, and,
-/// if `replace` says so and no former one is left, makes a successor. `store` puts a login on the
-/// disk, `api` calls the workspace with the login's token.
-pub fn advance(
+/// Deletes the tokens that must go, and creates a successor if `replace` asks for it and no previous
+/// token is left. `store` writes a login to the disk, `api` calls the workspace with the login's
+/// current token.
+pub fn rotate(
     mut login: Login,
     replace: bool,
     context: &Context,
     api: &Api<'_>,
     store: &dyn Fn(&Login) -> Result<()>,
 ) -> Outcome<Login> {
-    let RenewWith::Pat(mut chain) = login.renew_with.clone() else { return Ok(login) };
-    let (was_cut_off, waste) = (login.begun.is_some(), chain.has_waste(context.now()));
-    if !was_cut_off && !waste && (chain.former.is_some() || !replace) {
+    let RenewWith::Pat(mut pat) = login.renew_with.clone() else { return Ok(login) };
+    let was_interrupted = login.renewal_begun.is_some();
+    let deletes_previous = pat.must_delete_previous(context.now());
+    let creates_successor = replace && (pat.previous.is_none() || deletes_previous);
+    if !was_interrupted && !deletes_previous && !creates_successor {
         return Ok(login);
     }
-    login.begun = Some(context.now());
+
+    login.renewal_begun = Some(context.now());
     store(&login)?;
-    if was_cut_off {
-        let former = chain.former.as_ref().map(|former| &former.id);
-        for (id, comment) in list(api)? {
-            if comment == chain.comment && id != chain.id && Some(&id) != former {
-                delete(api, &id)?;
-            }
+    if was_interrupted {
+        delete_leftovers(&pat, api)?;
+    }
+    if let Some(previous) = pat.previous.take_if(|_| deletes_previous) {
+        // The workspace deletes an expired token itself.
+        if previous.expires > context.now() {
+            delete(api, &previous.token_id)?;
         }
     }
-    if let Some(former) = chain.former.take_if(|_| waste) {
-        // A dead one is gone already.
-        if former.expires > context.now() {
-            delete(api, &former.id)?;
+
+    if creates_successor {
+        return create_successor(login, pat, context, api, store);
+    }
+    let login = Login { renewal_begun: None, renew_with: RenewWith::Pat(pat), ..login };
+    store(&login)?;
+    Ok(login)
+}
+
+/// Deletes the tokens of an interrupted rotation: they have the login's comment and are not stored.
+fn delete_leftovers(pat: &RotatingPat, api: &Api<'_>) -> Outcome<()> {
+    let previous_id = pat.previous.as_ref().map(|previous| &previous.token_id);
+    for ListedPat { token_id, comment } in list(api)? {
+        let is_stored = token_id == pat.token_id || Some(&token_id) == previous_id;
+        if comment == pat.comment && !is_stored {
+            delete(api, &token_id)?;
         }
     }
-    let mut next = Login { begun: None, ..login };
-    if !replace || chain.former.is_some() {
-        next.renew_with = RenewWith::Pat(chain);
-        store(&next)?;
-        return Ok(next);
-    }
-    let asked = context.now();
-    let made = create(api, &chain.comment, chain.lifetime)?;
-    let id = std::mem::replace(&mut chain.id, made.id.clone());
-    chain.former = Some(ReplacedPat { id, replaced: context.now(), expires: next.expires });
-    (next.access, next.issued) = (made.value, asked);
-    next.expires = asked.plus(chain.lifetime);
-    next.renew_with = RenewWith::Pat(chain);
-    if let Err(error) = store(&next) {
-        // Where this fails too, the note on the disk makes the next run do it.
-        let _ = delete(api, &made.id);
+    Ok(())
+}
+
+fn create_successor(
+    login: Login,
+    pat: RotatingPat,
+    context: &Context,
+    api: &Api<'_>,
+    store: &dyn Fn(&Login) -> Result<()>,
+) -> Outcome<Login> {
+    // Before the request: the token must not expire in the workspace earlier than here.
+    let issued = context.now();
+    let created = create(api, &pat.comment, pat.lifetime)?;
+
+    let previous =
+        ReplacedPat { token_id: pat.token_id, replaced: context.now(), expires: login.expires };
+    let successor = Login {
+        access: created.secret,
+        issued,
+        expires: issued.plus(pat.lifetime),
+        renewal_begun: None,
+        renew_with: RenewWith::Pat(RotatingPat {
+            token_id: created.token_id.clone(),
+            previous: Some(previous),
+            ..pat
+        }),
+        ..login
+    };
+    if let Err(error) = store(&successor) {
+        // If this fails too, the stored login still says that a rotation has begun, so the next
+        // rotation deletes the token.
+        let _ = delete(api, &created.token_id);
         return Err(error.into());
     }
-    Ok(next)
+    Ok(successor)
 }
 
-/// Deletes all tokens of a login, the current one last, since it does the deleting. What can be
-/// deleted is, whatever goes wrong with another one.
+/// Deletes all tokens of a login, the current token last, since it authenticates the requests. A
+/// failure does not keep the other tokens from being deleted.
 pub fn revoke(login: &Login, api: &Api<'_>) -> Outcome<()> {
-    let RenewWith::Pat(chain) = &login.renew_with else { return Ok(()) };
+    let RenewWith::Pat(pat) = &login.renew_with else { return Ok(()) };
     let listed = list(api);
-    let ours = listed.iter().flatten().filter(|(_, comment)| *comment == chain.comment);
-    let mut ids: Vec<&String> = ours.map(|(id, _)| id).filter(|id| **id != chain.id).collect();
-    if let Some(former) = chain.former.as_ref().filter(|former| !ids.contains(&&former.id)) {
-        ids.push(&former.id);
+    let mut other_ids: Vec<&String> = listed
+        .iter()
+        .flatten()
+        .filter(|token| token.comment == pat.comment && token.token_id != pat.token_id)
+        .map(|token| &token.token_id)
+        .collect();
+    if let Some(previous) = &pat.previous
+        && !other_ids.contains(&&previous.token_id)
+    {
+        other_ids.push(&previous.token_id);
     }
-    let deleted = ids.into_iter().map(|id| delete(api, id));
-    let trouble: Vec<CallError> = deleted.filter_map(std::result::Result::err).collect();
-    delete(api, &chain.id)?;
+
+    let deleted: Vec<Outcome<()>> = other_ids.into_iter().map(|id| delete(api, id)).collect();
+    delete(api, &pat.token_id)?;
     listed?;
-    trouble.into_iter().next().map_or(Ok(()), Err)
+    deleted.into_iter().collect()
 }
 
-/// Words for a login whose token nobody used in time.
+/// The error for a login whose token has expired unused.
 pub fn lapsed(login: &Login) -> Error {
     Error::login(format!("the login of {} has ended", login.who))
-        .because(format!("nobody used it in time: its last token died at {}", login.expires))
+        .because(format!("it was not used in time: its last token expired at {}", login.expires))
         .hint(login.command())
 }

@@ -1,4 +1,4 @@
-//! From what the user named to what is minted for: host, endpoint, instance, project, role.
+//! Resolving the database and the role: from a host, endpoint, instance, project or nothing.
 
 use serde_json::json;
 
@@ -24,8 +24,8 @@ fn endpoint(name: &'static str, uid: &'static str, kind: &'static str) -> Endpoi
     }
 }
 
-/// A second project, and so many more branches that lists have pages.
-fn grow(workspace: &Workspace) {
+/// Adds a second project. With one item on a page, every list has several pages.
+fn add_project(workspace: &Workspace) {
     let mut state = workspace.state();
     state.page_size = 1;
     state.projects.push(Project {
@@ -62,7 +62,7 @@ fn grow(workspace: &Workspace) {
     });
 }
 
-/// What was minted for, last.
+/// The database of the last credential.
 fn minted_for(workspace: &Workspace) -> String {
     let state = workspace.state();
     let request =
@@ -73,16 +73,16 @@ fn minted_for(workspace: &Workspace) -> String {
 }
 
 #[test]
-fn nothing_named_means_the_only_project() {
+fn without_a_name_the_only_project_is_used() {
     let workspace = workspace();
     unnamed(&workspace).run("").token();
     assert_eq!(minted_for(&workspace), ENDPOINT);
 }
 
 #[test]
-fn several_projects_are_listed_to_choose_from() {
+fn with_several_projects_the_error_lists_their_names() {
     let workspace = workspace();
-    grow(&workspace);
+    add_project(&workspace);
     let test = unnamed(&workspace);
     test.run("")
         .fails(2, &["several projects", "projects/shop", "projects/lab", "LAKEBASE_ENDPOINT"]);
@@ -92,9 +92,9 @@ fn several_projects_are_listed_to_choose_from() {
 }
 
 #[test]
-fn a_project_or_branch_means_its_read_write_endpoint() {
+fn for_a_project_or_branch_its_read_write_endpoint_is_used() {
     let workspace = workspace();
-    grow(&workspace);
+    add_project(&workspace);
     for name in ["projects/lab", "projects/lab/branches/main"] {
         unnamed(&workspace).run(&format!("--endpoint {name}")).token();
         assert_eq!(minted_for(&workspace), "projects/lab/branches/main/endpoints/rw");
@@ -107,9 +107,9 @@ fn a_project_or_branch_means_its_read_write_endpoint() {
 }
 
 #[test]
-fn a_host_leads_back_to_its_endpoint_on_whatever_page() {
+fn a_host_is_resolved_to_its_endpoint_on_any_page_of_the_lists() {
     let workspace = workspace();
-    grow(&workspace);
+    add_project(&workspace);
     for (host, expected) in [
         ("ep-calm-sea-3.db.example.com", "projects/lab/branches/main/endpoints/rw"),
         ("EP-CALM-SEA-2.db.example.com", "projects/lab/branches/main/endpoints/ro"),
@@ -124,14 +124,15 @@ fn a_host_leads_back_to_its_endpoint_on_whatever_page() {
     test.run("")
         .fails(2, &["no endpoint of this workspace listens on ep-dusty-attic-1", "--endpoint"]);
     test.set("PGHOST", "localhost").run("").fails(2, &["listens on localhost"]);
-    // Its first label is a known one's, and the password would go to somebody else.
+
+    // Only the first label is known: the password would go to another server.
     test.set("PGHOST", "ep-calm-sea-3.private.example.net");
     test.run("").fails(2, &["listens on ep-calm-sea-3.private.example.net from PGHOST"]);
     assert_eq!(workspace.count(MINT), 3);
 }
 
 #[test]
-fn an_instance_host_is_one_call() {
+fn the_host_of_an_instance_is_resolved_with_one_request() {
     let workspace = workspace();
     for host in [
         INSTANCE_HOST.to_owned(),
@@ -148,7 +149,7 @@ fn an_instance_host_is_one_call() {
 }
 
 #[test]
-fn an_app_gives_the_host_in_lakebase_endpoint() {
+fn lakebase_endpoint_may_contain_the_host_as_in_databricks_apps() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.set("LAKEBASE_ENDPOINT", INSTANCE_HOST);
@@ -158,14 +159,15 @@ fn an_app_gives_the_host_in_lakebase_endpoint() {
 }
 
 #[test]
-fn names_from_other_tools_are_understood() {
+fn variables_of_other_tools_are_read() {
     let workspace = workspace();
     for variable in ["PGENDPOINT", "ENDPOINT_NAME"] {
         let mut test = unnamed(&workspace);
         test.set(variable, ENDPOINT).run("").token();
         assert_eq!(workspace.take_requests().len(), 2, "{variable}");
     }
-    // A common name: only what is surely meant is taken.
+
+    // Other programs use this variable, too, so only a resource name is read from it.
     let mut test = unnamed(&workspace);
     test.set("ENDPOINT_NAME", "checkout-service").run("").token();
     assert_eq!(minted_for(&workspace), ENDPOINT);
@@ -175,7 +177,7 @@ fn names_from_other_tools_are_understood() {
 }
 
 #[test]
-fn a_pooled_host_is_refused_wherever_it_is_named() {
+fn a_pooled_host_is_refused_from_any_setting() {
     let workspace = workspace();
     let pooled = ENDPOINT_HOST.replacen('.', "-Pooler.", 1);
     for variable in ["PGHOST", "LAKEBASE_ENDPOINT", "DATABRICKS_PG_HOST"] {
@@ -184,14 +186,15 @@ fn a_pooled_host_is_refused_wherever_it_is_named() {
         let hint = format!("{variable}={ENDPOINT_HOST}");
         test.run("").fails(2, &["pooled host", "native Postgres passwords", &hint]);
     }
-    // Also beside a named endpoint, since the connection would go there.
+
+    // Also with a named endpoint, since the connection would go to the pooled host.
     let mut test = Test::at(&workspace);
     test.set("PGHOST", &pooled).run("").fails(2, &["pooled host"]);
     assert!(workspace.take_requests().is_empty());
 }
 
 #[test]
-fn a_named_endpoint_decides_and_pghost_is_only_the_way_there() {
+fn with_a_named_endpoint_pghost_is_only_the_address_to_connect_to() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.set("PGHOST", "localhost").set("PGPORT", "15432");
@@ -201,7 +204,7 @@ fn a_named_endpoint_decides_and_pghost_is_only_the_way_there() {
 }
 
 #[test]
-fn the_stronger_origin_names_the_database_and_a_tie_is_an_error() {
+fn a_flag_overrides_variables_and_two_variables_are_an_error() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.run(&format!("--instance {INSTANCE}")).token();
@@ -216,23 +219,23 @@ fn the_stronger_origin_names_the_database_and_a_tie_is_an_error() {
 }
 
 #[test]
-fn what_was_found_is_believed_for_a_day() {
+fn a_resolved_database_is_cached_for_a_day() {
     let workspace = workspace();
     let mut test = unnamed(&workspace);
     test.set("PGHOST", ENDPOINT_HOST);
     test.run("").token();
-    let searched = workspace.take_requests().len();
-    assert_eq!(searched, 5);
+    let resolving = workspace.take_requests().len();
+    assert_eq!(resolving, 5);
     test.pass(2 * HOUR);
     test.run("").token();
     assert_eq!(workspace.take_requests().len(), 2);
     test.pass(23 * HOUR);
     test.run("").token();
-    assert_eq!(workspace.take_requests().len(), searched);
+    assert_eq!(workspace.take_requests().len(), resolving);
 }
 
 #[test]
-fn what_was_found_is_looked_up_again_when_it_is_gone() {
+fn a_cached_database_that_no_longer_exists_is_resolved_again() {
     let workspace = workspace();
     let test = unnamed(&workspace);
     test.run("").token();
@@ -243,7 +246,8 @@ fn what_was_found_is_looked_up_again_when_it_is_gone() {
     }
     test.run("--refresh").token();
     assert_eq!(minted_for(&workspace), "projects/shop/branches/production/endpoints/replacement");
-    // What stays gone is told, not asked for ever.
+
+    // If it still does not exist, the error is final.
     workspace.take_requests();
     workspace.fault(
         MINT,
@@ -255,7 +259,7 @@ fn what_was_found_is_looked_up_again_when_it_is_gone() {
 }
 
 #[test]
-fn the_host_of_a_named_one_is_asked_for_only_where_it_is_printed() {
+fn the_host_of_a_named_endpoint_is_resolved_only_for_formats_that_print_it() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     test.run("").token();
@@ -270,7 +274,7 @@ fn the_host_of_a_named_one_is_asked_for_only_where_it_is_printed() {
 }
 
 #[test]
-fn a_role_is_the_client_id_or_asked_for_once() {
+fn the_role_is_the_client_id_or_is_resolved_once() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     assert!(test.run("-f pgbouncer").token().starts_with(&format!("\"{CLIENT_ID}\"")));
@@ -278,7 +282,7 @@ fn a_role_is_the_client_id_or_asked_for_once() {
     test.set("DATABRICKS_TOKEN", PAT);
     test.run("").token();
     let me = "/api/2.0/preview/scim/v2/Me";
-    assert_eq!(workspace.count(me), 0, "raw never asks who it is");
+    assert_eq!(workspace.count(me), 0, "the raw format needs no role");
     for _ in 0..2 {
         assert!(test.run("-f pgbouncer").token().starts_with(&format!("\"{USER}\"")));
     }
@@ -290,7 +294,7 @@ fn a_role_is_the_client_id_or_asked_for_once() {
 }
 
 #[test]
-fn the_host_of_what_lost_is_not_printed() {
+fn the_host_of_an_overridden_endpoint_is_not_printed() {
     let workspace = workspace();
     let mut test = unnamed(&workspace);
     test.set("LAKEBASE_ENDPOINT", ENDPOINT_HOST);
@@ -299,7 +303,7 @@ fn the_host_of_what_lost_is_not_printed() {
 }
 
 #[test]
-fn an_instance_that_leaves_out_its_name_is_found_in_the_list() {
+fn an_instance_without_a_name_in_the_answer_is_found_in_the_list() {
     let workspace = workspace();
     let nameless = json!({ "uid": INSTANCE_UID, "read_write_dns": INSTANCE_HOST });
     workspace.fault("/api/2.0/database/instances:findByUid", 1, Answer::Json(200, nameless));
@@ -309,17 +313,17 @@ fn an_instance_that_leaves_out_its_name_is_found_in_the_list() {
 }
 
 #[test]
-fn the_default_branch_is_found_however_it_is_told() {
+fn the_default_branch_is_found_in_each_form_that_the_api_has() {
     for default in [json!("main"), json!("projects/lab/branches/main"), json!(null)] {
         let workspace = workspace();
-        grow(&workspace);
+        add_project(&workspace);
         let project = json!({ "name": "projects/lab", "status": { "default_branch": default } });
         workspace.fault("/api/2.0/postgres/projects/lab", 1, Answer::Json(200, project));
         unnamed(&workspace).run("--endpoint projects/lab").token();
         assert_eq!(minted_for(&workspace), "projects/lab/branches/main/endpoints/rw");
     }
     let workspace = workspace();
-    grow(&workspace);
+    add_project(&workspace);
     workspace.state().projects[1].branches[1].default = false;
     unnamed(&workspace)
         .run("--endpoint projects/lab")
@@ -330,7 +334,7 @@ fn the_default_branch_is_found_however_it_is_told() {
 }
 
 #[test]
-fn what_is_not_there_is_told_with_its_origin() {
+fn the_error_for_an_unknown_name_states_its_origin() {
     let workspace = workspace();
     let mut test = unnamed(&workspace);
     test.run("--instance nosuch").fails(4, &["NOT_FOUND", "nosuch comes from --instance"]);
@@ -341,7 +345,7 @@ fn what_is_not_there_is_told_with_its_origin() {
 }
 
 #[test]
-fn a_role_that_is_no_name_is_refused_and_not_stored() {
+fn an_invalid_role_name_is_refused_and_not_cached() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.unset("DATABRICKS_CLIENT_ID")
@@ -356,7 +360,7 @@ fn a_role_that_is_no_name_is_refused_and_not_stored() {
 }
 
 #[test]
-fn endless_lists_end() {
+fn an_endless_list_is_an_error() {
     let workspace = workspace();
     let page = json!({ "projects": vec![json!([]); 30_000], "next_page_token": "again" });
     workspace.fault("/api/2.0/postgres/projects", 999, Answer::Json(200, page));
@@ -366,10 +370,10 @@ fn endless_lists_end() {
 }
 
 #[test]
-fn odd_names_from_the_workspace_never_become_paths() {
+fn invalid_names_from_the_workspace_never_become_paths() {
     let workspace = workspace();
     let page = json!({ "projects": [{ "name": "projects/../../admin", "status": { "default_branch": "" } }] });
     workspace.fault("/api/2.0/postgres/projects", 1, Answer::Json(200, page));
     let mut test = unnamed(&workspace);
-    test.set("PGHOST", ENDPOINT_HOST).run("").fails(1, &["names a project oddly"]);
+    test.set("PGHOST", ENDPOINT_HOST).run("").fails(1, &["gives a project an invalid name"]);
 }

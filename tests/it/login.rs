@@ -1,4 +1,5 @@
-//! A person's login: by a browser, by hand; renewed by crowds and through kills; ended.
+//! `login` with a browser or a pasted address; renewal by many processes, and by processes that are
+//! killed; `logout`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -22,7 +23,7 @@ use crate::sandbox::workspace::{Consent, ENDPOINT, USER, Workspace};
 
 const TOKEN: &str = "/oidc/v1/token";
 
-/// Somebody without any Databricks setting but the workspace, whose browser is curl.
+/// A person without any Databricks setting but the workspace. The browser is curl.
 fn person(workspace: &Workspace) -> Test {
     let mut test = Test::at(workspace);
     test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
@@ -38,7 +39,7 @@ fn browser(test: &mut Test, line: &str) {
     test.set("BROWSER", &path);
 }
 
-/// What the browser was shown last; whole, and only once.
+/// The last page that the browser has received. The next call waits for another page.
 fn page(test: &Test) -> String {
     let path = test.home.path().join("page");
     let page = super::machine::wait_for("the page", || {
@@ -48,23 +49,23 @@ fn page(test: &Test) -> String {
     page
 }
 
-/// Lets a login's tokens grow older.
+/// Makes the tokens of a login older.
 fn age(test: &Test, millis: i64) {
     let path = login_file(test);
-    let mut kept: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let mut login: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     for name in ["issued_at", "expires_at"] {
-        let time = Timestamp::parse(kept[name].as_str().unwrap()).unwrap();
-        kept[name] = time.plus(-millis).to_string().into();
+        let time = Timestamp::parse(login[name].as_str().unwrap()).unwrap();
+        login[name] = time.plus(-millis).to_string().into();
     }
-    fs::write(path, kept.to_string()).unwrap();
+    fs::write(path, login.to_string()).unwrap();
 }
 
 pub fn login_file(test: &Test) -> PathBuf {
     let folder = fs::read_dir(test.home.path().join(".local/state/lakebase-token")).unwrap();
     let mut files = folder.map(|entry| entry.unwrap().path());
-    let login =
+    let is_login =
         |path: &PathBuf| path.extension().is_none() && path.to_string_lossy().contains("/login-");
-    files.find(login).unwrap()
+    files.find(is_login).unwrap()
 }
 
 fn logged_in(workspace: &Workspace) -> Test {
@@ -75,8 +76,8 @@ fn logged_in(workspace: &Workspace) -> Test {
 }
 
 #[test]
-fn a_browser_logs_in_and_nobody_is_asked_again() {
-    if !has("login::a_browser", "curl") {
+fn after_a_login_with_a_browser_no_command_opens_it_again() {
+    if !has("login::after_a_login", "curl") {
         return;
     }
     let workspace = workspace();
@@ -86,38 +87,43 @@ fn a_browser_logs_in_and_nobody_is_asked_again() {
     assert_eq!(outcome.code, 0, "{outcome:?}");
     assert_eq!(outcome.stdout, format!("logged in as {USER} at {0} (--host {0})\n", workspace.url));
     assert!(page(&test).contains(&format!("<p>You are {USER}. ")));
-    // A private file, in the state folder.
+
+    // The login is a private file in the state folder.
     let file = login_file(&test);
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    let kept: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
-    // Neither screen nor cache has what it is renewed by.
-    let refresh = kept["refresh_token"].as_str().unwrap();
+    let login: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+
+    // Neither the terminal nor the cache has the refresh token.
+    let refresh = login["refresh_token"].as_str().unwrap();
     assert!(!outcome.stderr.contains(refresh) && !outcome.stdout.contains(refresh));
+
     workspace.take_requests();
     test.run("").token();
     for entry in test.entries() {
         assert!(!fs::read_to_string(entry).unwrap().contains(refresh));
     }
     assert_eq!(workspace.count("/oidc/v1/authorize"), 0);
-    assert_eq!(workspace.count(TOKEN), 0, "the login's own token is still good");
+    assert_eq!(workspace.count(TOKEN), 0, "the login's own token is still valid");
+
     let status: Value = serde_json::from_str(&test.run("status --format json").stdout).unwrap();
     assert_eq!(status["auth_type"], "external-browser");
     assert_eq!(status["login"]["who"], USER);
 }
 
 #[test]
-fn what_went_wrong_is_told_apart() {
-    if !has("login::what_went_wrong", "curl") {
+fn each_failure_of_a_login_has_its_own_message() {
+    if !has("login::each_failure", "curl") {
         return;
     }
     let workspace = workspace();
     let mut test = person(&workspace);
     workspace.state().consent = Consent::Deny;
     test.run("login")
-        .fails(4, &["the workspace gave no login", "access_denied", "The user said no"]);
+        .fails(4, &["the workspace refused the login", "access_denied", "The user said no"]);
     assert!(page(&test).contains("<h1 style=\"color:#a3201d\">Not logged in</h1>"));
+
     workspace.state().consent = Consent::Allow;
-    // Somebody else's answer, sent to our port, does not end it: the right one still comes.
+    // An answer to another login does not end this login: the right answer still comes.
     let other = "port=$(printf %s \"$1\" | sed 's/.*localhost%3A\\([0-9]*\\).*/\\1/')\n\
                  curl -sS -o \"$HOME/other\" \"http://localhost:$port/?code=x&state=y\"\n\
                  curl -sS -o /dev/null \"http://localhost:$port/favicon.ico\"\n\
@@ -129,8 +135,10 @@ fn what_went_wrong_is_told_apart() {
     let other = fs::read_to_string(test.home.path().join("other")).unwrap();
     assert!(other.contains("Not logged in") && page(&test).contains("You are"));
     assert_eq!(test.run("logout").code, 0);
+
     browser(&mut test, "exit 0");
-    test.run("login --timeout 1s").fails(5, &["nobody has logged in in time"]);
+    test.run("login --timeout 1s").fails(5, &["the browser did not return in time"]);
+
     test.unset("DATABRICKS_HOST");
     test.run("login").fails(2, &["no workspace is named", "login --host"]);
     let console = "login --host https://accounts.cloud.databricks.com";
@@ -138,7 +146,8 @@ fn what_went_wrong_is_told_apart() {
     test.set("DATABRICKS_OAUTH_CALLBACK_PORT", "99999");
     let line = format!("login --host {}", workspace.url);
     test.run(&line).fails(2, &["from DATABRICKS_OAUTH_CALLBACK_PORT is not a port"]);
-    // What is set for helpers is no limit for people, what is typed is.
+
+    // LAKEBASE_TOKEN_TIMEOUT does not apply to a person, --timeout does.
     test.unset("DATABRICKS_OAUTH_CALLBACK_PORT").set("LAKEBASE_TOKEN_TIMEOUT", "1ms");
     test.run(&format!("{line} --timeout 1")).fails(2, &["--timeout is not a duration", "1s"]);
     browser(&mut test, "exec /usr/bin/curl -sSL -o /dev/null \"$1\"");
@@ -146,8 +155,8 @@ fn what_went_wrong_is_told_apart() {
 }
 
 #[test]
-fn the_address_can_be_carried_by_hand() {
-    if !has("login::the_address", "curl") {
+fn with_no_browser_the_person_pastes_the_address() {
+    if !has("login::with_no_browser", "curl") {
         return;
     }
     let workspace = workspace();
@@ -160,12 +169,15 @@ fn the_address_can_be_carried_by_hand() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(|line| line.unwrap());
-    let url = said.find(|line| line.trim().starts_with("http")).unwrap().trim().to_owned();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut lines = stderr.lines().map(|line| line.unwrap());
+    let url = lines.find(|line| line.trim().starts_with("http")).unwrap().trim().to_owned();
+
     let mut curl = Command::new("curl");
     let output = curl.args(["-s", "-o", "/dev/null", "-w", "%{redirect_url}", &url]).output();
     let back = output.unwrap().stdout;
     assert!(back.starts_with(b"http://localhost:8020/?code="));
+
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(&[b"  ", &back[..], b"\n"].concat()).unwrap();
     drop(stdin);
@@ -175,7 +187,7 @@ fn the_address_can_be_carried_by_hand() {
 }
 
 #[test]
-fn a_login_belongs_to_its_profile() {
+fn a_login_belongs_to_its_profile_and_workspace() {
     if !has("login::a_login_belongs", "curl") {
         return;
     }
@@ -187,11 +199,13 @@ fn a_login_belongs_to_its_profile() {
     test.run("--profile work").token();
     test.set("DATABRICKS_HOST", &workspace.url);
     test.run("").fails(2, &["no Databricks identity"]);
-    // Another workspace in the same profile is another identity.
+
+    // The login does not apply to another workspace in the same profile.
     test.unset("DATABRICKS_HOST");
     test.write(".databrickscfg", "[work]\nhost = https://elsewhere.cloud.databricks.com\n");
     test.run("--profile work").fails(2, &["no Databricks identity"]);
-    // There the workspace's own login counts; and a profile that is gone can still log out.
+
+    // The workspace has a login of its own. The login of a deleted profile can still be removed.
     test.write(".databrickscfg", "");
     test.set("DATABRICKS_HOST", &workspace.url);
     assert_eq!(test.run("login").code, 0);
@@ -202,8 +216,8 @@ fn a_login_belongs_to_its_profile() {
 }
 
 #[test]
-fn whoever_has_logged_in_once_and_has_configured_nothing_means_that_workspace() {
-    if !has("login::whoever", "curl") {
+fn without_settings_the_only_login_names_the_workspace() {
+    if !has("login::without_settings", "curl") {
         return;
     }
     let workspace = workspace();
@@ -214,59 +228,70 @@ fn whoever_has_logged_in_once_and_has_configured_nothing_means_that_workspace() 
     test.run("").token();
     let status: Value = serde_json::from_str(&test.run("status --format json").stdout).unwrap();
     assert_eq!(status["settings"]["host"]["origin"], "the only login");
-    // Half of a service principal is no reason to become a person.
+
+    // An incomplete service principal is an error, never a fallback to the login.
     test.set("DATABRICKS_CLIENT_ID", "x");
     test.run("").fails(2, &["client_id from DATABRICKS_CLIENT_ID has no client_secret"]);
     test.unset("DATABRICKS_CLIENT_ID");
-    // Of two nobody knows which.
+
+    // With two logins, neither of them names the workspace.
     let other = crate::sandbox::workspace::Workspace::start(None).unwrap();
     other.state().consent = Consent::Allow;
     assert_eq!(test.run(&format!("login --host {}", other.url)).code, 0);
     test.run("").fails(2, &["no Databricks identity"]);
     test.run(&format!("logout --all --host {}", other.url)).fails(2, &["contradict each other"]);
     assert_eq!(test.run("logout --all").stdout.lines().count(), 2);
-    // A name that nobody knows is no reason to open a browser.
+
+    // For an unknown host name no browser is opened.
     let unknown = test.run("login --host https://no.such.host.invalid");
     unknown.fails(5, &["cannot reach no.such.host.invalid", "comes from --host"]);
     assert!(!unknown.stderr.contains("log in at this address"));
 }
 
 #[test]
-fn what_was_configured_on_purpose_goes_first_and_that_is_said() {
-    if !has("login::what_was_configured", "curl") {
+fn a_configured_auth_type_takes_precedence_over_a_login_and_a_note_says_so() {
+    if !has("login::a_configured_auth_type", "curl") {
         return;
     }
     let workspace = workspace();
     let mut test = person(&workspace);
     test.set("DATABRICKS_TOKEN", crate::sandbox::workspace::PAT);
     let outcome = test.run("login");
-    assert!(outcome.stderr.contains("pat is configured and goes before this login"), "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("pat is configured and takes precedence over this login"),
+        "{outcome:?}"
+    );
     let chosen = test.run("status --format json --auth-type external-browser").stdout;
     assert!(chosen.contains("\"auth_type\":\"external-browser\""), "{chosen}");
 }
 
 #[test]
-fn a_login_that_has_ended_names_the_command() {
-    if !has("login::a_login_that_has_ended", "curl") {
+fn the_error_for_an_ended_login_names_the_login_command() {
+    if !has("login::the_error_for_an_ended_login", "curl") {
         return;
     }
     let workspace = workspace();
     let test = logged_in(&workspace);
     age(&test, HOUR);
     workspace.end_logins();
+
     let hint = format!("hint: lakebase-token login --host {}", workspace.url);
     test.run("").fails(3, &["has ended", "Refresh token is invalid", &hint]);
     let status = test.run("status");
     assert_eq!(status.code, 3, "{status:?}");
+
     let named = test.run("--auth-type external-browser --host https://127.0.0.1:1");
     named.fails(
         3,
-        &["nobody has logged in here", "lakebase-token login --host https://127.0.0.1:1"],
+        &[
+            "no login is stored for workspace https://127.0.0.1:1",
+            "lakebase-token login --host https://127.0.0.1:1",
+        ],
     );
 }
 
 #[test]
-fn logout_forgets_the_login_and_what_came_of_it() {
+fn logout_removes_the_login_and_its_cache_entries() {
     if !has("login::logout", "curl") {
         return;
     }
@@ -285,7 +310,7 @@ fn logout_forgets_the_login_and_what_came_of_it() {
     assert!(test.run("logout --all").stdout.starts_with("logged out "));
 }
 
-fn herd(test: &Test, count: usize, args: &[&str]) -> Vec<std::process::Output> {
+fn run_at_once(test: &Test, count: usize, args: &[&str]) -> Vec<std::process::Output> {
     let start = |_| {
         let mut command = test.command();
         command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
@@ -295,29 +320,30 @@ fn herd(test: &Test, count: usize, args: &[&str]) -> Vec<std::process::Output> {
 }
 
 #[test]
-fn fifty_at_once_are_one_refresh_and_the_login_survives() {
-    if !has("login::fifty_at_once", "curl") {
+fn fifty_processes_at_once_refresh_once_and_the_login_stays_valid() {
+    if !has("login::fifty_processes", "curl") {
         return;
     }
     let workspace = workspace();
     let test = logged_in(&workspace);
     age(&test, HOUR);
     workspace.take_requests();
-    let answers = herd(&test, 50, &[]);
+    let answers = run_at_once(&test, 50, &[]);
     for answer in &answers {
-        let said = String::from_utf8_lossy(&answer.stderr);
-        assert!(answer.status.success() && answer.stdout == answers[0].stdout, "{said}");
+        let stderr = String::from_utf8_lossy(&answer.stderr);
+        assert!(answer.status.success() && answer.stdout == answers[0].stdout, "{stderr}");
     }
     assert_eq!(workspace.count(TOKEN), 1);
-    // Those who want a new one each, and still none is used twice.
-    let answers = herd(&test, 10, &["--for", "workspace", "--refresh", "--no-cache"]);
+
+    // Each process asks for a new token, and no refresh token is used twice.
+    let answers = run_at_once(&test, 10, &["--for", "workspace", "--refresh", "--no-cache"]);
     assert!(answers.iter().all(|answer| answer.status.success()));
     assert!(workspace.count(TOKEN) > 1);
     assert!(test.run("--for workspace --refresh").code == 0, "the login survives");
 }
 
 #[test]
-fn killed_callers_never_lose_the_login() {
+fn killed_callers_do_not_lose_the_login() {
     if !has("login::killed_callers", "curl") {
         return;
     }
@@ -338,8 +364,8 @@ fn killed_callers_never_lose_the_login() {
 }
 
 #[test]
-fn a_renewal_finishes_whatever_it_is_told_and_however_often_the_disk_says_no() {
-    let test = "login::a_renewal_finishes";
+fn a_renewal_survives_signals_and_a_full_disk() {
+    let test = "login::a_renewal_survives";
     if !has(test, "curl") || !has(test, "strace") {
         return;
     }
@@ -355,7 +381,8 @@ fn a_renewal_finishes_whatever_it_is_told_and_however_often_the_disk_says_no() {
         assert!(child.wait().unwrap().success());
     }
     workspace.state().thinking = Duration::ZERO;
-    // The second is the one that has the new token.
+
+    // The second rename is the one that stores the new refresh token.
     let mut command = Command::new("strace");
     command.env_clear().envs(test.env.iter().cloned()).stdout(Stdio::null()).stderr(Stdio::null());
     command.env("PATH", std::env::var_os("PATH").unwrap());
@@ -366,8 +393,8 @@ fn a_renewal_finishes_whatever_it_is_told_and_however_often_the_disk_says_no() {
 }
 
 #[test]
-fn connections_that_say_nothing_hold_nobody_up() {
-    if !has("login::connections", "curl") {
+fn idle_connections_do_not_delay_a_login() {
+    if !has("login::idle_connections", "curl") {
         return;
     }
     let workspace = workspace();
@@ -385,7 +412,8 @@ fn connections_that_say_nothing_hold_nobody_up() {
     let mut idle: Vec<TcpStream> =
         (0..12).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
     idle[0].write_all(b"GET /?state=").unwrap();
-    // A header may hold any byte.
+
+    // A header may contain any byte.
     let mut curl = Command::new("curl");
     curl.args(["-sSL", "-o", "/dev/null", "--cookie"]).arg(OsStr::from_bytes(b"n=caf\xe9"));
     assert!(curl.arg(address.trim()).status().unwrap().success());
@@ -393,11 +421,11 @@ fn connections_that_say_nothing_hold_nobody_up() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The one window that is left: from the workspace's commit to our rename. It cannot be closed, only
-/// kept small, and what was lost in it is told with the command that mends it.
+/// The refresh token is lost if the renewal is killed between the workspace's commit and the rename of
+/// the login's file. This cannot be prevented, only kept short. The error then names the login command.
 #[test]
-fn a_renewal_that_is_killed_itself_is_told_if_it_was_too_late() {
-    if !has("login::a_renewal", "curl") {
+fn the_error_after_a_killed_renewal_names_the_login_command() {
+    if !has("login::the_error_after_a_killed_renewal", "curl") {
         return;
     }
     let workspace = workspace();
@@ -417,6 +445,7 @@ fn a_renewal_that_is_killed_itself_is_told_if_it_was_too_late() {
         windows.push(renamed.saturating_sub(committed));
     }
     windows.sort();
+
     let mut lost = 0;
     for _ in 0..200 {
         let mut child = renew();
@@ -430,11 +459,12 @@ fn a_renewal_that_is_killed_itself_is_told_if_it_was_too_late() {
             lost += 1;
         }
     }
-    let (median, most) = (windows[25], windows[49]);
-    eprintln!("commit to rename: median {median:?}, most {most:?}; 200 killed, {lost} too late");
+    let median = windows[25];
+    let max = windows[49];
+    eprintln!("commit to rename: median {median:?}, max {max:?}; 200 killed, {lost} logins lost");
 }
 
-/// A real browser without a window, by the WebDriver protocol.
+/// A real browser without a window, driven by the WebDriver protocol.
 struct Browser {
     driver: Child,
     session: String,
@@ -445,10 +475,11 @@ impl Browser {
         let mut driver = Command::new("chromedriver");
         driver.arg("--port=0").env("HOME", home).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut driver = driver.spawn().unwrap();
-        let mut said = BufReader::new(driver.stdout.take().unwrap()).lines().map(|l| l.unwrap());
-        let line = said.find(|line| line.contains("started successfully on port")).unwrap();
+        let stdout = BufReader::new(driver.stdout.take().unwrap());
+        let mut lines = stdout.lines().map(|line| line.unwrap());
+        let line = lines.find(|line| line.contains("started successfully on port")).unwrap();
         let port = line.trim_end_matches('.').rsplit(' ').next().unwrap();
-        std::thread::spawn(move || said.for_each(drop));
+        std::thread::spawn(move || lines.for_each(drop));
         let folder = format!("--user-data-dir={}", home.join("chromium").display());
         let args = [
             "--headless=new",
@@ -463,8 +494,9 @@ impl Browser {
         let args = [&args[..], &[folder.as_str()]].concat();
         let options = json!({ "args": args });
         let mut browser = Browser { driver, session: format!("http://127.0.0.1:{port}/session") };
-        let asked = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": options } } });
-        let answer = browser.post("", &asked);
+        let capabilities =
+            json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": options } } });
+        let answer = browser.post("", &capabilities);
         browser.session += &format!("/{}", answer["sessionId"].as_str().unwrap());
         browser
     }
@@ -489,7 +521,7 @@ impl Browser {
         self.post(&format!("/element/{element}/click"), &json!({}));
     }
 
-    /// What it shows, for the eye, too.
+    /// The text that the page shows. Also stores a screenshot.
     fn shows(&self, name: &str) -> String {
         let picture = BASE64_STANDARD.decode(self.get("/screenshot").as_str().unwrap()).unwrap();
         fs::write(repository().join("target").join(name), picture).unwrap();
@@ -507,7 +539,7 @@ impl Drop for Browser {
 }
 
 #[test]
-fn a_real_browser_ends_on_a_page_that_says_how_it_went() {
+fn a_real_browser_shows_the_outcome_of_the_login() {
     if !has("login::a_real_browser", "chromedriver") || !has("login::a_real_browser", "chromium") {
         return;
     }
@@ -531,8 +563,8 @@ fn a_real_browser_ends_on_a_page_that_says_how_it_went() {
         chromium.post("/url", &json!({ "url": address.trim() }));
         chromium.press(button);
         let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(code), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
         let shown = chromium.shows(picture);
         assert!(shown.contains(words), "{shown}");
         let title = if code == 0 {
@@ -541,7 +573,7 @@ fn a_real_browser_ends_on_a_page_that_says_how_it_went() {
             "Not logged in · lakebase-token"
         };
         assert_eq!(chromium.get("/title"), title);
-        // What the browser came back with does not stay in its address.
+        // The code does not stay in the browser's address bar.
         assert!(!chromium.get("/url").as_str().unwrap().contains('?'));
     }
     test.run("").token();

@@ -1,4 +1,4 @@
-//! Both credential APIs, their answers in every shape, and bearers that are refused.
+//! Minting through both credential APIs: requests, answers in every form, refused workspace tokens.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn provisioned(workspace: &Workspace) -> Test {
     test
 }
 
-/// The body of the last request on a path.
+/// The body of the last request with this path.
 fn body(workspace: &Workspace, path: &str) -> Value {
     let state = workspace.state();
     let request = state.requests.iter().rev().find(|request| request.path == path).unwrap();
@@ -29,19 +29,20 @@ fn body(workspace: &Workspace, path: &str) -> Value {
     serde_json::from_str(&request.body).unwrap()
 }
 
-/// What `json` says of the expiry, in milliseconds from now.
+/// How long the printed credential is valid, in milliseconds.
 fn life(outcome: &super::support::Outcome) -> i64 {
     let object: Value = serde_json::from_str(&outcome.token()).unwrap();
     let expires = Timestamp::parse(object["expires_at"].as_str().unwrap()).unwrap();
     expires.since(Timestamp::of_system())
 }
 
-fn near(life: i64, minutes: i64) {
+#[track_caller]
+fn assert_minutes(life: i64, minutes: i64) {
     assert!((life - minutes * MINUTE).abs() < 10 * SECOND, "{life}");
 }
 
 #[test]
-fn autoscaling_sends_the_endpoint_and_nothing_else() {
+fn a_request_to_autoscaling_has_the_endpoint_and_nothing_else() {
     let workspace = workspace();
     let token = Test::at(&workspace).run("").token();
     assert_eq!(body(&workspace, AUTOSCALING), json!({ "endpoint": ENDPOINT }));
@@ -49,7 +50,7 @@ fn autoscaling_sends_the_endpoint_and_nothing_else() {
 }
 
 #[test]
-fn provisioned_sends_the_name_and_a_request_id() {
+fn a_request_to_provisioned_has_the_name_and_a_request_id() {
     let workspace = workspace();
     let token = provisioned(&workspace).run("").token();
     let body = body(&workspace, PROVISIONED);
@@ -61,7 +62,7 @@ fn provisioned_sends_the_name_and_a_request_id() {
 }
 
 #[test]
-fn two_requests_over_one_connection() {
+fn a_mint_takes_two_requests_over_one_connection() {
     let workspace = workspace();
     Test::at(&workspace).run("").token();
     assert_eq!(workspace.take_requests(), [format!("POST {TOKEN}"), format!("POST {AUTOSCALING}")]);
@@ -69,13 +70,13 @@ fn two_requests_over_one_connection() {
 }
 
 #[test]
-fn a_lifetime_is_sent_only_when_asked_for() {
+fn a_lifetime_is_sent_only_if_it_is_set() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
-    near(life(&test.run("--ttl 15m -f json --pg-host h")), 15);
+    assert_minutes(life(&test.run("--ttl 15m -f json --pg-host h")), 15);
     assert_eq!(body(&workspace, AUTOSCALING)["ttl"], "900s");
     test.set("LAKEBASE_TOKEN_TTL", "1h");
-    near(life(&test.run("-f json --pg-host h")), 60);
+    assert_minutes(life(&test.run("-f json --pg-host h")), 60);
     assert_eq!(body(&workspace, AUTOSCALING)["ttl"], "3600s");
     for (text, words) in [
         ("4m59s", "LAKEBASE_TOKEN_TTL asks for 4m59s; possible are 5m to 1h"),
@@ -94,7 +95,7 @@ fn a_lifetime_is_sent_only_when_asked_for() {
 }
 
 #[test]
-fn every_notation_of_an_expiry_is_read() {
+fn an_expiry_is_read_in_every_notation() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let now = Timestamp::of_system();
@@ -108,24 +109,24 @@ fn every_notation_of_an_expiry_is_read() {
         (json!({ "token": opaque, "expire_time": null }), 15),
         (json!({ "token": opaque }), 15),
         (json!({ "token": jwt }), 20),
-        // The JWT's own life is the shorter one.
+        // The JWT expires before the stated time.
         (json!({ "token": jwt, "expire_time": at(40) }), 20),
         (json!({ "token": jwt, "expire_time": at(10) }), 10),
-        // The other product's field is not this product's.
+        // The other product's field does not count.
         (json!({ "token": opaque, "expiration_time": at(40) }), 15),
     ] {
         workspace.fault(AUTOSCALING, 1, Answer::Json(200, answer.clone()));
         let outcome = test.run("--refresh -f json --pg-host h --pg-user me");
         assert_eq!(outcome.code, 0, "{answer} {outcome:?}");
-        near(life(&outcome), minutes);
+        assert_minutes(life(&outcome), minutes);
     }
     let answer = json!({ "token": opaque, "expiration_time": at(40) });
     workspace.fault(PROVISIONED, 1, Answer::Json(200, answer));
-    near(life(&provisioned(&workspace).run("-f json --pg-host h")), 40);
+    assert_minutes(life(&provisioned(&workspace).run("-f json --pg-host h")), 40);
 }
 
 #[test]
-fn answers_that_make_no_sense_are_named_and_never_printed() {
+fn a_malformed_answer_is_an_error_and_never_printed() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let past = "2020-01-01T00:00:00Z";
@@ -143,8 +144,8 @@ fn answers_that_make_no_sense_are_named_and_never_printed() {
         (Answer::Json(200, json!({ "token": "a b" })), "characters that no token has"),
         (Answer::Json(200, json!({ "token": "x".repeat(20_000) })), "20000 bytes"),
         (Answer::Json(200, json!({ "token": "abc", "expire_time": past })), "already expired"),
-        (Answer::Json(200, json!({ "token": "abc", "expire_time": "soon" })), "that is no time"),
-        (Answer::Json(200, json!({ "token": "abc", "expire_time": 5 })), "that is no time"),
+        (Answer::Json(200, json!({ "token": "abc", "expire_time": "soon" })), "that is not a time"),
+        (Answer::Json(200, json!({ "token": "abc", "expire_time": 5 })), "that is not a time"),
         (text(b"{\"token\": \"abc"), "not JSON"),
         (text(b""), "not JSON"),
         (text(&[0xff, 0xfe]), "not JSON"),
@@ -161,7 +162,7 @@ fn answers_that_make_no_sense_are_named_and_never_printed() {
 }
 
 #[test]
-fn a_login_page_says_what_a_unified_host_needs() {
+fn the_error_for_a_login_page_names_the_workspace_id_setting() {
     let workspace = workspace();
     let page = Answer::html(200, "<html><title>Sign in</title>");
     workspace.fault(AUTOSCALING, 1, page);
@@ -169,7 +170,7 @@ fn a_login_page_says_what_a_unified_host_needs() {
 }
 
 #[test]
-fn the_routing_header_is_sent_where_an_id_is_known() {
+fn the_routing_header_is_sent_if_the_workspace_id_is_known() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     let sent = |workspace: &Workspace| {
@@ -191,7 +192,7 @@ fn the_routing_header_is_sent_where_an_id_is_known() {
 }
 
 #[test]
-fn a_workspace_that_wants_a_request_id_gets_one() {
+fn a_request_id_is_added_if_the_workspace_asks_for_it() {
     let workspace = workspace();
     let no = json!({ "error_code": "INVALID_PARAMETER_VALUE", "message": "Field 'request_id' must be defined" });
     workspace.fault(AUTOSCALING, 1, Answer::Json(400, no.clone()));
@@ -205,7 +206,7 @@ fn a_workspace_that_wants_a_request_id_gets_one() {
 }
 
 #[test]
-fn a_refused_bearer_is_replaced_once() {
+fn a_refused_workspace_token_is_replaced_once() {
     let words = |status, code: &str, message: &str| {
         Answer::Json(status, json!({ "error_code": code, "message": message }))
     };
@@ -226,13 +227,13 @@ fn a_refused_bearer_is_replaced_once() {
         assert_eq!(
             (workspace.count(TOKEN), workspace.count(AUTOSCALING)),
             (1, 2),
-            "once, then told"
+            "replaced once, then an error"
         );
     }
 }
 
 #[test]
-fn a_missing_permission_is_final() {
+fn a_missing_permission_is_not_tried_again() {
     let workspace = workspace();
     let no = json!({ "error_code": "PERMISSION_DENIED", "message": "Invalid access token scope" });
     workspace.fault(AUTOSCALING, 1, Answer::Json(403, no));
@@ -241,7 +242,7 @@ fn a_missing_permission_is_final() {
 }
 
 #[test]
-fn a_refused_personal_access_token_is_final_and_named() {
+fn the_error_for_a_refused_personal_access_token_names_its_setting() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
@@ -253,7 +254,7 @@ fn a_refused_personal_access_token_is_final_and_named() {
 }
 
 #[test]
-fn refusals_tell_in_the_servers_words_what_to_do() {
+fn the_servers_message_decides_error_and_hint() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let words = |status, code: &str, message: &str| {
@@ -291,12 +292,12 @@ fn the_workspace_token_is_never_a_password() {
     assert_ne!(password, token);
     assert_eq!(workspace.signer.check(&token, Scope::Workspace), Ok(CLIENT_ID.to_owned()));
     assert!(workspace.signer.check(&password, Scope::Workspace).is_err());
-    // It is the very one that minting used.
+    // It is the same token that the mint used.
     assert_eq!(workspace.count(TOKEN), 1);
 }
 
 #[test]
-fn our_user_agent_is_our_own() {
+fn the_user_agent_names_program_system_and_auth_type() {
     let workspace = workspace();
     Test::at(&workspace).run("").token();
     let state = workspace.state();
@@ -311,7 +312,7 @@ fn our_user_agent_is_our_own() {
 }
 
 #[test]
-fn a_late_answer_is_waited_for() {
+fn a_late_answer_within_the_deadline_is_used() {
     let workspace = workspace();
     let late = Answer::Json(200, json!({ "token": "late0123", "expire_time": null }));
     let late = Answer::Late(Duration::from_millis(700), Box::new(late));

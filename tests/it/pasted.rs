@@ -1,4 +1,4 @@
-//! `login --pat`: what becomes of a pasted token, and of the tokens that replace themselves.
+//! `login --pat`: the pasted token, and the rotating tokens that are created with it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -22,7 +22,7 @@ const DELETE: &str = "/api/2.0/token/delete";
 const LIST: &str = "/api/2.0/token/list";
 const ME: &str = "/api/2.0/preview/scim/v2/Me";
 
-/// Somebody with nothing but a workspace.
+/// A person without any Databricks setting but the workspace.
 fn person(workspace: &Workspace) -> Test {
     let mut test = Test::at(workspace);
     test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
@@ -30,8 +30,8 @@ fn person(workspace: &Workspace) -> Test {
     test
 }
 
-/// Calls the program with something on stdin.
-fn piped(test: &Test, args: &[&str], stdin: &str) -> Output {
+/// Runs the program with this text on stdin.
+fn run_with_stdin(test: &Test, args: &[&str], stdin: &str) -> Output {
     let mut command = test.command();
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -41,41 +41,42 @@ fn piped(test: &Test, args: &[&str], stdin: &str) -> Output {
 
 #[track_caller]
 fn log_in(test: &Test, args: &[&str]) -> Output {
-    let output = piped(test, &[&["login", "--pat"], args].concat(), &format!("  {PAT} \r\n"));
+    let output =
+        run_with_stdin(test, &[&["login", "--pat"], args].concat(), &format!("  {PAT} \r\n"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output
 }
 
-/// The living tokens of ours, oldest first.
-fn ours(workspace: &Workspace) -> Vec<String> {
+/// The valid rotating tokens in the workspace, oldest first.
+fn rotating_tokens(workspace: &Workspace) -> Vec<String> {
     let state = workspace.state();
     let time = now(&state);
-    let own = |pat: &&Pat| pat.comment.starts_with("lakebase-token ") && pat.expires > time;
-    state.pats.iter().filter(own).map(|pat| pat.value.clone()).collect()
+    let is_valid = |pat: &&Pat| pat.comment.starts_with("lakebase-token ") && pat.expires > time;
+    state.pats.iter().filter(is_valid).map(|pat| pat.value.clone()).collect()
 }
 
-/// The workspace's time.
+/// The workspace's clock, in seconds.
 fn now(state: &crate::sandbox::workspace::State) -> i64 {
     Timestamp::of_system().0 / SECOND + state.skew
 }
 
-/// Lets time pass for a login and for the workspace.
+/// Moves the clock forward for the stored login and for the workspace.
 fn pass(test: &Test, workspace: &Workspace, millis: i64) {
     let path = login_file(test);
-    let mut kept: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let mut login: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let shift = |value: &mut Value| {
         if let Some(time) = value.as_str().and_then(Timestamp::parse) {
             *value = time.plus(-millis).to_string().into();
         }
     };
     for name in ["issued_at", "expires_at", "begun_at"] {
-        shift(&mut kept[name]);
+        shift(&mut login[name]);
     }
-    if kept["pat"]["former"].is_object() {
-        shift(&mut kept["pat"]["former"]["replaced_at"]);
-        shift(&mut kept["pat"]["former"]["expires_at"]);
+    if login["pat"]["former"].is_object() {
+        shift(&mut login["pat"]["former"]["replaced_at"]);
+        shift(&mut login["pat"]["former"]["expires_at"]);
     }
-    fs::write(path, kept.to_string()).unwrap();
+    fs::write(path, login.to_string()).unwrap();
     workspace.state().skew += millis / SECOND;
 }
 
@@ -84,64 +85,72 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_pasted_token_becomes_one_of_ours() {
+fn a_pasted_token_is_used_to_create_a_rotating_token() {
     let workspace = workspace();
     let test = person(&workspace);
     let output = log_in(&test, &[]);
-    let said = text(&output.stdout);
-    assert!(said.starts_with(&format!("logged in as {USER} at {}", workspace.url)), "{said}");
-    assert!(said.contains("replaced when used after 10m; unused for 24h, it ends"), "{said}");
+    let stdout = text(&output.stdout);
+    assert!(stdout.starts_with(&format!("logged in as {USER} at {}", workspace.url)), "{stdout}");
+    assert!(
+        stdout.contains(
+            "replaced when it is used after 10m; the login ends if it is not used for 24h"
+        ),
+        "{stdout}"
+    );
     let page = format!("{}/settings/user/developer/access-tokens", workspace.url);
     assert!(text(&output.stderr).contains(&page));
-    let asked = workspace.take_requests();
-    assert_eq!(asked, [format!("GET {ME}"), format!("GET {LIST}"), format!("POST {CREATE}")]);
-    // One of ours, named by its comment, and nothing of the pasted one anywhere.
-    let [ours] = &ours(&workspace)[..] else { panic!("not one token of ours") };
+    let requests = workspace.take_requests();
+    assert_eq!(requests, [format!("GET {ME}"), format!("GET {LIST}"), format!("POST {CREATE}")]);
+
+    // The workspace has one rotating token, marked by its comment. The pasted token is stored nowhere.
+    let [token] = &rotating_tokens(&workspace)[..] else { panic!("not one rotating token") };
     let state = workspace.state();
-    let made = state.pats.iter().find(|pat| pat.value == *ours).unwrap();
+    let created = state.pats.iter().find(|pat| pat.value == *token).unwrap();
     let install =
         fs::read_to_string(test.home.path().join(".local/state/lakebase-token/install-id"));
     let expected = format!("lakebase-token {} --host {}", install.unwrap().trim(), workspace.url);
-    assert_eq!(made.comment, expected);
-    assert_eq!(made.expires - made.created, 24 * 3600);
+    assert_eq!(created.comment, expected);
+    assert_eq!(created.expires - created.created, 24 * 3600);
     drop(state);
     assert!(!fs::read_to_string(login_file(&test)).unwrap().contains(PAT));
-    assert!(!text(&output.stderr).contains(PAT) && !said.contains(PAT));
-    // It is the bearer, never the password, and no copy of it is cached.
-    assert_eq!(test.run("--for workspace").token(), *ours);
-    assert_ne!(test.run("").token(), *ours);
-    assert!(test.entries().iter().all(|entry| !fs::read_to_string(entry).unwrap().contains(ours)));
+    assert!(!text(&output.stderr).contains(PAT) && !stdout.contains(PAT));
+
+    // The rotating token is the workspace token, never the password, and it is not in the cache.
+    assert_eq!(test.run("--for workspace").token(), *token);
+    assert_ne!(test.run("").token(), *token);
+    assert!(test.entries().iter().all(|entry| !fs::read_to_string(entry).unwrap().contains(token)));
     let status: Value = serde_json::from_str(&test.run("status --format json").stdout).unwrap();
     assert_eq!(status["auth_type"], "pat");
     assert_eq!(status["login"]["who"], USER);
     assert_eq!(status["login"]["then"], "replaced when it is used after 10m");
-    // Nothing was made or deleted by using it.
-    let asked = workspace.take_requests();
-    assert!(asked.iter().all(|line| !line.contains("/token/")), "{asked:?}");
+
+    // Using it creates and deletes no token.
+    let requests = workspace.take_requests();
+    assert!(requests.iter().all(|line| !line.contains("/token/")), "{requests:?}");
 }
 
 #[test]
-fn a_token_that_is_none_leaves_nothing() {
+fn a_login_with_an_invalid_token_stores_nothing() {
     let workspace = workspace();
     let mut test = person(&workspace);
-    // No other identity is tried, however good it is.
+    // A configured identity is not used instead.
     test.set("DATABRICKS_TOKEN", PAT);
     for (pasted, code, words) in [
         ("dapi00000000000000000000000000000000\n", 4, "refused to say who this is"),
         ("\n", 2, "no token was pasted"),
         ("", 2, "no token was pasted"),
-        ("not a token\n", 2, "what was pasted"),
+        ("not a token\n", 2, "the pasted token holds characters"),
     ] {
-        let output = piped(&test, &["login", "--pat"], pasted);
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{pasted}: {said}");
+        let output = run_with_stdin(&test, &["login", "--pat"], pasted);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{pasted}: {stderr}");
         assert!(
-            said.contains(words) && said.contains("/settings/user/developer/access-tokens"),
-            "{said}"
+            stderr.contains(words) && stderr.contains("/settings/user/developer/access-tokens"),
+            "{stderr}"
         );
-        assert!(pasted.trim().len() < 20 || !said.contains(pasted.trim()), "{said}");
+        assert!(pasted.trim().len() < 20 || !stderr.contains(pasted.trim()), "{stderr}");
     }
-    assert!(ours(&workspace).is_empty());
+    assert!(rotating_tokens(&workspace).is_empty());
     let folder = test.home.path().join(".local/state/lakebase-token");
     let left = fs::read_dir(folder).map_or(0, |folder| folder.count());
     assert_eq!(left, 0);
@@ -157,7 +166,7 @@ fn a_token_that_is_none_leaves_nothing() {
 }
 
 #[test]
-fn a_used_token_replaces_itself_and_nobodys_dies_in_his_hand() {
+fn a_used_token_is_replaced_and_a_token_in_use_is_never_deleted_early() {
     let workspace = workspace();
     let test = person(&workspace);
     log_in(&test, &["--pat-lifetime", "1h"]);
@@ -168,53 +177,58 @@ fn a_used_token_replaces_itself_and_nobodys_dies_in_his_hand() {
     pass(&test, &workspace, MINUTE);
     let second = token(&test);
     assert_ne!(second, first);
-    assert_eq!(ours(&workspace), [first.clone(), second.clone()]);
+    assert_eq!(rotating_tokens(&workspace), [first.clone(), second.clone()]);
     pass(&test, &workspace, 9 * MINUTE + 50 * SECOND);
-    assert_eq!((token(&test), ours(&workspace).len()), (second.clone(), 2));
-    // Ten minutes later the first is deleted, and the second, used, replaced.
+    assert_eq!((token(&test), rotating_tokens(&workspace).len()), (second.clone(), 2));
+
+    // Ten minutes after its replacement the first is deleted; the second is used, so it is replaced.
     pass(&test, &workspace, 15 * SECOND);
     let third = token(&test);
-    assert_eq!(ours(&workspace), [second.clone(), third.clone()]);
-    // Nobody asks: nothing is made.
+    assert_eq!(rotating_tokens(&workspace), [second.clone(), third.clone()]);
+
+    // Without use, no token is created.
     pass(&test, &workspace, 50 * MINUTE);
-    assert_eq!(ours(&workspace), std::slice::from_ref(&third), "the second died by itself");
+    assert_eq!(rotating_tokens(&workspace), std::slice::from_ref(&third), "the second has expired");
     let fourth = token(&test);
-    assert_eq!(ours(&workspace), [third, fourth]);
-    // Idle past its life.
+    assert_eq!(rotating_tokens(&workspace), [third, fourth]);
+
+    // Unused until the token has expired.
     pass(&test, &workspace, 61 * MINUTE);
     let hint = format!("hint: lakebase-token login --pat --host {}", workspace.url);
     workspace.take_requests();
-    test.run("--for workspace").fails(3, &["has ended", "nobody used it in time", &hint]);
-    // It might have been our clock.
+    test.run("--for workspace").fails(3, &["has ended", "it was not used in time", &hint]);
+    // The workspace is requests, since the local clock may be wrong.
     assert_eq!(workspace.take_requests(), [format!("GET {ME}")]);
     assert_eq!(test.run("status").code, 3);
     assert_eq!(workspace.state().most_alike, 2);
-    assert!(workspace.state().pats.iter().any(|pat| pat.value == PAT), "not ours");
+    assert!(workspace.state().pats.iter().any(|pat| pat.value == PAT), "the pasted token stays");
 }
 
 #[test]
-fn one_that_was_revoked_elsewhere_ends_the_login() {
+fn a_rotating_token_that_is_revoked_in_the_workspace_ends_the_login() {
     let workspace = workspace();
     let test = person(&workspace);
     log_in(&test, &[]);
-    let current = ours(&workspace).remove(0);
+    let current = rotating_tokens(&workspace).remove(0);
     workspace.state().revoked.push(current);
     let hint = format!("hint: lakebase-token login --pat --host {}", workspace.url);
     test.run("").fails(3, &["has ended", "Invalid access token", &hint]);
-    // A client that does not stop asking costs nothing.
+
+    // Further calls make no request.
     workspace.take_requests();
     for _ in 0..10 {
         test.run("").fails(3, &["has ended"]);
     }
     assert!(workspace.take_requests().is_empty());
-    // Nor is it handed out to those who would find out for themselves.
+
+    // Without the cache the token is not handed out either.
     test.run("--for workspace --no-cache").fails(3, &["has ended", "Invalid access token"]);
     log_in(&test, &[]);
     test.run("").token();
 }
 
 #[test]
-fn a_workspace_that_is_away_costs_nobody_the_token() {
+fn while_the_workspace_is_unavailable_the_old_token_is_used() {
     let workspace = workspace();
     let test = person(&workspace);
     log_in(&test, &[]);
@@ -222,11 +236,13 @@ fn a_workspace_that_is_away_costs_nobody_the_token() {
     pass(&test, &workspace, 11 * MINUTE);
     workspace.fault(CREATE, 1, Answer::Json(503, "busy".into()));
     assert_eq!(test.run("--for workspace").notes("is not replaced yet"), first);
-    // For half a minute nobody tries again.
+
+    // The rotation is not tried again for half a minute.
     workspace.take_requests();
     assert_eq!(test.run("--for workspace").token(), first);
     assert!(workspace.take_requests().is_empty());
-    // One that hangs holds nobody up for longer than two seconds.
+
+    // A workspace that does not answer delays a caller by two seconds at most.
     pass(&test, &workspace, MINUTE);
     workspace.fault(LIST, 1, Answer::Hang(Duration::from_secs(4)));
     let began = Instant::now();
@@ -236,7 +252,7 @@ fn a_workspace_that_is_away_costs_nobody_the_token() {
 }
 
 #[test]
-fn fifty_at_once_make_one_successor() {
+fn fifty_processes_at_once_create_one_successor() {
     let workspace = workspace();
     let test = person(&workspace);
     log_in(&test, &[]);
@@ -250,17 +266,17 @@ fn fifty_at_once_make_one_successor() {
     let children: Vec<_> = (0..50).map(start).collect();
     let answers: Vec<Output> =
         children.into_iter().map(|c| c.wait_with_output().unwrap()).collect();
-    let alive = ours(&workspace);
-    assert_eq!((alive.len(), &alive[0]), (2, &first));
+    let valid = rotating_tokens(&workspace);
+    assert_eq!((valid.len(), &valid[0]), (2, &first));
     for answer in answers {
         assert!(answer.status.success(), "{}", text(&answer.stderr));
-        assert!(alive.contains(&text(&answer.stdout).trim().to_owned()));
+        assert!(valid.contains(&text(&answer.stdout).trim().to_owned()));
     }
     assert_eq!(workspace.count(CREATE), 2);
 }
 
 #[test]
-fn a_login_that_is_being_renewed_is_not_thrown_away() {
+fn logout_waits_for_a_renewal() {
     let workspace = workspace();
     let test = person(&workspace);
     log_in(&test, &[]);
@@ -270,15 +286,15 @@ fn a_login_that_is_being_renewed_is_not_thrown_away() {
         let began = Instant::now();
         test.run(line).fails(5, &["still renewing this login"]);
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-        assert_eq!(ours(&workspace).len(), 1);
+        assert_eq!(rotating_tokens(&workspace).len(), 1);
     }
     drop(held);
     assert!(test.run("logout").stdout.starts_with("logged out "));
-    assert!(ours(&workspace).is_empty());
+    assert!(rotating_tokens(&workspace).is_empty());
 }
 
 #[test]
-fn a_host_that_is_a_flag_is_not_the_variables_profile() {
+fn a_login_with_the_host_flag_does_not_belong_to_the_profile_variable() {
     let (one, other) = (workspace(), workspace());
     let mut test = person(&one);
     test.unset("DATABRICKS_HOST");
@@ -286,31 +302,32 @@ fn a_host_that_is_a_flag_is_not_the_variables_profile() {
     log_in(&test, &["--profile", "work"]);
     test.set("DATABRICKS_CONFIG_PROFILE", "work");
     log_in(&test, &["--host", &other.url]);
-    assert_eq!((ours(&one).len(), ours(&other).len()), (1, 1));
+    assert_eq!((rotating_tokens(&one).len(), rotating_tokens(&other).len()), (1, 1));
     test.run("").token();
     test.run(&format!("--host {}", other.url)).token();
-    let said = test.run(&format!("logout --host {}", other.url)).stdout;
-    assert!(said.ends_with(&format!("(--host {})\n", other.url)), "{said}");
-    assert_eq!((ours(&one).len(), ours(&other).len()), (1, 0));
-    let said = test.run(&format!("logout --host {}", one.url)).stdout;
-    assert!(said.ends_with("(--profile work)\n"), "{said}");
-    assert!(ours(&one).is_empty());
+    let stdout = test.run(&format!("logout --host {}", other.url)).stdout;
+    assert!(stdout.ends_with(&format!("(--host {})\n", other.url)), "{stdout}");
+    assert_eq!((rotating_tokens(&one).len(), rotating_tokens(&other).len()), (1, 0));
+    let stdout = test.run(&format!("logout --host {}", one.url)).stdout;
+    assert!(stdout.ends_with("(--profile work)\n"), "{stdout}");
+    assert!(rotating_tokens(&one).is_empty());
 }
 
 #[test]
-fn logout_deletes_ours_and_nothing_else() {
+fn logout_deletes_the_rotating_tokens_and_no_other_token() {
     let workspace = workspace();
     let test = person(&workspace);
     log_in(&test, &[]);
     pass(&test, &workspace, 11 * MINUTE);
     test.run("--for workspace").token();
-    assert_eq!(ours(&workspace).len(), 2);
-    let said = test.run("logout");
-    assert_eq!(said.stdout, format!("logged out {USER} (--host {})\n", workspace.url));
-    assert!(ours(&workspace).is_empty());
+    assert_eq!(rotating_tokens(&workspace).len(), 2);
+    let outcome = test.run("logout");
+    assert_eq!(outcome.stdout, format!("logged out {USER} (--host {})\n", workspace.url));
+    assert!(rotating_tokens(&workspace).is_empty());
     assert_eq!(workspace.state().pats.len(), 1);
     test.run("--for workspace").fails(2, &["no Databricks identity"]);
-    // A workspace that cannot be asked keeps them; that is said, with where they can be deleted.
+
+    // If the workspace is unavailable, the error names the page where a person can delete them.
     log_in(&test, &[]);
     workspace.fault(LIST, 9, Answer::Json(503, "busy".into()));
     test.run("logout")
@@ -319,13 +336,13 @@ fn logout_deletes_ours_and_nothing_else() {
 }
 
 #[test]
-fn the_pasted_one_is_deleted_only_on_request() {
+fn the_pasted_token_is_deleted_only_with_revoke_pasted() {
     for others in [false, true] {
         let workspace = workspace();
         let test = person(&workspace);
         let mut pasted = PAT.to_owned();
         if others {
-            // Another one beside it: the digest tells them apart.
+            // Another token of the same person: the digests distinguish the two.
             let api = format!("{}{CREATE}", workspace.url);
             let answer = ureq::post(&api)
                 .header("Authorization", &format!("Bearer {PAT}"))
@@ -337,13 +354,14 @@ fn the_pasted_one_is_deleted_only_on_request() {
             let answer: Value = serde_json::from_str(&answer).unwrap();
             pasted = answer["token_value"].as_str().unwrap().to_owned();
         }
-        let output = piped(&test, &["login", "--pat", "--revoke-pasted"], &pasted);
+        let output = run_with_stdin(&test, &["login", "--pat", "--revoke-pasted"], &pasted);
         assert!(output.status.success(), "{}", text(&output.stderr));
         let state = workspace.state();
         assert!(state.pats.iter().all(|pat| pat.value != pasted));
         assert_eq!(state.pats.iter().any(|pat| pat.value == PAT), others);
     }
-    // One that is no personal access token at all is not in the list.
+
+    // An OAuth token is not in the list of personal access tokens.
     let workspace = workspace();
     let test = person(&workspace);
     let login = "grant_type=client_credentials";
@@ -358,14 +376,13 @@ fn the_pasted_one_is_deleted_only_on_request() {
     let answer: Value = serde_json::from_str(&answer).unwrap();
     workspace.state().pats[0].owner = CLIENT_ID.to_owned();
     let pasted = answer["access_token"].as_str().unwrap();
-    let output = piped(&test, &["login", "--pat", "--revoke-pasted"], pasted);
+    let output = run_with_stdin(&test, &["login", "--pat", "--revoke-pasted"], pasted);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(workspace.state().pats[0].value, PAT);
 }
 
 #[test]
-fn a_pasted_one_that_cannot_be_told_from_others_stays() {
-    // Its id is not what it has been so far.
+fn a_pasted_token_whose_id_is_not_its_digest_is_not_deleted() {
     let workspace = workspace();
     let test = person(&workspace);
     for id in ["a", "b"] {
@@ -382,44 +399,46 @@ fn a_pasted_one_that_cannot_be_told_from_others_stays() {
         });
     }
     workspace.state().pats[0].id = "c".to_owned();
-    let output = piped(&test, &["login", "--pat", "--revoke-pasted"], PAT);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let output = run_with_stdin(&test, &["login", "--pat", "--revoke-pasted"], PAT);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(
-        said.contains("cannot be told from others")
-            && said.contains("you are logged in nevertheless"),
-        "{said}"
+        stderr.contains("no token in the workspace's list has its id")
+            && stderr.contains("the login itself succeeded"),
+        "{stderr}"
     );
     assert_eq!(workspace.state().pats.len(), 4);
     test.run("").token();
 }
 
 #[test]
-fn logging_in_again_goes_on_with_what_somebody_holds() {
+fn a_second_login_keeps_the_tokens_that_are_in_use() {
     let workspace = workspace();
     let test = person(&workspace);
     log_in(&test, &[]);
     let first = test.run("--for workspace").token();
     log_in(&test, &["--pat-lifetime", "2h"]);
     let second = test.run("--for workspace").token();
-    assert_eq!(ours(&workspace), [first.clone(), second.clone()]);
-    // Not a third while somebody may hold the first.
+    assert_eq!(rotating_tokens(&workspace), [first.clone(), second.clone()]);
+
+    // No third token while a program may still hold the first.
     log_in(&test, &[]);
     assert_eq!(test.run("--for workspace").token(), second);
-    assert_eq!(ours(&workspace), [first, second]);
+    assert_eq!(rotating_tokens(&workspace), [first, second]);
     assert_eq!(workspace.state().most_alike, 2);
 }
 
 #[test]
-fn a_login_that_cannot_be_stored_costs_nobody_the_former_one() {
-    if !has("pasted::a_login_that_cannot", "strace") {
+fn a_login_that_cannot_be_stored_leaves_the_previous_login_intact() {
+    if !has("pasted::a_login_that_cannot_be_stored", "strace") {
         return;
     }
     let workspace = workspace();
     let test = person(&workspace);
     log_in(&test, &[]);
     let first = test.run("--for workspace").token();
-    // As somebody else, on a disk that is full.
+
+    // A login as another user, on a full disk.
     workspace.state().pats.push(Pat {
         value: "dapi99990123456789abcdef0123456789abcdef".to_owned(),
         id: "bob".to_owned(),
@@ -439,46 +458,50 @@ fn a_login_that_cannot_be_stored_costs_nobody_the_former_one() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert_eq!(test.run("--for workspace").token(), first);
     assert_eq!(
-        ours(&workspace),
+        rotating_tokens(&workspace),
         std::slice::from_ref(&first),
-        "the new one is deleted, the old one stays"
+        "the new token is deleted, the old one stays"
     );
-    // Where it can be stored, the former one's tokens are deleted.
+
+    // Once the new login is stored, the previous login's tokens are deleted.
     assert!(
-        piped(&test, &["login", "--pat"], "dapi99990123456789abcdef0123456789abcdef")
+        run_with_stdin(&test, &["login", "--pat"], "dapi99990123456789abcdef0123456789abcdef")
             .status
             .success()
     );
     let bobs = test.run("--for workspace").token();
-    assert_eq!(ours(&workspace), [bobs]);
+    assert_eq!(rotating_tokens(&workspace), [bobs]);
 }
 
 #[test]
-fn what_is_pasted_or_listed_may_be_odd() {
+fn a_rotating_token_and_a_malformed_list_are_refused() {
     let workspace = workspace();
     let test = person(&workspace);
     log_in(&test, &[]);
     let own = test.run("--for workspace").token();
     for _ in 0..2 {
-        let output = piped(&test, &["login", "--pat", "--revoke-pasted"], &own);
+        let output = run_with_stdin(&test, &["login", "--pat", "--revoke-pasted"], &own);
         assert_eq!(output.status.code(), Some(2));
-        assert!(text(&output.stderr).contains("is a token of ours"));
-        assert_eq!(ours(&workspace), std::slice::from_ref(&own));
-        // Also where nobody knows of it here any more.
+        assert!(text(&output.stderr).contains("is a rotating token of lakebase-token"));
+        assert_eq!(rotating_tokens(&workspace), std::slice::from_ref(&own));
+        // The second time without the login that it belongs to.
         let _ = fs::remove_file(login_file(&test));
         fs::write(test.home.path().join(".local/state/lakebase-token/login-x"), "").unwrap();
     }
     for list in ["{}", "{\"token_infos\":{}}", "{\"token_infos\":[],\"next_page_token\":\"x\"}"] {
         workspace.fault(LIST, 1, Answer::Json(200, serde_json::from_str(list).unwrap()));
-        let output = piped(&test, &["login", "--pat"], PAT);
+        let output = run_with_stdin(&test, &["login", "--pat"], PAT);
         assert_eq!(output.status.code(), Some(1), "{list}");
-        assert!(text(&output.stderr).contains("list of personal access tokens makes no sense"));
+        assert!(
+            text(&output.stderr)
+                .contains("list of personal access tokens is incomplete or malformed")
+        );
     }
-    assert_eq!(ours(&workspace), [own]);
+    assert_eq!(rotating_tokens(&workspace), [own]);
 }
 
 #[test]
-fn a_profile_called_like_the_workspace_has_tokens_of_its_own() {
+fn a_profile_with_the_name_of_the_workspace_has_its_own_tokens() {
     let workspace = workspace();
     let mut test = person(&workspace);
     log_in(&test, &[]);
@@ -486,28 +509,30 @@ fn a_profile_called_like_the_workspace_has_tokens_of_its_own() {
     let url = workspace.url.clone();
     test.unset("DATABRICKS_HOST").write(".databrickscfg", &format!("[{url}]\nhost = {url}\n"));
     log_in(&test, &["--profile", &url]);
-    assert!(ours(&workspace).contains(&first) && ours(&workspace).len() == 2);
+    assert!(rotating_tokens(&workspace).contains(&first) && rotating_tokens(&workspace).len() == 2);
 }
 
 #[test]
-fn a_clock_that_was_wrong_costs_nobody_the_login() {
+fn a_wrong_clock_does_not_end_the_login() {
     let workspace = workspace();
     let test = person(&workspace);
     log_in(&test, &["--pat-lifetime", "1h"]);
     let first = test.run("--for workspace").token();
-    // Made while the clock was two hours ahead.
+
+    // The token was created while the local clock was two hours ahead.
     pass(&test, &workspace, -2 * HOUR);
     workspace.state().skew = 0;
     let second = test.run("--for workspace").token();
     assert_ne!(second, first);
-    // The clock is ahead now: the workspace knows better.
+
+    // The local clock is ahead now, but the workspace still accepts the token.
     pass(&test, &workspace, 2 * HOUR);
     workspace.state().skew = 0;
     assert_eq!(test.run("--for workspace").code, 0);
 }
 
 #[test]
-fn what_is_printed_promises_no_longer_life_than_a_replaced_one_has() {
+fn the_printed_expiry_is_at_most_the_grace_period_of_a_replaced_token() {
     let workspace = workspace();
     let test = person(&workspace);
     log_in(&test, &[]);
@@ -518,7 +543,7 @@ fn what_is_printed_promises_no_longer_life_than_a_replaced_one_has() {
 }
 
 #[test]
-fn a_login_that_cannot_be_read_can_be_ended() {
+fn logout_removes_a_login_that_cannot_be_read() {
     let workspace = workspace();
     let test = person(&workspace);
     for damage in ["chmod 644", "truncate -s -3", "ln -sf /dev/null"] {
@@ -526,123 +551,132 @@ fn a_login_that_cannot_be_read_can_be_ended() {
         let path = login_file(&test);
         let line = format!("{damage} '{}'", path.display());
         assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success());
-        let said = test.run("logout");
-        assert!(said.stdout.contains("which cannot be read"), "{damage}: {said:?}");
+        let outcome = test.run("logout");
+        assert!(outcome.stdout.contains("which cannot be read"), "{damage}: {outcome:?}");
         assert!(path.symlink_metadata().is_err());
         assert_eq!(test.run("logout --all").stdout, "not logged in\n");
     }
 }
 
-/// What a fault does to one rotation.
+/// The fault in one rotation.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Trouble {
+enum Fault {
     None,
     Refused(&'static str),
-    Away(&'static str),
-    Lost(&'static str),
-    /// The n-th rename of the process fails for want of space.
-    Disk(usize),
+    /// The workspace closes the connection.
+    Closed(&'static str),
+    /// The workspace answers, but the answer is lost.
+    LostAnswer(&'static str),
+    /// The disk is full at the n-th rename of the process.
+    DiskFull(usize),
     /// The process is killed at its n-th rename.
     Kill(usize),
 }
 
-/// Runs the renewal as `get` does, perhaps with a fault; the token it hands out.
-fn renewed(test: &Test, workspace: &Workspace, trouble: Trouble) -> Option<String> {
-    match trouble {
-        Trouble::Refused(path) => {
+/// Runs a renewal like `get`, with this fault. Returns the token that it hands out.
+fn renew(test: &Test, workspace: &Workspace, fault: Fault) -> Option<String> {
+    match fault {
+        Fault::Refused(path) => {
             let words = "{\"error_code\":\"QUOTA_EXCEEDED\",\"message\":\"enough\"}";
             let answer = serde_json::from_str(words).unwrap();
             workspace.fault(path, 1, Answer::Json(400, answer));
         }
-        Trouble::Away(path) => workspace.fault(path, 1, Answer::Close),
-        Trouble::Lost(path) => workspace.state().lost = Some(path),
+        Fault::Closed(path) => workspace.fault(path, 1, Answer::Close),
+        Fault::LostAnswer(path) => workspace.state().lost = Some(path),
         _ => (),
     }
-    let words = ["renew-login", "--host", &workspace.url, "60000"];
-    let inject = match trouble {
-        Trouble::Disk(nth) => Some(format!("error=ENOSPC:when={nth}")),
-        Trouble::Kill(nth) => Some(format!("signal=SIGKILL:when={nth}")),
+    let args = ["renew-login", "--host", &workspace.url, "60000"];
+    let inject = match fault {
+        Fault::DiskFull(nth) => Some(format!("error=ENOSPC:when={nth}")),
+        Fault::Kill(nth) => Some(format!("signal=SIGKILL:when={nth}")),
         _ => None,
     };
     let output = match inject {
-        None => test.command().args(words).output().unwrap(),
+        None => test.command().args(args).output().unwrap(),
         Some(inject) => {
             let mut command = Command::new("strace");
             command.env_clear().envs(test.env.iter().cloned()).stderr(Stdio::null());
             command.args(["-f", "-o", "/dev/null", "-e", &format!("inject=renameat:{inject}")]);
-            command.arg(executable()).args(words).output().unwrap()
+            command.arg(executable()).args(args).output().unwrap()
         }
     };
     let mut state = workspace.state();
-    (state.lost, _) = (None, state.faults.clear());
+    state.lost = None;
+    state.faults.clear();
     let answer: Value = serde_json::from_slice(&output.stdout).ok()?;
     answer["access_token"].as_str().map(str::to_owned)
 }
 
 #[test]
-fn a_thousand_rotations_with_faults_never_lose_and_never_heap_up() {
+fn a_thousand_rotations_with_faults_neither_lose_nor_accumulate_tokens() {
     if !has("pasted::a_thousand_rotations", "strace") {
         return;
     }
     let workspace = workspace();
     let test = person(&workspace);
     log_in(&test, &[]);
-    let mut handed: HashMap<String, i64> = HashMap::new();
-    let (mut faults, mut replaced, mut killed, mut most) = (0, 0, 0, 0);
-    let mut last = ours(&workspace)[0].clone();
+    let mut handed_out: HashMap<String, i64> = HashMap::new();
+    let mut faults = 0;
+    let mut replaced = 0;
+    let mut killed = 0;
+    let mut max_valid = 0;
+    let mut last = rotating_tokens(&workspace)[0].clone();
     let mut rotations = 0;
     while replaced < 1000 {
         rotations += 1;
         let [kind, which, wait, ..] = random::<4>();
         let path = [CREATE, DELETE, LIST][usize::from(which % 3)];
-        let trouble = match kind % 16 {
-            0 | 1 => Trouble::Refused(path),
-            2 => Trouble::Away(path),
-            3 | 4 => Trouble::Lost(path),
-            5 if which < 128 => Trouble::Disk(usize::from(which % 2) + 1),
-            6 if which < 128 => Trouble::Kill(usize::from(which % 2) + 1),
-            _ => Trouble::None,
+        let fault = match kind % 16 {
+            0 | 1 => Fault::Refused(path),
+            2 => Fault::Closed(path),
+            3 | 4 => Fault::LostAnswer(path),
+            5 if which < 128 => Fault::DiskFull(usize::from(which % 2) + 1),
+            6 if which < 128 => Fault::Kill(usize::from(which % 2) + 1),
+            _ => Fault::None,
         };
         pass(&test, &workspace, 5 * MINUTE + i64::from(wait % 12) * MINUTE);
-        let before = ours(&workspace);
+        let before = rotating_tokens(&workspace);
         let at = now(&workspace.state());
         workspace.state().most_alike = 0;
-        let token = renewed(&test, &workspace, trouble);
-        let after = ours(&workspace);
-        // Never none, and what is handed out is good.
+        let token = renew(&test, &workspace, fault);
+        let after = rotating_tokens(&workspace);
+
+        // There is always a valid current token, and only that is handed out.
         let current: Value = serde_json::from_slice(&fs::read(login_file(&test)).unwrap()).unwrap();
         let current = current["access_token"].as_str().unwrap().to_owned();
-        assert!(after.contains(&current), "{rotations}: {trouble:?}");
+        assert!(after.contains(&current), "{rotations}: {fault:?}");
         if let Some(token) = &token {
             assert_eq!(*token, current);
-            handed.insert(token.clone(), at);
+            handed_out.insert(token.clone(), at);
         }
-        assert!(token.is_some() || matches!(trouble, Trouble::Kill(_)), "{rotations}: {trouble:?}");
-        // Nobody's in his hand.
+        assert!(token.is_some() || matches!(fault, Fault::Kill(_)), "{rotations}: {fault:?}");
+
+        // A token is deleted at the earliest ten minutes after it was handed out last.
         for gone in before.iter().filter(|token| !after.contains(token)) {
-            let held = at - handed.get(gone).copied().unwrap_or(i64::MIN / 2);
-            assert!(held >= 600, "{rotations}: {trouble:?}: deleted after {held} s");
+            let held = at - handed_out.get(gone).copied().unwrap_or(i64::MIN / 2);
+            assert!(held >= 600, "{rotations}: {fault:?}: deleted after {held} s");
         }
-        // Never three, not even where a run was cut off between making one and storing it.
-        most = most.max(workspace.state().most_alike).max(after.len());
-        assert!(most <= 2, "{rotations}: {trouble:?}: {most} alive");
-        faults += usize::from(trouble != Trouble::None);
+
+        // Never three, not even if a run was killed between creating a token and storing it.
+        max_valid = max_valid.max(workspace.state().most_alike).max(after.len());
+        assert!(max_valid <= 2, "{rotations}: {fault:?}: {max_valid} valid");
+        faults += usize::from(fault != Fault::None);
         killed += usize::from(token.is_none());
         replaced += usize::from(current != last);
         last = current;
     }
     eprintln!(
-        "{rotations} looks, {faults} faults, {killed} killed, {replaced} replaced, at most {most} alive"
+        "{rotations} renewals, {faults} faults, {killed} killed, {replaced} replaced, at most {max_valid} valid"
     );
     assert!(faults > 200 && killed > 5);
-    assert!(workspace.state().pats.iter().any(|pat| pat.value == PAT), "not ours");
+    assert!(workspace.state().pats.iter().any(|pat| pat.value == PAT), "the pasted token stays");
     pass(&test, &workspace, HOUR);
     test.run("--for workspace").token();
-    assert!(ours(&workspace).len() <= 2);
+    assert!(rotating_tokens(&workspace).len() <= 2);
 }
 
-/// A command in a terminal of its own, where somebody types.
-fn typed(test: &Test, args: &[&str], keys: &str) -> Value {
+/// Runs a command in a terminal of its own and types these keys.
+fn run_in_terminal(test: &Test, args: &[&str], keys: &str) -> Value {
     let script = super::support::repository().join("tests/it/clients/terminal.py");
     let mut command = Command::new("python3");
     command.env_clear().envs(test.env.iter().cloned());
@@ -653,26 +687,27 @@ fn typed(test: &Test, args: &[&str], keys: &str) -> Value {
 }
 
 #[test]
-fn a_terminal_shows_no_token_and_is_left_sane() {
+fn a_terminal_does_not_show_the_token_and_shows_input_again_afterwards() {
     if !has("pasted::a_terminal", "python3") {
         return;
     }
     let workspace = workspace();
     let test = person(&workspace);
     let args = ["login", "--pat", "--host", &workspace.url];
-    let outcome = typed(&test, &args, &format!(" {PAT} \\n"));
+    let outcome = run_in_terminal(&test, &args, &format!(" {PAT} \\n"));
     let shown = outcome["shown"].as_str().unwrap();
     assert_eq!(outcome["code"], 0, "{shown}");
     assert!(shown.contains("paste it here; it is not shown"), "{shown}");
     assert!(shown.contains(&format!("logged in as {USER}")), "{shown}");
     assert!(!shown.contains(&PAT[..12]), "{shown}");
     assert_eq!((&outcome["hidden"], &outcome["echoes"]), (&true.into(), &true.into()));
-    // Ctrl-C in the middle of a paste; Ctrl-Z and Ctrl-\ do nothing, Ctrl-D is an empty line.
-    let outcome = typed(&test, &args, &format!("{}\\x1a\\x1c\\x03", &PAT[..12]));
+
+    // Ctrl-C during a paste; Ctrl-Z and Ctrl-\ have no effect, Ctrl-D is an empty line.
+    let outcome = run_in_terminal(&test, &args, &format!("{}\\x1a\\x1c\\x03", &PAT[..12]));
     let shown = outcome["shown"].as_str().unwrap();
     assert_eq!(outcome["code"], -2, "killed by SIGINT: {shown}");
     assert!(!shown.contains(&PAT[..12]), "{shown}");
     assert_eq!((&outcome["hidden"], &outcome["echoes"]), (&true.into(), &true.into()));
-    let outcome = typed(&test, &args, "\\x04");
+    let outcome = run_in_terminal(&test, &args, "\\x04");
     assert_eq!((&outcome["code"], &outcome["echoes"]), (&2.into(), &true.into()));
 }

@@ -1,9 +1,9 @@
-//! What stands around a workspace and says who somebody is: Entra and Azure's resource manager, the
-//! metadata of a machine in Azure, GitHub's and Azure DevOps' identity tokens, a metadata service on
-//! this machine; and a proxy that makes all their names lead here.
+//! The identity services beside a workspace: Entra and Azure's resource manager, the metadata service
+//! of a machine in Azure, the identity tokens of GitHub and Azure DevOps, and Databricks' metadata
+//! service; and a proxy that connects all their host names to this server.
 //!
-//! Shapes are those of databricks.md §6.7 and of the platforms' documentation; both official SDKs
-//! are run against them (`tests/it/official.rs`).
+//! The answers are those of the platforms' documentation; `tests/it/official.rs` runs both official
+//! SDKs against them.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use super::jwt::{Scope, Signer, now};
 use super::server::{Answer, Request};
 use super::workspace::State;
 
-/// A workspace on Azure, by the proxy.
+/// A workspace on Azure, which the proxy connects to this server.
 pub const AZURE_HOST: &str = "adb-900800700600.6.azuredatabricks.net";
 pub const TENANT: &str = "0e0e0e0e-1111-4222-8333-944444444444";
 pub const AZURE_CLIENT_ID: &str = "a2a2a2a2-1111-4222-8333-955555555555";
@@ -22,18 +22,18 @@ pub const AZURE_CLIENT_SECRET: &str = "entra~0123456789.abcdef";
 pub const RESOURCE_ID: &str = "/subscriptions/5b5b5b5b-0000-4000-8000-000000000001/resourceGroups/shop/providers/Microsoft.Databricks/workspaces/shop";
 /// Databricks' application in Azure's public cloud.
 pub const APPLICATION: &str = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d";
-/// What a job on GitHub shows its runner.
+/// The token that a job on GitHub requests identity tokens with.
 pub const GITHUB_BEARER: &str = "github-request-token";
 pub const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
 pub const GITHUB_SUBJECT: &str = "repo:ada/shop:ref:refs/heads/main";
-/// What a job of Azure DevOps has as SYSTEM_ACCESSTOKEN.
+/// The SYSTEM_ACCESSTOKEN of a job of Azure DevOps.
 pub const DEVOPS_BEARER: &str = "devops-access-token";
 pub const DEVOPS_ISSUER: &str = "https://vstoken.dev.azure.com/ada";
 pub const DEVOPS_SUBJECT: &str = "p://ada/shop/deploy";
 /// The audience of all identity tokens that are meant for Entra.
 pub const ENTRA_AUDIENCE: &str = "api://AzureADTokenExchange";
 
-/// The names that the server's certificate is for, beside loopback.
+/// The names in the server's certificate, beside loopback.
 pub const NAMES: [&str; 9] = [
     "*.6.azuredatabricks.net",
     "login.microsoftonline.com",
@@ -46,16 +46,16 @@ pub const NAMES: [&str; 9] = [
     "management.chinacloudapi.cn",
 ];
 
-/// Whose identity tokens the workspace takes, for whom.
+/// A federation policy: the identity tokens that the workspace accepts.
 pub struct Policy {
     pub issuer: String,
     pub subject: String,
     pub audience: String,
-    /// The service principal; nothing where the whole account trusts the issuer.
+    /// The service principal; `None` for a policy of the whole account.
     pub client: Option<&'static str>,
 }
 
-/// An identity token as a platform signs it.
+/// An identity token with the claims of a platform.
 pub fn id_token(signer: &Signer, issuer: &str, subject: &str, audience: &str) -> String {
     let now = now();
     signer.sign_claims(&json!({
@@ -63,15 +63,16 @@ pub fn id_token(signer: &Signer, issuer: &str, subject: &str, audience: &str) ->
     }))
 }
 
-/// What any of these answers; nothing where the request is for the workspace.
+/// The answer of one of these services. `None` if the request is for the workspace.
 pub fn answer(signer: &Signer, state: &State, request: &Request) -> Option<Answer> {
     let host = request.header("host").unwrap_or_default();
     let bearer = request.header("authorization").unwrap_or_default();
-    let given = |token: String, life: i64| {
-        // Entra writes its numbers as texts.
+    let token_answer = |token: String, life: i64| {
+        // Entra sends numbers as strings.
         let (life, end) = (life.to_string(), (now() + state.skew + life).to_string());
         json!({ "token_type": "Bearer", "expires_in": life, "expires_on": end, "access_token": token })
     };
+
     let path = request.path.as_str();
     Some(match request.method.as_str() {
         "POST" if host.starts_with("login.") => match entra(state, request) {
@@ -79,7 +80,7 @@ pub fn answer(signer: &Signer, state: &State, request: &Request) -> Option<Answe
                 let resource = request.value("resource").unwrap_or_default();
                 Answer::Json(
                     200,
-                    given(azure_token(signer, state, &subject, &resource), state.token_life),
+                    token_answer(azure_token(signer, state, &subject, &resource), state.token_life),
                 )
             }
             Err(refusal) => refusal,
@@ -109,15 +110,15 @@ pub fn answer(signer: &Signer, state: &State, request: &Request) -> Option<Answe
                 ));
             }
             let resource = request.value("resource").unwrap_or_default();
-            let asked = request.value("client_id");
-            if asked.as_deref().is_some_and(|id| id != AZURE_CLIENT_ID) {
+            let client_id = request.value("client_id");
+            if client_id.as_deref().is_some_and(|id| id != AZURE_CLIENT_ID) {
                 return Some(Answer::Json(
                     400,
                     json!({ "error": "invalid_request", "error_description": "Identity not found" }),
                 ));
             }
             let token = azure_token(signer, state, AZURE_CLIENT_ID, &resource);
-            Answer::Json(200, given(token, state.token_life))
+            Answer::Json(200, token_answer(token, state.token_life))
         }
         "GET" if path == "/aad/auth" => Answer::redirect(
             302,
@@ -141,9 +142,9 @@ pub fn answer(signer: &Signer, state: &State, request: &Request) -> Option<Answe
             Answer::Json(200, json!({ "oidcToken": token }))
         }
         "GET" if path == "/metadata-service" => {
-            let right = request.header("x-databricks-metadata-version") == Some("1")
+            let is_complete = request.header("x-databricks-metadata-version") == Some("1")
                 && request.header("x-databricks-host").is_some_and(|url| url.starts_with("http"));
-            if !right {
+            if !is_complete {
                 return Some(Answer::Json(404, json!({ "message": "unknown host or version" })));
             }
             let token = signer.sign(
@@ -162,13 +163,13 @@ pub fn answer(signer: &Signer, state: &State, request: &Request) -> Option<Answe
     })
 }
 
-/// A token for the workspace, or one for Azure's own services.
+/// A token for the workspace, or for Azure's resource manager.
 fn azure_token(signer: &Signer, state: &State, subject: &str, resource: &str) -> String {
     let scope = if resource == APPLICATION { Scope::Workspace } else { Scope::Management };
     signer.sign(subject, scope, state.token_life, state.skew)
 }
 
-/// Whom Entra gives a token, or its refusal.
+/// The subject of the token that Entra gives, or Entra's refusal.
 fn entra(state: &State, request: &Request) -> Result<String, Answer> {
     let refuse = |status, error: &str, words: &str| {
         let words = format!("{words} Trace ID: 1 Correlation ID: 2 Timestamp: 3");
@@ -185,7 +186,8 @@ fn entra(state: &State, request: &Request) -> Result<String, Answer> {
             "AADSTS900144: The request body must contain 'resource'.",
         );
     }
-    // One of the SDKs sends id and secret as a Basic header, as OAuth prefers it.
+
+    // One of the SDKs sends id and secret in a Basic header (RFC 6749 §2.3.1).
     let basic = super::workspace::basic(request);
     let (id, secret) = basic.unwrap_or_else(|| (value("client_id"), value("client_secret")));
     if id != AZURE_CLIENT_ID {
@@ -195,28 +197,32 @@ fn entra(state: &State, request: &Request) -> Result<String, Answer> {
             "AADSTS700016: Application not found in the directory.",
         );
     }
+
     let assertion = value("client_assertion");
     if !assertion.is_empty() {
-        let right = value("client_assertion_type")
+        let is_valid = value("client_assertion_type")
             == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
             && claims(&assertion)["aud"] == ENTRA_AUDIENCE
             && claims(&assertion)["sub"] == GITHUB_SUBJECT;
-        return match right && state.trusts_github {
-            true => Ok(id),
-            false => refuse(
+        return if is_valid && state.trusts_github {
+            Ok(id)
+        } else {
+            refuse(
                 401,
                 "invalid_client",
                 "AADSTS70021: No matching federated identity record found.",
-            ),
+            )
         };
     }
-    match secret == AZURE_CLIENT_SECRET {
-        true => Ok(id),
-        false => refuse(401, "invalid_client", "AADSTS7000215: Invalid client secret provided."),
+
+    if secret == AZURE_CLIENT_SECRET {
+        Ok(id)
+    } else {
+        refuse(401, "invalid_client", "AADSTS7000215: Invalid client secret provided.")
     }
 }
 
-/// What a JWT says, whoever has signed it.
+/// The claims of a JWT. Its signature is not checked.
 fn claims(token: &str) -> Value {
     use base64::Engine as _;
     let payload = token.split('.').nth(1).unwrap_or_default();
@@ -224,7 +230,7 @@ fn claims(token: &str) -> Value {
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
-/// The workspace's side of a token exchange: whose token the caller gets.
+/// The subject of the token that the workspace gives for a token exchange.
 pub fn exchanged(
     state: &State,
     signer: &Signer,
@@ -243,12 +249,13 @@ pub fn exchanged(
     if !signer.has_signed(&token) {
         return Err("the token's signature is not valid");
     }
-    let says = claims(&token);
+
+    let claims = claims(&token);
     let client = request.value("client_id");
     let fits = |policy: &&Policy| {
-        says["iss"] == policy.issuer.as_str()
-            && says["sub"] == policy.subject.as_str()
-            && says["aud"] == policy.audience.as_str()
+        claims["iss"] == policy.issuer.as_str()
+            && claims["sub"] == policy.subject.as_str()
+            && claims["aud"] == policy.audience.as_str()
             && policy.client == client.as_deref()
     };
     match state.policies.iter().find(fits) {
@@ -257,13 +264,13 @@ pub fn exchanged(
     }
 }
 
-/// A proxy of HTTP's CONNECT: whatever it is asked for, it leads to one address.
+/// An HTTP proxy that connects every CONNECT request to the same address.
 pub fn proxy(target: SocketAddr) -> io::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            // A client that goes away is its own business.
+            // A client may close its connection at any time.
             std::thread::spawn(move || drop(tunnel(client, target)));
         }
     });

@@ -1,7 +1,7 @@
-//! An LDAP server that knows one thing: whether a password is a live token of the role that
-//! logs in. Postgres asks it at each login (`ldap` in pg_hba.conf), so several live tokens work
-//! at once and an expired one is refused, as at Lakebase. Only the simple bind of RFC 4511 is
-//! spoken, in the definite lengths that libldap sends.
+//! An LDAP server that checks whether a password is a valid credential of the role that logs in.
+//! Postgres asks it at each login (`ldap` in pg_hba.conf). So several credentials are valid at once
+//! and an expired credential is refused, as at Lakebase. The server understands only the simple bind
+//! of RFC 4511, with the definite lengths that libldap sends.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ pub const PREFIX: &str = "cn=";
 const SUCCESS: u8 = 0;
 const INVALID_CREDENTIALS: u8 = 49;
 
-/// Starts the server; its port comes back. It lives as long as the process.
+/// Starts the server and returns its port. The server runs until the process ends.
 pub fn start(signer: Arc<Signer>) -> io::Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
@@ -39,9 +39,11 @@ fn serve(mut stream: TcpStream, signer: &Signer) -> Option<()> {
         take(&mut bind, 0x02)?; // version
         let name = String::from_utf8_lossy(take(&mut bind, 0x04)?).into_owned();
         let password = String::from_utf8_lossy(take(&mut bind, 0x80)?).into_owned();
+
         let role = name.strip_prefix(PREFIX).unwrap_or_default();
-        let right = signer.check(&password, Scope::Database).is_ok_and(|subject| subject == role);
-        let code = if right { SUCCESS } else { INVALID_CREDENTIALS };
+        let is_valid =
+            signer.check(&password, Scope::Database).is_ok_and(|subject| subject == role);
+        let code = if is_valid { SUCCESS } else { INVALID_CREDENTIALS };
         // [APPLICATION 1] BindResponse: resultCode ENUMERATED, matchedDN, diagnosticMessage
         let response = value(0x61, &[0x0a, 1, code, 0x04, 0, 0x04, 0]);
         let answer = value(0x30, &[value(0x02, &id), response].concat());
@@ -49,7 +51,7 @@ fn serve(mut stream: TcpStream, signer: &Signer) -> Option<()> {
     }
 }
 
-/// A whole SEQUENCE from the stream.
+/// Reads the content of a SEQUENCE from the stream.
 fn read_value(stream: &mut impl Read) -> Option<Vec<u8>> {
     let mut byte = [0];
     stream.read_exact(&mut byte).ok()?;
@@ -70,7 +72,7 @@ fn read_value(stream: &mut impl Read) -> Option<Vec<u8>> {
     Some(content)
 }
 
-/// The content of the next element, which must have this tag.
+/// Takes the content of the next element, which must have this tag.
 fn take<'b>(rest: &mut &'b [u8], tag: u8) -> Option<&'b [u8]> {
     let (head, mut tail) = rest.split_at_checked(2)?;
     if head[0] != tag {

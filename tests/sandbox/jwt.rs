@@ -9,10 +9,9 @@ use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 
-/// Signs and checks.
 pub struct Signer {
     key: hmac::Key,
-    /// How long tokens are made beside what they say: real ones have a kilobyte or more.
+    /// The length of a claim that makes tokens as long as real ones, in bytes.
     pub padding: AtomicUsize,
 }
 
@@ -21,7 +20,7 @@ pub struct Signer {
 pub enum Scope {
     Workspace,
     Database,
-    /// Azure's own services.
+    /// Azure's resource manager.
     Management,
 }
 
@@ -41,7 +40,7 @@ impl Signer {
         Signer { key, padding: AtomicUsize::new(600) }
     }
 
-    /// A token of so many seconds; the clock of whoever issues it may be off by `skew`.
+    /// A token that is valid for `life` seconds. The issuer's clock is `skew` seconds ahead.
     pub fn sign(&self, subject: &str, scope: Scope, life: i64, skew: i64) -> String {
         let iat = now() + skew;
         let claims = json!({
@@ -57,7 +56,7 @@ impl Signer {
         self.sign_claims(&claims)
     }
 
-    /// A token that says just this.
+    /// A token with these claims.
     pub fn sign_claims(&self, claims: &Value) -> String {
         let header = json!({ "alg": "HS256", "typ": "JWT" });
         let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
@@ -66,19 +65,19 @@ impl Signer {
         format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(tag))
     }
 
-    /// Whether this is a token of ours.
+    /// Whether this signer has signed the token.
     pub fn has_signed(&self, token: &str) -> bool {
         let Some((signed, tag)) = token.rsplit_once('.') else { return false };
         let tag = BASE64_URL_SAFE_NO_PAD.decode(tag).unwrap_or_default();
         hmac::verify(&self.key, signed.as_bytes(), &tag).is_ok()
     }
 
-    /// The subject, if signature, purpose and time are right.
+    /// The subject, if the signature and the scope are right and the token has not expired.
     pub fn check(&self, token: &str, scope: Scope) -> Result<String, &'static str> {
         self.check_at(token, scope, now())
     }
 
-    /// The same at another time.
+    /// Like [`Signer::check`], at another time.
     pub fn check_at(&self, token: &str, scope: Scope, now: i64) -> Result<String, &'static str> {
         if !self.has_signed(token) {
             return Err("not a valid JWT encoding");

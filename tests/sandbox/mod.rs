@@ -1,10 +1,11 @@
-//! Everything lakebase-token talks to, on this machine: a stand-in workspace over HTTPS and,
-//! where PostgreSQL is installed, a real server that takes its tokens as passwords.
+//! The servers that lakebase-token calls, on this machine: a stand-in workspace over HTTPS and, if
+//! PostgreSQL is installed, a real server that accepts the workspace's credentials as passwords.
 //!
-//! `main.rs` is what a newcomer runs (`cargo run --example sandbox`); the tests use the parts.
+//! `main.rs` demonstrates the program with them (`cargo run --example sandbox`); the tests use the
+//! parts.
 
-// Each user of this module uses another half of it.
-#![allow(dead_code, missing_docs, clippy::unwrap_used)]
+// The tests and the example each use only a part of this module.
+#![allow(dead_code, clippy::unwrap_used)]
 
 pub mod clouds;
 pub mod directory;
@@ -28,9 +29,9 @@ use serde_json::json;
 use postgres::Postgres;
 use workspace::{CLIENT_ID, CLIENT_SECRET, USER, Workspace};
 
-/// A certificate authority of our own, and a server certificate for loopback by it.
+/// A certificate authority, and a server certificate for loopback that it has signed.
 pub struct Certificates {
-    /// The authority, PEM: what `SSL_CERT_FILE` must name.
+    /// The authority's certificate (PEM), for `SSL_CERT_FILE`.
     pub authority: PathBuf,
     pub certificate: PathBuf,
     pub key: PathBuf,
@@ -42,7 +43,7 @@ impl Certificates {
         Certificates::with(folder, |_| ())
     }
 
-    /// The same with something about the server's that is not as it should be.
+    /// Like [`Certificates::make`], but `change` makes the server certificate invalid.
     pub fn with(
         folder: &Path,
         change: impl Fn(&mut CertificateParams),
@@ -63,11 +64,13 @@ impl Certificates {
         let mut server = CertificateParams::new(names).map_err(other)?;
         change(&mut server);
         let server = server.signed_by(&server_key, &authority).map_err(other)?;
+
         let write = |name: &str, text: String| -> io::Result<PathBuf> {
             let path = folder.join(name);
             fs::write(&path, text)?;
             Ok(path)
         };
+
         let chain = CertificateDer::from_pem_slice(server.pem().as_bytes()).unwrap();
         let private = PrivateKeyDer::from_pem_slice(server_key.serialize_pem().as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -86,13 +89,13 @@ impl Certificates {
     }
 }
 
-/// The whole surroundings.
+/// Workspace, database server, certificates and a home folder.
 pub struct Sandbox {
     pub workspace: Workspace,
-    /// Why there is none, where there is none.
+    /// The database server, or why it did not start.
     pub postgres: Result<Postgres, String>,
     pub certificates: Certificates,
-    /// Removed at the end; holds a home as well.
+    /// Deleted when the sandbox is dropped.
     pub folder: tempfile::TempDir,
 }
 
@@ -109,7 +112,8 @@ impl Sandbox {
             directory,
             &[CLIENT_ID, USER],
         );
-        // So that PGHOST alone finds the endpoint: it listens on loopback here.
+
+        // The endpoint's host is loopback, so that PGHOST alone selects the endpoint.
         workspace.state().projects[0].branches[0].endpoints[0].hosts =
             json!({ "host": "127.0.0.1" });
         fs::create_dir(folder.path().join("home"))?;
@@ -125,7 +129,7 @@ impl Sandbox {
         self.folder.path().join("home")
     }
 
-    /// What a Databricks App with an attached database has in its environment, and a home.
+    /// The environment of a Databricks App with an attached database, and a home folder.
     pub fn env(&self) -> Vec<(&'static str, String)> {
         let path = |path: &Path| path.to_string_lossy().into_owned();
         let port = self.postgres.as_ref().map_or(5432, |postgres| postgres.port);

@@ -1,7 +1,7 @@
-//! The models behind a workspace's gateway: each of the protocols that coding agents speak, with one
-//! and the same reply, whole or as a stream of events.
+//! The models of a workspace's gateway: each protocol of the coding agents, always with the same
+//! reply, as one answer or as a stream of events.
 //!
-//! Shapes are what the agents themselves accept; they are the judges (`tests/it/agents.rs`).
+//! The answers contain what the agents need; `tests/it/agents.rs` runs the agents against them.
 
 use serde_json::{Value, json};
 
@@ -9,31 +9,32 @@ use super::server::{Answer, Request};
 
 pub const REPLY: &str = "hello from the sandbox";
 
-/// A protocol's answer.
-struct Spoken {
+/// The reply in one protocol.
+struct Reply {
     whole: Value,
-    /// Names of events, where the protocol has them, and what they say.
+    /// Names of events (empty if the protocol has none), and their data.
     events: Vec<(&'static str, Value)>,
 }
 
-/// The answer of a model, if the path is one that a model has.
+/// The answer of a model, if the path belongs to a model.
 pub fn answer(request: &Request) -> Option<Answer> {
     let body: Value = serde_json::from_str(&request.body).unwrap_or(Value::Null);
     let path = request.path.as_str();
-    let (spoken, stream) = match path.rsplit('/').next().unwrap_or_default() {
+    let (reply, is_stream) = match path.rsplit('/').next().unwrap_or_default() {
         "messages" => (anthropic(), body["stream"] == true),
-        // Codex may compress what it asks, and always wants a stream.
+        // Codex may compress its requests, and always asks for a stream.
         "responses" => (responses(), body["stream"] != false),
         "completions" => (chat(), body["stream"] == true),
         last if last.ends_with("generateContent") => (gemini(), false),
         last if last.ends_with("streamGenerateContent") => (gemini(), true),
         _ => return None,
     };
-    if !stream {
-        return Some(Answer::Json(200, spoken.whole));
+    if !is_stream {
+        return Some(Answer::Json(200, reply.whole));
     }
+
     let mut text = String::new();
-    for (name, mut event) in spoken.events {
+    for (name, mut event) in reply.events {
         if !name.is_empty() {
             event["type"] = name.into();
             text.push_str(&format!("event: {name}\n"));
@@ -47,7 +48,7 @@ pub fn answer(request: &Request) -> Option<Answer> {
     Some(Answer::Text { status: 200, headers, body: text.into_bytes() })
 }
 
-fn anthropic() -> Spoken {
+fn anthropic() -> Reply {
     let usage = json!({ "input_tokens": 1, "output_tokens": 5 });
     let message = |content: Value, reason: Value| {
         json!({
@@ -56,7 +57,7 @@ fn anthropic() -> Spoken {
         })
     };
     let delta = json!({ "stop_reason": "end_turn", "stop_sequence": null });
-    Spoken {
+    Reply {
         whole: message(json!([{ "type": "text", "text": REPLY }]), "end_turn".into()),
         events: vec![
             ("message_start", json!({ "message": message(json!([]), Value::Null) })),
@@ -75,7 +76,7 @@ fn anthropic() -> Spoken {
     }
 }
 
-fn responses() -> Spoken {
+fn responses() -> Reply {
     let part = |text: &str| json!({ "type": "output_text", "text": text, "annotations": [] });
     let item = |status: &str, content: Value| {
         json!({
@@ -103,7 +104,7 @@ fn responses() -> Spoken {
         event
     };
     let first = item("in_progress", json!([]));
-    Spoken {
+    Reply {
         whole: response("completed", json!([done])),
         events: vec![
             ("response.created", json!({ "response": response("in_progress", json!([])) })),
@@ -118,26 +119,26 @@ fn responses() -> Spoken {
     }
 }
 
-fn chat() -> Spoken {
-    let of = |kind: &str, said: &str, reason: Value| {
+fn chat() -> Reply {
+    let answer = |kind: &str, field: &str, reason: Value| {
         let message = json!({ "role": "assistant", "content": REPLY });
-        let message = if reason.is_null() || said == "message" { message } else { json!({}) };
+        let message = if reason.is_null() || field == "message" { message } else { json!({}) };
         json!({
             "id": "c1", "object": kind, "created": 0, "model": "m",
-            "choices": [{ "index": 0, said: message, "finish_reason": reason }],
+            "choices": [{ "index": 0, field: message, "finish_reason": reason }],
             "usage": { "prompt_tokens": 1, "completion_tokens": 5, "total_tokens": 6 },
         })
     };
-    Spoken {
-        whole: of("chat.completion", "message", "stop".into()),
+    Reply {
+        whole: answer("chat.completion", "message", "stop".into()),
         events: vec![
-            ("", of("chat.completion.chunk", "delta", Value::Null)),
-            ("", of("chat.completion.chunk", "delta", "stop".into())),
+            ("", answer("chat.completion.chunk", "delta", Value::Null)),
+            ("", answer("chat.completion.chunk", "delta", "stop".into())),
         ],
     }
 }
 
-fn gemini() -> Spoken {
+fn gemini() -> Reply {
     let whole = json!({
         "candidates": [{
             "content": { "role": "model", "parts": [{ "text": REPLY }] },
@@ -146,5 +147,5 @@ fn gemini() -> Spoken {
         "modelVersion": "m",
         "usageMetadata": { "promptTokenCount": 1, "candidatesTokenCount": 5, "totalTokenCount": 6 },
     });
-    Spoken { whole: whole.clone(), events: vec![("", whole)] }
+    Reply { whole: whole.clone(), events: vec![("", whole)] }
 }

@@ -1,5 +1,5 @@
-//! A real PostgreSQL server whose logins are checked the way Lakebase checks them: over TLS, and
-//! at each login by the token's signature, expiry and role.
+//! A real PostgreSQL server that checks logins as Lakebase does: over TLS, and at each login by the
+//! credential's signature, expiry and role (`directory.rs`).
 
 use std::fs;
 use std::io;
@@ -14,13 +14,13 @@ use super::directory::PREFIX;
 
 pub const DATABASE: &str = "databricks_postgres";
 
-/// A running server; stopped when dropped.
+/// A running server. It is stopped when this is dropped.
 pub struct Postgres {
     pub port: u16,
     server: Child,
 }
 
-/// The folder with `initdb` and `postgres`: Debian's place, or PATH's.
+/// The folder with `initdb` and `postgres`: Debian's, or one on PATH.
 pub fn binaries() -> Option<PathBuf> {
     let debian = fs::read_dir("/usr/lib/postgresql").ok().into_iter().flatten().flatten();
     let debian = debian.map(|version| version.path().join("bin"));
@@ -58,6 +58,7 @@ impl Postgres {
             }
             command
         };
+
         let init =
             ["--auth=trust", "--username=sandbox", "--no-sync", "--encoding=UTF8", "--locale=C"];
         run(command("initdb").args(init).arg("--pgdata").arg(&data))?;
@@ -66,13 +67,15 @@ impl Postgres {
             fs::copy(from, &to)?;
             own(&to, 0o600)?;
         }
+
         let access = format!(
             "local all sandbox trust\n\
              hostssl all all 127.0.0.1/32 ldap ldapserver=127.0.0.1 ldapport={directory_port} \
              ldapprefix=\"{PREFIX}\" ldapsuffix=\"\"\n"
         );
         fs::write(data.join("pg_hba.conf"), access)?;
-        // Roles and database are made before the server listens.
+
+        // Roles and database are created before the server listens.
         let mut script = format!("CREATE DATABASE {DATABASE};\n");
         for role in roles {
             let role = role.replace('"', "\"\"");
@@ -92,6 +95,7 @@ impl Postgres {
         if !single.wait()?.success() {
             return Err(io::Error::other("postgres --single failed"));
         }
+
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = fs::File::create(folder.join("postgres.log"))?;
         let server = command("postgres")
@@ -104,6 +108,7 @@ impl Postgres {
             .args(["-c", "max_connections=50"])
             .stderr(log)
             .spawn()?;
+
         let postgres = Postgres { port, server };
         let deadline = Instant::now() + Duration::from_secs(30);
         // The port is open a moment before the server takes connections.
@@ -124,7 +129,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // SIGINT is "fast shutdown": sessions are ended, the data is written.
+        // SIGINT requests a fast shutdown: the server ends sessions and writes its data.
         if let Some(pid) = rustix::process::Pid::from_raw(self.server.id() as i32) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
         }
@@ -132,7 +137,7 @@ impl Drop for Postgres {
     }
 }
 
-/// initdb refuses root, so somebody else's ids are borrowed then.
+/// initdb refuses root, so for root the ids of an unprivileged account.
 fn unprivileged() -> io::Result<Option<(u32, u32)>> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);

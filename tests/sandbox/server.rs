@@ -1,8 +1,8 @@
-//! A small HTTP/1.1 server, plain or TLS, that can also misbehave.
+//! A small HTTP/1.1 server, plain or with TLS, that can also send faulty answers.
 //!
-//! One thread a connection, connections are kept alive, an answer leaves in one write with
-//! TCP_NODELAY (delayed ACKs of 40 ms would drown every timing). What is answered is decided by
-//! the handler; how badly, by the [`Answer`].
+//! It has one thread for each connection, keeps connections alive, and sends an answer in one write
+//! with TCP_NODELAY (delayed ACKs of 40 ms would dominate every timing). The handler chooses the
+//! [`Answer`], and with it the fault.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// A request as it came in.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: String,
@@ -22,7 +21,7 @@ pub struct Request {
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: String,
-    /// Which connection it came over, counted from 1.
+    /// The number of the connection, counted from 1.
     pub connection: usize,
 }
 
@@ -39,7 +38,6 @@ impl Request {
     }
 }
 
-/// What goes back.
 #[derive(Clone, Debug)]
 pub enum Answer {
     Json(u16, serde_json::Value),
@@ -48,15 +46,15 @@ pub enum Answer {
         headers: Vec<(String, String)>,
         body: Vec<u8>,
     },
-    /// These very bytes, then the connection is closed.
+    /// Exactly these bytes, then the connection is closed.
     Raw(Vec<u8>),
-    /// The bytes of an honest JSON answer, one at a time.
+    /// A JSON answer, one byte at a time with a pause before the next.
     Drip(Duration, serde_json::Value),
-    /// Nothing, for so long.
+    /// No answer for this time, then the connection is closed.
     Hang(Duration),
-    /// The connection is closed without a word.
+    /// The connection is closed without an answer.
     Close,
-    /// An honest answer after a pause.
+    /// This answer after a pause.
     Late(Duration, Box<Answer>),
 }
 
@@ -74,7 +72,7 @@ impl Answer {
 
 type Handler = dyn Fn(Request) -> Answer + Send + Sync;
 
-/// A running server; it stops accepting when dropped.
+/// A running server. It accepts no more connections when this is dropped.
 pub struct Server {
     pub address: SocketAddr,
     pub connections: Arc<AtomicUsize>,
@@ -99,8 +97,8 @@ impl Server {
                 let number = connections.fetch_add(1, Ordering::SeqCst) + 1;
                 let (tls, handler) = (tls.clone(), handler.clone());
                 std::thread::spawn(move || {
-                    // A client that goes away is its own business.
-                    let _ = converse(stream, tls, &*handler, number);
+                    // A client may close its connection at any time.
+                    let _ = handle_connection(stream, tls, &*handler, number);
                 });
             }
         });
@@ -115,7 +113,7 @@ impl Drop for Server {
     }
 }
 
-fn converse(
+fn handle_connection(
     stream: TcpStream,
     tls: Option<Arc<ServerConfig>>,
     handler: &Handler,
@@ -182,7 +180,7 @@ fn render(status: u16, headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// The next request of a connection; none at its end.
+/// The next request of a connection. `None` at its end.
 fn read_request(
     stream: &mut impl Read,
     buffer: &mut Vec<u8>,
@@ -230,7 +228,7 @@ fn read_request(
     }
 }
 
-/// A body in chunks (RFC 9112 §7.1), as the SDK for Go sends forms.
+/// A chunked body (RFC 9112 §7.1). The SDK for Go sends forms like this.
 fn read_chunks(stream: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
@@ -242,7 +240,7 @@ fn read_chunks(stream: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<Vec<u
             },
             Err(_) => return Err(io::Error::other("no chunk")),
         };
-        // Each ends with a line end of its own.
+        // A line end follows each chunk.
         while buffer.len() < start + length + 2 {
             if fill(stream, buffer)? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -263,7 +261,7 @@ fn fill(stream: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<usize> {
     Ok(read)
 }
 
-/// Undoes percent-encoding and `+`.
+/// Decodes percent-encoding and `+`.
 pub fn decode(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();

@@ -1,8 +1,9 @@
-//! A stand-in for a Databricks workspace: OAuth, SCIM Me, both Lakebase APIs, tokens, secrets.
+//! A stand-in for a Databricks workspace: OAuth, SCIM Me, both Lakebase APIs, personal access tokens
+//! and secrets.
 //!
-//! Shapes, paths and error bodies are those of the official SDKs and of the CLI's own test
-//! server; the official Python SDK is run against it to judge (`tests/it/official.rs`). Every
-//! request is recorded. Knobs shorten lifetimes, move its clock and put faults in the way.
+//! Paths, answers and error bodies are those of the official SDKs and of the CLI's test server;
+//! `tests/it/official.rs` runs the official Python SDK against it. The stand-in records every request.
+//! Tests can shorten lifetimes, move its clock and inject faults.
 
 use std::collections::HashMap;
 use std::io;
@@ -31,60 +32,57 @@ pub const INSTANCE: &str = "legacy";
 pub const INSTANCE_UID: &str = "0b1f4c39-9b0a-4b2f-8a1d-e00100000001";
 pub const INSTANCE_HOST: &str =
     "instance-0b1f4c39-9b0a-4b2f-8a1d-e00100000001.database.cloud.databricks.com";
-/// The client of browsers' logins.
+/// The public client of logins with a browser.
 const PUBLIC_CLIENT: &str = "databricks-cli";
 const WORKSPACE_ID: &str = "900800700600";
 
-/// Knobs and memory. Tests turn the first and read the second.
+/// What tests can change and read.
 pub struct State {
-    /// Seconds a workspace token lives.
+    /// The lifetime of workspace tokens, in seconds.
     pub token_life: i64,
-    /// Seconds a database credential lives, unless the request says.
+    /// The lifetime of database credentials without a `ttl` in the request, in seconds.
     pub credential_life: i64,
-    /// Seconds by which the workspace's clock is ahead.
+    /// How far the workspace's clock is ahead, in seconds.
     pub skew: i64,
-    /// Items on a page of a list.
+    /// The largest number of items on a page of a list.
     pub page_size: usize,
-    /// What happens instead of the next honest answers on a path.
+    /// Answers that replace the next answers of a path.
     pub faults: Vec<Fault>,
     /// All requests, oldest first.
     pub requests: Vec<Request>,
     /// Client ids with their secrets.
     pub clients: HashMap<String, String>,
-    /// Personal access tokens: value, id, comment, whose.
+    /// Personal access tokens.
     pub pats: Vec<Pat>,
-    /// Projects with their branches and endpoints.
     pub projects: Vec<Project>,
     pub instances: Vec<Value>,
-    /// Bearers that are no longer accepted.
+    /// Bearer tokens that are no longer accepted.
     pub revoked: Vec<String>,
-    /// Whose identity tokens are taken.
     pub policies: Vec<Policy>,
-    /// Whether Entra takes those of GitHub's.
+    /// Whether Entra accepts GitHub's identity tokens.
     pub trusts_github: bool,
-    /// What the person at the login page does.
     pub consent: Consent,
-    /// The next answer on this path is lost after all was done.
+    /// The next request to this path is carried out, and its answer is lost.
     pub lost: Option<&'static str>,
-    /// The most tokens with the same comment that were alive at once.
+    /// The largest number of tokens with the same comment that were valid at once.
     pub most_alike: usize,
-    /// When the last grant to a person was final.
+    /// When the last grant to a person was committed.
     pub committed: Option<SystemTime>,
-    /// How long the token endpoint thinks after it has done what it was asked to.
+    /// The pause between carrying out a token request and answering it.
     pub thinking: Duration,
-    /// Until when everything is answered with 503.
+    /// Until this time every request is answered with 503.
     pub down: Instant,
-    /// Codes that were given and not yet used: challenge, redirection.
+    /// Authorization codes that are not used yet, with challenge and redirection.
     codes: HashMap<String, (String, String)>,
-    /// Refresh tokens that are good, with their families.
+    /// Valid refresh tokens, with the login that they belong to.
     refresh: HashMap<String, u64>,
-    /// Those that were used: whoever uses one again loses the family.
+    /// Used refresh tokens. A second use ends the login.
     used: HashMap<String, u64>,
     /// Secrets by scope and key.
     pub secrets: HashMap<String, HashMap<String, String>>,
 }
 
-/// An answer in the place of the honest one, so many times.
+/// An answer that replaces the next `times` answers of a path.
 pub struct Fault {
     pub path: &'static str,
     pub times: usize,
@@ -131,7 +129,6 @@ pub struct Endpoint {
     pub hosts: Value,
 }
 
-/// The running stand-in.
 pub struct Workspace {
     pub url: String,
     pub signer: Arc<Signer>,
@@ -161,34 +158,34 @@ impl Workspace {
         self.state().refresh.clear();
     }
 
-    /// The same, for whoever outlives this borrow.
+    /// The state, for a thread that outlives this borrow.
     pub fn shared(&self) -> Arc<Mutex<State>> {
         self.state.clone()
     }
 
-    /// Puts an answer in the place of the next honest ones on this path.
+    /// Replaces the next `times` answers of this path.
     pub fn fault(&self, path: &'static str, times: usize, answer: Answer) {
         self.state().faults.push(Fault { path, times, answer });
     }
 
-    /// `METHOD path` of all requests since the last call of this.
+    /// `METHOD path` of all requests since the last call of this function.
     pub fn take_requests(&self) -> Vec<String> {
         let requests = std::mem::take(&mut self.state().requests);
         requests.iter().map(|request| format!("{} {}", request.method, request.path)).collect()
     }
 
-    /// How many requests on a path.
+    /// The number of recorded requests to a path.
     pub fn count(&self, path: &str) -> usize {
         self.state().requests.iter().filter(|request| request.path == path).count()
     }
 
-    /// The same without TLS, as a machine's own services are.
+    /// The same server without TLS, for services on the same machine.
     pub fn plain(&self) -> io::Result<Server> {
         let (signer, state) = (self.signer.clone(), self.state.clone());
         Server::start(None, Arc::new(move |request| answer(&signer, &state, "http", request)))
     }
 
-    /// A proxy that makes every name lead here.
+    /// A proxy that connects every host name to this server.
     pub fn proxy(&self) -> String {
         clouds::proxy(self.server.address).expect("loopback has ports")
     }
@@ -259,8 +256,8 @@ impl State {
 
     fn page(&self, request: &Request, list: &str, items: Vec<Value>) -> Answer {
         let start: usize = request.value("page_token").and_then(|t| t.parse().ok()).unwrap_or(0);
-        let asked = request.value("page_size").and_then(|size| size.parse().ok());
-        let size = asked.unwrap_or(self.page_size).min(self.page_size);
+        let page_size = request.value("page_size").and_then(|size| size.parse().ok());
+        let size = page_size.unwrap_or(self.page_size).min(self.page_size);
         let end = (start + size).min(items.len());
         let next = if end < items.len() { end.to_string() } else { String::new() };
         let page: Vec<Value> = items.get(start..end).unwrap_or_default().to_vec();
@@ -270,7 +267,7 @@ impl State {
 
 fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request) -> Answer {
     let mut state = state.lock().expect("no handler panicked");
-    // For scripts that run beside the sandbox: how many requests since they last asked.
+    // For scripts in the sandbox: the number of requests since the last call of this path.
     if request.path == "/sandbox/requests" {
         let count = std::mem::take(&mut state.requests).len();
         return Answer::Json(200, count.into());
@@ -283,15 +280,17 @@ fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request)
     if state.down > Instant::now() {
         return error(503, "TEMPORARILY_UNAVAILABLE", "the sandbox is down");
     }
+
     state.requests.push(request.clone());
-    let waiting = |fault: &&mut Fault| fault.times > 0 && request.path.starts_with(fault.path);
-    if let Some(fault) = state.faults.iter_mut().find(waiting) {
+    let applies = |fault: &&mut Fault| fault.times > 0 && request.path.starts_with(fault.path);
+    if let Some(fault) = state.faults.iter_mut().find(applies) {
         fault.times -= 1;
         return fault.answer.clone();
     }
     if let Some(answer) = clouds::answer(signer, &state, &request) {
         return answer;
     }
+
     let base = format!("{scheme}://{}", request.header("host").unwrap_or_default());
     match (request.method.as_str(), request.path.as_str()) {
         ("GET", "/.well-known/databricks-config") => Answer::Json(
@@ -327,7 +326,7 @@ fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request)
             let is_lost = state.lost.take_if(|lost| path == *lost).is_some();
             if is_lost { Answer::Close } else { answer }
         }
-        // An API server that takes the workspace's tokens.
+        // A Kubernetes API server that accepts workspace tokens.
         ("GET", "/version" | "/version/") => match identify(signer, &state, &request) {
             Ok(_) => Answer::Json(
                 200,
@@ -356,21 +355,21 @@ fn error(status: u16, code: &str, message: &str) -> Answer {
     Answer::Json(status, json!({ "error_code": code, "message": message }))
 }
 
-/// The login page of the public client that every workspace knows. A button is the same address
-/// with a decision.
+/// The login page of the public client. Each button is a link to the same URL with a decision.
 fn authorize(state: &mut State, request: &Request) -> Answer {
     let value = |name: &str| request.value(name).unwrap_or_default();
     let redirect = value("redirect_uri");
     let port = redirect.strip_prefix("http://localhost:").and_then(|port| port.parse().ok());
-    let known = value("response_type") == "code"
+    let is_valid = value("response_type") == "code"
         && value("client_id") == PUBLIC_CLIENT
         && value("code_challenge_method") == "S256"
         && value("scope").split(' ').any(|scope| scope == "offline_access")
         && !value("code_challenge").is_empty()
         && port.is_some_and(|port: u16| (8020..=8040).contains(&port));
-    if !known {
+    if !is_valid {
         return Answer::html(400, "<h1>invalid_request</h1>");
     }
+
     let consent = match value("decision").as_str() {
         "allow" => Consent::Allow,
         "deny" => Consent::Deny,
@@ -399,8 +398,8 @@ fn authorize(state: &mut State, request: &Request) -> Answer {
     }
 }
 
-/// The two grants of a person. Each refresh gives another refresh token; whoever uses one twice
-/// loses all that came of the same login.
+/// The two grants of a person. Each refresh gives a new refresh token; a second use of the same
+/// refresh token ends the login.
 fn grant(signer: &Signer, state: &mut State, request: &Request) -> Answer {
     let value = |name: &str| request.value(name).unwrap_or_default();
     let refuse = |status, words: &str| {
@@ -411,8 +410,9 @@ fn grant(signer: &Signer, state: &mut State, request: &Request) -> Answer {
             return refuse(400, "Code is invalid");
         };
         let digest = ring::digest::digest(&ring::digest::SHA256, value("code_verifier").as_bytes());
-        let right = BASE64_URL_SAFE_NO_PAD.encode(digest) == challenge;
-        if !right || redirect != value("redirect_uri") || value("client_id") != PUBLIC_CLIENT {
+        let is_verified = BASE64_URL_SAFE_NO_PAD.encode(digest) == challenge;
+        if !is_verified || redirect != value("redirect_uri") || value("client_id") != PUBLIC_CLIENT
+        {
             return refuse(400, "Code verifier or redirection is wrong");
         }
         u64::from_le_bytes(random())
@@ -427,6 +427,7 @@ fn grant(signer: &Signer, state: &mut State, request: &Request) -> Answer {
         state.used.insert(token, family);
         family
     };
+
     let refresh = format!("refresh-{}", BASE64_URL_SAFE_NO_PAD.encode(random::<24>()));
     state.refresh.insert(refresh.clone(), family);
     state.committed = Some(SystemTime::now());
@@ -453,20 +454,21 @@ fn token(signer: &Signer, state: &mut State, request: &Request) -> Answer {
         Some("authorization_code" | "refresh_token") => return grant(signer, state, request),
         _ => return refuse(400, "unsupported_grant_type", "the sandbox does not know that grant"),
     }
-    let exchange = request.value("grant_type").is_some_and(|grant| grant.ends_with("exchange"));
-    let id = match exchange {
-        true => match clouds::exchanged(state, signer, request) {
+
+    let is_exchange = request.value("grant_type").is_some_and(|grant| grant.ends_with("exchange"));
+    let id = if is_exchange {
+        match clouds::exchanged(state, signer, request) {
             Ok(id) => id,
             Err(why) => return refuse(400, "invalid_grant", why),
-        },
-        false => {
-            let (id, secret) = basic(request).unwrap_or_default();
-            if id.is_empty() || state.clients.get(&id) != Some(&secret) {
-                return refuse(401, "invalid_client", "Client authentication failed");
-            }
-            id
         }
+    } else {
+        let (id, secret) = basic(request).unwrap_or_default();
+        if id.is_empty() || state.clients.get(&id) != Some(&secret) {
+            return refuse(401, "invalid_client", "Client authentication failed");
+        }
+        id
     };
+
     let token = signer.sign(&id, Scope::Workspace, state.token_life, state.skew);
     Answer::Json(
         200,
@@ -487,7 +489,7 @@ pub fn basic(request: &Request) -> Option<(String, String)> {
     Some((decode(id), decode(secret)))
 }
 
-/// Whose bearer this is; else the answer that a workspace gives.
+/// The owner of the request's bearer token, or the workspace's refusal.
 fn identify(signer: &Signer, state: &State, request: &Request) -> Result<String, Answer> {
     let header = request.header("authorization").and_then(|header| header.strip_prefix("Bearer "));
     let Some(bearer) = header else {
@@ -500,8 +502,9 @@ fn identify(signer: &Signer, state: &State, request: &Request) -> Result<String,
     if state.revoked.iter().any(|revoked| revoked == bearer) {
         return Err(error(403, "403", "Invalid access token."));
     }
-    let lives = |pat: &&Pat| pat.value == bearer && pat.expires > now() + state.skew;
-    if let Some(pat) = state.pats.iter().find(lives) {
+
+    let is_valid = |pat: &&Pat| pat.value == bearer && pat.expires > now() + state.skew;
+    if let Some(pat) = state.pats.iter().find(is_valid) {
         return Ok(pat.owner.clone());
     }
     let checked = signer.check_at(bearer, Scope::Workspace, now() + state.skew);
@@ -526,11 +529,11 @@ fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) ->
             if !all.into_iter().any(|known| known.name == endpoint) {
                 return error(404, "NOT_FOUND", "endpoint id not found [TraceId: 0123abcd]");
             }
-            let asked = body["ttl"].as_str().and_then(|ttl| ttl.strip_suffix('s')?.parse().ok());
-            if asked.is_some_and(|ttl: i64| !(300..=3600).contains(&ttl)) {
+            let ttl = body["ttl"].as_str().and_then(|ttl| ttl.strip_suffix('s')?.parse().ok());
+            if ttl.is_some_and(|ttl: i64| !(300..=3600).contains(&ttl)) {
                 return error(400, "INVALID_PARAMETER_VALUE", "ttl must be between 300s and 3600s");
             }
-            credential(signer, state, identity, asked, "expire_time")
+            credential(signer, state, identity, ttl, "expire_time")
         }
         ("POST", "/database/credentials") => {
             let names: Vec<&str> = body["instance_names"]
@@ -579,8 +582,8 @@ fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) ->
             let comment = pat.comment.clone();
             state.pats.push(pat);
             let time = now() + state.skew;
-            let alike = |pat: &&Pat| pat.comment == comment && pat.expires > time;
-            state.most_alike = state.most_alike.max(state.pats.iter().filter(alike).count());
+            let is_alike = |pat: &&Pat| pat.comment == comment && pat.expires > time;
+            state.most_alike = state.most_alike.max(state.pats.iter().filter(is_alike).count());
             Answer::Json(200, json!({ "token_value": value, "token_info": info }))
         }
         ("GET", "/token/list") => {
@@ -620,18 +623,19 @@ fn credential(
     signer: &Signer,
     state: &State,
     identity: &str,
-    asked: Option<i64>,
+    ttl: Option<i64>,
     expiry: &str,
 ) -> Answer {
-    let life = asked.unwrap_or(state.credential_life);
+    let life = ttl.unwrap_or(state.credential_life);
     let token = signer.sign(identity, Scope::Database, life, state.skew);
-    let ends = lakebase_token::platform::time::Timestamp::from_seconds(now() + state.skew + life);
-    // With a fraction, as protobuf's JSON mapping may have it.
-    let ends = ends.to_string().replace('Z', ".123456Z");
-    Answer::Json(200, json!({ "token": token, expiry: ends }))
+    let expires =
+        lakebase_token::platform::time::Timestamp::from_seconds(now() + state.skew + life);
+    // With a fraction: protobuf's JSON mapping allows one.
+    let expires = expires.to_string().replace('Z', ".123456Z");
+    Answer::Json(200, json!({ "token": token, expiry: expires }))
 }
 
-/// The id of a personal access token, as it has been so far.
+/// The id of a personal access token: so far, Databricks' ids are the tokens' digests.
 fn digest(value: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, value.as_bytes());
     lakebase_token::credential::encoding::hex(digest.as_ref())
@@ -646,7 +650,7 @@ fn pat_info(pat: &Pat) -> Value {
     })
 }
 
-/// Projects, branches and endpoints: lists and single ones.
+/// Projects, branches and endpoints: the lists and each resource.
 fn resources(state: &State, request: &Request, name: &str) -> Answer {
     let branches = || state.projects.iter().flat_map(|project| &project.branches);
     let project = |project: &Project| {
@@ -712,7 +716,7 @@ fn secrets(
 ) -> Answer {
     let empty = || Answer::Json(200, json!({}));
     let missing = |what: &str| error(404, "RESOURCE_DOES_NOT_EXIST", what);
-    let asked = |name: &str| request.value(name).unwrap_or_default();
+    let parameter = |name: &str| request.value(name).unwrap_or_default();
     match (method, path) {
         ("POST", "/secrets/scopes/create") => {
             let scope = text("scope");
@@ -741,16 +745,16 @@ fn secrets(
             None => missing("Scope does not exist"),
         },
         ("GET", "/secrets/get") => {
-            let scope = state.secrets.get(&asked("scope"));
-            match scope.and_then(|scope| scope.get(&asked("key"))) {
+            let scope = state.secrets.get(&parameter("scope"));
+            match scope.and_then(|scope| scope.get(&parameter("key"))) {
                 Some(value) => Answer::Json(
                     200,
-                    json!({ "key": asked("key"), "value": BASE64_STANDARD.encode(value) }),
+                    json!({ "key": parameter("key"), "value": BASE64_STANDARD.encode(value) }),
                 ),
                 None => missing("Secret does not exist"),
             }
         }
-        ("GET", "/secrets/list") => match state.secrets.get(&asked("scope")) {
+        ("GET", "/secrets/list") => match state.secrets.get(&parameter("scope")) {
             Some(scope) => {
                 let stamp = now() * 1000;
                 let keys = scope.keys();

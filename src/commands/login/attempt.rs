@@ -1,4 +1,5 @@
-//! One attempt to log in: which person's login, at which workspace, and how long it may take.
+//! One attempt to log in: the settings, the key of the login, and how long the attempt may take. What
+//! `browser.rs` and `paste.rs` have in common.
 
 use std::time::Duration;
 
@@ -6,33 +7,34 @@ use crate::commands::logout;
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
 use crate::error::Result;
-use crate::login::store::{Login, LoginKey, Logins};
+use crate::login::record::{Login, LoginKey};
+use crate::login::store::Logins;
 use crate::plan;
 use crate::platform::context::Context;
 use crate::platform::time::{Deadline, SECOND, show_duration};
 
-/// How long the workspace may take, and a renewal that goes on just now.
-pub const WORKSPACE_LIMIT: Duration = Duration::from_secs(60);
+/// How long the workspace may take to answer, and another process to finish a renewal.
+pub const WORKSPACE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Who wants to log in where.
 pub struct Attempt<'a> {
     pub context: &'a Context,
     pub settings: &'a Settings,
     pub key: LoginKey,
     pub host: &'a str,
     pub logins: Logins<'a>,
-    /// How long the person is waited for.
+    /// When the person must have logged in.
     pub deadline: Deadline,
 }
 
 impl Attempt<'_> {
-    /// Ends the former login of this key in favour of a new one, which is stored in its place.
+    /// Stores a new login, then revokes the tokens of the previous login with the same key.
     pub fn store(&self, login: &Login) -> Result<()> {
-        let former = self.logins.get(&self.key);
-        self.logins.store(login, Deadline::after(WORKSPACE_LIMIT))?;
-        // Only now: until then it was the only one.
-        if let Some(former) = former
-            && let Err(error) = logout::revoke(self.context, &former)
+        let previous = self.logins.get(&self.key);
+        self.logins.store(login, Deadline::after(WORKSPACE_TIMEOUT))?;
+
+        // Only after the new login is stored: if that fails, the person keeps the previous login.
+        if let Some(previous) = previous
+            && let Err(error) = logout::revoke(self.context, &previous)
         {
             self.context.note(&error.message);
         }
@@ -40,14 +42,17 @@ impl Attempt<'_> {
     }
 }
 
-/// A duration among the flags, in milliseconds.
-pub fn duration(settings: &Settings, id: Id, default: i64, least: i64, most: i64) -> Result<i64> {
-    let Some(asked) = plan::duration(settings, id)? else { return Ok(default) };
-    let asked = asked.as_millis().try_into().unwrap_or(i64::MAX);
-    let show = |millis: i64| show_duration(Duration::from_millis(millis as u64));
-    if !(least..=most).contains(&asked) || asked % SECOND != 0 {
-        let bounds = format!("{} to {}", show(least), show(most));
-        return Err(plan::out_of_bounds(settings, id, &bounds));
+/// A duration setting in milliseconds: whole seconds from `min` to `max`.
+pub fn duration_ms(settings: &Settings, id: Id, default: i64, min: i64, max: i64) -> Result<i64> {
+    let Some(duration) = plan::duration(settings, id)? else { return Ok(default) };
+    let millis = duration.as_millis().try_into().unwrap_or(i64::MAX);
+    if !(min..=max).contains(&millis) || millis % SECOND != 0 {
+        let range = format!("{} to {}", show_millis(min), show_millis(max));
+        return Err(plan::out_of_bounds(settings, id, &range));
     }
-    Ok(asked)
+    Ok(millis)
+}
+
+pub fn show_millis(millis: i64) -> String {
+    show_duration(Duration::from_millis(millis as u64))
 }

@@ -1,11 +1,12 @@
-//! What a browser comes back to: a listener on loopback that understands one request line.
+//! The listener on loopback that the browser calls after a login. It understands one request line.
 //!
-//! The ports are the ones that the client `databricks-cli` is registered for. Only this machine
-//! can connect; what comes is believed by its `state`, which is `oauth.rs`'s business.
+//! The ports are those that the public client `databricks-cli` is registered for. Only programs on
+//! this machine can connect; `login/oauth.rs` checks the `state` of what they send.
 
 use std::cell::{Cell, RefCell};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::config::resolve::Settings;
@@ -16,13 +17,21 @@ use crate::platform::context::Context;
 use crate::platform::time::Deadline;
 use crate::quoting;
 
-/// databricks-sdk-go `credentials/u2m`: the first free one.
-const PORTS: std::ops::RangeInclusive<u16> = 8020..=8040;
+/// databricks-sdk-go `credentials/u2m`: the first free port is used.
+const PORTS: RangeInclusive<u16> = 8020..=8040;
 
-/// The longest request that is read: what browsers send has grown with their cookies.
-const MOST: usize = 64 * 1024;
+/// Browsers send cookies of any web application on localhost, so requests may be long.
+const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
-/// The port that is asked for; 0 counts as unset, as in databricks-sdk-go.
+const MAX_CONNECTIONS: usize = 64;
+
+/// How long a connection may stay open without a whole request. A browser needs less.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The pause between two checks of all connections.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The configured port; 0 counts as unset, as in databricks-sdk-go.
 pub fn port(settings: &Settings) -> Result<Option<u16>> {
     let Some(text) = settings.text(Id::OauthCallbackPort) else { return Ok(None) };
     match text.parse() {
@@ -35,157 +44,186 @@ pub fn port(settings: &Settings) -> Result<Option<u16>> {
     }
 }
 
-/// So many may be connected at once.
-const MOST_CALLERS: usize = 64;
-
 /// Waits for the browser.
 pub struct Listener {
     port: u16,
-    /// On both loopback addresses, where there are two: `localhost` may mean either.
+    /// On both loopback addresses, if the machine has both: `localhost` may mean either.
     sockets: Vec<TcpListener>,
-    /// Those who have not said all yet.
-    callers: RefCell<Vec<Caller>>,
+    /// Connections whose request is not complete yet. A browser opens some in advance.
+    connections: RefCell<Vec<Connection>>,
 }
 
-/// Somebody who has connected.
-struct Caller {
+struct Connection {
     stream: TcpStream,
-    head: Vec<u8>,
+    received: Vec<u8>,
     deadline: Deadline,
 }
 
-/// What a caller has said so far.
-enum Heard {
-    Nothing,
-    Nonsense,
-    /// What a whole request asks for.
-    Target(String),
+/// What a connection has sent so far.
+enum Received {
+    Incomplete,
+    /// It is no HTTP request, too long or too late.
+    Invalid,
+    /// A whole GET request, and the target in its request line.
+    Request(String),
 }
 
-impl Caller {
-    fn new(stream: TcpStream) -> Option<Caller> {
-        // Whoever has not said a request by then is no browser.
-        const PATIENCE: Duration = Duration::from_secs(60);
+impl Connection {
+    fn new(stream: TcpStream) -> Option<Connection> {
         stream.set_nonblocking(true).ok()?;
-        Some(Caller { stream, head: Vec::new(), deadline: Deadline::after(PATIENCE) })
+        let deadline = Deadline::after(REQUEST_TIMEOUT);
+        Some(Connection { stream, received: Vec::new(), deadline })
     }
 
-    fn hear(&mut self) -> Heard {
+    fn receive(&mut self) -> Received {
         let mut buffer = [0; 4096];
         loop {
             match self.stream.read(&mut buffer) {
-                Ok(0) => return Heard::Nonsense,
-                Ok(length) => self.head.extend(&buffer[..length]),
+                Ok(0) => return Received::Invalid,
+                Ok(length) => self.received.extend(&buffer[..length]),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => return Heard::Nonsense,
+                Err(_) => return Received::Invalid,
             }
-            if self.head.len() > MOST {
-                return Heard::Nonsense;
+            if self.received.len() > MAX_REQUEST_BYTES {
+                return Received::Invalid;
             }
         }
-        if !self.head.windows(4).any(|end| end == b"\r\n\r\n") {
-            return if self.deadline.passed() { Heard::Nonsense } else { Heard::Nothing };
+
+        let is_complete = self.received.windows(4).any(|end| end == b"\r\n\r\n");
+        if is_complete {
+            self.request()
+        } else if self.deadline.passed() {
+            Received::Invalid
+        } else {
+            Received::Incomplete
         }
-        let line = self.head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    }
+
+    fn request(&self) -> Received {
+        let line = self.received.split(|byte| *byte == b'\r').next().unwrap_or_default();
         let line = String::from_utf8_lossy(line);
-        match line.split(' ').collect::<Vec<_>>()[..] {
-            ["GET", target, ..] => Heard::Target(target.to_owned()),
-            _ => Heard::Nonsense,
+        let mut words = line.split(' ');
+        match (words.next(), words.next()) {
+            (Some("GET"), Some(target)) => Received::Request(target.to_owned()),
+            _ => Received::Invalid,
         }
     }
 }
 
-/// A request of the browser's.
-pub struct Visit {
+/// A request of the browser that waits for an answer.
+pub struct BrowserRequest {
     stream: Cell<Option<TcpStream>>,
     target: String,
 }
 
 impl Listener {
-    /// Listens on the port that is asked for, or on the first one that is free.
-    pub fn open(asked: Option<u16>) -> Result<Listener> {
-        let ports = asked.map_or(PORTS, |port| port..=port);
-        let mut why = None;
+    /// Listens on the given port, or on the first free port of [`PORTS`].
+    pub fn open(port: Option<u16>) -> Result<Listener> {
+        let ports = port.map_or(PORTS, |port| port..=port);
+        let mut reason = None;
         for port in ports.clone() {
-            let bound = TcpListener::bind(("127.0.0.1", port)).and_then(|socket| {
-                match TcpListener::bind(("::1", port)) {
-                    // Whoever has it would get what is meant for us.
-                    Err(e) if e.kind() == ErrorKind::AddrInUse => Err(e),
-                    other => Ok([Some(socket), other.ok()]),
-                }
-            });
-            match bound {
+            match bind(port) {
                 Ok(sockets) => {
-                    let sockets: Vec<TcpListener> = sockets.into_iter().flatten().collect();
                     let ready = sockets.iter().try_for_each(|socket| socket.set_nonblocking(true));
-                    ready.map_err(|e| Error::failed("cannot listen for the browser").because(e))?;
-                    return Ok(Listener { port, sockets, callers: RefCell::default() });
+                    ready.map_err(cannot_listen)?;
+                    return Ok(Listener { port, sockets, connections: RefCell::default() });
                 }
-                Err(e) => why = Some(e),
+                Err(e) => reason = Some(e),
             }
         }
-        let (first, last) = (ports.start(), ports.end());
-        let error =
-            Error::failed(format!("no port from {first} to {last} is free for the browser"));
-        Err(why.map_or(error.clone(), |e| error.because(e)).hint("--no-browser"))
+
+        let first = ports.start();
+        let last = ports.end();
+        let message = if first == last {
+            format!("port {first} is not free for the browser's answer")
+        } else {
+            format!("no port from {first} to {last} is free for the browser's answer")
+        };
+        let error = Error::failed(message).hint("--no-browser");
+        Err(match reason {
+            Some(e) => error.because(e),
+            None => error,
+        })
     }
 
-    /// Where the browser is to come back to.
+    /// The address that the workspace sends the browser to.
     pub fn address(&self) -> String {
         format!("http://localhost:{}", self.port)
     }
 
-    /// The next request; none by the deadline.
-    pub fn wait(&self, context: &Context, deadline: Deadline) -> Result<Option<Visit>> {
-        const POLL: Duration = Duration::from_millis(10);
-        // A browser opens connections that it has no use for yet.
-        let mut callers = self.callers.borrow_mut();
+    /// Waits for the next request; returns `None` after the deadline.
+    pub fn wait(&self, context: &Context, deadline: Deadline) -> Result<Option<BrowserRequest>> {
+        let mut connections = self.connections.borrow_mut();
         while !deadline.passed() {
-            for socket in &self.sockets {
-                match socket.accept() {
-                    Ok((stream, _)) => {
-                        callers.extend(Caller::new(stream));
-                        // The oldest have had their time.
-                        let most = callers.len().min(MOST_CALLERS);
-                        let first = callers.len() - most;
-                        callers.drain(..first);
-                    }
-                    Err(e) if e.kind() == ErrorKind::WouldBlock => (),
-                    Err(e) => {
-                        return Err(Error::failed("cannot listen for the browser").because(e));
-                    }
-                }
+            self.accept(&mut connections)?;
+            if let Some(request) = next_request(&mut connections) {
+                return Ok(Some(request));
             }
-            let mut at = 0;
-            while at < callers.len() {
-                match callers[at].hear() {
-                    Heard::Nothing => at += 1,
-                    Heard::Nonsense => drop(callers.remove(at)),
-                    Heard::Target(target) => {
-                        let stream = callers.remove(at).stream;
-                        stream.set_nonblocking(false).ok();
-                        return Ok(Some(Visit { stream: Cell::new(Some(stream)), target }));
-                    }
-                }
-            }
-            context.sleep(POLL, deadline);
+            context.sleep(POLL_INTERVAL, deadline);
         }
         Ok(None)
     }
+
+    fn accept(&self, connections: &mut Vec<Connection>) -> Result<()> {
+        for socket in &self.sockets {
+            match socket.accept() {
+                Ok((stream, _)) => connections.extend(Connection::new(stream)),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => (),
+                Err(e) => return Err(cannot_listen(e)),
+            }
+            // The oldest connections give way, so that idle ones cannot keep the browser out.
+            let surplus = connections.len().saturating_sub(MAX_CONNECTIONS);
+            connections.drain(..surplus);
+        }
+        Ok(())
+    }
 }
 
-impl Visit {
-    /// What the browser came back with; none where it asks for something else.
+/// Listens on both loopback addresses, or on 127.0.0.1 only if the machine has no ::1.
+fn bind(port: u16) -> io::Result<Vec<TcpListener>> {
+    let mut sockets = vec![TcpListener::bind(("127.0.0.1", port))?];
+    match TcpListener::bind(("::1", port)) {
+        Ok(socket) => sockets.push(socket),
+        // The program that has this port on ::1 would receive the browser's answer.
+        Err(e) if e.kind() == ErrorKind::AddrInUse => return Err(e),
+        Err(_) => (),
+    }
+    Ok(sockets)
+}
+
+/// Reads from all connections, and takes out the first that has sent a whole request.
+fn next_request(connections: &mut Vec<Connection>) -> Option<BrowserRequest> {
+    let mut index = 0;
+    while index < connections.len() {
+        match connections[index].receive() {
+            Received::Incomplete => index += 1,
+            Received::Invalid => drop(connections.remove(index)),
+            Received::Request(target) => {
+                let stream = connections.remove(index).stream;
+                stream.set_nonblocking(false).ok();
+                return Some(BrowserRequest { stream: Cell::new(Some(stream)), target });
+            }
+        }
+    }
+    None
+}
+
+fn cannot_listen(why: io::Error) -> Error {
+    Error::failed("cannot listen for the browser").because(why)
+}
+
+impl BrowserRequest {
+    /// The query of the workspace's redirection. `None` for any other request.
     pub fn query(&self) -> Option<&str> {
         let (path, query) = self.target.split_once('?')?;
         (path == "/").then_some(query)
     }
 
-    /// Says how it ended. The address bar forgets what the browser came back with.
+    /// Sends a page. Its script removes the code from the browser's address bar.
     pub fn answer(&self, status: u16, headline: &str, words: &str) {
         let Some(mut stream) = self.stream.take() else { return };
-        let safe = |text: &str| quoting::markup(&redact(text));
-        let (headline, words) = (safe(headline), safe(words));
+        let headline = quoting::markup(&redact(headline));
+        let words = quoting::markup(&redact(words));
         let color = if status == 200 { "#176e2c" } else { "#a3201d" };
         let page = format!(
             "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -200,7 +238,8 @@ impl Visit {
              Cache-Control: no-store\r\nReferrer-Policy: no-referrer\r\nConnection: close\r\n\r\n",
             page.len()
         );
-        // A browser that has gone away has its answer on the terminal.
+
+        // If the browser has closed the connection, the terminal still shows the outcome.
         let _ = stream.write_all((head + &page).as_bytes());
     }
 }

@@ -1,5 +1,8 @@
-//! `login`: a person logs in, with a browser (`login/browser.rs`) or by pasting a personal access
-//! token (`login/pasted.rs`). What is kept, and for how long, is `src/login.rs`'s business.
+//! `login`: a person logs in with a browser (`browser.rs`, `callback.rs`) or by pasting a personal
+//! access token (`paste.rs`). This file checks the settings and reports the result; `attempt.rs` has
+//! what both ways need.
+//!
+//! `login/store.rs` keeps the login, `login/renewal.rs` renews it, `commands/logout.rs` removes it.
 
 mod attempt;
 mod browser;
@@ -10,28 +13,29 @@ use std::time::Duration;
 
 use crate::auth::chain;
 use crate::commands::command::{Call, Command, PERSON, ROW};
-use crate::commands::login::attempt::Attempt;
+use crate::commands::login::attempt::{Attempt, show_millis};
 use crate::commands::logout;
 use crate::config::resolve::{Origin, Settings};
 use crate::config::table::{Id, SETTINGS};
 use crate::error::{Error, Result};
-use crate::login::store;
-use crate::login::store::{Login, Logins, RenewWith};
+use crate::login::record::{Login, RenewWith};
+use crate::login::store::Logins;
 use crate::plan;
 use crate::platform::context::Context;
-use crate::platform::time::{Deadline, show_duration};
+use crate::platform::time::Deadline;
 
 pub const COMMAND: Command = Command {
     name: "login",
     about: "log in with a browser, or by pasting a token (--pat)",
-    more: "Opens the workspace's login page ($BROWSER, or the platform's way) and keeps the login in \
-           the state folder, for this profile or workspace; every other command renews it by itself \
-           and opens no browser. With --no-browser, over SSH say, open the printed URL anywhere and \
+    more: "Opens the workspace's login page ($BROWSER, else the platform's browser) and stores the login \
+           in the state folder, for this profile or workspace. Other commands renew it and open no \
+           browser. With --no-browser, for example over SSH, open the printed URL in any browser and \
            paste the URL that the browser ends on. --timeout is 5m here.\n\n\
-           With --pat it asks for a personal access token (or reads a line of stdin), makes one of \
-           its own with it and keeps only that. Whenever that is used and older than --pat-max-age \
-           it makes its successor, and is deleted ten minutes after: while something keeps asking, a \
-           leaked one dies within 20 minutes. A login that nobody uses for --pat-lifetime has ended.",
+           With --pat it asks for a personal access token (or reads a line of stdin), creates a \
+           rotating token with it and stores only that. A rotating token that is used and older than \
+           --pat-max-age creates its successor, and is deleted ten minutes later: while the login is \
+           in use, a leaked token is deleted within 20 minutes. A login that is not used for \
+           --pat-lifetime ends.",
     flags: &[Id::NoBrowser, Id::Pat, Id::PatLifetime, Id::PatMaxAge, Id::RevokePasted],
     common: PERSON,
     codes: "exit codes: 0 logged in, 1 broken, 2 usage or configuration, 4 refused,\n\
@@ -40,8 +44,8 @@ pub const COMMAND: Command = Command {
     ..ROW
 };
 
-/// How long a person may take.
-const PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// How long a person may take to log in.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 fn run(mut call: Call<'_>) -> Result<u8> {
     let settings = call.settings()?;
@@ -52,33 +56,46 @@ fn run(mut call: Call<'_>) -> Result<u8> {
             .hint("lakebase-token login --profile NAME"));
     };
     plan::check_workspace(&settings)?;
-    // What is set for helpers is no limit for people.
-    let limit = match settings.get(Id::Timeout).map(|value| &value.origin) {
-        Some(Origin::Flag(_)) => plan::duration(&settings, Id::Timeout)?.unwrap_or(PATIENCE),
-        _ => PATIENCE,
+
+    let attempt = Attempt {
+        context: call.context,
+        settings: &settings,
+        key,
+        host,
+        logins: Logins::of(call.context)?,
+        deadline: Deadline::after(timeout(&settings)?),
     };
-    let (logins, deadline, context) =
-        (Logins::of(call.context)?, Deadline::after(limit), call.context);
-    let attempt = Attempt { context, settings: &settings, key, host, logins, deadline };
-    attempt.logins.check()?;
-    say_what_goes_first(&settings, context);
-    let login = match settings.is_on(Id::Pat) {
-        true => crate::commands::login::paste::log_in(&attempt)?,
-        false => crate::commands::login::browser::log_in(&attempt)?,
-    };
-    // Whatever was cached may be another's, and a failure is mended.
+    attempt.logins.check_writable()?;
+    note_precedence(&settings, call.context);
+
+    let login =
+        if settings.is_on(Id::Pat) { paste::log_in(&attempt)? } else { browser::log_in(&attempt)? };
+
+    // The cache may hold another person's credentials, or a failure that this login resolves.
     logout::forget_cached(&call, &login);
-    call.print(&format!("{}\n", words(&login)))?;
+    call.print(&format!("{}\n", result_line(&login)))?;
     Ok(0)
 }
 
-/// What was said for the other way to log in would be a mistake.
+/// `--timeout`, if it is given. Its variable and its profile key are set for programs that wait for a
+/// credential; a person takes longer.
+fn timeout(settings: &Settings) -> Result<Duration> {
+    let is_flag = |origin: &Origin| matches!(origin, Origin::Flag(_));
+    if settings.get(Id::Timeout).is_some_and(|value| is_flag(&value.origin)) {
+        Ok(plan::duration(settings, Id::Timeout)?.unwrap_or(LOGIN_TIMEOUT))
+    } else {
+        Ok(LOGIN_TIMEOUT)
+    }
+}
+
+/// Refuses flags that belong to the other way of logging in.
 fn check_flags(settings: &Settings) -> Result<()> {
-    let (ids, way): (&[Id], _) = match settings.is_on(Id::Pat) {
-        true => (&[Id::NoBrowser], "login --pat opens no browser, so it"),
-        false => (&[Id::PatLifetime, Id::PatMaxAge, Id::RevokePasted], "login without --pat"),
+    let (unused, way): (&[Id], _) = if settings.is_on(Id::Pat) {
+        (&[Id::NoBrowser], "login --pat opens no browser, so it")
+    } else {
+        (&[Id::PatLifetime, Id::PatMaxAge, Id::RevokePasted], "login without --pat")
     };
-    match ids.iter().find(|id| settings.get(**id).is_some()) {
+    match unused.iter().find(|id| settings.get(**id).is_some()) {
         None => Ok(()),
         Some(id) => {
             let flag = SETTINGS[*id as usize].flag;
@@ -88,40 +105,44 @@ fn check_flags(settings: &Settings) -> Result<()> {
     }
 }
 
-fn words(login: &Login) -> String {
-    let words = format!("logged in as {} at {} ({})", login.who, login.host, login.key.shown());
+fn result_line(login: &Login) -> String {
+    let line = format!("logged in as {} at {} ({})", login.who, login.host, login.key.shown());
     match &login.renew_with {
-        RenewWith::Refresh(_) => words,
-        RenewWith::Pat(chain) => {
-            let show = |millis: i64| show_duration(Duration::from_millis(millis as u64));
-            let (age, life) = (show(chain.max_age), show(chain.lifetime));
-            format!(
-                "{words}: a token of our own, replaced when used after {age}; unused for {life}, it ends"
-            )
-        }
+        RenewWith::Refresh(_) => line,
+        RenewWith::Pat(pat) => format!(
+            "{line}: with a rotating token, replaced when it is used after {}; the login ends if it is \
+             not used for {}",
+            show_millis(pat.max_age),
+            show_millis(pat.lifetime)
+        ),
     }
 }
 
-/// A login needs no setting, so whatever is configured on purpose goes before it.
-fn say_what_goes_first(settings: &Settings, context: &Context) {
-    let own = if settings.is_on(Id::Pat) { store::PAT } else { store::BROWSER };
+/// Notes a configured auth type that takes precedence over the login: a login comes last, since it
+/// needs no setting but the workspace.
+fn note_precedence(settings: &Settings, context: &Context) {
     let chosen = match chain::choose(settings, context) {
-        Ok(provider)
-            if provider.login_can_change || provider.name == own && provider.stored_login =>
-        {
-            return;
-        }
+        // This login itself, or a provider that changes its identity without a setting.
+        Ok(provider) if provider.login_can_change => return,
         Ok(provider) => provider.name,
-        Err(_) if settings.has_identity() => "something else",
+        Err(_) if settings.has_identity() => "another auth type",
         Err(_) => return,
     };
-    let set = settings.shown().filter(|(row, ..)| !row.group.is_empty());
-    let set: Vec<String> =
-        set.map(|(row, _, origin)| format!("{} from {origin}", row.name)).collect();
-    context.note(&format!("{chosen} is configured and goes before this login: {}", set.join(", ")));
-    let how = match own {
-        store::BROWSER => "--auth-type external-browser, or DATABRICKS_AUTH_TYPE=external-browser",
-        _ => "unset what is configured",
+
+    let configured: Vec<String> = settings
+        .shown()
+        .filter(|(row, ..)| !row.group.is_empty())
+        .map(|(row, _, origin)| format!("{} from {origin}", row.name))
+        .collect();
+    context.note(&format!(
+        "{chosen} is configured and takes precedence over this login: {}",
+        configured.join(", ")
+    ));
+
+    let remedy = if settings.is_on(Id::Pat) {
+        "unset these settings"
+    } else {
+        "--auth-type external-browser, or DATABRICKS_AUTH_TYPE=external-browser"
     };
-    context.note(&format!("to use the login: {how}"));
+    context.note(&format!("to use the login: {remedy}"));
 }
