@@ -6,7 +6,7 @@ use std::process::Command;
 use super::support::executable;
 
 #[test]
-#[ignore = "wants the static file: tests/run"]
+#[ignore = "needs the static file: tests/run"]
 fn it_is_static_and_at_most_three_megabytes() {
     let bytes = fs::read(executable()).unwrap();
     assert!(bytes.len() <= 3_000_000, "{} bytes", bytes.len());
@@ -17,7 +17,7 @@ fn it_is_static_and_at_most_three_megabytes() {
     };
     let (offset, size, count) = (text(32..40), bytes[54] as usize, bytes[56] as usize);
     let kinds = (0..count).map(|n| bytes[offset + n * size]);
-    assert!(!kinds.into_iter().any(|kind| kind == 3), "it wants a dynamic linker");
+    assert!(!kinds.into_iter().any(|kind| kind == 3), "it needs a dynamic linker");
 }
 
 #[test]
