@@ -1,9 +1,10 @@
-//! How a credential is printed: one pure function a format, one row each.
+//! The formats that a credential is printed in: one row and one pure function each.
 //!
-//! A format asks for what it prints and nothing else. What it cannot carry is refused, not
-//! escaped cleverly: several readers of these notations unescape wrongly. Tokens are safe in all
-//! of them by their alphabet (`token.rs`); names and hosts are escaped where the notation's own
-//! reader is known to undo it, and a control character is refused everywhere.
+//! A row says what its format prints, so that `session.rs` requests nothing else. A value that a
+//! format cannot carry is refused, not escaped cleverly: several readers of these notations
+//! unescape wrongly. Tokens are safe in every format by their alphabet (`credential/token.rs`);
+//! names and hosts are escaped where the readers of a notation are known to undo it, and a control
+//! character is refused everywhere (`credential/connection.rs`).
 
 use std::net::Ipv6Addr;
 
@@ -13,70 +14,86 @@ use crate::credential::connection::{Connection, Credential, Purpose};
 use crate::credential::encoding::percent_encode;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::platform::time::{MINUTE, Timestamp};
+use crate::platform::time::MINUTE;
 use crate::quoting;
 use crate::suggest::nearest;
 
-/// A way to print a credential.
 pub struct Format {
-    /// Its name for `--format`.
+    /// The value of `--format`.
     pub name: &'static str,
     /// One line for `--help`.
     pub about: &'static str,
     /// Whether it prints the role.
     pub user: bool,
-    /// Whether it prints the host.
+    /// Whether it prints host, port and database.
     pub host: bool,
     /// Whether it can print a workspace token.
     pub workspace: bool,
-    /// Prints it; the text ends in a newline.
+    /// Whether its `apiVersion` is the one that `KUBERNETES_EXEC_INFO` asks for.
+    pub has_api_version: bool,
+    /// Prints the credential; the text ends in a newline.
     pub render: fn(&Credential) -> Result<String>,
+    /// What some readers of this format do not accept.
+    warn: fn(&Credential) -> Option<&'static str>,
 }
 
+/// A format with everything that a client needs to connect to Postgres.
 const fn connecting(
     name: &'static str,
     about: &'static str,
     render: fn(&Credential) -> Result<String>,
 ) -> Format {
-    Format { name, about, user: true, host: true, workspace: false, render }
+    Format {
+        name,
+        about,
+        user: true,
+        host: true,
+        workspace: false,
+        has_api_version: false,
+        render,
+        warn: |_| None,
+    }
 }
 
+/// A format with the token and nothing about Postgres.
 const fn bare(
     name: &'static str,
     about: &'static str,
     render: fn(&Credential) -> Result<String>,
 ) -> Format {
-    Format { name, about, user: false, host: false, workspace: true, render }
+    Format { user: false, host: false, workspace: true, ..connecting(name, about, render) }
 }
+
+pub const RAW: Format = bare("raw", "the token alone", |c| Ok(format!("{}\n", token(c))));
+pub const PGPASS: Format = connecting("pgpass", "a line for ~/.pgpass", pgpass);
 
 /// All formats, in the order of `--help`. The first is the default.
 #[rustfmt::skip]
 pub static FORMATS: &[Format] = &[
-    bare("raw", "the token alone", |credential| Ok(format!("{}\n", token(credential)))),
+    RAW,
     Format { workspace: true, ..connecting("json", "one flat object of strings", json) },
-    bare("exec-credential", "Kubernetes' ExecCredential", exec_credential),
-    connecting("pgpass", "a line for ~/.pgpass", pgpass),
+    Format { has_api_version: true, ..bare("exec-credential", "Kubernetes' ExecCredential", exec_credential) },
+    PGPASS,
     connecting("env", "exports for sh, bash and zsh", |c| lines(c, &POSIX)),
     connecting("fish", "the same for fish", |c| lines(c, &FISH)),
     connecting("powershell", "the same for PowerShell", |c| lines(c, &POWERSHELL)),
     connecting("dotenv", "for docker --env-file and systemd EnvironmentFile", dotenv),
     connecting("url", "a postgresql:// URL", url),
     connecting("libpq-json", "libpq's keywords as an object, for Postico", libpq_json),
-    Format { host: false, ..connecting("pgbouncer", "a line for PgBouncer's auth_file", pgbouncer) },
+    Format { host: false, warn: pgbouncer_warning, ..connecting("pgbouncer", "a line for PgBouncer's auth_file", pgbouncer) },
     bare("header", "an HTTP Authorization header", |c| Ok(format!("Authorization: Bearer {}\n", token(c)))),
 ];
 
-/// The format of this name.
 pub fn find(name: &str) -> Option<&'static Format> {
     FORMATS.iter().find(|format| format.name == name)
 }
 
-/// The format that was asked for, or the default.
+/// The format of this name; without a name, the default.
 pub fn chosen(name: Option<&str>) -> Result<&'static Format> {
     let Some(name) = name else { return Ok(&FORMATS[0]) };
     find(name).ok_or_else(|| {
         let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
-        let error = Error::usage(format!("there is no format {}", redact(name)));
+        let error = Error::usage(format!("unknown format: {}", redact(name)));
         match nearest(name, names.iter().copied()) {
             Some(near) => error.hint(format!("--format {near}")),
             None => error.hint(format!("one of {}", names.join(", "))),
@@ -85,28 +102,24 @@ pub fn chosen(name: Option<&str>) -> Result<&'static Format> {
 }
 
 impl Format {
-    /// Refuses a token that it is not made for.
+    /// Refuses a workspace token where the format cannot print one.
     pub fn check(&self, purpose: Purpose) -> Result<()> {
         if purpose == Purpose::Database || self.workspace {
             return Ok(());
         }
+
         let able: Vec<&str> = for_workspaces().map(|format| format.name).collect();
-        Err(Error::usage(format!("the format {} is for databases", self.name))
-            .hint(format!("with --for workspace: {}", able.join(", "))))
+        Err(Error::usage(format!("format {} prints database credentials only", self.name))
+            .hint(format!("for a workspace token, one of {}", able.join(", "))))
     }
 
-    /// What whoever reads it may not put up with.
+    /// A note for the user about readers that do not accept this credential.
     pub fn warning(&self, credential: &Credential) -> Option<&'static str> {
-        /// Measured with PgBouncer 1.18 (`tests/it/consumers.rs`); its config.md has 65,531 since.
-        const TOO_LONG: usize = 2048;
-        let long = self.name == "pgbouncer" && token(credential).len() >= TOO_LONG;
-        long.then_some(
-            "PgBouncer 1.18 and older take no password of 2,048 bytes and more, as this one",
-        )
+        (self.warn)(credential)
     }
 }
 
-/// Those that can print a workspace token.
+/// The formats that can print a workspace token.
 pub fn for_workspaces() -> impl Iterator<Item = &'static Format> {
     FORMATS.iter().filter(|format| format.workspace)
 }
@@ -124,14 +137,14 @@ pub fn variables(credential: &Credential) -> Result<[(&'static str, String); 6]>
     ])
 }
 
-/// With these libpq sends the password elsewhere, or ignores ours.
+/// With one of these set, libpq connects to another server or uses another password.
 pub const UNSET: [&str; 2] = ["PGSERVICE", "PGHOSTADDR"];
 
 fn token(credential: &Credential) -> &str {
     credential.token.secret.expose()
 }
 
-/// Terraform's `external` data source takes an object only if all its values are strings.
+/// One object whose values are all strings: Terraform's `external` data source takes no others.
 fn json(credential: &Credential) -> Result<String> {
     let mut object = Map::new();
     let mut put = |name: &str, text: String| object.insert(name.to_owned(), text.into());
@@ -139,6 +152,7 @@ fn json(credential: &Credential) -> Result<String> {
     if let Some(expires) = credential.token.expires {
         put("expires_at", expires.to_string());
     }
+
     match credential.purpose {
         Purpose::Database => {
             let connection = &credential.connection;
@@ -151,22 +165,23 @@ fn json(credential: &Credential) -> Result<String> {
             put("host", credential.workspace.clone());
         }
     }
+
     Ok(format!("{}\n", serde_json::Value::Object(object)))
 }
 
-/// The versions of [`exec_credential`]'s object; the first one where nobody asks.
+/// The `apiVersion`s that [`exec_credential`] can print. The first is the default.
 pub const API_VERSIONS: [&str; 2] =
     ["client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"];
 
 /// <https://kubernetes.io/docs/reference/config-api/client-authentication.v1/>
 fn exec_credential(credential: &Credential) -> Result<String> {
-    /// client-go uses a token up to the very expiry, so it is told an earlier one.
-    const EARLY: i64 = MINUTE;
     let mut status = json!({ "token": token(credential) });
     if let Some(expires) = credential.token.expires {
-        let early = Timestamp(expires.plus(-EARLY).0.max(credential.token.issued.0));
+        // client-go uses a token until the moment it expires, so we report an earlier one.
+        let early = expires.plus(-MINUTE).max(credential.token.issued);
         status["expirationTimestamp"] = early.to_string().into();
     }
+
     let object = json!({
         "apiVersion": credential.api_version,
         "kind": "ExecCredential",
@@ -175,21 +190,18 @@ fn exec_credential(credential: &Credential) -> Result<String> {
     Ok(format!("{object}\n"))
 }
 
-/// The four fields by which a line is found.
+/// The four fields of a password file's line that libpq compares with a connection
+/// (<https://www.postgresql.org/docs/current/libpq-pgpass.html>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PgpassKey<'a> {
-    /// The host that is connected to.
     pub host: &'a str,
-    /// Its port.
     pub port: u16,
-    /// The database; `*` for every one.
+    /// [`ANY`] for every database.
     pub database: &'a str,
-    /// The role.
     pub user: &'a str,
 }
 
 impl<'a> PgpassKey<'a> {
-    /// The line that libpq looks for when it opens this connection.
     pub fn of(connection: &'a Connection) -> Result<PgpassKey<'a>> {
         Ok(PgpassKey {
             host: connection.host()?,
@@ -199,7 +211,7 @@ impl<'a> PgpassKey<'a> {
         })
     }
 
-    /// The line for this key, without its end.
+    /// The line for this key, without a newline.
     pub fn line(&self, password: &str) -> String {
         let database = if self.database == ANY { ANY.to_owned() } else { escaped(self.database) };
         let (host, port, user) = (escaped(self.host), self.port, escaped(self.user));
@@ -207,11 +219,11 @@ impl<'a> PgpassKey<'a> {
     }
 }
 
-/// A field for anything.
+/// A field that matches every value.
 pub const ANY: &str = "*";
 
-/// A field's text in the file. A `*` that is meant as such is escaped, or it would stand for
-/// anything.
+/// A field as it is written in the file. A name that is a literal `*` is escaped, or it would match
+/// every name.
 fn escaped(text: &str) -> String {
     if text == ANY {
         return "\\*".to_owned();
@@ -219,12 +231,11 @@ fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace(':', "\\:")
 }
 
-/// One line of the password file.
 fn pgpass(credential: &Credential) -> Result<String> {
     Ok(PgpassKey::of(&credential.connection)?.line(token(credential)) + "\n")
 }
 
-/// How one shell sets and unsets a variable; each line ends in a newline.
+/// How a shell sets and unsets a variable; each line ends in a newline.
 struct Shell {
     set: fn(&str, &str) -> String,
     unset: fn(&str) -> String,
@@ -236,7 +247,7 @@ const POSIX: Shell = Shell {
     unset: |name| format!("unset {name};\n"),
 };
 
-/// In fish, a variable that is erased may hide another one of that name.
+/// In fish, erasing a variable may reveal another one of the same name in an outer scope.
 const FISH: Shell = Shell {
     set: |name, value| format!("set -gx {name} {};\n", quoting::fish(value)),
     unset: |name| format!("while set -q {name}; set -e {name}; end;\n"),
@@ -253,14 +264,15 @@ fn lines(credential: &Credential, shell: &Shell) -> Result<String> {
     Ok(unset.chain(variables.iter().map(|(name, value)| (shell.set)(name, value))).collect())
 }
 
-/// `NAME=value` without quotes: Docker takes the rest of the line as it stands, systemd would
-/// unquote it, so what the two read differently is refused.
+/// `NAME=value` without quotes: Docker takes the rest of the line as it is, systemd would unquote
+/// it, so a value that the two read differently is refused.
 fn dotenv(credential: &Credential) -> Result<String> {
     let mut text = String::new();
     for (name, value) in variables(credential)? {
         if value.contains(['\\', '\'', '"']) || value.trim() != value {
             return Err(Error::usage(format!(
-                "{name} holds quotes, backslashes or outer blanks, which dotenv files cannot carry"
+                "{name} has quotes, backslashes, or blanks at its ends, which format dotenv \
+                 cannot carry"
             ))
             .hint("--format env, or --format json"));
         }
@@ -272,9 +284,10 @@ fn dotenv(credential: &Credential) -> Result<String> {
 fn url(credential: &Credential) -> Result<String> {
     let connection = &credential.connection;
     let host = connection.host()?;
-    // An IPv6 address stands in brackets (RFC 3986 §3.2.2).
+    // RFC 3986 §3.2.2: an IPv6 address is written in brackets.
     let is_ipv6 = host.parse::<Ipv6Addr>().is_ok();
     let host = if is_ipv6 { format!("[{host}]") } else { percent_encode(host) };
+
     Ok(format!(
         "postgresql://{}:{}@{host}:{}/{}?sslmode={}\n",
         percent_encode(connection.user()?),
@@ -298,10 +311,20 @@ fn libpq_json(credential: &Credential) -> Result<String> {
     Ok(format!("{object}\n"))
 }
 
-/// `"user" "password"`, a quote doubled (<https://www.pgbouncer.org/config.html>).
+/// `"user" "password"`, with quotes doubled (<https://www.pgbouncer.org/config.html>).
 fn pgbouncer(credential: &Credential) -> Result<String> {
     let user = credential.connection.user()?.replace('"', "\"\"");
     Ok(format!("\"{user}\" \"{}\"\n", token(credential)))
+}
+
+/// PgBouncer's bound on a password, measured with version 1.18 (`tests/it/consumers.rs`). Its
+/// config.md states 65,531 bytes for later versions.
+const PGBOUNCER_1_18_PASSWORD_BYTES: usize = 2048;
+
+fn pgbouncer_warning(credential: &Credential) -> Option<&'static str> {
+    (token(credential).len() >= PGBOUNCER_1_18_PASSWORD_BYTES).then_some(
+        "this password has 2,048 bytes or more, which PgBouncer 1.18 and older do not accept",
+    )
 }
 
 #[cfg(test)]
@@ -310,6 +333,7 @@ mod tests {
     use crate::credential::connection::Connection;
     use crate::credential::secret::Secret;
     use crate::credential::token::Token;
+    use crate::platform::time::Timestamp;
 
     fn credential(user: &str, database: &str) -> Credential {
         let issued = Timestamp(1_800_000_000_000);
@@ -335,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_unique_and_described() {
+    fn names_are_unique_and_descriptions_are_short() {
         for (position, format) in FORMATS.iter().enumerate() {
             assert!(FORMATS[position + 1..].iter().all(|other| other.name != format.name));
             assert!(format.about.len() < 60 && !format.about.ends_with('.'));
@@ -343,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_refused_by_whoever_would_print_them() {
+    fn every_format_that_prints_the_role_refuses_control_characters() {
         for format in FORMATS {
             for bad in ["a\nb", "a\rb", "a\0b", "a\u{85}b"] {
                 let printed = (format.render)(&credential(bad, "db"));

@@ -26,7 +26,7 @@ impl<T: Cacheable> Slot<'_, T> {
         self.failure_in(&self.failure_name())
     }
 
-    /// What went wrong last, whatever the inputs were.
+    /// What went wrong last, with any inputs.
     pub fn last_failure(&self) -> Option<PastFailure> {
         let paths = files::list(self.folder.cache.folder?);
         let names = paths.iter().filter_map(|path| path.file_name().and_then(OsStr::to_str));

@@ -20,7 +20,7 @@ use crate::credential::secret::Secret;
 use crate::credential::token::LEAST_LIFE;
 use crate::error::{Error, ErrorKind, Result};
 use crate::platform::context::Context;
-use crate::platform::lock::LockGuard;
+use crate::platform::lock::{LockFile, LockGuard};
 use crate::platform::log::{self, Level};
 use crate::platform::time::{Deadline, MINUTE, SECOND, Timestamp};
 
@@ -33,7 +33,8 @@ const REFUSAL_COUNTS_MS: i64 = 3 * SECOND;
 /// How long no early refresh is tried after any other failure.
 const UNAVAILABLE_COUNTS_MS: i64 = 30 * SECOND;
 
-/// The pause between two looks at a lock that another process holds: the first, and the longest.
+/// The pause between two tries to take a lock that another process holds: the first, and the
+/// longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 
@@ -204,25 +205,21 @@ impl Policy<'_> {
     }
 
     /// Less than hard: one process fetches, and all others wait for it.
-    fn must_refresh<T: Cacheable>(&self, wanted: &Wanted<'_, T>, old: Option<T>) -> Result<T> {
-        let Wanted { slot, fetch, deadline, .. } = wanted;
+    fn must_refresh<T: Cacheable>(&self, wanted: &Wanted<'_, T>, mut old: Option<T>) -> Result<T> {
+        let Wanted { slot, deadline, .. } = wanted;
         if self.offline {
             return self.fall_back_or_fail(wanted, old, offline());
         }
 
         let mut lock = slot.lock_file();
-        let mut old = old;
         let mut pause = FIRST_PAUSE;
         let guard = loop {
             if let Some(error) = self.shared_failure(slot, *deadline) {
                 return self.fall_back_or_fail(wanted, old, error);
             }
             // Without a lock file there is no cache either, so each process fetches for itself.
-            let Some(lock) = lock.as_mut() else { break None };
-            let guard = match lock.try_lock() {
-                Ok(guard) => guard,
-                Err(_) => break None,
-            };
+            let Some(Ok(guard)) = lock.as_mut().map(LockFile::try_lock) else { break None };
+
             // Another process may have stored it between the look and the lock.
             old = slot.look();
             if let Some(cached) = old.take_if(|cached| self.is_fresh(wanted, cached)) {
@@ -232,18 +229,26 @@ impl Policy<'_> {
                 break guard;
             }
             if deadline.passed() {
-                let waiting = Error::unavailable("another lakebase-token is still fetching it")
-                    .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT");
-                return self.fall_back_or_fail(wanted, old, waiting);
+                return self.fall_back_or_fail(wanted, old, still_fetching());
             }
             self.context.sleep(self.context.jittered(pause), *deadline);
             pause = (pause * 2).min(MAX_PAUSE);
         };
+        self.fetch_or_fall_back(wanted, guard.as_ref(), old)
+    }
 
+    fn fetch_or_fall_back<T: Cacheable>(
+        &self,
+        wanted: &Wanted<'_, T>,
+        guard: Option<&LockGuard<'_>>,
+        old: Option<T>,
+    ) -> Result<T> {
+        let Wanted { slot, fetch, deadline, .. } = wanted;
+        // Another process may have failed between the last check and the lock.
         if let Some(error) = self.shared_failure(slot, *deadline) {
             return self.fall_back_or_fail(wanted, old, error);
         }
-        match fetch(*deadline, guard.as_ref()) {
+        match fetch(*deadline, guard) {
             Ok(new) => Ok(store(slot, new)),
             Err(error) => {
                 remember(slot, &error, *deadline);
@@ -339,6 +344,11 @@ fn remember<T: Cacheable>(slot: &Slot<'_, T>, error: &Error, deadline: Deadline)
         let time_lacking = error.time_lacking.or(deadline.passed().then_some(Duration::ZERO));
         slot.remember(&Error { time_lacking, ..error.clone() });
     }
+}
+
+fn still_fetching() -> Error {
+    Error::unavailable("another lakebase-token is still fetching it")
+        .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT")
 }
 
 /// What `--offline` leads to where nothing is cached.

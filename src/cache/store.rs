@@ -59,7 +59,7 @@ pub struct CacheFolder<'a> {
     pub(super) failure_inputs: OnceCell<String>,
 }
 
-/// The place of one entry.
+/// One entry of the folder, whether it exists or not.
 pub struct Slot<'a, T> {
     pub(super) folder: &'a CacheFolder<'a>,
     pub(super) name: String,

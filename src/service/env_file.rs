@@ -1,11 +1,11 @@
-//! What a service works with: every setting that was found, written down as an environment file.
+//! The environment file of a service: every setting, recorded at installation.
 //!
-//! The command stands at its top, so that all that is done later knows what it is about. Flags and
-//! variables are pinned as variables; a profile by its name, so that a secret that is
-//! changed there is found; database, host and role as they were looked up. Secrets of the
-//! environment stand in the file, which only its user can read, never in a unit. Settings that have
-//! no value are pinned to nothing, which counts as unset, so that the session that a timer runs in
-//! has no say.
+//! Its first lines name the command and the target, so that later commands know what was installed.
+//! Flags and variables are recorded as variables; a profile by its name, so that a secret that is
+//! changed in the profile is used; database, host and role as they were resolved. Secrets from the
+//! environment stand in this file, which only its user can read, never in a unit. A setting without
+//! a value is recorded as empty, which counts as unset, so that the session in which a timer runs
+//! has no influence.
 //!
 //! The notation, `NAME="value"` with `\` before `"`, `\`, `$` and a backquote, is read alike by
 //! systemd (systemd.exec(5), `EnvironmentFile=`), by `sh` and by [`EnvFile::parse`].
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::config::resolve::{Origin, Settings, expand_home};
-use crate::config::table::{Id, SETTINGS, ValueKind};
+use crate::config::table::{Id, SETTINGS, Setting, ValueKind};
 use crate::credential::connection::Purpose;
 use crate::credential::secret::Secret;
 use crate::error::{Error, Result};
@@ -27,39 +27,36 @@ use crate::platform::context::Context;
 use crate::platform::time::Deadline;
 use crate::service::paths::{absolute, is_uncarriable, text};
 use crate::session::Session;
-use crate::targets::table::{FileTarget, Target};
+use crate::targets::target::{FileTarget, Target};
 use crate::targets::update::Update;
 
-/// What is written down.
 #[derive(Debug, Default, PartialEq)]
 pub struct EnvFile {
     /// The program and its arguments.
     command: Vec<String>,
-    /// What tells the place from every other one.
-    place: Vec<String>,
-    /// Variables and their values; an empty one is unset.
+    /// `Target::id`.
+    target: Vec<String>,
+    /// Variables and their values; an empty value counts as unset.
     variables: Vec<(String, Secret)>,
 }
 
 /// The flags that name files with secrets.
 pub const SECRET_FILES: [Id; 2] = [Id::ClientSecretFile, Id::TokenFile];
 
-/// The file that such a flag names, if it can be read again: neither stdin nor a pipe of a shell.
+/// The file that such a flag names, if it can be read again: neither stdin nor a shell's pipe.
 pub fn kept_file(id: Id, flags: &[(Id, String)]) -> Option<&Path> {
     let (_, path) = flags.iter().find(|(flag, _)| *flag == id)?;
-    let lasting = path != "-" && !path.starts_with("/dev/") && !path.starts_with("/proc/");
-    lasting.then(|| Path::new(path))
+    let is_kept = path != "-" && !path.starts_with("/dev/") && !path.starts_with("/proc/");
+    is_kept.then(|| Path::new(path))
 }
 
-/// Before the command, in the file.
-const COMMAND: &str = "# command: ";
+/// What precedes the command and the target in the file.
+const COMMAND_COMMENT: &str = "# command: ";
+const TARGET_COMMENT: &str = "# target: ";
 
-/// Before the place, in the file.
-const PLACE: &str = "# place: ";
-
-/// What decides, beside a request's ways, which CLI is asked and how it keeps its login, and where
-/// ours are kept.
-const ALSO: [&str; 5] = [
+/// Variables that are no settings of ours, but decide which CLI runs, where it keeps its login, and
+/// where ours are.
+const OTHER_VARIABLES: [&str; 5] = [
     "PATH",
     "DATABRICKS_AUTH_STORAGE",
     "AZURE_CONFIG_DIR",
@@ -67,8 +64,28 @@ const ALSO: [&str; 5] = [
     "XDG_STATE_HOME",
 ];
 
+/// Settings whose value was resolved; without a value, the setting is recorded as unset.
+type Resolved = Vec<(Id, Option<String>)>;
+
+/// The variables of the file while they are collected.
+#[derive(Default)]
+struct Variables {
+    set: Vec<(String, Secret)>,
+    unset: Vec<(String, Secret)>,
+}
+
+impl Variables {
+    fn set(&mut self, name: &str, value: Secret) {
+        self.set.push((name.to_owned(), value));
+    }
+
+    fn unset(&mut self, name: &str) {
+        self.unset.push((name.to_owned(), Secret::new("")));
+    }
+}
+
 impl EnvFile {
-    /// Looks up what is not known yet, and pins all.
+    /// Resolves every setting, with requests where necessary. `flags` are those of the command line.
     pub fn of(
         update: &Update<'_>,
         target: &Target,
@@ -76,101 +93,42 @@ impl EnvFile {
         command: &[String],
         context: &Context,
     ) -> Result<EnvFile> {
-        let plan = &update.plan;
-        let settings = &plan.settings;
-        let mut known = vec![(Id::AuthType, Some(plan.provider.name.to_owned()))];
-        if let Some((FileTarget { home: Some((id, _)), .. }, path)) = target.file() {
-            known.push((*id, Some(text(path)?)));
+        let mut resolved = resolved_here(update, target, context)?;
+        if update.plan.purpose == Purpose::Database {
+            resolved.extend(resolved_by_requests(update, context)?);
         }
-        // Another password file is none of this job's business.
-        known.push((Id::PgPassFile, None));
-        if let Some((name, _)) = &settings.profile {
-            known.push((Id::Profile, Some(name.clone())));
-        }
-        for id in [Id::ConfigFile, Id::DatabricksCliPath, Id::OidcTokenFile, Id::Log] {
-            // The CLI may be named without a folder, which means PATH.
-            let is_path = |path: &&str| id != Id::DatabricksCliPath || path.contains('/');
-            if known.iter().any(|(known, _)| *known == id) {
-                continue;
-            }
-            if let Some(path) = settings.text(id).filter(is_path) {
-                known.push((id, Some(text(&absolute(&expand_home(path, context)?)?)?)));
-            }
-        }
-        known.push((
-            Id::CacheDir,
-            Some(match &plan.cache {
-                Some(folder) => text(&absolute(folder)?)?,
-                None => "off".to_owned(),
-            }),
-        ));
-        if plan.purpose == Purpose::Database {
-            let session = Session::new(plan, context);
-            let deadline = Deadline::after(plan.timeout);
-            let (endpoint, instance) = match session.database(deadline)? {
-                Database::Endpoint { name, .. } => (Some(name), None),
-                Database::Instance { name, .. } => (None, Some(name)),
-            };
-            known.extend([(Id::Endpoint, endpoint), (Id::Instance, instance)]);
-            let connection = session.connection(update.wants(), deadline)?;
-            if connection.host.is_some() {
-                known.push((Id::PgPort, Some(connection.port.to_string())));
-            }
-            let found = [
-                (Id::PgHost, connection.host),
-                (Id::PgDatabase, connection.database),
-                (Id::PgUser, connection.user),
-            ];
-            known.extend(found.into_iter().filter(|(_, value)| value.is_some()));
-        }
-        let from_file = |id| match id {
-            Id::ClientSecret => kept_file(Id::ClientSecretFile, flags).is_some(),
-            Id::Token => kept_file(Id::TokenFile, flags).is_some(),
-            _ => false,
-        };
-        let (mut pins, mut unset) = (Vec::new(), Vec::new());
+
+        let mut variables = Variables::default();
         for row in SETTINGS.iter().filter(|row| !row.env.is_empty()) {
-            let value = match known.iter().find(|(id, _)| *id == row.id) {
-                Some((_, value)) => value.clone().map(Secret::new),
-                None if from_file(row.id) => None,
-                None => given(settings, row.id),
-            };
-            match value {
-                Some(value) => pins.push((row.env[0].to_owned(), value)),
-                None => {
-                    unset.extend(row.env.iter().map(|name| ((*name).to_owned(), Secret::new(""))));
-                }
+            match recorded_value(row, &resolved, &update.plan.settings, flags) {
+                Some(value) => variables.set(row.env[0], value),
+                None => row.env.iter().for_each(|name| variables.unset(name)),
             }
         }
-        for name in ROUTE_VARIABLES.into_iter().chain(ALSO) {
-            match context.var(name) {
-                Some(value) if name.starts_with("SSL_") => {
-                    pins.push((name.to_owned(), Secret::new(text(&absolute(Path::new(value))?)?)));
-                }
-                Some(value) => pins.push((name.to_owned(), Secret::new(text(Path::new(value))?))),
-                // Without PATH there would be no Databricks CLI.
-                None if name == "PATH" => (),
-                None => unset.push((name.to_owned(), Secret::new(""))),
-            }
-        }
-        pins.append(&mut unset);
-        Ok(EnvFile { command: command.to_vec(), place: target.id(), variables: pins })
+        add_other_variables(&mut variables, context)?;
+
+        let Variables { set, unset } = variables;
+        Ok(EnvFile {
+            command: command.to_vec(),
+            target: target.id(),
+            variables: set.into_iter().chain(unset).collect(),
+        })
     }
 
-    /// The file. `name` is the service's.
+    /// The file's text. `name` is the service's.
     pub fn render(&self, name: &str) -> Result<Secret> {
         let mut text = format!(
-            "# What {name} works with, as `lakebase-token service install` found it. It may hold\n\
-             # secrets. What has no value counts as unset, whatever the session's environment says.\n\
-             {COMMAND}{}\n{PLACE}{}\n",
+            "# The settings of {name}, recorded by `lakebase-token service install`. They may be\n\
+             # secret. An empty value counts as unset, even if the session's environment has one.\n\
+             {COMMAND_COMMENT}{}\n{TARGET_COMMENT}{}\n",
             Value::from(self.command.clone()),
-            Value::from(self.place.clone())
+            Value::from(self.target.clone())
         );
         for (name, value) in &self.variables {
             let value = value.expose();
             if value.chars().any(is_uncarriable) {
-                return Err(Error::usage(format!("{name} holds a control character"))
-                    .because("the environment file of a service cannot carry it"));
+                return Err(Error::usage(format!("{name} has a control character"))
+                    .because("the environment file of a service cannot hold it"));
             }
             let _ = match value {
                 "" => writeln!(text, "{name}="),
@@ -180,42 +138,48 @@ impl EnvFile {
         Ok(Secret::new(text))
     }
 
-    /// Reads what [`EnvFile::render`] wrote.
+    /// Reads what [`EnvFile::render`] has written.
     pub fn parse(text: &str) -> EnvFile {
-        let mut pins = EnvFile::default();
+        let mut file = EnvFile::default();
         let mut rest = text;
         while !rest.is_empty() {
             let line = rest.split('\n').next().unwrap_or_default();
-            let assigned = line.split_once('=').filter(|_| !line.starts_with('#'));
-            let Some((name, value)) = assigned else {
-                if let Some(command) = line.strip_prefix(COMMAND) {
-                    pins.command = serde_json::from_str(command).unwrap_or_default();
-                }
-                if let Some(place) = line.strip_prefix(PLACE) {
-                    pins.place = serde_json::from_str(place).unwrap_or_default();
-                }
+            let assignment = line.split_once('=').filter(|_| !line.starts_with('#'));
+            let Some((name, value)) = assignment else {
+                file.parse_comment(line);
                 rest = rest[line.len()..].strip_prefix('\n').unwrap_or_default();
                 continue;
             };
-            let behind = &rest[name.len() + 1..];
-            let (value, after) = match behind.strip_prefix('"') {
+
+            // A quoted value may have several lines.
+            let after_name = &rest[name.len() + 1..];
+            let (value, after) = match after_name.strip_prefix('"') {
                 Some(quoted) => unescaped(quoted),
-                None => (value.to_owned(), &behind[value.len()..]),
+                None => (value.to_owned(), &after_name[value.len()..]),
             };
-            pins.variables.push((name.to_owned(), Secret::new(value)));
+            file.variables.push((name.to_owned(), Secret::new(value)));
             rest = after.strip_prefix('\n').unwrap_or(after);
         }
-        pins
+        file
     }
 
-    /// What tells the place from every other one (`Target::id`).
-    pub fn place(&self) -> &[String] {
-        &self.place
+    fn parse_comment(&mut self, line: &str) {
+        if let Some(command) = line.strip_prefix(COMMAND_COMMENT) {
+            self.command = serde_json::from_str(command).unwrap_or_default();
+        }
+        if let Some(target) = line.strip_prefix(TARGET_COMMENT) {
+            self.target = serde_json::from_str(target).unwrap_or_default();
+        }
     }
 
-    /// The file, where the place is one.
-    pub fn path(&self) -> Option<&Path> {
-        self.place.get(1).filter(|path| !path.is_empty()).map(Path::new)
+    /// `Target::id`, as it was at installation.
+    pub fn target_id(&self) -> &[String] {
+        &self.target
+    }
+
+    /// The path of the target, where that is a file.
+    pub fn target_path(&self) -> Option<&Path> {
+        self.target.get(1).filter(|path| !path.is_empty()).map(Path::new)
     }
 
     /// The flags of the command.
@@ -235,26 +199,25 @@ impl EnvFile {
         flags
     }
 
-    /// A value that is no secret.
+    /// The value of a variable that is no secret.
     pub fn text(&self, name: &str) -> Option<&str> {
-        let pin = self
-            .variables
-            .iter()
-            .find(|(known, value)| known == name && !value.expose().is_empty());
-        pin.map(|(_, value)| value.expose())
+        let mut values = self.variables.iter().filter(|(known, _)| known == name);
+        let (_, value) = values.find(|(_, value)| !value.expose().is_empty())?;
+        Some(value.expose())
     }
 
-    /// The context that the job runs in.
+    /// The context in which the job runs.
     pub fn context(&self, ours: &Context) -> Context {
         let now = ours.now();
-        let pins = self.variables.iter();
-        let pins = pins.map(|(name, value)| (name.into(), OsString::from(value.expose())));
+        let variables = self.variables.iter();
+        let variables =
+            variables.map(|(name, value)| (name.into(), OsString::from(value.expose())));
         let home = ours.home().map(|home| ("HOME".into(), home.into()));
         Context {
-            env: pins.chain(home).collect(),
+            env: variables.chain(home).collect(),
             now: Box::new(move || now),
             cache_home: ours.cache_home,
-            state_home: pinned_state_home,
+            state_home: recorded_state_home,
             say: Box::new(|_| ()),
             instance_metadata: ours.instance_metadata.clone(),
             machine: ours.machine,
@@ -264,18 +227,110 @@ impl EnvFile {
     }
 }
 
-/// Where logins are by the variables that were pinned (XDG Base Directory Specification).
-fn pinned_state_home(context: &Context) -> Option<PathBuf> {
+/// What is resolved without a request: auth type, profile, and the paths of files.
+fn resolved_here(update: &Update<'_>, target: &Target, context: &Context) -> Result<Resolved> {
+    let plan = &update.plan;
+    let settings = &plan.settings;
+    let mut resolved = vec![(Id::AuthType, Some(plan.provider.name.to_owned()))];
+
+    if let Some((FileTarget { home: Some((id, _)), .. }, path)) = target.file() {
+        resolved.push((*id, Some(text(path)?)));
+    }
+    // Only the target pgpass has a password file, and its path is resolved already.
+    resolved.push((Id::PgPassFile, None));
+    if let Some((name, _)) = &settings.profile {
+        resolved.push((Id::Profile, Some(name.clone())));
+    }
+
+    for id in [Id::ConfigFile, Id::DatabricksCliPath, Id::OidcTokenFile, Id::Log] {
+        if resolved.iter().any(|(known, _)| *known == id) {
+            continue;
+        }
+        // The CLI's name without a folder is searched on PATH.
+        let is_path = |path: &&str| id != Id::DatabricksCliPath || path.contains('/');
+        if let Some(path) = settings.text(id).filter(is_path) {
+            resolved.push((id, Some(text(&absolute(&expand_home(path, context)?)?)?)));
+        }
+    }
+
+    let cache = match &plan.cache {
+        Some(folder) => text(&absolute(folder)?)?,
+        None => "off".to_owned(),
+    };
+    resolved.push((Id::CacheDir, Some(cache)));
+    Ok(resolved)
+}
+
+/// The database, and what the target says of the connection to it.
+fn resolved_by_requests(update: &Update<'_>, context: &Context) -> Result<Resolved> {
+    let session = Session::new(&update.plan, context);
+    let deadline = Deadline::after(update.plan.timeout);
+    let (endpoint, instance) = match session.database(deadline)? {
+        Database::Endpoint { name, .. } => (Some(name), None),
+        Database::Instance { name, .. } => (None, Some(name)),
+    };
+    let mut resolved = vec![(Id::Endpoint, endpoint), (Id::Instance, instance)];
+
+    let connection = session.connection(update.wants(), deadline)?;
+    if connection.host.is_some() {
+        resolved.push((Id::PgPort, Some(connection.port.to_string())));
+    }
+    let names = [
+        (Id::PgHost, connection.host),
+        (Id::PgDatabase, connection.database),
+        (Id::PgUser, connection.user),
+    ];
+    resolved.extend(names.into_iter().filter(|(_, value)| value.is_some()));
+    Ok(resolved)
+}
+
+/// The value that a setting is recorded with; nothing to record it as unset.
+fn recorded_value(
+    row: &Setting,
+    resolved: &Resolved,
+    settings: &Settings,
+    flags: &[(Id, String)],
+) -> Option<Secret> {
+    if let Some((_, value)) = resolved.iter().find(|(id, _)| *id == row.id) {
+        return value.clone().map(Secret::new);
+    }
+    let file = match row.id {
+        Id::ClientSecret => kept_file(Id::ClientSecretFile, flags),
+        Id::Token => kept_file(Id::TokenFile, flags),
+        _ => None,
+    };
+    if file.is_some() {
+        // The job reads the file itself.
+        return None;
+    }
+
+    let value = settings.get(row.id)?;
+    // The job reads the profile itself, too.
+    let is_of_profile = matches!(value.origin, Origin::Profile(_));
+    if is_of_profile { None } else { settings.secret(row.id).cloned() }
+}
+
+/// Adds the variables that decide how a server is reached, and [`OTHER_VARIABLES`].
+fn add_other_variables(variables: &mut Variables, context: &Context) -> Result<()> {
+    for name in ROUTE_VARIABLES.into_iter().chain(OTHER_VARIABLES) {
+        match context.var(name).map(Path::new) {
+            Some(path) if name.starts_with("SSL_") => {
+                variables.set(name, Secret::new(text(&absolute(path)?)?));
+            }
+            Some(value) => variables.set(name, Secret::new(text(value)?)),
+            // An empty PATH would hide the Databricks CLI; without it, the platform's applies.
+            None if name == "PATH" => (),
+            None => variables.unset(name),
+        }
+    }
+    Ok(())
+}
+
+/// Where the logins are, by the recorded variables (XDG Base Directory Specification).
+fn recorded_state_home(context: &Context) -> Option<PathBuf> {
     let named = context.var("XDG_STATE_HOME").map(PathBuf::from);
     let states = named.or_else(|| Some(context.home()?.join(".local/state")))?;
     Some(states.join("lakebase-token"))
-}
-
-/// A value of a flag, a variable or the workspace's URL; what a profile says is read there anew.
-fn given(settings: &Settings, id: Id) -> Option<Secret> {
-    let value = settings.get(id)?;
-    let pinned = !matches!(value.origin, Origin::Profile(_));
-    pinned.then(|| settings.secret(id).cloned()).flatten()
 }
 
 fn escaped(value: &str) -> String {
@@ -289,7 +344,7 @@ fn escaped(value: &str) -> String {
     text
 }
 
-/// A value up to its closing quote, and what follows that.
+/// A value up to its closing quote, and what follows the quote.
 fn unescaped(quoted: &str) -> (String, &str) {
     let mut value = String::new();
     let mut chars = quoted.char_indices();
@@ -308,7 +363,7 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    /// Values that somebody will have one day.
+    /// Values with characters that systemd or a shell interprets.
     pub const ODD: [&str; 7] = [
         "two words",
         "a\"b'c`d",
@@ -319,50 +374,50 @@ mod tests {
         "'",
     ];
 
-    fn pins() -> EnvFile {
-        let pin = |(n, value): (usize, &&str)| (format!("PIN{n}"), Secret::new(*value));
+    fn env_file() -> EnvFile {
+        let variable = |(n, value): (usize, &&str)| (format!("ODD{n}"), Secret::new(*value));
         let empty = [("EMPTY".to_owned(), Secret::new(""))];
         let command = ["/p", "write", "file", "/a file", "--then", "x\ny\"", "--token-file", "/t"];
         EnvFile {
             command: command.map(str::to_owned).to_vec(),
-            place: vec!["file".to_owned(), "/a file".to_owned()],
-            variables: ODD.iter().enumerate().map(pin).chain(empty).collect(),
+            target: vec!["file".to_owned(), "/a file".to_owned()],
+            variables: ODD.iter().enumerate().map(variable).chain(empty).collect(),
         }
     }
 
     #[test]
-    fn the_file_is_read_as_it_was_written() {
-        let text = pins().render("x").unwrap();
+    fn the_file_is_parsed_as_it_was_rendered() {
+        let text = env_file().render("x").unwrap();
         let parsed = EnvFile::parse(text.expose());
-        assert_eq!(parsed, pins());
-        assert_eq!(parsed.path(), Some(Path::new("/a file")));
+        assert_eq!(parsed, env_file());
+        assert_eq!(parsed.target_path(), Some(Path::new("/a file")));
         let flags = [(Id::Then, "x\ny\"".to_owned()), (Id::TokenFile, "/t".to_owned())];
         assert_eq!(parsed.flags(), flags);
         assert_eq!(parsed.text("EMPTY"), None);
-        assert_eq!(parsed.text("PIN0"), Some("two words"));
-        for broken in ["A=\"never ends", "A", "=", "A=\"x\"junk\nB=1"] {
+        assert_eq!(parsed.text("ODD0"), Some("two words"));
+        for broken in ["A=\"unclosed", "A", "=", "A=\"x\"junk\nB=1"] {
             EnvFile::parse(broken);
         }
     }
 
     #[test]
-    fn a_shell_reads_the_same() {
+    fn a_shell_reads_the_same_values() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), pins().render("x").unwrap().expose()).unwrap();
+        std::fs::write(file.path(), env_file().render("x").unwrap().expose()).unwrap();
         let mut shell = Command::new("sh");
         shell.args(["-c", "set -a; . \"$1\"; env -0", "sh"]).arg(file.path()).env_clear();
         let output = shell.output().unwrap();
         let env = String::from_utf8(output.stdout).unwrap();
         for (n, value) in ODD.iter().enumerate() {
-            assert!(env.split('\0').any(|line| line == format!("PIN{n}={value}")), "{value:?}");
+            assert!(env.split('\0').any(|line| line == format!("ODD{n}={value}")), "{value:?}");
         }
         assert!(env.split('\0').any(|line| line == "EMPTY="));
     }
 
     #[test]
-    fn what_no_file_can_carry_is_refused() {
+    fn a_value_that_the_file_cannot_hold_is_refused() {
         let variables = vec![("PGUSER".to_owned(), Secret::new("a\rb"))];
-        let pins = EnvFile { variables, ..EnvFile::default() };
-        assert!(pins.render("x").unwrap_err().message.contains("PGUSER"));
+        let file = EnvFile { variables, ..EnvFile::default() };
+        assert!(file.render("x").unwrap_err().message.contains("PGUSER"));
     }
 }

@@ -1,7 +1,8 @@
-//! What a timer shall do, decided from an update that would work here and now.
+//! A service's job: the command, its interval and its environment file, decided from an update that
+//! has been checked.
 //!
-//! What has a variable is pinned as one (`pins.rs`); the words of the command are the place, and
-//! those flags that have none.
+//! What has a variable is recorded as one (`env_file.rs`); the words of the command are the target
+//! and the flags that have no variable.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,84 +14,92 @@ use crate::plan::Plan;
 use crate::platform::context::Context;
 use crate::platform::private_file::private_folder;
 use crate::platform::time::show_duration;
-use crate::service::env_file;
-use crate::service::env_file::EnvFile;
+use crate::service::env_file::{self, EnvFile};
 use crate::service::paths::{absolute, is_uncarriable, real, text};
-use crate::targets::table::Target;
+use crate::targets::target::Target;
 use crate::targets::update::Update;
 
-/// What a timer shall do.
 pub struct Job {
-    /// Its name, which begins the names of its files.
+    /// The name of the service, with which the names of its files begin.
     pub name: String,
-    /// The place, for people.
+    /// The target in a message.
     pub place: String,
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// How often.
     pub interval: Duration,
-    /// The environment file.
-    pub environment: PathBuf,
-    /// What that says.
-    pub pins: EnvFile,
-    /// The folder of the place, where that is a file: it must be there.
-    pub place_folder: Option<String>,
-    /// The other folders it writes to: of logins, cache and log.
+    pub env_file_path: PathBuf,
+    pub env_file: EnvFile,
+    /// The folder of the target, where that is a file. It has to exist.
+    pub target_folder: Option<String>,
+    /// The other folders that the job writes into: those of logins, cache, log and the Azure CLI.
     pub folders: Vec<String>,
 }
 
 impl Job {
-    /// Decides. `flags` are those of the command line.
+    /// `flags` are those of the command line.
     pub fn of(
         name: &str,
-        environment: PathBuf,
+        env_file_path: PathBuf,
         target: &Target,
         update: &Update<'_>,
         flags: &[(Id, String)],
         context: &Context,
     ) -> Result<Job> {
         let plan = &update.plan;
-        for id in [Id::Refresh, Id::Offline] {
-            if plan.settings.is_on(id) {
-                let flag = SETTINGS[id as usize].flag;
-                return Err(Error::usage(format!("a service cannot do with --{flag}"))
-                    .hint(format!("leave out --{flag}")));
-            }
-        }
+        refuse_flags(plan)?;
         if let Some(path) = &target.path {
             text(path)?;
         }
+
         let mut command = vec![program(context)?, "write".to_owned()];
         command.extend(target.words());
-        command.extend(repeated(plan, flags)?);
-        let place_folder = update.path().map(folder).transpose()?;
-        let folders = folders(update, context)?;
-        let words = command.iter().chain(&place_folder).chain(&folders);
-        if let Some(word) = words.clone().find(|word| word.chars().any(is_uncarriable)) {
-            let words = format!("a unit file cannot carry this: {}", redact(word));
-            return Err(Error::usage(words).because("it holds a control character"));
+        command.extend(flags_without_variable(plan, flags)?);
+        let target_folder = update.path().map(folder_of).transpose()?;
+        let folders = other_folders(update, context)?;
+
+        let mut words = command.iter().chain(&target_folder).chain(&folders);
+        if let Some(word) = words.find(|word| word.chars().any(is_uncarriable)) {
+            return Err(Error::usage(format!("a unit file cannot hold this: {}", redact(word)))
+                .because("it has a control character"));
         }
-        let pins = EnvFile::of(update, target, flags, &command, context)?;
-        let interval = plan.interval.unwrap_or_default();
-        let (name, place) = (name.to_owned(), target.shown());
-        Ok(Job { name, place, command, interval, environment, pins, place_folder, folders })
+
+        Ok(Job {
+            name: name.to_owned(),
+            place: target.shown(),
+            interval: plan.interval.unwrap_or_default(),
+            env_file: EnvFile::of(update, target, flags, &command, context)?,
+            env_file_path,
+            command,
+            target_folder,
+            folders,
+        })
+    }
+
+    pub fn has_hook(&self) -> bool {
+        self.env_file.flags().iter().any(|(id, _)| *id == Id::Then)
     }
 }
 
-impl Job {
-    /// Whether somebody is told of changes.
-    pub fn tells(&self) -> bool {
-        self.pins.flags().iter().any(|(id, _)| *id == Id::Then)
+/// A job that always or never makes requests would not keep a target up to date.
+fn refuse_flags(plan: &Plan) -> Result<()> {
+    for id in [Id::Refresh, Id::Offline] {
+        if plan.settings.is_on(id) {
+            let flag = SETTINGS[id as usize].flag;
+            return Err(Error::usage(format!("a service does not take --{flag}"))
+                .hint(format!("leave out --{flag}")));
+        }
     }
+    Ok(())
 }
 
 fn program(context: &Context) -> Result<String> {
     let program = (context.program)();
-    text(&program.map_err(|e| Error::failed("cannot find this program's own file").because(e))?)
+    let program =
+        program.map_err(|e| Error::failed("cannot find this program's own file").because(e))?;
+    text(&program)
 }
 
-/// The flags that no variable stands for.
-fn repeated(plan: &Plan, flags: &[(Id, String)]) -> Result<Vec<String>> {
+fn flags_without_variable(plan: &Plan, flags: &[(Id, String)]) -> Result<Vec<String>> {
     let flag = |id: Id| format!("--{}", SETTINGS[id as usize].flag);
     let interval = show_duration(plan.interval.unwrap_or_default());
     let mut words = vec![flag(Id::Interval), interval];
@@ -110,27 +119,27 @@ fn repeated(plan: &Plan, flags: &[(Id, String)]) -> Result<Vec<String>> {
     Ok(words)
 }
 
-/// The folder of a file. systemd wants it without `..` and links.
-fn folder(path: &Path) -> Result<String> {
-    text(real(path)?.parent().unwrap_or(Path::new("/")))
+/// The folder of a file, as systemd wants it: without `..` and symbolic links.
+fn folder_of(file: &Path) -> Result<String> {
+    text(real(file)?.parent().unwrap_or(Path::new("/")))
 }
 
-/// What is written to beside the place.
-fn folders(update: &Update<'_>, context: &Context) -> Result<Vec<String>> {
+fn other_folders(update: &Update<'_>, context: &Context) -> Result<Vec<String>> {
     let mut folders = Vec::new();
     if let Some(logins) = context.state_home().filter(|_| update.plan.provider.stored_login) {
-        folders.push(folder(&logins.join("login"))?);
+        folders.push(folder_of(&logins.join("login"))?);
     }
     if let Some(cache) = &update.plan.cache {
-        // Where there can be none, there will be none.
+        // Created here, since systemd skips a missing folder. Where that fails, the job runs
+        // without a cache.
         let _ = private_folder(cache);
-        folders.push(folder(&cache.join("entry"))?);
+        folders.push(folder_of(&cache.join("entry"))?);
     }
-    if let Some(kept) = context.var("AZURE_CONFIG_DIR").and_then(|kept| kept.to_str()) {
-        folders.push(folder(&Path::new(kept).join("token"))?);
+    if let Some(azure) = context.var("AZURE_CONFIG_DIR").and_then(|folder| folder.to_str()) {
+        folders.push(folder_of(&Path::new(azure).join("token"))?);
     }
     if let Some(log) = update.plan.settings.text(Id::Log) {
-        folders.push(folder(Path::new(log))?);
+        folders.push(folder_of(Path::new(log))?);
     }
     Ok(folders)
 }

@@ -1,10 +1,10 @@
 //! launchd: an agent with calendar intervals (launchd.plist(5), launchctl(1)).
 //!
-//! The property list is the one of `integrations/launchd`, with a few values filled in. launchd
-//! reads no environment files, so a shell does; nor does it try again soon after a failure, so
-//! only the next look does, which is what the promise of `plan.rs` leaves room for.
+//! The property list is that of `integrations/launchd`, with a few values filled in. launchd reads
+//! no environment file, so a shell reads it. launchd does not repeat a failed run either, so the
+//! next check does: the credential outlives it (`Plan::min_ttl`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -14,150 +14,163 @@ use crate::platform::process::user_id;
 use crate::platform::time::Deadline;
 use crate::quoting;
 use crate::service::job::Job;
-use crate::service::manager_cli::{State, Tools};
+use crate::service::job_control::{JobControl, State};
 
-pub const ENDINGS: [&str; 1] = [".plist"];
+pub const EXTENSIONS: [&str; 1] = [".plist"];
+
+const PLIST: &str = include_str!("../../integrations/launchd/lakebase-token-pgpass.plist");
+
+/// How long launchd may take to end the previous agent of the same label.
+const UNLOAD_WAIT: Duration = Duration::from_secs(15);
+
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The exit code that stands for the end by a signal: a shell adds the signal's number to it.
+const KILLED: u8 = 128;
 
 pub fn folder(context: &Context) -> Option<PathBuf> {
     Some(context.home()?.join("Library/LaunchAgents"))
 }
 
-pub fn linger(wanted: bool) -> Result<Option<&'static str>> {
-    if wanted {
-        return Err(Error::usage("launchd runs agents of users who are logged in, no others")
+pub fn linger(enable: bool) -> Result<Option<&'static str>> {
+    if enable {
+        return Err(Error::usage("launchd runs agents only of users who are logged in")
             .hint("leave out --linger"));
     }
     Ok(None)
 }
 
-const PLIST: &str = include_str!("../../integrations/launchd/lakebase-token-pgpass.plist");
-
 pub fn plist(job: &Job, context: &Context) -> String {
-    let string = |text: &str| format!("<string>{}</string>", quoting::markup(text));
-    let list = |items: Vec<String>| {
-        let items: String = items.iter().map(|item| format!("\t\t{item}\n")).collect();
-        format!("<array>\n{items}\t</array>")
-    };
-    let environment = job.environment.to_string_lossy();
-    let shell = ["/bin/sh", "-c", "set -a; . \"$1\"; shift; exec \"$@\"", &job.name, &environment];
+    let env_file = job.env_file_path.to_string_lossy();
+    let shell = ["/bin/sh", "-c", "set -a; . \"$1\"; shift; exec \"$@\"", &job.name, &env_file];
     let words = shell.iter().copied().chain(job.command.iter().map(String::as_str));
+
     let step = (job.interval.as_secs() / 60).clamp(1, 60) as usize;
     let minutes = (0..60).step_by(step);
     let minute = |n| format!("<dict><key>Minute</key><integer>{n}</integer></dict>");
+
     let values = [
         ("Label", string(&job.name)),
-        ("ProgramArguments", list(words.map(string).collect())),
-        ("StartCalendarInterval", list(minutes.map(minute).collect())),
+        ("ProgramArguments", array(words.map(string))),
+        ("StartCalendarInterval", array(minutes.map(minute))),
         ("StandardErrorPath", string(&log(context, &job.name).to_string_lossy())),
     ];
     values.iter().fold(PLIST.to_owned(), |text, (key, value)| replaced(&text, key, value))
 }
 
-/// The list with another value for a key of its outer dictionary.
-fn replaced(plist: &str, key: &str, value: &str) -> String {
-    let mark = format!("\n\t<key>{key}</key>\n\t");
-    let (before, rest) = plist.split_once(&mark).expect("the template has all keys");
-    let end = rest.find("\n\t<key>").unwrap_or(rest.len());
-    [before, &mark, value, &rest[end..]].concat()
+fn string(text: &str) -> String {
+    format!("<string>{}</string>", quoting::markup(text))
 }
 
-/// The session of the one who is logged in.
+fn array(items: impl Iterator<Item = String>) -> String {
+    let items: String = items.map(|item| format!("\t\t{item}\n")).collect();
+    format!("<array>\n{items}\t</array>")
+}
+
+/// The property list with another value for a key of its outer dictionary.
+fn replaced(plist: &str, key: &str, value: &str) -> String {
+    let key = format!("\n\t<key>{key}</key>\n\t");
+    let (before, rest) = plist.split_once(&key).expect("the template has all keys");
+    let end = rest.find("\n\t<key>").unwrap_or(rest.len());
+    [before, &key, value, &rest[end..]].concat()
+}
+
+/// The user's graphical session (launchctl(1)).
 fn domain() -> String {
     format!("gui/{}", user_id())
 }
 
-fn target(tools: &Tools<'_>) -> String {
-    format!("{}/{}", domain(), tools.name)
+/// The agent, as launchctl(1) names it.
+fn service_target(control: &JobControl<'_>) -> String {
+    format!("{}/{}", domain(), control.name)
 }
 
-pub fn check_reachable(tools: &Tools<'_>) -> Result<()> {
-    tools.tell("launchctl", &["print", &domain()]).map(|_| ()).map_err(|error| {
-        let mut refusal = Error::failed("launchd has no session of yours");
+pub fn check_reachable(control: &JobControl<'_>) -> Result<()> {
+    control.run("launchctl", &["print", &domain()]).map(|_| ()).map_err(|error| {
+        let mut refusal = Error::failed("launchd has no session for this user");
         refusal.because = error.because;
         refusal.hint("log in at the machine itself, or lakebase-token watch")
     })
 }
 
-/// Loads the agent, which begins a run. Its former self may take a moment to go.
-pub fn load(tools: &Tools<'_>) -> Result<()> {
-    let target = target(tools);
-    if let Some(folder) = log(tools.context, tools.name).parent() {
-        // launchd refuses to start what has no place for its words.
+/// Loads the agent, which starts a run. launchd refuses while the previous agent is still ending.
+pub fn load(control: &JobControl<'_>) -> Result<()> {
+    if let Some(folder) = log(control.context, control.name).parent() {
+        // launchd does not start an agent whose log has no folder.
         let _ = files::create_folders(folder);
     }
-    tools.tell("launchctl", &["enable", &target])?;
-    unload(tools)?;
-    let unit = tools.unit.as_deref().unwrap_or_default();
-    let gone = Deadline::after(GONE);
+    control.run("launchctl", &["enable", &service_target(control)])?;
+    unload(control)?;
+
+    let unit = control.unit.as_deref().unwrap_or_default();
+    let deadline = Deadline::after(UNLOAD_WAIT);
     loop {
-        let loaded = tools.tell("launchctl", &["bootstrap", &domain(), unit]);
-        if loaded.is_ok() || gone.passed() {
+        let loaded = control.run("launchctl", &["bootstrap", &domain(), unit]);
+        if loaded.is_ok() || deadline.passed() {
             return loaded.map(|_| ());
         }
-        tools.context.sleep(POLL, gone);
+        control.context.sleep(POLL_INTERVAL, deadline);
     }
 }
 
-/// How long a label may be busy after its agent was told to go.
-const GONE: Duration = Duration::from_secs(15);
-
-/// Waits for the end of the run that loading has begun.
-pub fn run(tools: &Tools<'_>) -> Result<()> {
+/// Waits for the end of the run that loading has started.
+pub fn run(control: &JobControl<'_>) -> Result<()> {
     loop {
-        let shown = tools.tell("launchctl", &["print", &target(tools)])?;
-        match ended(&shown) {
+        let printed = control.run("launchctl", &["print", &service_target(control)])?;
+        match last_exit_code(&printed) {
             Some(0) => return Ok(()),
-            Some(code) => return Err(failure(tools, code)),
-            None if tools.deadline.passed() => {
-                return Err(Error::unavailable(format!("{} has not ended in time", tools.name)));
+            Some(code) => return Err(job_error(control, code)),
+            None if control.deadline.passed() => {
+                return Err(Error::unavailable(format!("{} has not ended in time", control.name)));
             }
-            None => tools.context.sleep(POLL, Deadline::after(POLL)),
+            None => control.context.sleep(POLL_INTERVAL, Deadline::after(POLL_INTERVAL)),
         }
     }
 }
 
-/// The exit code of the last run, as `launchctl print` tells it (`0`, or `78: EX_CONFIG`); what a
-/// shell would make of a signal; none where no run has ended.
-fn ended(shown: &str) -> Option<u8> {
-    let code = value(shown, "last exit code").and_then(|text| text.split(':').next()?.parse().ok());
-    code.or_else(|| value(shown, "last terminating signal").map(|_| KILLED))
+/// The exit code of the last run, as `launchctl print` has it (`0`, or `78: EX_CONFIG`), or
+/// [`KILLED`]; nothing where no run has ended.
+fn last_exit_code(printed: &str) -> Option<u8> {
+    let code = value(printed, "last exit code");
+    let code = code.and_then(|text| text.split(':').next()?.parse().ok());
+    code.or_else(|| value(printed, "last terminating signal").map(|_| KILLED))
 }
 
-const KILLED: u8 = 128;
-
-/// Why a run failed, as far as its stderr tells.
-fn failure(tools: &Tools<'_>, code: u8) -> Error {
-    let log = files::read_or_empty(&log(tools.context, tools.name));
-    tools.failure(Some(code).filter(|code| *code != KILLED), &log)
+fn job_error(control: &JobControl<'_>, code: u8) -> Error {
+    let log = files::read_or_empty(&log(control.context, control.name));
+    control.job_error(Some(code).filter(|code| *code != KILLED), &log)
 }
 
-const POLL: Duration = Duration::from_millis(100);
-
-/// Where stderr goes, which has a line for each failure.
+/// The file that stderr is appended to.
 fn log(context: &Context, name: &str) -> PathBuf {
-    context.home().unwrap_or(std::path::Path::new("")).join(format!("Library/Logs/{name}.log"))
+    let home = context.home().unwrap_or(Path::new(""));
+    home.join(format!("Library/Logs/{name}.log"))
 }
 
-pub fn unload(tools: &Tools<'_>) -> Result<()> {
-    // It fails where nothing is loaded, which is what is wanted.
-    tools.ask("launchctl", &["bootout", &target(tools)]).map(|_| ())
+pub fn unload(control: &JobControl<'_>) -> Result<()> {
+    // It fails where no agent is loaded.
+    control.try_run("launchctl", &["bootout", &service_target(control)]).map(|_| ())
 }
 
-pub fn state(tools: &Tools<'_>) -> Result<State> {
-    let said = tools.ask("launchctl", &["print", &target(tools)])?;
-    let code = ended(&said.stdout);
-    let error = code.filter(|code| *code != 0).map(|code| failure(tools, code));
-    let last = match code {
+pub fn state(control: &JobControl<'_>) -> Result<State> {
+    let printed = control.try_run("launchctl", &["print", &service_target(control)])?;
+    let code = last_exit_code(&printed.stdout);
+    let last_run = match code {
         None => "none since it was loaded",
         Some(0) => "succeeded",
         Some(_) => "failed",
     };
-    let next = if said.success { "by the calendar" } else { "(it is not loaded)" };
-    Ok(State { scheduled: said.success, next: next.to_owned(), last: last.to_owned(), error })
+    let next_run = if printed.success { "by the calendar" } else { "(it is not loaded)" };
+    Ok(State {
+        is_scheduled: printed.success,
+        next_run: next_run.to_owned(),
+        last_run: last_run.to_owned(),
+        error: code.filter(|code| *code != 0).map(|code| job_error(control, code)),
+    })
 }
 
-/// `name = value`, as `launchctl print` indents it.
-fn value<'t>(shown: &'t str, name: &str) -> Option<&'t str> {
-    let mut lines = shown.lines().filter_map(|line| line.trim().split_once(" = "));
+/// The value of a line `name = value`, as `launchctl print` indents it.
+fn value<'t>(printed: &'t str, name: &str) -> Option<&'t str> {
+    let mut lines = printed.lines().filter_map(|line| line.trim().split_once(" = "));
     lines.find(|(known, _)| *known == name).map(|(_, value)| value)
 }

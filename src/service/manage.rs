@@ -1,310 +1,190 @@
-//! A place that the system's own timer keeps up to date: `write`, scheduled for good.
+//! A service: `write` for one target, scheduled for good. Its names and files, its restart and its
+//! removal.
 //!
-//! A [`Job`] is decided from an update that would work here and now (`service/job.rs`): the command,
-//! how often, and every setting that was found, written down in an environment file that only its
-//! user can read (`service/pins.rs`), so that the job does the same whatever session it is started
-//! from. The files that schedule it and the programs that are asked to are one row a platform
-//! (`service/systemd.rs`, `service/launchd.rs`). A job that was not seen to succeed once is not
-//! installed: what was there before is put back. All that is done later goes by what was written
-//! down, whatever is configured by then.
+//! A [`Job`] is decided from an update that has been checked (`job.rs`), with every setting recorded
+//! in an environment file that only its user can read (`env_file.rs`), so that the job does the same
+//! in every session. Later commands use what was recorded, not what is configured by then. Unit
+//! files and the service manager's programs are the business of `manager.rs`, installing that of
+//! `install.rs`, the state that of `report.rs`.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
 use crate::credential::connection::Connection;
-use crate::credential::jwt::{expiry_within, holds_token};
 use crate::credential::redact::redact;
-use crate::credential::secret::Secret;
-use crate::credential::token::LEAST_LIFE;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::platform::context::Context;
 use crate::platform::files;
 use crate::platform::lock::LockFile;
-use crate::platform::private_file::private_folder;
-use crate::platform::target_file::{Change, HookMark, TargetFile};
+use crate::platform::target_file::{HookMark, TargetFile};
 use crate::platform::time::Deadline;
 use crate::service::env_file::EnvFile;
 use crate::service::job::Job;
+use crate::service::job_control::JobControl;
 use crate::service::manager::Manager;
-use crate::service::manager_cli::Tools;
+use crate::service::paths::real;
 use crate::session::Session;
-use crate::targets::table::{Entry, Target};
+use crate::targets::target::{Entry, Target};
 use crate::targets::update::Update;
 
-/// What can be done with a service.
 pub const ACTIONS: [&str; 4] = ["install", "uninstall", "status", "restart"];
 
-/// What `service status` found.
-pub struct ServiceReport {
-    /// The job, its timer, its last run, its file.
-    pub lines: Vec<(&'static str, String)>,
-    /// 0 where all is well.
-    pub code: u8,
-}
+/// How long the service manager's programs, and a lock, may take.
+pub(super) const CONTROL_WAIT: Duration = Duration::from_secs(60);
 
-/// A service by its name.
+/// How long a job may run: `TimeoutStartSec=` of the unit.
+pub(super) const RUN_WAIT: Duration = Duration::from_secs(30 * 60);
+
+const MAX_NAME_CHARS: usize = 64;
+
+/// The port of a recorded connection without one: PostgreSQL's.
+const DEFAULT_PORT: u16 = 5432;
+
 pub struct Service<'a> {
-    name: String,
-    target: Target,
-    manager: Manager,
-    context: &'a Context,
+    pub(super) name: String,
+    pub(super) target: Target,
+    pub(super) manager: Manager,
+    pub(super) context: &'a Context,
 }
 
 impl<'a> Service<'a> {
-    /// The service that looks after this place; `name` tells it from another one.
+    /// The service that keeps this target up to date. `name` replaces the name of the target.
     pub fn new(
         target: Target,
         name: Option<&str>,
         manager: Manager,
         context: &'a Context,
     ) -> Result<Service<'a>> {
-        const MOST: usize = 64;
-        let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        let path = target.path.as_deref().map(crate::service::paths::real).transpose()?;
-        let own = match name {
-            Some(name) if name.len() <= MOST && name.chars().all(legal) => name.to_owned(),
-            Some(name) => {
-                let words = format!("--name is not a service's name: {}", redact(name));
-                return Err(Error::usage(words).hint("up to 64 letters, digits, `.`, `_` and `-`"));
-            }
-            None => {
-                let file =
-                    path.as_deref().and_then(Path::file_name).filter(|_| target.row.takes_path());
-                let file = file.map(|file| file.to_string_lossy().into_owned());
-                let parts = file.into_iter().chain(target.keys.iter().cloned());
-                parts.fold(target.row.name.to_owned(), |name, part| {
-                    let plain = part.chars().take(MOST).map(|c| if legal(c) { c } else { '-' });
-                    format!("{name}-{}", plain.collect::<String>())
-                })
-            }
-        };
+        let path = target.path.as_deref().map(real).transpose()?;
         let target = Target { path, ..target };
-        Ok(Service { name: format!("lakebase-token-{own}"), target, manager, context })
+        let own_name = match name {
+            Some(name) => checked_name(name)?,
+            None => default_name(&target),
+        };
+        Ok(Service { name: format!("lakebase-token-{own_name}"), target, manager, context })
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
+    /// The command line for an action on this service.
+    pub fn command(&self, action: &str) -> String {
+        let default = format!("lakebase-token-{}", default_name(&self.target));
+        let name = if self.name == default {
+            String::new()
+        } else {
+            format!(" --name {}", self.name.strip_prefix("lakebase-token-").unwrap_or(""))
+        };
+        format!("lakebase-token service {action} {}{name}", self.target.words().join(" "))
+    }
+
     /// Decides what the job does. `flags` are those of the command line.
     pub fn job(&self, update: &Update<'_>, flags: &[(Id, String)]) -> Result<Job> {
-        Job::of(&self.name, self.environment()?, &self.target, update, flags, self.context)
+        Job::of(&self.name, self.env_file_path()?, &self.target, update, flags, self.context)
     }
 
-    /// Puts the job's files in place, runs it once, schedules it. Says what it did.
-    pub fn install(&self, job: &Job, linger: bool) -> Result<&'static str> {
-        let tools = self.tools(LONGEST_RUN);
-        self.manager.check_reachable(&tools)?;
-        let folder = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();
-        let units = self.units()?;
-        private_folder(&folder(&job.environment)).map_err(|e| cannot(&job.environment, e))?;
-        for unit in &units {
-            files::create_folders(&folder(unit)).map_err(|e| cannot(unit, e))?;
-        }
-        self.alone(&tools, || self.install_alone(job, linger, &tools))
-    }
-
-    fn install_alone(&self, job: &Job, linger: bool, tools: &Tools<'_>) -> Result<&'static str> {
-        self.pinned()?;
-        let units = self.units()?;
-        let mut files = vec![(job.environment.clone(), job.pins.render(&self.name)?)];
-        let contents = self.manager.files(job, self.context).into_iter().map(Secret::new);
-        files.extend(units.into_iter().zip(contents));
-        let mut former = Vec::new();
-        for (path, _) in &files {
-            former.push((path.clone(), TargetFile::open(path)?.read()?));
-        }
-        let (mut changed, existed) = (false, former.iter().all(|(_, content)| content.is_some()));
-        let mut owes = None;
-        let installed = (|| {
-            for (path, content) in &files {
-                changed |= self.put(path, content.expose().as_bytes())? != Change::Unchanged;
-            }
-            if let (true, Some(path), true) = (changed, &self.target.path, job.tells()) {
-                // Whoever is to be told of changes has not been told of what is there.
-                owes = TargetFile::open(path)?.mark_hook(self.context, tools.deadline)?;
-            }
-            self.manager.load(tools)?;
-            self.manager.run(tools)?;
-            if linger {
-                self.manager.linger(tools, true)?;
-            }
-            Ok(())
-        })();
-        if let Err(error) = installed {
-            let error: Error = error;
-            if let (Some(owed), Some(path), false) = (owes, &self.target.path, existed) {
-                let _ = TargetFile::open(path)
-                    .and_then(|p| p.hook_succeeded(self.context, tools.deadline, &owed));
-            }
-            let words = if existed { "the former service is back" } else { "nothing is installed" };
-            return Err(match self.restore(&former, existed) {
-                Ok(()) => error.because(words),
-                Err(e) => error.because(format!("and undoing it failed: {e}")),
-            });
-        }
-        Ok(match (existed, changed) {
-            (false, _) => "installed",
-            (true, true) => "replaced",
-            (true, false) => "unchanged",
-        })
-    }
-
-    /// What there is to know about a job that runs only while its user is logged in.
+    /// A note for the user, if the job runs only while its user is logged in.
     pub fn linger_note(&self) -> Option<&'static str> {
-        self.manager.linger(&self.tools(MINUTE), false).ok().flatten()
+        self.manager.linger(&self.control(CONTROL_WAIT), false).ok().flatten()
     }
 
     /// Runs the job now and schedules it anew.
     pub fn restart(&self) -> Result<()> {
-        let tools = self.tools(LONGEST_RUN);
-        if let Some(path) = self.pinned_spot(&self.installed()?).path {
-            // Its folder may be gone, of which the unit's sandbox would only say a number.
+        let control = self.control(RUN_WAIT);
+        if let Some(path) = self.recorded_target(&self.installed()?).path {
+            // A missing folder is an error here; the unit's sandbox would only give a number.
             TargetFile::open(&path)?;
         }
-        self.manager.check_reachable(&tools)?;
-        self.manager.load(&tools)?;
-        self.manager.run(&tools)
+        self.manager.check_reachable(&control)?;
+        self.manager.load(&control)?;
+        self.manager.run(&control)
     }
 
-    /// Takes the job's files away, and with `purge` what it has written and cached. Whether there
-    /// was anything.
+    /// Removes the job's files; with `purge`, also what it has written and cached. Returns whether
+    /// the service was installed.
     pub fn uninstall(&self, purge: bool) -> Result<bool> {
-        let tools = self.tools(MINUTE);
-        let mut files = self.units()?;
-        files.push(self.environment()?);
-        if !files.iter().any(|file| file.symlink_metadata().is_ok()) {
+        let control = self.control(CONTROL_WAIT);
+        let files = self.all_paths()?;
+        if !files.iter().any(|file| exists(file)) {
             return Ok(false);
         }
-        let pins = self.pinned()?;
-        self.manager.check_reachable(&tools)?;
-        self.alone(&tools, || self.uninstall_alone(&files, pins, purge, &tools))
+
+        let recorded = self.recorded()?;
+        self.manager.check_reachable(&control)?;
+        self.locked(&control, || self.uninstall_locked(&files, recorded, purge, &control))
     }
 
-    fn uninstall_alone(
+    fn uninstall_locked(
         &self,
         files: &[PathBuf],
-        pins: Option<EnvFile>,
+        recorded: Option<EnvFile>,
         purge: bool,
-        tools: &Tools<'_>,
+        control: &JobControl<'_>,
     ) -> Result<bool> {
-        self.manager.unload(tools)?;
-        let purged = match (purge, pins) {
-            (false, _) => Ok(()),
-            (true, Some(pins)) => self.purge(&pins),
-            (true, None) => Err(Error::failed(format!(
-                "what {} wrote and cached stays: it has no environment file any more",
+        self.manager.unload(control)?;
+        let purged = match recorded {
+            _ if !purge => Ok(()),
+            Some(recorded) => self.purge(&recorded),
+            None => Err(Error::failed(format!(
+                "cannot purge what {} wrote and cached: its environment file is missing",
                 self.name
             ))),
         };
+
         for file in files {
             remove(file)?;
         }
         if let Some(folder) = files.last().and_then(|file| file.parent()) {
-            // Another service's file keeps it.
+            // It stays while other services have files there.
             let _ = files::remove_empty_folder(folder);
         }
-        self.manager.forget(tools)?;
-        let purged = purged.map(|()| true);
-        purged.map_err(|error| error.because(format!("{} is uninstalled nevertheless", self.name)))
-    }
-
-    /// How it fares, in words and as an exit code.
-    pub fn status(&self) -> Result<ServiceReport> {
-        let pins = self.installed()?;
-        let tools = self.tools(MINUTE);
-        self.manager.check_reachable(&tools)?;
-        let state = self.manager.state(&tools)?;
-        let (content, good) = self.entry(&pins);
-        let timer = if state.scheduled { "scheduled, next look" } else { "not scheduled" };
-        let mut lines = vec![
-            ("service", format!("{} ({})", self.name, self.manager.name())),
-            ("timer", format!("{timer} {}", state.next).trim_end().to_owned()),
-            ("last look", state.last),
-            ("place", format!("{}: {content}", self.pinned_spot(&pins).shown())),
-        ];
-        let code = match &state.error {
-            Some(error) => error.kind as u8,
-            None => u8::from(!state.scheduled || !good),
-        };
-        if let Some(error) = state.error {
-            lines.extend(error.because.into_iter().map(|reason| ("because", reason)));
-            lines.extend(error.hints.into_iter().map(|hint| ("hint", hint)));
-        }
-        Ok(ServiceReport { lines, code })
-    }
-
-    /// What the place says of us, and whether that is a living credential.
-    fn entry(&self, pins: &EnvFile) -> (String, bool) {
-        let target = self.pinned_spot(pins);
-        let Some((file, path)) = target.file() else {
-            return ("only the last look tells".to_owned(), true);
-        };
-        let content = match TargetFile::open(path).and_then(|place| place.read()) {
-            Ok(Some(content)) => content,
-            Ok(None) => return ("there is no such file".to_owned(), false),
-            Err(error) => return (error.to_string(), false),
-        };
-        let connection = connection(pins);
-        let entry = Entry { target: &target, connection: &connection, workspace: "" };
-        let part = (file.part)(&entry, &content).filter(|part| holds_token(part));
-        let Some(part) = part else { return ("it has nothing of ours".to_owned(), false) };
-        match expiry_within(part) {
-            None => ("it has a token that does not tell its end".to_owned(), true),
-            Some(expires) if expires.since(self.context.now()) < LEAST_LIFE => {
-                (format!("expired at {expires}"), false)
-            }
-            Some(expires) => (format!("good until {expires}"), true),
+        self.manager.forget(control)?;
+        match purged {
+            Ok(()) => Ok(true),
+            Err(error) => Err(error.because(format!("{} itself is uninstalled", self.name))),
         }
     }
 
-    /// The place as it was when it was installed.
-    fn pinned_spot(&self, pins: &EnvFile) -> Target {
-        let path = pins.path().map(Path::to_owned);
-        Target { path: path.or(self.target.path.clone()), ..self.target.clone() }
-    }
+    /// Removes our entry from the target, then everything that is cached for the recorded identity,
+    /// even if the first fails.
+    fn purge(&self, recorded: &EnvFile) -> Result<()> {
+        let context = recorded.context(self.context);
+        let removed = self.remove_entry(recorded, &context);
 
-    /// Removes our part of the place and what this identity has cached; the one also where the
-    /// other cannot be.
-    fn purge(&self, pins: &EnvFile) -> Result<()> {
-        let context = pins.context(self.context);
-        let settings = || Settings::resolve(&pins.flags(), &context);
-        let target = self.pinned_spot(pins);
-        let removed = match target.file() {
-            Some((file, path)) => (|| {
-                let connection = connection(pins);
-                let entry = Entry { target: &target, connection: &connection, workspace: "" };
-                let edit = (file.remove)(&entry)?;
-                let place = TargetFile::open(path)?;
-                place.change(
-                    self.context,
-                    Deadline::after(MINUTE),
-                    HookMark::Cancelled,
-                    edit.as_ref(),
-                )
-            })()
-            .map(|_| ()),
-            None => {
-                let words: Vec<_> = [target.row.name.into()].into();
-                settings().and_then(|s| Update::new(s, &words, &context)?.remove()).map(|_| ())
-            }
-        };
-        Session::new(&Plan::new(settings()?, &context)?, &context).evict_all();
+        let settings = Settings::resolve(&recorded.flags(), &context)?;
+        Session::new(&Plan::new(settings, &context)?, &context).evict_all();
         removed
     }
 
-    /// What was written down when it was installed; its files must be there.
-    fn installed(&self) -> Result<EnvFile> {
-        let pins = self.pinned()?;
-        let mut files = self.units()?;
-        files.push(self.environment()?);
-        let missing = files.iter().find(|file| file.symlink_metadata().is_err());
-        match (pins, missing) {
-            (Some(pins), None) => Ok(pins),
+    fn remove_entry(&self, recorded: &EnvFile, context: &Context) -> Result<()> {
+        let target = self.recorded_target(recorded);
+        let Some((how, path)) = target.file() else {
+            let settings = Settings::resolve(&recorded.flags(), context)?;
+            let words = [target.row.name.into()];
+            Update::new(settings, &words, context)?.remove()?;
+            return Ok(());
+        };
+
+        let connection = connection(recorded);
+        let entry = Entry { target: &target, connection: &connection, workspace: "" };
+        let edit = (how.remove)(&entry)?;
+        let file = TargetFile::open(path)?;
+        let deadline = Deadline::after(CONTROL_WAIT);
+        file.change(self.context, deadline, HookMark::Cancelled, edit.as_ref())?;
+        Ok(())
+    }
+
+    /// The environment file of an installed service; an error if any of its files is missing.
+    pub(super) fn installed(&self) -> Result<EnvFile> {
+        let recorded = self.recorded()?;
+        let missing = self.all_paths()?.into_iter().find(|file| !exists(file));
+        match (recorded, missing) {
+            (Some(recorded), None) => Ok(recorded),
             (_, missing) => {
                 let missing = missing.map(|file| format!("there is no {}", file.display()));
                 Err(Error::usage(format!("{} is not installed", self.name))
@@ -314,130 +194,141 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// What was written down, if anything was, and if it is about this place: a name belongs to
-    /// one place.
-    fn pinned(&self) -> Result<Option<EnvFile>> {
-        let path = self.environment()?;
-        if path.symlink_metadata().is_err() {
+    /// The environment file, if there is one; an error if it is about another target.
+    pub(super) fn recorded(&self) -> Result<Option<EnvFile>> {
+        let path = self.env_file_path()?;
+        if !exists(&path) {
             return Ok(None);
         }
+
         let content = TargetFile::open(&path)?.read()?.unwrap_or_default();
-        let pins = EnvFile::parse(&String::from_utf8_lossy(&content));
-        let asked = self.target.id();
-        let differs = pins.place().iter().zip(&asked).enumerate().any(|(n, (pinned, asked))| {
-            // The second is the path, which need not be named again.
-            pinned != asked && (n != 1 || self.target.explicit)
+        let recorded = EnvFile::parse(&String::from_utf8_lossy(&content));
+        let named = self.target.id();
+        let mut parts = recorded.target_id().iter().zip(&named).enumerate();
+        let differs = parts.any(|(position, (recorded, named))| {
+            // The second part is the path, which the command line may leave out.
+            recorded != named && (position != 1 || self.target.explicit)
         });
         if !differs {
-            return Ok(Some(pins));
+            return Ok(Some(recorded));
         }
-        Err(Error::usage(format!("{} looks after another place", self.name))
-            .because(format!(
-                "that is {}, not {}",
-                self.pinned_spot(&pins).shown(),
-                self.target.shown()
-            ))
-            .hint("--name NAME for a second service, or name that place"))
+        let other = self.recorded_target(&recorded).shown();
+        Err(Error::usage(format!("{} keeps another target up to date", self.name))
+            .because(format!("that is {other}, not {}", self.target.shown()))
+            .hint("--name NAME for a second service, or name that target"))
     }
 
-    /// The command line that does something with this very service.
-    pub fn command(&self, action: &str) -> String {
-        let usual = Service::new(self.target.clone(), None, self.manager, self.context);
-        let name = match usual {
-            Ok(usual) if usual.name == self.name => String::new(),
-            _ => format!(" --name {}", self.name.strip_prefix("lakebase-token-").unwrap_or("")),
-        };
-        format!("lakebase-token service {action} {}{name}", self.target.words().join(" "))
+    /// The target as it was at installation.
+    pub(super) fn recorded_target(&self, recorded: &EnvFile) -> Target {
+        let path = recorded.target_path().map(Path::to_owned);
+        Target { path: path.or(self.target.path.clone()), ..self.target.clone() }
     }
 
-    /// Puts back what was there.
-    fn restore(&self, former: &[(PathBuf, Option<Vec<u8>>)], existed: bool) -> Result<()> {
-        let tools = self.tools(MINUTE);
-        if !existed {
-            self.manager.unload(&tools)?;
-        }
-        for (path, content) in former {
-            match content {
-                Some(content) => self.put(path, content).map(|_| ())?,
-                None => remove(path)?,
-            }
-        }
-        if existed { self.manager.load(&tools) } else { self.manager.forget(&tools) }
-    }
-
-    fn put(&self, path: &Path, content: &[u8]) -> Result<Change> {
-        let place = TargetFile::open(path)?;
-        let edit = |_: Option<&[u8]>| Ok(Some(content.to_vec()));
-        let deadline = Deadline::after(MINUTE);
-        Ok(place.change(self.context, deadline, HookMark::None, &edit)?.0)
-    }
-
-    /// Does something while nobody else installs a service or takes one away. The lock is on a
-    /// folder that none of a service's files is in, since each of those is locked for itself.
-    fn alone<T>(&self, tools: &Tools<'_>, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let units = self.units()?;
+    /// Runs `work` while no other process installs or uninstalls a service. The lock is on the
+    /// folder above the unit files: each of a service's files is changed under a lock on its own
+    /// folder.
+    pub(super) fn locked<T>(
+        &self,
+        control: &JobControl<'_>,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let units = self.unit_paths()?;
         let folder = units.first().and_then(|unit| unit.parent()?.parent());
         let folder = folder.unwrap_or(Path::new("/"));
-        let cannot =
+        let cannot_lock =
             |e| Error::failed(format!("cannot lock the folder {}", folder.display())).because(e);
-        let mut lock = LockFile::on_folder(folder).map_err(cannot)?;
-        lock.while_locked(self.context, tools.deadline, work).map_err(cannot)?.unwrap_or_else(
-            || Err(Error::unavailable("somebody else is installing a service at the moment")),
-        )
+
+        let mut lock = LockFile::on_folder(folder).map_err(cannot_lock)?;
+        let done = lock.while_locked(self.context, control.deadline, work).map_err(cannot_lock)?;
+        done.unwrap_or_else(|| {
+            Err(Error::unavailable("another process is installing or uninstalling a service"))
+        })
     }
 
-    fn environment(&self) -> Result<PathBuf> {
+    pub(super) fn env_file_path(&self) -> Result<PathBuf> {
         let folder = self.context.config_home().ok_or_else(no_home)?;
         Ok(folder.join(format!("lakebase-token/{}.env", self.name)))
     }
 
-    fn units(&self) -> Result<Vec<PathBuf>> {
+    pub(super) fn unit_paths(&self) -> Result<Vec<PathBuf>> {
         let folder = self.manager.folder(self.context).ok_or_else(no_home)?;
-        let path = |ending| folder.join(format!("{}{ending}", self.name));
-        Ok(self.manager.endings().iter().map(path).collect())
+        let path = |extension| folder.join(format!("{}{extension}", self.name));
+        Ok(self.manager.extensions().iter().map(path).collect())
     }
 
-    fn tools(&self, limit: Duration) -> Tools<'_> {
-        let unit = |path: PathBuf| path.to_string_lossy().into_owned();
-        Tools {
+    /// The unit files, then the environment file.
+    fn all_paths(&self) -> Result<Vec<PathBuf>> {
+        let mut paths = self.unit_paths()?;
+        paths.push(self.env_file_path()?);
+        Ok(paths)
+    }
+
+    pub(super) fn control(&self, wait: Duration) -> JobControl<'_> {
+        let units = self.unit_paths().unwrap_or_default();
+        JobControl {
             name: &self.name,
-            unit: self.units().ok().and_then(|units| units.into_iter().next()).map(unit),
+            unit: units.first().map(|path| path.to_string_lossy().into_owned()),
             context: self.context,
-            deadline: Deadline::after(limit),
+            deadline: Deadline::after(wait),
         }
     }
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
+fn is_name_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "._-".contains(c)
+}
 
-/// `TimeoutStartSec=` of the unit.
-const LONGEST_RUN: Duration = Duration::from_secs(30 * 60);
+fn checked_name(name: &str) -> Result<String> {
+    if name.len() <= MAX_NAME_CHARS && name.chars().all(is_name_char) {
+        return Ok(name.to_owned());
+    }
+    Err(Error::usage(format!("--name {} is not a valid service name", redact(name)))
+        .hint("up to 64 letters, digits, `.`, `_` and `-`"))
+}
+
+/// The target's name, then that of its file or its keys.
+fn default_name(target: &Target) -> String {
+    let file = target.path.as_deref().and_then(Path::file_name);
+    let file = file.filter(|_| target.row.takes_path());
+    let file = file.map(|file| file.to_string_lossy().into_owned());
+
+    let mut name = target.row.name.to_owned();
+    for part in file.iter().chain(&target.keys) {
+        let part = part.chars().take(MAX_NAME_CHARS);
+        name.push('-');
+        name.extend(part.map(|c| if is_name_char(c) { c } else { '-' }));
+    }
+    name
+}
 
 fn no_home() -> Error {
-    Error::usage("HOME is not set, so a service has no place").hint("export HOME=/home/you")
+    Error::usage("HOME is not set, so there is no folder for the files of a service")
+        .hint("export HOME=/home/you")
 }
 
-fn cannot(path: &Path, why: std::io::Error) -> Error {
-    Error::failed(format!("cannot make the folder of {}", path.display())).because(why)
+/// Whether there is a file or a symbolic link, even one that leads nowhere.
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
-/// Removes a file, or the link that is there in its place.
-fn remove(path: &Path) -> Result<()> {
+/// Removes a file or a symbolic link. A missing file is no error.
+pub(super) fn remove(path: &Path) -> Result<()> {
     match files::remove(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
             Err(Error::failed(format!("cannot remove {}", path.display())).because(e))
         }
         _ => Ok(()),
     }
 }
 
-/// The connection that a job's environment file describes.
-fn connection(pins: &EnvFile) -> Connection {
-    let text = |name| pins.text(name).map(str::to_owned);
+/// The connection that an environment file records.
+pub(super) fn connection(recorded: &EnvFile) -> Connection {
+    let text = |name| recorded.text(name).map(str::to_owned);
+    let port = recorded.text("PGPORT").and_then(|port| port.parse().ok());
     Connection {
         user: text("PGUSER"),
         host: text("PGHOST"),
-        port: pins.text("PGPORT").and_then(|port| port.parse().ok()).unwrap_or(5432),
+        port: port.unwrap_or(DEFAULT_PORT),
         database: text("PGDATABASE"),
         sslmode: "",
     }

@@ -1,13 +1,12 @@
-//! The platform's own timer: systemd or launchd.
-//!
-//! Both do the same things with a job's files, each in a module of its own.
+//! The platform's service manager: systemd or launchd. Both do the same with a job's files, each in
+//! a module of its own.
 
 use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::platform::context::Context;
 use crate::service::job::Job;
-use crate::service::manager_cli::{State, Tools};
+use crate::service::job_control::{JobControl, State};
 use crate::service::{launchd, systemd};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +16,7 @@ pub enum Manager {
 }
 
 impl Manager {
-    /// The one of this platform.
+    /// The service manager of this platform.
     pub const OURS: Manager =
         if cfg!(target_os = "macos") { Manager::Launchd } else { Manager::Systemd };
 
@@ -28,7 +27,7 @@ impl Manager {
         }
     }
 
-    /// Where its files are.
+    /// The folder of the unit files.
     pub fn folder(self, context: &Context) -> Option<PathBuf> {
         match self {
             Manager::Systemd => systemd::folder(context),
@@ -36,15 +35,15 @@ impl Manager {
         }
     }
 
-    /// How the names of a job's files end.
-    pub fn endings(self) -> &'static [&'static str] {
+    /// The extensions of a job's unit files.
+    pub fn extensions(self) -> &'static [&'static str] {
         match self {
-            Manager::Systemd => &systemd::ENDINGS,
-            Manager::Launchd => &launchd::ENDINGS,
+            Manager::Systemd => &systemd::EXTENSIONS,
+            Manager::Launchd => &launchd::EXTENSIONS,
         }
     }
 
-    /// What those files say.
+    /// The contents of the job's unit files, in the order of their extensions.
     pub fn files(self, job: &Job, context: &Context) -> Vec<String> {
         match self {
             Manager::Systemd => systemd::files(job),
@@ -52,59 +51,59 @@ impl Manager {
         }
     }
 
-    /// Fails, with what else there is, if it does not answer.
-    pub fn check_reachable(self, tools: &Tools<'_>) -> Result<()> {
+    /// Fails, with alternatives, if the service manager does not answer.
+    pub fn check_reachable(self, control: &JobControl<'_>) -> Result<()> {
         match self {
-            Manager::Systemd => systemd::check_reachable(tools),
-            Manager::Launchd => launchd::check_reachable(tools),
+            Manager::Systemd => systemd::check_reachable(control),
+            Manager::Launchd => launchd::check_reachable(control),
         }
     }
 
     /// Reads the job's files anew and schedules it from now on.
-    pub fn load(self, tools: &Tools<'_>) -> Result<()> {
+    pub fn load(self, control: &JobControl<'_>) -> Result<()> {
         match self {
-            Manager::Systemd => systemd::load(tools),
-            Manager::Launchd => launchd::load(tools),
+            Manager::Systemd => systemd::load(control),
+            Manager::Launchd => launchd::load(control),
         }
     }
 
-    /// Runs the loaded job once, or waits for the run that loading has begun.
-    pub fn run(self, tools: &Tools<'_>) -> Result<()> {
+    /// Runs the loaded job once, or waits for the run that loading has started.
+    pub fn run(self, control: &JobControl<'_>) -> Result<()> {
         match self {
-            Manager::Systemd => systemd::run(tools),
-            Manager::Launchd => launchd::run(tools),
+            Manager::Systemd => systemd::run(control),
+            Manager::Launchd => launchd::run(control),
         }
     }
 
-    /// Stops the job, while its files are still there.
-    pub fn unload(self, tools: &Tools<'_>) -> Result<()> {
+    /// Stops the job, while its files still exist.
+    pub fn unload(self, control: &JobControl<'_>) -> Result<()> {
         match self {
-            Manager::Systemd => systemd::unload(tools),
-            Manager::Launchd => launchd::unload(tools),
+            Manager::Systemd => systemd::unload(control),
+            Manager::Launchd => launchd::unload(control),
         }
     }
 
-    /// Notices that the job's files are gone.
-    pub fn forget(self, tools: &Tools<'_>) -> Result<()> {
+    /// Makes the service manager notice that the job's files are removed.
+    pub fn forget(self, control: &JobControl<'_>) -> Result<()> {
         match self {
-            Manager::Systemd => systemd::forget(tools),
+            Manager::Systemd => systemd::forget(control),
             Manager::Launchd => Ok(()),
         }
     }
 
-    pub fn state(self, tools: &Tools<'_>) -> Result<State> {
+    pub fn state(self, control: &JobControl<'_>) -> Result<State> {
         match self {
-            Manager::Systemd => systemd::state(tools),
-            Manager::Launchd => launchd::state(tools),
+            Manager::Systemd => systemd::state(control),
+            Manager::Launchd => launchd::state(control),
         }
     }
 
-    /// Lets the job run while its user is not logged in, if that is wanted. What the user should
-    /// know if it does not.
-    pub fn linger(self, tools: &Tools<'_>, wanted: bool) -> Result<Option<&'static str>> {
+    /// Lets the job run while its user is not logged in, if `enable`. Returns a note for the user if
+    /// the job does not run then.
+    pub fn linger(self, control: &JobControl<'_>, enable: bool) -> Result<Option<&'static str>> {
         match self {
-            Manager::Systemd => systemd::linger(tools, wanted),
-            Manager::Launchd => launchd::linger(wanted),
+            Manager::Systemd => systemd::linger(control, enable),
+            Manager::Launchd => launchd::linger(enable),
         }
     }
 }

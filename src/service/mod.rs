@@ -1,10 +1,12 @@
-//! `write`, scheduled by the platform's own timer: systemd or launchd.
+//! `write`, scheduled by the platform's service manager: systemd or launchd.
 
 pub mod env_file;
+mod install;
 pub mod job;
+mod job_control;
 mod launchd;
 pub mod manage;
 pub mod manager;
-mod manager_cli;
 mod paths;
+mod report;
 mod systemd;

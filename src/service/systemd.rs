@@ -1,7 +1,7 @@
 //! systemd: a oneshot service and a timer of the user's own manager (systemd.service(5),
 //! systemd.timer(5), systemd.syntax(7)).
 //!
-//! The files are those of `integrations/systemd`, with a few assignments filled in.
+//! The unit files are those of `integrations/systemd`, with a few assignments filled in.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,54 +11,69 @@ use crate::platform::context::Context;
 use crate::platform::process::user_id;
 use crate::platform::time::Deadline;
 use crate::service::job::Job;
-use crate::service::manager_cli::{State, Tools};
+use crate::service::job_control::{ERROR_LINE, JobControl, Output, State};
 
-pub const ENDINGS: [&str; 2] = [".service", ".timer"];
+pub const EXTENSIONS: [&str; 2] = [".service", ".timer"];
 
 const SERVICE: &str = include_str!("../../integrations/systemd/lakebase-token-pgpass.service");
 const TIMER: &str = include_str!("../../integrations/systemd/lakebase-token-pgpass.timer");
+
+/// The properties of a service that describe its last run.
+const LAST_RUN: &str = "--property=SubState,Result,ExecMainCode,ExecMainStatus,\
+                        ExecMainExitTimestamp,ExecMainPID";
+
+/// systemd's own exit codes for failures to set up mounts and users (systemd.exec(5)).
+const EXIT_NAMESPACE: u8 = 226;
+const EXIT_USER: u8 = 217;
+
+/// journald may take a moment to store the last lines of a run.
+const JOURNAL_POLL_INTERVAL: Duration = Duration::from_millis(100);
+const JOURNAL_POLLS: usize = 11;
 
 pub fn folder(context: &Context) -> Option<PathBuf> {
     Some(context.config_home()?.join("systemd/user"))
 }
 
 pub fn files(job: &Job) -> Vec<String> {
-    let about = format!("lakebase-token: {}", plain(&job.place));
+    let description = format!("lakebase-token: {}", rest_of_line(&job.place));
     let [program, arguments @ ..] = &job.command[..] else { return Vec::new() };
-    let mut line = quoted(program, false);
+    let mut command = quoted(program, false);
     for word in arguments {
-        line.push(' ');
-        line.push_str(&quote(word));
+        command.push(' ');
+        command.push_str(&quoted(word, true));
     }
-    // The others are no reason to fail, so they are passed over where they are not there.
+
+    // systemd skips a missing folder behind a `-`: only the target's own folder has to exist.
     let others = job.folders.iter().map(|folder| format!("-{folder}"));
-    let folders = job.place_folder.clone().into_iter().chain(others);
-    let folders = folders.map(|folder| quoted(&folder, false));
+    let folders = job.target_folder.clone().into_iter().chain(others);
+    let folders: Vec<String> = folders.map(|folder| quoted(&folder, false)).collect();
+
     let service = filled(
         SERVICE,
         &[
-            ("Description", &about),
-            ("EnvironmentFile", &plain(&job.environment.to_string_lossy())),
-            ("ExecStart", &line),
-            ("ReadWritePaths", &folders.collect::<Vec<_>>().join(" ")),
+            ("Description", &description),
+            ("EnvironmentFile", &rest_of_line(&job.env_file_path.to_string_lossy())),
+            ("ExecStart", &command),
+            ("ReadWritePaths", &folders.join(" ")),
         ],
     );
-    // Rounded down to minutes that an hour has; the first of the next hour comes early at worst.
+    // Rounded down to whole minutes. Where they do not divide an hour, the last interval of each
+    // hour is a shorter one.
     let minutes = (job.interval.as_secs() / 60).max(1);
-    let timer =
-        filled(TIMER, &[("Description", &about), ("OnCalendar", &format!("*:0/{minutes}"))]);
+    let calendar = format!("*:0/{minutes}");
+    let timer = filled(TIMER, &[("Description", &description), ("OnCalendar", &calendar)]);
     vec![service, timer]
 }
 
-/// A file with the first assignment of each name replaced.
+/// The template with the first assignment of each name replaced.
 fn filled(template: &str, values: &[(&str, &str)]) -> String {
     let mut left = values.to_vec();
     let mut text = String::with_capacity(template.len() * 2);
     for line in template.lines() {
         let name = line.split_once('=').map_or("", |(name, _)| name);
         match left.iter().position(|(known, _)| *known == name) {
-            Some(found) => {
-                let (name, value) = left.remove(found);
+            Some(position) => {
+                let (name, value) = left.remove(position);
                 text.extend([name, "=", value]);
             }
             None => text.push_str(line),
@@ -69,22 +84,20 @@ fn filled(template: &str, values: &[(&str, &str)]) -> String {
     text
 }
 
-/// A value that is taken to the end of its line, which a backslash would join to the next.
-fn plain(text: &str) -> String {
+/// A value that extends to the end of its line. A backslash there would join the next line to it.
+fn rest_of_line(text: &str) -> String {
     let text = text.replace('%', "%%").replace('\n', " ");
     if text.ends_with('\\') { text + " " } else { text }
 }
 
-fn quote(word: &str) -> String {
-    quoted(word, true)
-}
-
-/// A word that is unquoted and whose specifiers and, but for the program's, variables are expanded.
-fn quoted(word: &str, variables: bool) -> String {
-    let safe = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@".contains(c);
-    if !word.is_empty() && word.chars().all(safe) {
+/// A word that systemd unquotes. It expands specifiers in every word, and variables in the
+/// arguments of a command, but not in the program's path.
+fn quoted(word: &str, has_variables: bool) -> String {
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@".contains(c);
+    if !word.is_empty() && word.chars().all(is_safe) {
         return word.to_owned();
     }
+
     let mut text = String::from("\"");
     for c in word.chars() {
         match c {
@@ -92,7 +105,7 @@ fn quoted(word: &str, variables: bool) -> String {
             '\n' => text.push_str("\\n"),
             '\t' => text.push_str("\\t"),
             '%' => text.push_str("%%"),
-            '$' if variables => text.push_str("$$"),
+            '$' if has_variables => text.push_str("$$"),
             _ => text.push(c),
         }
     }
@@ -100,161 +113,191 @@ fn quoted(word: &str, variables: bool) -> String {
     text
 }
 
-pub fn check_reachable(tools: &Tools<'_>) -> Result<()> {
-    let asked = tools.tell("systemctl", &["--user", "show", "--property=Version,UnitPath"]);
-    let asked = asked.map_err(|error| {
-        let mut refusal = Error::failed("no systemd user manager answers here");
-        refusal.because = error.because;
+pub fn check_reachable(control: &JobControl<'_>) -> Result<()> {
+    let shown = systemctl(control, &["show", "--property=Version,UnitPath"]);
+    let shown = shown.map_err(|error| {
+        let mut unreachable = Error::failed("cannot reach the systemd user manager");
+        unreachable.because = error.because;
         let uid = user_id();
-        refusal
+        unreachable
             .hint(format!("after su or sudo: export XDG_RUNTIME_DIR=/run/user/{uid}"))
             .hint("without systemd: lakebase-token watch, or cron with lakebase-token write")
     })?;
-    let folder = folder(tools.context).unwrap_or_default();
-    if value(&asked, "UnitPath").split(' ').any(|known| Path::new(known) == folder) {
+
+    let folder = folder(control.context).unwrap_or_default();
+    if value(&shown, "UnitPath").split(' ').any(|known| Path::new(known) == folder) {
         return Ok(());
     }
-    Err(Error::usage(format!("systemd looks for no units in {}", folder.display()))
-        .because("HOME or XDG_CONFIG_HOME is not what its user manager was started with")
+    Err(Error::usage(format!("systemd reads no units from {}", folder.display()))
+        .because("the systemd user manager was started with another HOME or XDG_CONFIG_HOME")
         .hint("unset XDG_CONFIG_HOME"))
 }
 
-fn user(tools: &Tools<'_>, words: &[&str]) -> Result<String> {
-    tools.tell("systemctl", &[&["--user"], words].concat())
+fn systemctl(control: &JobControl<'_>, words: &[&str]) -> Result<String> {
+    control.run("systemctl", &[&["--user"], words].concat())
 }
 
-pub fn load(tools: &Tools<'_>) -> Result<()> {
-    let (service, timer) = (format!("{}.service", tools.name), format!("{}.timer", tools.name));
-    user(tools, &["daemon-reload"])?;
-    // A run that waits to be tried again is none of the new unit's business.
-    tools.ask("systemctl", &["--user", "stop", &service])?;
-    tools.ask("systemctl", &["--user", "reset-failed", &service, &timer])?;
-    user(tools, &["enable", &timer])?;
-    user(tools, &["restart", &timer]).map(|_| ())
+fn try_systemctl(control: &JobControl<'_>, words: &[&str]) -> Result<Output> {
+    control.try_run("systemctl", &[&["--user"], words].concat())
 }
 
-pub fn run(tools: &Tools<'_>) -> Result<()> {
-    let unit = format!("{}.service", tools.name);
-    let started = tools.ask("systemctl", &["--user", "start", &unit])?;
+fn service_unit(control: &JobControl<'_>) -> String {
+    format!("{}.service", control.name)
+}
+
+fn timer_unit(control: &JobControl<'_>) -> String {
+    format!("{}.timer", control.name)
+}
+
+pub fn load(control: &JobControl<'_>) -> Result<()> {
+    let service = service_unit(control);
+    let timer = timer_unit(control);
+    systemctl(control, &["daemon-reload"])?;
+
+    // A failed run of the previous unit that waits to be repeated would count as one of the new.
+    try_systemctl(control, &["stop", &service])?;
+    try_systemctl(control, &["reset-failed", &service, &timer])?;
+
+    systemctl(control, &["enable", &timer])?;
+    systemctl(control, &["restart", &timer]).map(|_| ())
+}
+
+pub fn run(control: &JobControl<'_>) -> Result<()> {
+    let service = service_unit(control);
+    let started = try_systemctl(control, &["start", &service])?;
     if started.success {
         return Ok(());
     }
-    let ended = user(tools, &["show", &unit, PROPERTIES])?;
-    let error = failure(tools, &ended, &started.stderr);
-    tools.ask("systemctl", &["--user", "stop", &unit])?;
+
+    let last_run = systemctl(control, &["show", &service, LAST_RUN])?;
+    let error = job_error(control, &last_run, &started.stderr);
+    try_systemctl(control, &["stop", &service])?;
     Err(error)
 }
 
-/// What is told of a service's last run.
-const PROPERTIES: &str = "--property=SubState,Result,ExecMainCode,ExecMainStatus,\
-                          ExecMainExitTimestamp,ExecMainPID";
+/// Why the last run failed: what the journal has of it, else what systemd says.
+fn job_error(control: &JobControl<'_>, last_run: &str, systemd_says: &str) -> Error {
+    // CLD_EXITED of waitid(2) is 1: the process has ended by itself.
+    let has_exited =
+        value(last_run, "ExecMainCode") == "1" && value(last_run, "Result") == "exit-code";
+    let code = value(last_run, "ExecMainStatus").parse().ok().filter(|_| has_exited);
 
-/// Exit codes of systemd's own (systemd.exec(5)), for mounts and for users.
-const NAMESPACE: u8 = 226;
-const USER: u8 = 217;
-
-/// How long one waits for the journal at a time.
-const LATE: Duration = Duration::from_millis(100);
-
-/// Why the last run failed, as far as the journal has it; `otherwise` what systemd says.
-fn failure(tools: &Tools<'_>, shown: &str, otherwise: &str) -> Error {
-    // 1 is CLD_EXITED of waitid(2): it ended by itself.
-    let exited = value(shown, "ExecMainCode") == "1" && value(shown, "Result") == "exit-code";
-    let code = value(shown, "ExecMainStatus").parse().ok().filter(|_| exited);
-    // Not by its invocation: of a process that has ended journald does not always know that.
-    let run = format!("_PID={}", value(shown, "ExecMainPID"));
-    let said = || {
-        let log =
-            tools.ask("journalctl", &["--user", "--boot", "--output=cat", "--no-pager", &run]);
-        log.map(|said| said.stdout).ok().filter(|log| log.contains("lakebase-token: error: "))
-    };
-    // What was said last may still be on its way into the journal.
-    let mut log = said();
-    for _ in 0..10 {
-        if log.is_some() || code.is_none() {
-            break;
-        }
-        tools.context.sleep(LATE, Deadline::after(LATE));
-        log = said();
-    }
-    let error = tools.failure(code, log.as_deref().unwrap_or_default());
+    let log = log_of_run(control, value(last_run, "ExecMainPID"), code.is_some());
+    let error = control.job_error(code, log.as_deref().unwrap_or_default());
     if log.is_some() {
         return error;
     }
-    if matches!(code, Some(NAMESPACE | USER)) {
+    if matches!(code, Some(EXIT_NAMESPACE | EXIT_USER)) {
         return error
             .because("systemd cannot set up the unit's sandbox here")
-            .hint(format!("systemctl --user edit {}.service, to turn it off", tools.name))
+            .hint(format!("systemctl --user edit {}.service, to turn it off", control.name))
             .hint("[Service] PrivateUsers=no ProtectSystem=no");
     }
-    error.because(otherwise).hint(format!("journalctl --user -u {}", tools.name))
+    error.because(systemd_says).hint(format!("journalctl --user -u {}", control.name))
 }
 
-pub fn unload(tools: &Tools<'_>) -> Result<()> {
-    let (service, timer) = (format!("{}.service", tools.name), format!("{}.timer", tools.name));
-    // Each fails where there is nothing to be done; `forget` looks whether all is done.
-    for words in [
-        &["disable", "--now", &timer][..],
-        &["stop", &service],
-        // When it ran last, which `Persistent=` writes down.
-        &["clean", "--what=state", &timer],
-    ] {
-        tools.ask("systemctl", &[&["--user"], words].concat())?;
+/// What the journal has of a run, if that includes its error; with `wait`, it may come later.
+fn log_of_run(control: &JobControl<'_>, pid: &str, wait: bool) -> Option<String> {
+    // By the process: of one that has ended, journald does not always know the invocation.
+    let run = format!("_PID={pid}");
+    let args = ["--user", "--boot", "--output=cat", "--no-pager", &run];
+    let polls = if wait { JOURNAL_POLLS } else { 1 };
+    for poll in 0..polls {
+        if poll > 0 {
+            let deadline = Deadline::after(JOURNAL_POLL_INTERVAL);
+            control.context.sleep(JOURNAL_POLL_INTERVAL, deadline);
+        }
+        let log = control.try_run("journalctl", &args).map(|output| output.stdout);
+        if let Some(log) = log.ok().filter(|log| log.contains(ERROR_LINE)) {
+            return Some(log);
+        }
     }
+    None
+}
+
+pub fn unload(control: &JobControl<'_>) -> Result<()> {
+    let service = service_unit(control);
+    let timer = timer_unit(control);
+    // Each fails where there is nothing to do; `forget` checks the result.
+    try_systemctl(control, &["disable", "--now", &timer])?;
+    try_systemctl(control, &["stop", &service])?;
+    // The time of the last run, which `Persistent=` stores.
+    try_systemctl(control, &["clean", "--what=state", &timer])?;
     Ok(())
 }
 
-pub fn forget(tools: &Tools<'_>) -> Result<()> {
-    let (service, timer) = (format!("{}.service", tools.name), format!("{}.timer", tools.name));
-    user(tools, &["daemon-reload"])?;
-    tools.ask("systemctl", &["--user", "reset-failed", &service, &timer])?;
-    if tools.ask("systemctl", &["--user", "is-active", &service, &timer])?.success {
-        return Err(Error::failed(format!("{} cannot be stopped", tools.name))
+pub fn forget(control: &JobControl<'_>) -> Result<()> {
+    let service = service_unit(control);
+    let timer = timer_unit(control);
+    systemctl(control, &["daemon-reload"])?;
+    try_systemctl(control, &["reset-failed", &service, &timer])?;
+    if try_systemctl(control, &["is-active", &service, &timer])?.success {
+        return Err(Error::failed(format!("{} cannot be stopped", control.name))
             .hint(format!("systemctl --user status {timer} {service}")));
     }
     Ok(())
 }
 
-pub fn state(tools: &Tools<'_>) -> Result<State> {
-    let (service, timer) = (format!("{}.service", tools.name), format!("{}.timer", tools.name));
+pub fn state(control: &JobControl<'_>) -> Result<State> {
     let properties = "--property=ActiveState,UnitFileState,NextElapseUSecRealtime";
-    let timer = user(tools, &["show", &timer, properties])?;
-    let service = user(tools, &["show", &service, PROPERTIES])?;
-    let (at, result) = (value(&service, "ExecMainExitTimestamp"), value(&service, "Result"));
-    let error = (result != "success").then(|| failure(tools, &service, result));
-    let mut last = match &error {
-        Some(_) => format!("failed, {at}"),
-        None if at.is_empty() => "none since the manager was started".to_owned(),
-        None => format!("succeeded, {at}"),
+    let timer = systemctl(control, &["show", &timer_unit(control), properties])?;
+    let service = systemctl(control, &["show", &service_unit(control), LAST_RUN])?;
+
+    let result = value(&service, "Result");
+    let error = (result != "success").then(|| job_error(control, &service, result));
+    let (is_scheduled, next_run) = next_run(&timer);
+    let last_run = last_run(&service, error.is_some());
+    Ok(State { is_scheduled, next_run, last_run, error })
+}
+
+fn last_run(service: &str, has_failed: bool) -> String {
+    let ended = value(service, "ExecMainExitTimestamp");
+    let mut text = if has_failed {
+        format!("failed, {ended}")
+    } else if ended.is_empty() {
+        "none since the systemd user manager was started".to_owned()
+    } else {
+        format!("succeeded, {ended}")
     };
-    match value(&service, "SubState") {
-        "auto-restart" => last.push_str("; it is tried again soon"),
-        "start" => last.push_str("; another one is under way"),
+    match value(service, "SubState") {
+        "auto-restart" => text.push_str("; it will be repeated soon"),
+        "start" => text.push_str("; another run is in progress"),
         _ => (),
     }
-    let (active, enabled) = (value(&timer, "ActiveState"), value(&timer, "UnitFileState"));
-    let scheduled = active == "active" && enabled == "enabled";
-    let next = match value(&timer, "NextElapseUSecRealtime") {
-        _ if !scheduled => format!("(the timer is {active} and {enabled})"),
-        "" => "when the one under way has ended".to_owned(),
-        next => next.to_owned(),
-    };
-    Ok(State { scheduled, next, last, error })
+    text
 }
 
-pub fn linger(tools: &Tools<'_>, wanted: bool) -> Result<Option<&'static str>> {
-    let uid = user_id().to_string();
-    if wanted {
-        tools.tell("loginctl", &["enable-linger", &uid])?;
+/// Whether the timer is set, and when it elapses next.
+fn next_run(timer: &str) -> (bool, String) {
+    let active = value(timer, "ActiveState");
+    let enabled = value(timer, "UnitFileState");
+    if active != "active" || enabled != "enabled" {
+        return (false, format!("(the timer is {active} and {enabled})"));
     }
-    // It fails for a user who neither is logged in nor lingers.
-    let said = tools.ask("loginctl", &["show-user", &uid, "--property=Linger"])?;
-    const NOT: &str =
-        "it runs while you are logged in; for always: --linger, or loginctl enable-linger";
-    Ok((value(&said.stdout, "Linger") != "yes").then_some(NOT))
+    let next = match value(timer, "NextElapseUSecRealtime") {
+        "" => "after the run in progress",
+        next => next,
+    };
+    (true, next.to_owned())
 }
 
-/// A property as `systemctl show` prints it.
+pub fn linger(control: &JobControl<'_>, enable: bool) -> Result<Option<&'static str>> {
+    let uid = user_id().to_string();
+    if enable {
+        control.run("loginctl", &["enable-linger", &uid])?;
+    }
+    // It fails for a user who is not logged in and does not linger.
+    let shown = control.try_run("loginctl", &["show-user", &uid, "--property=Linger"])?;
+    if value(&shown.stdout, "Linger") == "yes" {
+        return Ok(None);
+    }
+    Ok(Some(
+        "the service runs only while you are logged in; to run it always: --linger, or loginctl \
+         enable-linger",
+    ))
+}
+
+/// The value of a property, as `systemctl show` prints it.
 fn value<'t>(shown: &'t str, name: &str) -> &'t str {
     let mut lines = shown.lines().filter_map(|line| line.split_once('='));
     lines.find(|(known, _)| *known == name).map_or("", |(_, value)| value)

@@ -1,6 +1,10 @@
 //! What `write`, `watch` and `service` keep up to date: password files, files, profiles, secrets.
 
-pub mod pgpass_lines;
-pub mod secret;
+mod databrickscfg_profile;
+mod file;
+mod hook;
+pub mod pgpass;
+mod secret;
 pub mod table;
+pub mod target;
 pub mod update;

@@ -1,8 +1,8 @@
-//! A secret in a scope of the workspace (databricks-sdk-go `service/workspace`, Secrets API).
+//! The target `secret`: a secret in a scope of the workspace (databricks-sdk-go
+//! `service/workspace`, Secrets API).
 //!
-//! There is no lock in that API, and none is needed: whoever writes last writes a living
-//! credential. The secret is read before it is written, so that a look that changes nothing
-//! writes nothing.
+//! The API has no lock, and none is needed: whichever process writes last writes a credential that
+//! is valid. The secret is read first, so that nothing is written where nothing changes.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -17,99 +17,108 @@ use crate::lakebase::workspace_api::Api;
 use crate::net::refusal::{CallError, Outcome, Refusal, require};
 use crate::platform::target_file::Change;
 
-const SECRETS: &str = "/api/2.0/secrets";
+const SECRETS_PATH: &str = "/api/2.0/secrets";
 
-/// Which secret, and what may be done about it.
 pub struct SecretRef<'t> {
-    /// The scope.
     pub scope: &'t str,
-    /// The key.
     pub key: &'t str,
-    /// Whether a scope that is not there is made.
+    /// Whether a missing scope is created.
     pub create_scope: bool,
-    /// Whether a value that is no token is replaced.
+    /// Whether a value that holds no database credential is replaced.
     pub force: bool,
 }
 
-/// Puts a value into a secret.
+/// Writes the value, unless the secret has it already.
 pub fn put(api: &Api<'_>, target: &SecretRef<'_>, value: &Secret) -> Outcome<Change> {
-    let SecretRef { scope, key, create_scope: create, force } = *target;
+    let SecretRef { scope, key, force, .. } = *target;
     let old = match get(api, scope, key) {
-        // Whoever may not see what is there must say that it may go.
+        // --force also replaces a value that this identity may not read.
         Err(CallError::Refused(no)) if force && no.status == 403 && !no.is_about_token() => None,
         old => old.map_err(|failure| failure.wants("READ on the scope"))?,
     };
-    match old {
-        Some(old) if *old == value.expose().as_bytes() => return Ok(Change::Unchanged),
-        Some(old) if !force && !is_ours(&old) => {
-            let words =
-                format!("secret {scope}/{key} is somebody else's: it holds no database credential");
-            let error = Error::usage(words).hint("another key, or --force to replace it");
-            return Err(CallError::Other(error));
+    if let Some(old) = old {
+        if *old == value.expose().as_bytes() {
+            return Ok(Change::Unchanged);
         }
-        _ => (),
+        if !force && !is_ours(&old) {
+            return Err(CallError::Other(
+                Error::usage(format!(
+                    "secret {scope}/{key} was not written by lakebase-token (it holds no database \
+                     credential)"
+                ))
+                .hint("another key, or --force to replace it"),
+            ));
+        }
     }
-    let body = json!({ "scope": scope, "key": key, "string_value": value.expose() });
-    let written = || api.post("to write the secret", &format!("{SECRETS}/put"), &body);
-    match written() {
-        Err(CallError::Refused(no)) if is_missing(&no) && create => {
-            let made = api.post(
-                "to make the scope",
-                &format!("{SECRETS}/scopes/create"),
-                &json!({ "scope": scope }),
-            );
-            match made {
-                // Somebody else has made it just now.
-                Err(CallError::Refused(no)) if no.code == "RESOURCE_ALREADY_EXISTS" => (),
-                made => drop(made?),
-            }
-            written()?;
+
+    match write(api, target, value) {
+        Err(CallError::Refused(no)) if is_missing(&no) && target.create_scope => {
+            create_scope(api, scope)?;
+            write(api, target, value)?;
         }
         Err(CallError::Refused(no)) if is_missing(&no) => {
-            let error =
-                Error::new(crate::error::ErrorKind::Denied, format!("there is no scope {scope}"));
-            let error = error.because(no.into_error().message);
-            return Err(CallError::Other(error.hint("--create-scope, to make it")));
+            return Err(CallError::Other(
+                Error::denied(format!("there is no scope {scope}"))
+                    .because(no.into_error().message)
+                    .hint("--create-scope, to create it"),
+            ));
         }
-        outcome => drop(outcome.map_err(|failure| failure.wants("WRITE on the scope"))?),
+        written => written.map_err(|failure| failure.wants("WRITE on the scope"))?,
     }
     Ok(Change::Written)
 }
 
-/// Deletes a secret, if it is a token.
+fn write(api: &Api<'_>, target: &SecretRef<'_>, value: &Secret) -> Outcome<()> {
+    let body = json!({ "scope": target.scope, "key": target.key, "string_value": value.expose() });
+    api.post("to write the secret", &format!("{SECRETS_PATH}/put"), &body).map(|_| ())
+}
+
+fn create_scope(api: &Api<'_>, scope: &str) -> Outcome<()> {
+    let path = format!("{SECRETS_PATH}/scopes/create");
+    match api.post("to create the scope", &path, &json!({ "scope": scope })) {
+        // Another process has created it since our write.
+        Err(CallError::Refused(no)) if no.code == "RESOURCE_ALREADY_EXISTS" => Ok(()),
+        created => created.map(|_| ()),
+    }
+}
+
+/// Deletes the secret, if it holds a database credential.
 pub fn remove(api: &Api<'_>, target: &SecretRef<'_>) -> Outcome<Change> {
     let SecretRef { scope, key, .. } = *target;
     let Some(value) = get(api, scope, key)? else { return Ok(Change::Unchanged) };
     if !is_ours(&value) {
-        let error = Error::usage(format!("secret {scope}/{key} holds no token, so it stays"));
-        return Err(CallError::Other(error));
+        return Err(CallError::Other(Error::usage(format!(
+            "secret {scope}/{key} stays: it was not written by lakebase-token (it holds no \
+             database credential)"
+        ))));
     }
+
     let body = json!({ "scope": scope, "key": key });
-    let deleted = api.post("to delete the secret", &format!("{SECRETS}/delete"), &body);
-    deleted.map_err(|failure| failure.wants("WRITE on the scope"))?;
+    api.post("to delete the secret", &format!("{SECRETS_PATH}/delete"), &body)
+        .map_err(|failure| failure.wants("WRITE on the scope"))?;
     Ok(Change::Removed)
 }
 
-/// Whether it is a database credential, of whomever: nothing else is ever written.
+/// Whether the value is a database credential, whichever identity it is for: we write nothing else.
 fn is_ours(value: &[u8]) -> bool {
     expiry_within(value).is_some()
 }
 
-/// What a secret says, in whatever bytes; nothing where there is none.
+/// The secret's value, which may be any bytes; nothing where there is no secret.
 fn get(api: &Api<'_>, scope: &str, key: &str) -> Outcome<Option<Zeroizing<Vec<u8>>>> {
-    let (scope, key) = (percent_encode(scope), percent_encode(key));
-    let path = format!("{SECRETS}/get?scope={scope}&key={key}");
-    match api.get("to read the secret", &path) {
-        Err(CallError::Refused(no)) if is_missing(&no) => Ok(None),
-        answer => {
-            let answer = answer?;
-            let text = require(&answer, "value", "the workspace's secret")?;
-            let bytes = BASE64_STANDARD.decode(text).map_err(|_| {
-                Error::failed("the workspace's secret has a value that is not base64")
-            })?;
-            Ok(Some(Zeroizing::new(bytes)))
-        }
-    }
+    let scope = percent_encode(scope);
+    let key = percent_encode(key);
+    let path = format!("{SECRETS_PATH}/get?scope={scope}&key={key}");
+    let answer = match api.get("to read the secret", &path) {
+        Err(CallError::Refused(no)) if is_missing(&no) => return Ok(None),
+        answer => answer?,
+    };
+
+    let text = require(&answer, "value", "the workspace's secret")?;
+    let bytes = BASE64_STANDARD
+        .decode(text)
+        .map_err(|_| Error::failed("the workspace's secret has a value that is not base64"))?;
+    Ok(Some(Zeroizing::new(bytes)))
 }
 
 fn is_missing(no: &Refusal) -> bool {

@@ -1,10 +1,9 @@
-//! A place brought up to date, once: what `write` does, `watch` repeats and a `service` schedules.
+//! Brings a target up to date, once: what `write` does, `watch` repeats and a service schedules.
 //!
-//! What can be refused on this machine is refused before anything is minted. The place then gets a
-//! credential that lives at least until the look after the next (`Plan::min_ttl` under
-//! `--interval`); where there is none, it gets the best there is and the call fails, so that
-//! whoever schedules it tries again soon. A command that is to be told of changes (`--then`) is
-//! run until it has succeeded once after the last change.
+//! What can be refused on this machine is refused before a credential is minted. With `--interval`,
+//! the target gets a credential that outlives the next two checks (`Plan::min_ttl`). Where there is
+//! none, it gets the best one that there is and the call fails, so that the scheduler tries again
+//! soon. The hook of a change is run by `hook.rs`.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -13,241 +12,251 @@ use std::path::Path;
 use crate::cache::policy::falls_short;
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
-use crate::credential::connection::Connection;
+use crate::credential::connection::{Connection, Credential};
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
 use crate::credential::token::Token;
 use crate::error::{Error, Result};
-use crate::formats;
-use crate::formats::Format;
-use crate::lakebase::workspace_api::Api;
+use crate::formats::{self, Format};
 use crate::plan::Plan;
 use crate::platform::context::Context;
-use crate::platform::log;
-use crate::platform::log::Level;
-use crate::platform::process::run_shell_line;
+use crate::platform::log::{self, Level};
 use crate::platform::target_file::{Change, HookMark, PendingHook, TargetFile};
 use crate::platform::time::Deadline;
 use crate::session::{Session, Wants};
-use crate::targets::table::{Entry, FileTarget, Target};
-use crate::targets::{secret, table};
+use crate::targets::secret::{self, SecretRef};
+use crate::targets::target::{Entry, FileTarget, Target};
+use crate::targets::{hook, table};
 
-/// A place and what it shall say, decided.
+/// The check interval of `watch` and services without `--interval`.
+pub const DEFAULT_INTERVAL: &str = "10m";
+
+/// An update that has been checked and can be run.
 pub struct Update<'a> {
-    /// Whose credential, and for what.
     pub plan: Plan,
     context: &'a Context,
     target: Target,
     format: &'static Format,
-    place: Where,
+    storage: OpenStorage,
 }
 
-/// What is changed.
-enum Where {
-    /// A file, and how.
+enum OpenStorage {
     File(&'static FileTarget, TargetFile),
-    /// A secret of the workspace.
     Secret,
 }
 
 /// What an update did.
 pub struct Done {
-    /// The place, for people.
-    place: String,
-    /// What became of it.
+    /// The target in a message.
+    target: String,
     pub change: Change,
-    /// What it has now.
+    /// The token that the target has now.
     pub token: Token,
-    /// What went wrong with it nevertheless: nobody could be told of the change, or it is older
-    /// than was promised.
+    /// Why the update fails although the target is written: the hook failed, or the token expires
+    /// too soon.
     pub failure: Option<Error>,
 }
 
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.change == Change::Unchanged { "unchanged" } else { "wrote" };
-        write!(f, "{what} {}: {}", self.place, self.token)
+        write!(f, "{what} {}: {}", self.target, self.token)
     }
 }
 
-/// How often a `watch` or a `service` looks where nobody says.
-pub const DEFAULT_INTERVAL: &str = "10m";
-
 impl<'a> Update<'a> {
-    /// Decides; `words` name the place on the command line.
+    /// `words` name the target on the command line.
     pub fn new(settings: Settings, words: &[OsString], context: &'a Context) -> Result<Update<'a>> {
         let words: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
         let target = table::named(&words, &settings, context)?;
+        refuse_own_profile(&target, &settings)?;
+
         let row = target.row;
-        if let (Some((profile, _)), [Id::To], [to]) =
-            (&settings.profile, row.keys, &target.keys[..])
-            && profile == to
-        {
-            return Err(Error::usage(format!(
-                "profile {profile} is the one this identity comes from"
-            ))
-            .hint("--to with another name"));
-        }
-        let format = formats::chosen(row.format.or(settings.text(Id::Format)))?;
+        let format = match row.format {
+            Some(format) => format,
+            None => formats::chosen(settings.text(Id::Format))?,
+        };
         let plan = match row.purpose {
             Some(purpose) => Plan::with_purpose(purpose, settings, context)?,
             None => Plan::new(settings, context)?,
         };
         format.check(plan.purpose)?;
-        let place = match target.file() {
-            Some((file, path)) => {
-                let place = TargetFile::open(path)?;
-                place.check_folder()?;
-                Where::File(file, place)
-            }
-            _ if plan.settings.get(Id::Then).is_some() => {
-                return Err(Error::usage(format!("{} has no use for --then", row.name))
-                    .because("who reads it is not on this machine"));
-            }
-            _ => Where::Secret,
-        };
-        Ok(Update { plan, context, target, format, place })
+
+        let storage = open_storage(&target, &plan)?;
+        Ok(Update { plan, context, target, format, storage })
     }
 
-    /// The file behind all links, where it is one.
+    /// The file, behind all symbolic links.
     pub fn path(&self) -> Option<&Path> {
-        match &self.place {
-            Where::File(_, place) => Some(place.path()),
-            Where::Secret => None,
+        match &self.storage {
+            OpenStorage::File(_, file) => Some(file.path()),
+            OpenStorage::Secret => None,
         }
     }
 
-    /// The place, for people.
+    /// The target in a message.
     pub fn shown(&self) -> String {
         Target { path: self.path().map(Path::to_owned), ..self.target.clone() }.shown()
     }
 
-    /// Gets a credential and brings the place up to date with it.
+    /// What the format prints beside the token.
+    pub fn wants(&self) -> Wants {
+        Wants { user: self.format.user, host: self.format.host }
+    }
+
+    /// Gets a credential and writes it into the target.
     pub fn run(&self) -> Result<Done> {
         let deadline = self.plan.deadline();
-        if let Where::File(file, place) = &self.place {
-            (file.check)(&self.target, &place.read()?.unwrap_or_default())?;
+        if let OpenStorage::File(how, file) = &self.storage {
+            (how.check)(&self.target, &file.read()?.unwrap_or_default())?;
         }
+
         let session = Session::new(&self.plan, self.context);
         let credential = session.credential(self.wants(), deadline)?;
         let text = Secret::new((self.format.render)(&credential)?);
-        if let Some(words) = self.format.warning(&credential) {
-            self.context.note(words);
+        if let Some(warning) = self.format.warning(&credential) {
+            self.context.note(warning);
         }
-        let then = self.plan.settings.text(Id::Then);
-        let telling = if then.is_some() { HookMark::Pending } else { HookMark::None };
-        let (change, owed) = match &self.place {
-            Where::File(file, place) => {
-                let edit = (file.put)(
-                    &self.entry(&credential.connection, &credential.workspace),
-                    text.expose(),
-                )?;
-                place.change(self.context, deadline, telling, edit.as_ref())?
-            }
-            Where::Secret => {
-                let put =
-                    |api: &Api<'_>| secret::put(api, &self.secret(), &credential.token.secret);
-                (session.ask(deadline, put)?, None)
-            }
-        };
-        let place = self.about(&credential.connection);
-        let mut done = Done { place, change, token: credential.token, failure: None };
-        if change != Change::Unchanged {
-            log::event(self.context, Level::Info, &done.to_string());
-            if matches!(self.place, Where::Secret) {
-                self.context
-                    .note("whoever reads this secret must read it again for each connection");
-            }
-        }
-        let told = match (&self.place, then, owed) {
-            (Where::File(_, place), Some(command), Some(owed)) => self.tell(place, command, &owed),
-            _ => Ok(()),
-        };
-        done.failure = told.and_then(|()| self.keeps_promise(&done.token)).err();
+
+        let (change, pending_hook) = self.put(&session, &credential, &text, deadline)?;
+        let target = self.shown_entry(&credential.connection);
+        let mut done = Done { target, change, token: credential.token, failure: None };
+        self.report_change(&done);
+
+        let hook_done = self.run_hook(pending_hook.as_ref());
+        done.failure = hook_done.and_then(|()| self.check_life(&done.token)).err();
         Ok(done)
+    }
+
+    /// Removes our entry from the target.
+    pub fn remove(&self) -> Result<Change> {
+        let deadline = self.plan.deadline();
+        let session = Session::new(&self.plan, self.context);
+        let change = match &self.storage {
+            OpenStorage::File(how, file) => {
+                // A file that is not shared has one entry, which needs no role or host to be found.
+                let wants = if how.shared { self.wants() } else { Wants::default() };
+                let connection = session.connection(wants, deadline)?;
+                let edit = (how.remove)(&self.entry(&connection, self.plan.url()))?;
+                file.change(self.context, deadline, HookMark::Cancelled, edit.as_ref())?.0
+            }
+            OpenStorage::Secret => {
+                session.ask(deadline, |api| secret::remove(api, &self.secret()))?
+            }
+        };
+
+        if change != Change::Unchanged {
+            let event = format!("removed our entry from {}", self.shown());
+            log::event(self.context, Level::Info, &event);
+        }
+        Ok(change)
+    }
+
+    fn put(
+        &self,
+        session: &Session<'_>,
+        credential: &Credential,
+        text: &Secret,
+        deadline: Deadline,
+    ) -> Result<(Change, Option<PendingHook>)> {
+        match &self.storage {
+            OpenStorage::File(how, file) => {
+                let entry = self.entry(&credential.connection, &credential.workspace);
+                let edit = (how.put)(&entry, text.expose())?;
+                file.change(self.context, deadline, hook::mark(&self.plan), edit.as_ref())
+            }
+            OpenStorage::Secret => {
+                let value = &credential.token.secret;
+                let change =
+                    session.ask(deadline, |api| secret::put(api, &self.secret(), value))?;
+                Ok((change, None))
+            }
+        }
+    }
+
+    fn report_change(&self, done: &Done) {
+        if done.change == Change::Unchanged {
+            return;
+        }
+        log::event(self.context, Level::Info, &done.to_string());
+        if matches!(self.storage, OpenStorage::Secret) {
+            self.context
+                .note("programs that use this secret must read it again for each connection");
+        }
+    }
+
+    fn run_hook(&self, pending: Option<&PendingHook>) -> Result<()> {
+        match (&self.storage, pending) {
+            (OpenStorage::File(_, file), Some(pending)) => {
+                hook::run(&self.plan, file, pending, self.context)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Fails where the token does not outlive the next two checks.
+    fn check_life(&self, token: &Token) -> Result<()> {
+        let falls_short = falls_short(token, self.plan.min_ttl, self.context.now());
+        if self.plan.interval.is_none() || !falls_short {
+            return Ok(());
+        }
+        Err(Error::unavailable(format!("{} has no newer credential yet", self.shown()))
+            .because(format!("its current one: {token}")))
     }
 
     fn entry<'e>(&'e self, connection: &'e Connection, workspace: &'e str) -> Entry<'e> {
         Entry { target: &self.target, connection, workspace }
     }
 
-    fn secret(&self) -> secret::SecretRef<'_> {
-        let [scope, key] = [0, 1].map(|n| self.target.keys.get(n).map_or("", |key| key));
-        let create_scope = self.plan.settings.is_on(Id::CreateScope);
-        secret::SecretRef { scope, key, create_scope, force: self.target.force }
+    fn secret(&self) -> SecretRef<'_> {
+        let key = |n: usize| self.target.keys.get(n).map_or("", String::as_str);
+        SecretRef {
+            scope: key(0),
+            key: key(1),
+            create_scope: self.plan.settings.is_on(Id::CreateScope),
+            force: self.target.force,
+        }
     }
 
-    /// The place, and which line of it, for people.
-    fn about(&self, connection: &Connection) -> String {
-        let Connection { user, host, port, database, .. } = connection;
-        match (&self.place, user, host, database) {
-            (
-                Where::File(FileTarget { shared: true, .. }, _),
-                Some(user),
-                Some(host),
-                Some(name),
-            ) => {
-                let line = redact(&format!("{user}@{host}:{port}/{name}"));
-                format!("{} for {line}", self.shown())
+    /// The target in a message; of a shared file, with the connection that our entry is for.
+    fn shown_entry(&self, connection: &Connection) -> String {
+        let is_shared = matches!(&self.storage, OpenStorage::File(how, _) if how.shared);
+        match connection {
+            Connection {
+                user: Some(user), host: Some(host), port, database: Some(name), ..
+            } if is_shared => {
+                let entry = redact(&format!("{user}@{host}:{port}/{name}"));
+                format!("{} for {entry}", self.shown())
             }
             _ => self.shown(),
         }
     }
+}
 
-    /// What others read lives until the look after the next, or whoever schedules it must know.
-    fn keeps_promise(&self, token: &Token) -> Result<()> {
-        if self.plan.interval.is_none()
-            || !falls_short(token, self.plan.min_ttl, self.context.now())
+/// The profile that a call's credentials come from would lose them.
+fn refuse_own_profile(target: &Target, settings: &Settings) -> Result<()> {
+    match &settings.profile {
+        Some((profile, _))
+            if target.row.keys == [Id::To] && target.first_key() == profile.as_str() =>
         {
-            return Ok(());
+            Err(Error::usage(format!(
+                "profile {profile} has the credentials that this command logs in with"
+            ))
+            .hint("--to with another name"))
         }
-        Err(Error::unavailable(format!("{} has no newer credential yet", self.shown()))
-            .because(format!("what it has: {token}")))
+        _ => Ok(()),
     }
+}
 
-    /// Takes our part out of the place again.
-    pub fn remove(&self) -> Result<Change> {
-        let deadline = self.plan.deadline();
-        let session = Session::new(&self.plan, self.context);
-        let change = match &self.place {
-            Where::File(file, place) => {
-                // In a file of our own there is nothing to be told from anything.
-                let wants = if file.shared { self.wants() } else { Wants::default() };
-                let connection = session.connection(wants, deadline)?;
-                let edit = (file.remove)(&self.entry(&connection, self.plan.url()))?;
-                place.change(self.context, deadline, HookMark::Cancelled, edit.as_ref())?.0
-            }
-            Where::Secret => session.ask(deadline, |api| secret::remove(api, &self.secret()))?,
-        };
-        if change != Change::Unchanged {
-            log::event(self.context, Level::Info, &format!("removed our part of {}", self.shown()));
-        }
-        Ok(change)
+fn open_storage(target: &Target, plan: &Plan) -> Result<OpenStorage> {
+    if let Some((how, path)) = target.file() {
+        let file = TargetFile::open(path)?;
+        file.check_folder()?;
+        return Ok(OpenStorage::File(how, file));
     }
-
-    /// What the format prints.
-    pub fn wants(&self) -> Wants {
-        Wants { user: self.format.user, host: self.format.host }
+    if plan.settings.get(Id::Then).is_some() {
+        return Err(Error::usage(format!("target {} does not take --then", target.row.name))
+            .because("the programs that read it run on other machines"));
     }
-
-    /// Runs the command that is to be told of a change. Its words are not repeated: they may hold
-    /// a secret.
-    fn tell(&self, place: &TargetFile, command: &str, owed: &PendingHook) -> Result<()> {
-        self.context.end_on_signals()?;
-        let hidden: Vec<&str> = self.plan.settings.secret_variables().collect();
-        let deadline = Deadline::after(self.plan.timeout);
-        let why = match run_shell_line(self.context, command, &hidden, deadline) {
-            Ok(Some(status)) if status.success() => {
-                let deadline = Deadline::after(self.plan.timeout);
-                return place.hook_succeeded(self.context, deadline, owed);
-            }
-            Ok(Some(status)) => status.to_string(),
-            Ok(None) => "it took longer than --timeout and was stopped".to_owned(),
-            Err(e) => e.to_string(),
-        };
-        let path = place.path().display();
-        Err(Error::failed("the command of --then failed")
-            .because(why)
-            .because(format!("{path} is written; the command is run again next time")))
-    }
+    Ok(OpenStorage::Secret)
 }

@@ -30,7 +30,7 @@ fn segments(bytes: &[u8]) -> Vec<(u32, u32)> {
 }
 
 #[test]
-#[ignore = "wants the static file: tests/run"]
+#[ignore = "needs the static file: tests/run"]
 fn it_is_static_position_independent_and_small() {
     let bytes = fs::read(executable()).unwrap();
     assert!(bytes.len() <= MAX_SIZE_BYTES, "{} bytes", bytes.len());
@@ -38,11 +38,11 @@ fn it_is_static_position_independent_and_small() {
     // ELF: e_type 3 is position-independent.
     assert_eq!((&bytes[..4], bytes[16]), (&b"\x7fELF"[..], 3));
     let segments = segments(&bytes);
-    assert!(segments.iter().all(|(kind, _)| *kind != PT_INTERP), "it wants a dynamic linker");
+    assert!(segments.iter().all(|(kind, _)| *kind != PT_INTERP), "it needs a dynamic linker");
 }
 
 #[test]
-#[ignore = "wants the static file: tests/run"]
+#[ignore = "needs the static file: tests/run"]
 fn its_memory_is_hardened() {
     let segments = segments(&fs::read(executable()).unwrap());
     let loaded = || segments.iter().filter(|(kind, _)| *kind == PT_LOAD).map(|(_, flags)| flags);

@@ -1,4 +1,4 @@
-//! The cache: what is in it, who may read it, and what happens when it is not as it should be.
+//! The cache: what its entries hold, who may read them, and what happens to a damaged one.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 use super::support::{Test, is_root, workspace};
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, Workspace};
 
-/// A cache with a database credential and a workspace token, and which file is which.
+/// A test whose cache has a database credential and a workspace token; the credential, and its
+/// entry.
 fn filled(workspace: &Workspace) -> (Test, String, PathBuf) {
     let test = Test::at(workspace);
     let token = test.run("").token();
@@ -43,7 +44,7 @@ fn neither_the_secret_nor_its_plain_hash_is_stored() {
 }
 
 #[test]
-fn anything_odd_is_a_note_and_a_miss_and_heals() {
+fn an_odd_entry_is_a_note_and_a_miss_and_is_replaced() {
     let workspace = workspace();
     type Harm = fn(&PathBuf, &str);
     let harms: [(&str, Harm); 9] = [
@@ -76,28 +77,28 @@ fn anything_odd_is_a_note_and_a_miss_and_heals() {
         let second = outcome.notes(words);
         assert_ne!(first, second, "{words}");
         if words != "not a regular file" {
-            assert_eq!(test.run("").token(), second, "healed: {words}");
+            assert_eq!(test.run("").token(), second, "replaced: {words}");
         }
     }
 }
 
 #[test]
-fn an_entry_under_another_name_is_not_believed() {
+fn an_entry_under_another_name_is_a_miss() {
     let workspace = workspace();
     let (mut test, first, database) = filled(&workspace);
     test.set("LAKEBASE_TOKEN_TTL", "15m");
     let other = test.run("").token();
     let is_new = |path: &&PathBuf| fs::read_to_string(path).unwrap().contains(&other);
     let entries = test.entries();
-    let stranger = entries.iter().find(is_new).unwrap();
-    fs::copy(&database, stranger).unwrap();
+    let target = entries.iter().find(is_new).unwrap();
+    fs::copy(&database, target).unwrap();
     let outcome = test.run("");
-    // The tag is made under the entry's own key, so it already tells.
+    // The entry repeats its key, which is another one.
     assert!(![first, other].contains(&outcome.notes("is not used")));
 }
 
 #[test]
-fn what_makes_a_difference_makes_another_entry() {
+fn every_input_of_a_credential_is_part_of_the_key() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     let mut seen = vec![test.run("").token()];
@@ -123,20 +124,20 @@ fn what_makes_a_difference_makes_another_entry() {
 }
 
 #[test]
-fn another_secret_finds_nothing_but_the_right_one_still_does() {
+fn another_secret_is_a_miss_and_the_right_one_is_still_a_hit() {
     let workspace = workspace();
     let (mut test, first, _) = filled(&workspace);
     test.set("DATABRICKS_CLIENT_SECRET", "stolen-or-rotated");
     for _ in 0..3 {
         test.run("").fails(4, &["invalid_client"]);
     }
-    assert_eq!(workspace.take_requests().len(), 1, "its refusal is remembered");
+    assert_eq!(workspace.take_requests().len(), 1, "its refusal is cached");
     test.set("DATABRICKS_CLIENT_SECRET", CLIENT_SECRET);
-    assert_eq!(test.run("").token(), first, "nobody's mistake costs another the credential");
+    assert_eq!(test.run("").token(), first, "a wrong secret does not evict the entry");
 }
 
 #[test]
-fn the_wrong_secret_then_the_right_one_at_once() {
+fn the_right_secret_works_at_once_after_a_wrong_one() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.set("DATABRICKS_CLIENT_SECRET", "wrong");
@@ -146,7 +147,7 @@ fn the_wrong_secret_then_the_right_one_at_once() {
 }
 
 #[test]
-fn no_home_no_cache_and_no_complaint() {
+fn without_a_home_there_is_no_cache_and_no_message() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.unset("HOME");
@@ -158,13 +159,13 @@ fn no_home_no_cache_and_no_complaint() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_used_costs_nothing_but_the_cache() {
+fn an_unusable_folder_costs_nothing_but_the_cache() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     let file = test.write("file", "");
     test.set("LAKEBASE_TOKEN_CACHE", file.join("below").to_str().unwrap());
     test.run("").token();
-    // Others could plant or remove entries here.
+    // Other users could plant or remove entries here.
     let wide = test.home.path().join("wide");
     fs::create_dir(&wide).unwrap();
     fs::set_permissions(&wide, fs::Permissions::from_mode(0o777)).unwrap();
@@ -181,31 +182,32 @@ fn a_folder_that_cannot_be_used_costs_nothing_but_the_cache() {
 }
 
 #[test]
-fn a_store_sweeps_what_died_a_day_ago_and_nothing_else() {
+fn a_store_removes_entries_that_expired_a_day_ago_and_nothing_else() {
     let workspace = workspace();
     let (test, _, database) = filled(&workspace);
     let folder = test.cache_folder();
     let old = SystemTime::now() - Duration::from_secs(3 * 86400);
-    let plant = |name: String, time: SystemTime| {
+    let create = |name: String, time: SystemTime| {
         let path = folder.join(name);
         let file = fs::File::create(&path).unwrap();
         file.set_modified(time).unwrap();
         path
     };
-    let dead: Vec<PathBuf> = (0..40).map(|n| plant(format!("{n:016x}-{n:016x}"), old)).collect();
+    let expired: Vec<PathBuf> =
+        (0..40).map(|n| create(format!("{n:016x}-{n:016x}"), old)).collect();
     let kept = [
-        plant(format!("{:016x}-{:016x}.lock", 1, 1), old),
-        plant("README".to_owned(), old),
-        plant(format!("{:016x}-{:016x}", 99, 99), SystemTime::now()),
+        create(format!("{:016x}-{:016x}.lock", 1, 1), old),
+        create("README".to_owned(), old),
+        create(format!("{:016x}-{:016x}", 99, 99), SystemTime::now()),
         database,
     ];
-    let left_by_a_kill = plant(".0123456789abcdef".to_owned(), old);
+    let left_by_a_kill = create(".0123456789abcdef".to_owned(), old);
     test.run("--refresh").token();
     let left =
-        dead.iter().filter(|path| path.exists()).count() + usize::from(left_by_a_kill.exists());
-    assert_eq!(left, 41 - 32, "32 a store");
+        expired.iter().filter(|path| path.exists()).count() + usize::from(left_by_a_kill.exists());
+    assert_eq!(left, 41 - 32, "a store removes 32");
     test.run("--refresh").token();
-    assert!(dead.iter().all(|path| !path.exists()) && !left_by_a_kill.exists());
+    assert!(expired.iter().all(|path| !path.exists()) && !left_by_a_kill.exists());
     assert!(kept.iter().all(|path| path.exists()));
 }
 

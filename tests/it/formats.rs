@@ -1,4 +1,4 @@
-//! Each format's bytes, and what the programs that read them make of it.
+//! Each format's bytes, and what the programs that read them understand.
 
 use std::process::{Command, Stdio};
 
@@ -12,7 +12,7 @@ use lakebase_token::formats::FORMATS;
 const AWKWARD: &str = r#"o'neil:a\b"@ex.com"#;
 const DATABASE: &str = "my db";
 
-/// A workspace that always gives this token, and surroundings with an awkward role.
+/// A workspace that always mints this token, and a context with an awkward role.
 fn fixed() -> (Workspace, Test) {
     let workspace = workspace();
     let answer = serde_json::json!({ "token": "eyJhbGc.e30.c2ln-_", "expire_time": "2099-12-31T23:59:59.5Z" });
@@ -55,9 +55,9 @@ fn copy(test: &Test) -> Test {
 }
 
 #[test]
-fn a_format_that_does_not_exist_is_answered_with_its_neighbour() {
+fn an_unknown_format_is_refused_with_the_nearest_name() {
     let (_workspace, test) = fixed();
-    test.run("-f jsn").fails(2, &["there is no format jsn", "--format json"]);
+    test.run("-f jsn").fails(2, &["unknown format: jsn", "--format json"]);
     test.run("-f yaml-with-everything").fails(2, &["one of raw, json"]);
 }
 
@@ -72,7 +72,7 @@ fn json_is_flat_and_has_only_strings() {
 }
 
 #[test]
-fn formats_for_the_workspace_and_those_that_are_not() {
+fn some_formats_print_a_workspace_token_and_the_others_refuse() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     for format in FORMATS {
@@ -80,7 +80,10 @@ fn formats_for_the_workspace_and_those_that_are_not() {
         if format.workspace {
             assert!(outcome.token().contains("eyJ"), "{}", format.name);
         } else {
-            outcome.fails(2, &["is for databases", "raw, json, exec-credential, header"]);
+            outcome.fails(
+                2,
+                &["prints database credentials only", "raw, json, exec-credential, header"],
+            );
         }
     }
     let object: Value = serde_json::from_str(&test.run("--for workspace -f json").token()).unwrap();
@@ -88,12 +91,12 @@ fn formats_for_the_workspace_and_those_that_are_not() {
     assert_eq!(names, ["expires_at", "host", "token"]);
     assert_eq!(object["host"], workspace.url.as_str());
     test.run("--for everything").fails(2, &["--for everything is neither database nor workspace"]);
-    // Asking for it costs what it needs and no more.
+    // No request is made that a workspace token does not need.
     assert!(!workspace.take_requests().iter().any(|request| request.contains("credentials")));
 }
 
 #[test]
-fn exec_credential_speaks_the_version_that_is_asked_for() {
+fn exec_credential_has_the_requested_api_version() {
     let (workspace, mut test) = fixed();
     let version = |test: &Test| -> String {
         let object: Value = serde_json::from_str(&test.run("-f exec-credential").token()).unwrap();
@@ -112,14 +115,14 @@ fn exec_credential_speaks_the_version_that_is_asked_for() {
     test.set("KUBERNETES_EXEC_INFO", r#"{"apiVersion":"client.authentication.k8s.io/v1alpha1"}"#);
     workspace.take_requests();
     test.run("-f exec-credential --refresh").fails(2, &["v1alpha1"]);
-    assert!(workspace.take_requests().is_empty(), "nothing is spent on it");
+    assert!(workspace.take_requests().is_empty(), "it is refused before any request");
     test.run("-f exec-credential")
         .fails(2, &["v1alpha1", "apiVersion: client.authentication.k8s.io/v1 "]);
     test.run("-f raw").token();
 }
 
 #[test]
-fn exec_credential_tells_a_minute_less_and_never_reads_stdin() {
+fn exec_credential_reports_its_expiry_a_minute_early_and_never_reads_stdin() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let at = |line: &str, pointer: &str| {
@@ -127,10 +130,10 @@ fn exec_credential_tells_a_minute_less_and_never_reads_stdin() {
         let text = object.pointer(pointer).unwrap().as_str().unwrap().to_owned();
         lakebase_token::platform::time::Timestamp::parse(&text).unwrap()
     };
-    let real = at("-f json", "/expires_at");
-    let told = at("-f exec-credential", "/status/expirationTimestamp");
-    assert_eq!(real.since(told), 60_000);
-    // An open pipe that nobody ever writes to, as the Node client leaves it.
+    let expires = at("-f json", "/expires_at");
+    let reported = at("-f exec-credential", "/status/expirationTimestamp");
+    assert_eq!(expires.since(reported), 60_000);
+    // An open pipe without a writer, as the Node client leaves it.
     let mut child = test
         .command()
         .args(["-f", "exec-credential"])
@@ -145,7 +148,7 @@ fn exec_credential_tells_a_minute_less_and_never_reads_stdin() {
 #[test]
 fn control_characters_are_refused_and_dotenv_refuses_quotes() {
     let (_workspace, mut test) = fixed();
-    test.run("-f dotenv").fails(2, &["PGUSER holds quotes", "--format env"]);
+    test.run("-f dotenv").fails(2, &["PGUSER has quotes", "--format env"]);
     for bad in ["a\nb", "a\tb", "a\u{7f}b"] {
         test.set("PGUSER", bad);
         for format in FORMATS {
@@ -159,7 +162,7 @@ fn control_characters_are_refused_and_dotenv_refuses_quotes() {
     }
 }
 
-/// What a shell knows after it has read the output of a format.
+/// The variables that a shell has after it has evaluated the output of a format.
 fn evaluated(test: &Test, shell: &str, format: &str, script: &str) -> String {
     let code = test.run(&format!("-f {format}")).token();
     let output = Command::new(shell)
@@ -192,7 +195,7 @@ fn posix_shells_evaluate_env() {
             assert_eq!(evaluated(&test, shell, "env", &script), expected(), "{shell}");
         }
     }
-    // Unquoted, as people write it; blanks inside values do not survive that in any shell.
+    // Unquoted, as users write it. No shell keeps blanks in values then.
     let mut test = copy(&test);
     test.set("PGDATABASE", "db");
     let script = format!("eval $CODE; {PRINT}");
@@ -207,7 +210,7 @@ fn fish_evaluates_fish() {
         let script = "echo $CODE | source; for v in $PGHOST $PGPORT $PGDATABASE $PGUSER $PGPASSWORD \
                       $PGSSLMODE \"[$PGSERVICE]\" \"[$PGHOSTADDR]\"; printf '%s\\n' $v; end";
         assert_eq!(evaluated(&test, "fish", "fish", script), expected());
-        // What is erased in one scope shows in the next.
+        // Erasing a variable in one scope reveals that of the next.
         let hidden = format!("set -Ux PGHOSTADDR 203.0.113.9; set -gx PGHOSTADDR ::1; {script}");
         assert_eq!(evaluated(&test, "fish", "fish", &hidden), expected());
     }
@@ -216,7 +219,7 @@ fn fish_evaluates_fish() {
 #[test]
 fn powershell_evaluates_powershell() {
     let (_workspace, test) = fixed();
-    // Not among Debian's packages, so its absence is said and not failed on.
+    // Debian has no package of it, so its absence is reported and is no failure.
     let path = std::env::var_os("PATH").unwrap_or_default();
     if std::env::split_paths(&path).any(|folder| folder.join("pwsh").exists()) {
         let script = "Invoke-Expression $env:CODE; $env:PGUSER";

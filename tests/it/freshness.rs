@@ -1,4 +1,4 @@
-//! The table of freshness (`src/freshness.rs`), by moving the clock.
+//! The table of freshness (`src/cache/policy.rs`), by moving the clock.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -27,7 +27,7 @@ fn down(workspace: &Workspace, times: usize) {
 }
 
 #[test]
-fn a_fresh_one_comes_from_the_cache_without_a_request() {
+fn a_fresh_credential_comes_from_the_cache_without_a_request() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let first = test.run("get").token();
@@ -46,13 +46,13 @@ fn in_the_soft_band_the_first_caller_refreshes() {
     let second = test.run("").token();
     assert_ne!(first, second);
     assert_eq!(workspace.count(MINT), 2);
-    // The workspace token had life enough left to mint with.
+    // The workspace token had enough life left to mint with.
     assert_eq!(workspace.count(TOKEN), 1);
     assert_eq!(test.run("").token(), second);
 }
 
 #[test]
-fn in_the_soft_band_any_failure_prints_the_old_one_with_a_note() {
+fn in_the_soft_band_any_failure_falls_back_to_the_old_credential_with_a_note() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let first = test.run("").token();
@@ -68,12 +68,12 @@ fn in_the_soft_band_any_failure_prints_the_old_one_with_a_note() {
         workspace.fault(MINT, 1, answer);
         let outcome = test.run("");
         assert_eq!(outcome.notes("using the cached credential"), first);
-        test.pass(31 * SECOND); // past the memory of that failure
+        test.pass(31 * SECOND); // until that failure is no longer cached
     }
 }
 
 #[test]
-fn a_soft_refresh_holds_nobody_up_longer_than_two_seconds_and_not_twice() {
+fn an_early_refresh_takes_at_most_two_seconds_and_is_not_repeated() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let first = test.run("").token();
@@ -83,7 +83,7 @@ fn a_soft_refresh_holds_nobody_up_longer_than_two_seconds_and_not_twice() {
     let began = Instant::now();
     assert_eq!(test.run("").notes("before the deadline"), first);
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
-    // The trouble is remembered, so the next caller does not even try.
+    // The failure is cached, so the next caller does not even try.
     let requests = workspace.take_requests().len();
     assert_eq!(requests, 1);
     assert_eq!(test.run("").token(), first);
@@ -91,7 +91,7 @@ fn a_soft_refresh_holds_nobody_up_longer_than_two_seconds_and_not_twice() {
 }
 
 #[test]
-fn below_hard_a_new_one_is_minted() {
+fn below_hard_a_new_credential_is_minted() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let first = test.run("").token();
@@ -100,7 +100,7 @@ fn below_hard_a_new_one_is_minted() {
 }
 
 #[test]
-fn below_hard_the_old_one_stands_in_for_a_passing_reason_only() {
+fn below_hard_only_a_passing_failure_falls_back_to_the_old_credential() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let first = test.run("").token();
@@ -113,7 +113,7 @@ fn below_hard_the_old_one_stands_in_for_a_passing_reason_only() {
 }
 
 #[test]
-fn with_less_than_a_minute_left_the_old_one_is_no_help() {
+fn with_less_than_a_minute_left_there_is_no_fallback() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     test.run("").token();
@@ -123,7 +123,7 @@ fn with_less_than_a_minute_left_the_old_one_is_no_help() {
 }
 
 #[test]
-fn an_expired_one_is_never_printed() {
+fn an_expired_credential_is_never_printed() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     test.run("").token();
@@ -134,12 +134,12 @@ fn an_expired_one_is_never_printed() {
 }
 
 #[test]
-fn short_lives_have_narrow_bands() {
+fn short_lifetimes_have_narrow_bands() {
     let workspace = workspace();
     workspace.state().credential_life = 300;
     let test = Test::at(&workspace);
     let first = test.run("").token();
-    test.pass(149 * SECOND); // soft is at half of it
+    test.pass(149 * SECOND); // soft is half of the lifetime
     assert_eq!(test.run("").token(), first);
     test.pass(5 * SECOND);
     let second = test.run("").token();
@@ -157,7 +157,7 @@ fn min_ttl_asks_for_more_life() {
     test.pass(10 * MINUTE); // 48 minutes left
     let second = test.run("--min-ttl 50m").token();
     assert_ne!(second, first);
-    // More than anything can have: one that is a minute old must do.
+    // More than any credential has: one that is a minute old is accepted.
     assert_eq!(test.run("--min-ttl 3h").notes("sooner than --min-ttl asks for"), second);
     test.pass(2 * MINUTE);
     assert_ne!(test.run("--min-ttl 3h").notes("sooner than --min-ttl"), second);
@@ -177,7 +177,7 @@ fn the_workspace_token_needs_only_a_minute_to_mint_with() {
 }
 
 #[test]
-fn refresh_mints_now_and_does_not_settle_for_the_old_one() {
+fn refresh_mints_now_and_never_falls_back() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let first = test.run("").token();
@@ -189,7 +189,7 @@ fn refresh_mints_now_and_does_not_settle_for_the_old_one() {
 }
 
 #[test]
-fn a_refusal_is_remembered_three_seconds() {
+fn a_refusal_is_cached_for_three_seconds() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.set("DATABRICKS_CLIENT_SECRET", "wrong");
@@ -203,7 +203,7 @@ fn a_refusal_is_remembered_three_seconds() {
     test.pass(4 * SECOND);
     test.run("").fails(4, &["invalid_client"]);
     assert_eq!(workspace.take_requests().len(), 1);
-    // --refresh looks past it, and so does another secret.
+    // --refresh ignores it, and so does another secret.
     test.run("--refresh").fails(4, &["invalid_client"]);
     assert_eq!(workspace.take_requests().len(), 1);
     test.set("DATABRICKS_CLIENT_SECRET", crate::sandbox::workspace::CLIENT_SECRET);
@@ -211,7 +211,7 @@ fn a_refusal_is_remembered_three_seconds() {
 }
 
 #[test]
-fn a_refusal_is_not_remembered_anew_by_whoever_reads_it() {
+fn reading_a_cached_refusal_does_not_prolong_it() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.set("DATABRICKS_CLIENT_SECRET", "wrong");
@@ -229,7 +229,7 @@ fn a_refusal_is_not_remembered_anew_by_whoever_reads_it() {
 }
 
 #[test]
-fn soft_refreshes_are_left_alone_after_any_failure_but_not_for_ever() {
+fn early_refreshes_pause_after_any_failure() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     test.run("").token();
@@ -242,7 +242,7 @@ fn soft_refreshes_are_left_alone_after_any_failure_but_not_for_ever() {
         assert_eq!(test.run("").code, 0);
         test.pass((rest - 1) * SECOND);
         test.run("").token();
-        assert_eq!(workspace.count(MINT), 1, "still left alone");
+        assert_eq!(workspace.count(MINT), 1, "still paused");
         test.pass(2 * SECOND);
         workspace.fault(MINT, 1, Answer::Json(404, serde_json::json!({})));
         assert_eq!(test.run("").code, 0);
@@ -253,7 +253,7 @@ fn soft_refreshes_are_left_alone_after_any_failure_but_not_for_ever() {
 }
 
 #[test]
-fn a_workspace_far_behind_is_no_reason_to_mint_each_time() {
+fn a_workspace_whose_clock_is_far_behind_does_not_cause_a_mint_a_call() {
     let workspace = workspace();
     workspace.state().skew = -52 * 60;
     let test = Test::at(&workspace);
@@ -265,7 +265,7 @@ fn a_workspace_far_behind_is_no_reason_to_mint_each_time() {
 }
 
 #[test]
-fn what_contradicts_offline_is_refused() {
+fn flags_that_contradict_offline_are_refused() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     test.run("--offline --refresh").fails(2, &["--offline and --refresh contradict"]);
@@ -287,7 +287,7 @@ fn offline_uses_the_cache_and_nothing_else() {
 }
 
 #[test]
-fn a_clock_that_was_set_back_never_makes_a_token_live_longer() {
+fn a_clock_that_was_set_back_never_prolongs_a_token() {
     let workspace = workspace();
     for back in [2 * MINUTE, HOUR, 24 * HOUR] {
         let test = Test::at(&workspace);
@@ -313,7 +313,7 @@ fn a_workspace_with_another_clock_is_understood() {
 }
 
 #[test]
-fn a_suspended_machine_wakes_to_a_new_one() {
+fn after_a_suspend_a_new_credential_is_minted() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let first = test.run("").token();
@@ -333,33 +333,32 @@ fn without_a_cache_each_call_mints() {
     assert!(!test.cache_folder().exists());
 }
 
-/// The table alone: an entry of an hour's lifetime, a clock, and answers to whoever asks for another.
+/// The table alone: an entry with a lifetime of an hour, a clock, and the outcomes of fetches.
 struct Table {
     folder: tempfile::TempDir,
     clock: Rc<Cell<Timestamp>>,
-    /// How much the clock goes on after a failure.
+    /// How much the clock advances after a failure.
     later: Cell<i64>,
-    /// How much the clock goes on while each is asked for, and what comes of it.
-    answers: RefCell<Vec<(i64, Result<()>)>>,
+    /// For each fetch: how much the clock advances, and the outcome.
+    outcomes: RefCell<Vec<(i64, Result<()>)>>,
 }
 
-/// What tells one process from another.
+/// A process, as far as it differs from others.
 #[derive(Default)]
 struct Caller {
     env: Vec<(&'static str, &'static str)>,
-    /// Milliseconds before now.
-    began: i64,
-    /// Seconds; 10 where it says nothing.
-    timeout: u64,
-    /// As of `Source`.
-    ways: &'static [&'static str],
+    began_ms_ago: i64,
+    /// 0 for 10 s.
+    timeout_s: u64,
+    /// `Provider::route_variables`
+    route_variables: &'static [&'static str],
 }
 
 impl Table {
-    fn new(answers: Vec<(i64, Result<()>)>) -> Table {
+    fn new(outcomes: Vec<(i64, Result<()>)>) -> Table {
         let clock = Rc::new(Cell::new(Timestamp::of_system()));
         let (folder, later) = (tempfile::tempdir().unwrap(), Cell::new(0));
-        Table { folder, clock, later, answers: RefCell::new(answers) }
+        Table { folder, clock, later, outcomes: RefCell::new(outcomes) }
     }
 
     fn token(&self, issued: i64, left: i64) -> Token {
@@ -368,8 +367,7 @@ impl Table {
         Token { secret, issued: now.plus(issued), expires, lifetime: HOUR, subject: None }
     }
 
-    /// Where there is this token and this failure a caller gets `old`, `new` or an error, of the
-    /// kind that is the exit code.
+    /// What `who` gets where this token and these failures are cached: `old`, `new` or an error.
     fn get(
         &self,
         stored: Option<Token>,
@@ -384,7 +382,7 @@ impl Table {
             }
             self.clock.set(self.clock.get().plus(self.later.get()));
             let fetch = |_: Deadline, _: Option<&LockGuard<'_>>| {
-                let (passed, answer) = self.answers.borrow_mut().remove(0);
+                let (passed, answer) = self.outcomes.borrow_mut().remove(0);
                 self.clock.set(self.clock.get().plus(passed));
                 answer.map(|()| Token { secret: Secret::new("new"), ..self.token(0, HOUR) })
             };
@@ -413,16 +411,16 @@ impl Table {
             folder: Some(self.folder.path()),
             secret: None,
             settings: &settings,
-            route_variables: who.ways,
+            route_variables: who.route_variables,
         };
         let policy = Policy {
             context: &context,
-            began: self.clock.get().plus(-who.began),
+            began: self.clock.get().plus(-who.began_ms_ago),
             refresh: false,
             offline: false,
             login_can_change: false,
         };
-        let timeout = if who.timeout == 0 { 10 } else { who.timeout };
+        let timeout = if who.timeout_s == 0 { 10 } else { who.timeout_s };
         let deadline = Deadline::after(Duration::from_secs(timeout));
         then(&policy, &CacheFolder::new(&["me"], inputs), deadline)
     }
@@ -433,16 +431,16 @@ fn kind(outcome: Result<String>) -> std::result::Result<String, ErrorKind> {
 }
 
 #[test]
-fn an_old_one_that_dies_while_another_is_asked_for_is_not_printed() {
+fn a_credential_that_expires_during_the_refresh_is_not_printed() {
     let who = Caller::default();
     for error in [Error::denied("no"), Error::unavailable("away"), Error::failed("nonsense")] {
         let expected = Err(error.kind);
-        // A laptop sleeps for an hour while it asks.
+        // A laptop sleeps for an hour during the fetch.
         let table = Table::new(vec![(HOUR, Err(error))]);
         let old = table.token(-45 * MINUTE, 15 * MINUTE);
         assert_eq!(kind(table.get(Some(old), &[], &who)), expected);
     }
-    // What had two seconds only has the rest of the time now that it matters.
+    // The early refresh had two seconds; below hard, the rest of the deadline counts.
     let late = Error::unavailable("no answer").lacking(Duration::ZERO);
     let table = Table::new(vec![(6 * MINUTE, Err(late)), (0, Ok(()))]);
     let old = table.token(-45 * MINUTE, 15 * MINUTE);
@@ -450,7 +448,7 @@ fn an_old_one_that_dies_while_another_is_asked_for_is_not_printed() {
 }
 
 #[test]
-fn one_from_the_future_is_not_fresh_for_that() {
+fn a_credential_from_the_future_is_not_fresh_for_that() {
     // The clock was an hour ahead when it was issued, and has just been set right.
     let table = Table::new(vec![(0, Ok(()))]);
     let old = table.token(58 * SECOND, 6 * SECOND);
@@ -458,9 +456,9 @@ fn one_from_the_future_is_not_fresh_for_that() {
 }
 
 #[test]
-fn a_try_is_shared_by_whoever_would_have_come_no_further() {
-    let waiting = Caller { began: SECOND, ..Caller::default() };
-    let impatient = Caller { timeout: 2, ..Caller { began: SECOND, ..Caller::default() } };
+fn a_failure_is_shared_unless_a_caller_has_more_time() {
+    let waiting = Caller { began_ms_ago: SECOND, ..Caller::default() };
+    let impatient = Caller { timeout_s: 2, ..Caller { began_ms_ago: SECOND, ..Caller::default() } };
     let asked_to_wait = || Error::unavailable("busy").lacking(Duration::from_secs(3));
     let shared = Table::new(Vec::new());
     for (error, who) in [
@@ -471,45 +469,46 @@ fn a_try_is_shared_by_whoever_would_have_come_no_further() {
         let expected = Err(error.kind);
         assert_eq!(kind(shared.get(None, &[(&waiting, error)], who)), expected);
     }
-    let busy = Caller { timeout: 2, ..Caller::default() };
+    let busy = Caller { timeout_s: 2, ..Caller::default() };
     let failed = [(&busy, asked_to_wait())];
     let has_the_time = Table::new(vec![(0, Ok(()))]);
     assert_eq!(kind(has_the_time.get(None, &failed, &waiting)), Ok("new".to_owned()));
-    // Some of what it lacked has passed since.
+    // Part of the time that was lacking has passed since.
     let has_it_now = Table::new(vec![(0, Ok(()))]);
     has_it_now.later.set(2 * SECOND);
-    let impatient = Caller { began: 3 * SECOND, ..impatient };
+    let impatient = Caller { began_ms_ago: 3 * SECOND, ..impatient };
     assert_eq!(kind(has_it_now.get(None, &failed, &impatient)), Ok("new".to_owned()));
 }
 
 #[test]
-fn a_failure_is_of_those_in_the_same_circumstances() {
+fn a_failure_is_shared_only_where_the_inputs_match() {
     type Env = [(&'static str, &'static str)];
-    let caller = |env: &Env| Caller { env: env.to_vec(), began: SECOND, ..Caller::default() };
+    let caller =
+        |env: &Env| Caller { env: env.to_vec(), began_ms_ago: SECOND, ..Caller::default() };
     let no = || Error::denied("no");
     let plain = caller(&[]);
     for alike in [
         ("TERM", "xterm"),
-        // What each process may have its own of.
+        // Differs between processes, and no provider uses it here.
         ("PATH", "/nowhere"),
     ] {
         let (table, other) = (Table::new(Vec::new()), caller(&[alike]));
         let outcome = table.get(None, &[(&other, no())], &plain);
         assert_eq!(kind(outcome), Err(ErrorKind::Denied), "{alike:?}");
     }
-    let runs_programs = |env: &Env| Caller { ways: &["PATH"], ..caller(env) };
+    let runs_programs = |env: &Env| Caller { route_variables: &["PATH"], ..caller(env) };
     for (other, who) in [
         (caller(&[("HTTPS_PROXY", "http://127.0.0.1:1")]), &plain),
         (caller(&[("no_proxy", "*")]), &plain),
         (caller(&[("SSL_CERT_FILE", "/tmp/ca.pem")]), &plain),
-        // Words name where a setting comes from.
+        // The message names where a setting comes from.
         (caller(&[("LAKEBASE_INSTANCE", "gone")]), &plain),
         (runs_programs(&[("PATH", "/nowhere")]), &runs_programs(&[])),
     ] {
         let table = Table::new(vec![(0, Ok(()))]);
         let outcome = table.get(None, &[(&other, no())], who);
         assert_eq!(kind(outcome), Ok("new".to_owned()), "{:?}", other.env);
-        // Neither forgets its own for the other's, until there is a token.
+        // Each has its own cached failure until a token is stored.
         let table = Table::new(Vec::new());
         let failed = [(who, no()), (&other, no())];
         assert_eq!(kind(table.get(None, &failed, who)), Err(ErrorKind::Denied));
@@ -526,7 +525,7 @@ fn a_failure_is_of_those_in_the_same_circumstances() {
 }
 
 #[test]
-fn no_file_tells_a_proxys_password() {
+fn no_file_name_depends_on_a_proxys_password() {
     let failure_of = |proxy: &'static str| {
         let table = Table::new(Vec::new());
         let who = Caller { env: vec![("HTTPS_PROXY", proxy)], ..Caller::default() };
@@ -541,7 +540,7 @@ fn no_file_tells_a_proxys_password() {
 }
 
 #[test]
-fn a_refusal_names_where_this_callers_name_comes_from() {
+fn a_refusal_says_where_this_callers_instance_name_comes_from() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.unset("LAKEBASE_ENDPOINT");
@@ -550,11 +549,11 @@ fn a_refusal_names_where_this_callers_name_comes_from() {
     test.run("").fails(4, &["gone comes from LAKEBASE_INSTANCE"]);
     workspace.take_requests();
     test.run("").fails(4, &["gone comes from LAKEBASE_INSTANCE"]);
-    assert!(workspace.take_requests().is_empty(), "it is remembered");
+    assert!(workspace.take_requests().is_empty(), "it is cached");
 }
 
 #[test]
-fn a_server_that_gives_no_reason_is_quoted_with_none() {
+fn an_answer_without_a_reason_leaves_no_empty_line() {
     let workspace = workspace();
     workspace.fault("/", 3, Answer::Json(503, serde_json::json!({})));
     let outcome = Test::at(&workspace).run("");

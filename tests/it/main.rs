@@ -34,7 +34,6 @@ mod mint; // both credential APIs
 mod official; // the official SDK judges the stand-in
 mod packages; // what a release consists of
 mod pasted; // a person's pasted token, and those that replace themselves
-mod places; // a profile of .databrickscfg, a Databricks secret
 mod postgres; // a real psql at a real server
 mod process; // herds, pipes, full disks
 mod requests; // what each source asks, and what the official SDKs ask
@@ -43,6 +42,7 @@ mod service; // systemd, launchd, cron
 mod settings; // unified authentication's rules, and bad input
 mod sources; // pat, oauth-m2m, databricks-cli, the chain
 mod status; // what would be used
+mod targets; // a profile of .databrickscfg, a Databricks secret
 mod tidy; // the repository itself
 mod trust; // where a secret may go
 mod watch; // until a signal comes

@@ -1,5 +1,5 @@
-//! What a release consists of, made by `.ci/package`, installed and used as its user would: the
-//! archive, Debian's package in a root that has nothing else, the wheel in a Python of its own.
+//! The parts of a release, built by `.ci/package`, installed and used: the archive, the Debian
+//! package in an empty root, the wheel in a virtual environment.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,21 +12,22 @@ use crate::sandbox::Sandbox;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Runs `.ci/package` once for all tests here. None where its tools are missing.
-fn made(test: &str) -> Option<&'static Path> {
-    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+/// The folder that `.ci/package` has filled, once for all tests here; nothing where its tools are
+/// missing.
+fn packages(test: &str) -> Option<&'static Path> {
+    static PACKAGES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let target = repository().join("target");
     if std::env::var_os("CI").is_none() && !target.join("cargo-deb").exists() {
         say_not_run(test, "cargo-deb, which takes a minute to build, is only fetched with CI=true");
         return None;
     }
-    let made = MADE.get_or_init(|| {
+    let packages = PACKAGES.get_or_init(|| {
         let maturin = python_with(&["maturin==1.16.0"], "maturin", "maturin")?;
         let tools = target.join("cargo-deb");
         if !tools.join("bin/cargo-deb").exists() {
             let mut cargo = Command::new("cargo");
             cargo.args(["install", "--quiet", "--locked", "cargo-deb@3.8.0", "--root"]);
-            // Our target's flags are no business of a tool of this machine.
+            // In another folder, so that the flags for our target do not apply to this tool.
             let output = cargo.arg(&tools).current_dir("/").output().unwrap();
             if !output.status.success() {
                 return Err(format!("no cargo-deb: {}", words(&output)));
@@ -45,7 +46,7 @@ fn made(test: &str) -> Option<&'static Path> {
         assert!(output.status.success(), "{}", words(&output));
         Ok(out)
     });
-    match made {
+    match packages {
         Ok(out) => Some(out),
         Err(why) => {
             not_run(test, why);
@@ -54,7 +55,7 @@ fn made(test: &str) -> Option<&'static Path> {
     }
 }
 
-/// The one file in a folder that ends so.
+/// The only file in a folder with this ending.
 fn the(folder: &Path, end: &str) -> PathBuf {
     let paths = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
     let mut paths: Vec<_> = paths.filter(|path| path.to_str().unwrap().ends_with(end)).collect();
@@ -69,25 +70,25 @@ fn shell(script: &str, arguments: &[&Path]) -> String {
 }
 
 #[test]
-#[ignore = "wants the static file: tests/run"]
-fn the_archive_holds_a_program_that_runs_and_checksums_hold() {
-    let Some(made) = made("packages::the_archive") else { return };
-    shell("cd \"$1\" && sha256sum --quiet --strict -c SHA256SUMS", &[made]);
+#[ignore = "needs the static file: tests/run"]
+fn the_archive_has_a_program_that_runs_and_the_checksums_match() {
+    let Some(packages) = packages("packages::the_archive") else { return };
+    shell("cd \"$1\" && sha256sum --quiet --strict -c SHA256SUMS", &[packages]);
     let folder = tempfile::tempdir().unwrap();
-    let archive = the(made, ".tar.gz");
+    let archive = the(packages, ".tar.gz");
     let script = "tar -C \"$1\" -xzf \"$2\" && \"$1\"/*/lakebase-token --version";
-    let said = shell(script, &[folder.path(), &archive]);
-    assert_eq!(said, format!("lakebase-token {VERSION}\n"));
+    let stdout = shell(script, &[folder.path(), &archive]);
+    assert_eq!(stdout, format!("lakebase-token {VERSION}\n"));
 }
 
 #[test]
-#[ignore = "wants the static file: tests/run"]
-fn debians_package_is_installed_used_and_purged_in_an_empty_root() {
-    let test = "packages::debian";
+#[ignore = "needs the static file: tests/run"]
+fn the_debian_package_is_installed_used_and_purged_in_an_empty_root() {
+    let test = "packages::the_debian_package";
     if !has(test, "dpkg") {
         return;
     }
-    let Some(made) = made(test) else { return };
+    let Some(packages) = packages(test) else { return };
     if !is_root() {
         return not_run(test, "only root can change its root");
     }
@@ -99,14 +100,14 @@ fn debians_package_is_installed_used_and_purged_in_an_empty_root() {
     fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
     let authority = root.join("etc/ssl/certs/ca-certificates.crt");
     fs::copy(&sandbox.certificates.authority, authority).unwrap();
-    let package = the(made, ".deb");
+    let package = the(packages, ".deb");
     shell("dpkg --root=\"$1\" --install \"$2\" >/dev/null", &[&root, &package]);
     let mut command = Command::new("/usr/sbin/chroot");
     command.arg(&root).arg("/usr/bin/lakebase-token").env_clear().envs(sandbox.env());
     command.env("HOME", "/").env_remove("SSL_CERT_FILE");
     let output = command.output().unwrap();
     assert!(output.status.success() && output.stdout.starts_with(b"eyJ"), "{}", words(&output));
-    // What helps people is where man and the shells look for it.
+    // The manual page and the completions are where man and the shells read them.
     let page = shell("gzip -dc \"$1\"/usr/share/man/man1/lakebase-token.1.gz", &[&root]);
     assert!(page.contains(".TH LAKEBASE"), "{page}");
     shell("bash -n \"$1\"/usr/share/bash-completion/completions/lakebase-token", &[&root]);
@@ -123,25 +124,25 @@ fn debians_package_is_installed_used_and_purged_in_an_empty_root() {
         let script = "source \"$argv[1]\"/usr/share/fish/vendor_completions.d/lakebase-token.fish\n\
                       complete -C 'lakebase-token wr'";
         let output = fish.args(["-c", script]).arg(&root).env("HOME", sandbox.home()).output();
-        let said = words(&output.unwrap());
-        assert!(said.contains("write\t"), "{said}");
+        let stdout = words(&output.unwrap());
+        assert!(stdout.contains("write\t"), "{stdout}");
     }
     shell("dpkg --root=\"$1\" --purge lakebase-token >/dev/null", &[&root]);
     assert!(!root.join("usr").exists());
 }
 
 #[test]
-#[ignore = "wants the static file: tests/run"]
-fn the_wheel_brings_the_program_and_the_module() {
-    let Some(made) = made("packages::the_wheel") else { return };
+#[ignore = "needs the static file: tests/run"]
+fn the_wheel_has_the_program_and_the_module() {
+    let Some(packages) = packages("packages::the_wheel") else { return };
     let sandbox = Sandbox::start().unwrap();
     let venv = sandbox.home().join("venv");
     let script = "python3 -m venv \"$1\" && \"$1/bin/pip\" install --quiet --no-index \"$2\" && \
                   \"$1/bin/lakebase-token\" --version";
-    let said = shell(script, &[&venv, &the(made, ".whl")]);
-    assert_eq!(said, format!("lakebase-token {VERSION}\n"));
+    let stdout = shell(script, &[&venv, &the(packages, ".whl")]);
+    assert_eq!(stdout, format!("lakebase-token {VERSION}\n"));
     let mut python = Command::new(venv.join("bin/python"));
-    // Nothing is on PATH: the module finds the program that it came with.
+    // PATH is empty: the module finds the program of its own wheel.
     python.env_clear().envs(sandbox.env()).env("PATH", "/nowhere");
     let output = python.arg(repository().join("tests/it/clients/wheel.py")).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "4 True\n", "{}", words(&output));

@@ -1,4 +1,4 @@
-//! The point of it all: a real psql logs in to a real server that checks the token.
+//! A real psql logs in to a real server that checks the token.
 
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn sandbox(test: &str) -> Option<Sandbox> {
     }
 }
 
-/// A shell line in surroundings that have `DATABRICKS_*` and `PG*`, and the tool on PATH.
+/// Runs a shell line with `DATABRICKS_*` and `PG*` set, and with lakebase-token on PATH.
 fn shell(sandbox: &Sandbox, line: &str) -> Output {
     let folder = sandbox.folder.path().join("tools");
     if !folder.exists() {
@@ -61,21 +61,21 @@ fn psql_logs_in_with_nothing_but_the_usual_variables() {
 }
 
 #[test]
-fn every_way_to_hand_it_over_logs_in() {
-    let Some(sandbox) = sandbox("postgres::every_way") else { return };
-    let ask = "psql -wAtc 'select current_user'";
+fn exec_and_every_format_for_psql_log_in() {
+    let Some(sandbox) = sandbox("postgres::exec_and_every_format") else { return };
+    let psql = "psql -wAtc 'select current_user'";
     for line in [
-        format!("lakebase-token exec -- {ask}"),
+        format!("lakebase-token exec -- {psql}"),
         format!(
-            "PGPASSWORD=stale PGSERVICE=none PGHOSTADDR=192.0.2.1 lakebase-token exec -- {ask}"
+            "PGPASSWORD=stale PGSERVICE=none PGHOSTADDR=192.0.2.1 lakebase-token exec -- {psql}"
         ),
-        format!("eval \"$(lakebase-token -f env)\"; {ask}"),
+        format!("eval \"$(lakebase-token -f env)\"; {psql}"),
         "psql -wAt \"$(lakebase-token -f url)\" -c 'select current_user'".to_owned(),
         format!(
-            "umask 077; lakebase-token -f pgpass > \"$HOME/pass\"; PGPASSFILE=\"$HOME/pass\" {ask}"
+            "umask 077; lakebase-token -f pgpass > \"$HOME/pass\"; PGPASSFILE=\"$HOME/pass\" {psql}"
         ),
         format!(
-            "umask 077; lakebase-token -f dotenv > \"$HOME/env\"; set -a; . \"$HOME/env\"; {ask}"
+            "umask 077; lakebase-token -f dotenv > \"$HOME/env\"; set -a; . \"$HOME/env\"; {psql}"
         ),
     ] {
         prints(shell(&sandbox, &line), CLIENT_ID);
@@ -83,8 +83,8 @@ fn every_way_to_hand_it_over_logs_in() {
 }
 
 #[test]
-fn a_person_logs_in_by_a_personal_access_token() {
-    let Some(sandbox) = sandbox("postgres::a_person") else { return };
+fn a_user_logs_in_with_a_personal_access_token() {
+    let Some(sandbox) = sandbox("postgres::a_user") else { return };
     let line = format!(
         "unset DATABRICKS_CLIENT_ID DATABRICKS_CLIENT_SECRET PGUSER; export DATABRICKS_TOKEN={PAT}; \
          lakebase-token exec -- psql -Atc 'select current_user'"
@@ -103,7 +103,7 @@ fn the_server_refuses_what_lakebase_would_refuse() {
         assert!(words.contains("authentication failed"), "{words}");
     };
     refused(CLIENT_ID, &signer.sign(CLIENT_ID, Scope::Database, -1, 0)); // expired
-    refused(USER, &good); // another's role
+    refused(USER, &good); // the role of another identity
     refused(CLIENT_ID, &signer.sign(CLIENT_ID, Scope::Workspace, 60, 0)); // a workspace token
     refused(CLIENT_ID, PAT);
     let (body, _) = good.rsplit_once('.').unwrap();
@@ -121,12 +121,12 @@ fn each_new_connection_outlives_the_expiry_of_the_last() {
         prints(shell(&sandbox, line), "1");
         std::thread::sleep(Duration::from_millis(900));
     }
-    assert!(login(&sandbox, CLIENT_ID, old.trim()).is_err(), "the first one has died meanwhile");
+    assert!(login(&sandbox, CLIENT_ID, old.trim()).is_err(), "the first one has expired");
 }
 
 #[test]
-fn a_failing_helper_stops_a_script_that_asks_it_properly() {
-    let Some(sandbox) = sandbox("postgres::a_failing_helper") else { return };
+fn a_failure_stops_a_script_with_set_e() {
+    let Some(sandbox) = sandbox("postgres::a_failure_stops") else { return };
     let line = "set -e; PGPASSWORD=$(DATABRICKS_CLIENT_SECRET=wrong lakebase-token); \
                 export PGPASSWORD; echo reached";
     let output = shell(&sandbox, line);

@@ -1,5 +1,5 @@
-//! Services: installed, run, shown and taken away by a real systemd; a real cron; and the files of
-//! all of them read back by those who read them.
+//! Services: installed, run, shown and uninstalled with a real systemd; a real cron; the files of
+//! all of them, parsed by the programs that read them.
 
 use std::ffi::OsString;
 use std::fs;
@@ -18,7 +18,7 @@ use super::support::{Test, executable, has, repository, workspace};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, PAT};
 
-/// What people put into names, paths and commands one day.
+/// A name with characters that systemd, a shell or XML interprets.
 const ODD: &str = "o\"d'd 100%h $HOME ${X} a&b;<c> \\ é";
 
 fn words(output: &Output) -> String {
@@ -26,7 +26,7 @@ fn words(output: &Output) -> String {
     format!("{:?}: {}{}", output.status.code(), part(&output.stdout), part(&output.stderr))
 }
 
-/// A booted machine with everything that finds the sandbox in its user's environment.
+/// A booted machine whose user has the sandbox's variables.
 fn machine(test: &str) -> Option<(Sandbox, Machine)> {
     let sandbox = Sandbox::start().unwrap();
     let mut machine = Machine::boot(test)?;
@@ -42,7 +42,7 @@ fn machine(test: &str) -> Option<(Sandbox, Machine)> {
 }
 
 impl Machine {
-    /// Runs a line as the user; this exit code, these words.
+    /// Runs a line as the user, and checks its exit code and that its output has these words.
     #[track_caller]
     fn says(&self, line: &str, code: i32, expected: &[&str]) -> String {
         let output = self.run(line);
@@ -65,7 +65,7 @@ impl Machine {
         line.rsplit(':').next().unwrap_or_default().to_owned()
     }
 
-    fn forget_cache(&self) {
+    fn remove_cache(&self) {
         fs::remove_dir_all(self.home(".cache/lakebase-token")).unwrap();
     }
 }
@@ -74,7 +74,7 @@ const LOGIN: &str = "env -u PGPASSWORD psql -wAtc 'select current_user'";
 const FOREIGN: &str = "other:5432:db:me:mine";
 
 #[test]
-fn a_booted_systemd_keeps_pgpass_true() {
+fn a_booted_systemd_keeps_pgpass_up_to_date() {
     let test = "service::a_booted_systemd";
     if !has(test, "psql") {
         return;
@@ -83,12 +83,12 @@ fn a_booted_systemd_keeps_pgpass_true() {
     fs::write(machine.home(".pgpass"), FOREIGN).unwrap();
     chown(machine.home(".pgpass"), Some(UID), Some(UID)).unwrap();
 
-    // Nothing is there yet, and that is what is said.
+    // Not installed yet.
     machine.says("lakebase-token service status pgpass", 2, &["is not installed", "hint: "]);
     machine.says("lakebase-token service restart pgpass", 2, &["is not installed"]);
     machine.says("lakebase-token service uninstall pgpass", 0, &["unchanged: "]);
 
-    // Installed, unchanged, replaced; and proven each time.
+    // Installed, unchanged, replaced; each is proven by a login.
     machine.says(
         "lakebase-token service install pgpass",
         0,
@@ -98,10 +98,10 @@ fn a_booted_systemd_keeps_pgpass_true() {
     machine.says("lakebase-token service install pgpass", 0, &["unchanged lakebase-token-pgpass"]);
     let other = "lakebase-token service install pgpass --interval 5m";
     machine.says(other, 0, &["replaced lakebase-token-pgpass", "every 5m"]);
-    let well = ["scheduled, next look ", "last look   succeeded, ", "good until "];
-    machine.says("lakebase-token service status pgpass", 0, &well);
+    let expected = ["scheduled, next check ", "last check  succeeded, ", "valid until "];
+    machine.says("lakebase-token service status pgpass", 0, &expected);
 
-    // The secret is in the private environment file, and in no unit.
+    // The secret stands in the private environment file, and in no unit.
     let environment = machine.home(".config/lakebase-token/lakebase-token-pgpass.env");
     assert!(fs::read_to_string(&environment).unwrap().contains(CLIENT_SECRET));
     assert_eq!(environment.metadata().unwrap().permissions().mode() & 0o777, 0o600);
@@ -110,54 +110,54 @@ fn a_booted_systemd_keeps_pgpass_true() {
         assert!(unit.is_dir() || !fs::read_to_string(&unit).unwrap().contains(CLIENT_SECRET));
     }
 
-    // Seconds instead of minutes, by a drop-in that nobody writes by accident.
+    // Seconds instead of minutes, by a drop-in.
     sandbox.workspace.state().credential_life = 8;
-    machine.forget_cache();
+    machine.remove_cache();
     let drop_in = machine.home(".config/systemd/user/lakebase-token-pgpass.timer.d");
     fs::create_dir(&drop_in).unwrap();
     let seconds =
         "[Timer]\nOnCalendar=\nOnCalendar=*:*:0/2\nRandomizedDelaySec=0\nAccuracySec=100ms\n";
     fs::write(drop_in.join("seconds.conf"), seconds).unwrap();
-    let long = machine.password();
+    let hourly = machine.password();
     machine.says("systemctl --user daemon-reload", 0, &[]);
     machine.says("systemctl --user restart lakebase-token-pgpass.timer", 0, &[]);
-    let first = wait_for("a new entry", || Some(machine.password()).filter(|now| *now != long));
+    let first = wait_for("a new entry", || Some(machine.password()).filter(|now| *now != hourly));
     machine.says(LOGIN, 0, &[CLIENT_ID]);
     let old = format!("PGPASSWORD={first} psql -wAtc 'select 1'");
     machine.says(&old, 0, &["1"]);
-    wait_for("its end", || (!machine.run(&old).status.success()).then_some(()));
+    wait_for("its expiry", || (!machine.run(&old).status.success()).then_some(()));
     machine.says(LOGIN, 0, &[CLIENT_ID]);
     assert_ne!(machine.password(), first);
 
-    // A secret that is no longer right: the timer's runs fail, and status says so and why.
+    // A client secret that is no longer valid: the timer's runs fail, and status says why.
     fs::remove_dir_all(&drop_in).unwrap();
     machine.says("systemctl --user daemon-reload", 0, &[]);
     sandbox.workspace.state().credential_life = 3600;
-    let right = |secret: &str| {
+    let set_secret = |secret: &str| {
         sandbox.workspace.state().clients.insert(CLIENT_ID.to_owned(), secret.to_owned());
     };
-    right("another");
-    machine.forget_cache();
+    set_secret("another");
+    machine.remove_cache();
     let before = machine.password();
     machine.says("systemctl --user start lakebase-token-pgpass.service", 1, &[]);
-    let why = ["last look   failed, ", "invalid_client", "exit code 4", "hint  "];
+    let why = ["last check  failed, ", "invalid_client", "exit code 4", "hint  "];
     machine.says("lakebase-token service status pgpass", 4, &why);
     machine.says("lakebase-token service restart pgpass", 4, &["invalid_client"]);
     let unit = units.join("lakebase-token-pgpass.service");
     let former = fs::read(&unit).unwrap();
     machine.says("lakebase-token service install pgpass --interval 7m", 4, &["invalid_client"]);
     assert_eq!(fs::read(&unit).unwrap(), former);
-    assert_eq!(machine.password(), before, "what was there is not spoilt by a failure");
-    right(CLIENT_SECRET);
-    // A refusal is remembered for three seconds, by the unit and by whoever is at the terminal.
+    assert_eq!(machine.password(), before, "a failure leaves the file as it is");
+    set_secret(CLIENT_SECRET);
+    // A refusal is cached for three seconds, both for the unit and for the user's shell.
     for line in ["lakebase-token service restart pgpass", "lakebase-token"] {
         wait_for("the right secret", || machine.run(line).status.success().then_some(()));
     }
     machine.says("lakebase-token service status pgpass", 0, &["succeeded"]);
 
-    // What works here and not in the unit is found out by running the unit, and undone.
+    // What works here but not in the unit fails when the unit is run, and is undone.
     for (name, words) in
-        [("second", "nothing is installed"), ("pgpass", "the former service is back")]
+        [("second", "nothing is installed"), ("pgpass", "the former service is restored")]
     {
         let drop_in =
             machine.home(&format!(".config/systemd/user/lakebase-token-{name}.service.d"));
@@ -172,17 +172,17 @@ fn a_booted_systemd_keeps_pgpass_true() {
     assert!(!machine.home(".config/lakebase-token/lakebase-token-second.env").exists());
     machine.says("systemctl --user is-active lakebase-token-pgpass.timer", 0, &["active"]);
 
-    // A secret may come by stdin; it is read once and pinned.
+    // A secret on stdin is read once and recorded.
     let stdin = "printf %s \"$DATABRICKS_CLIENT_SECRET\" | env -u DATABRICKS_CLIENT_SECRET \
                  lakebase-token service install pgpass --client-secret-file - --name stdin";
     machine.says(stdin, 0, &["installed lakebase-token-stdin"]);
     machine.says("lakebase-token service uninstall pgpass --name stdin", 0, &["uninstalled"]);
     let elsewhere = "XDG_CONFIG_HOME=/mnt/home/config lakebase-token service install pgpass";
-    machine.says(elsewhere, 2, &["looks for no units in", "hint: unset XDG_CONFIG_HOME"]);
+    machine.says(elsewhere, 2, &["systemd reads no units from", "hint: unset XDG_CONFIG_HOME"]);
 
-    // Nobody else's place is taken, and no flag means nothing.
+    // Another target of the same name is refused, and so is a flag without an effect.
     machine.set("PGPASSFILE", "/mnt/home/elsewhere");
-    machine.says("lakebase-token service install pgpass", 2, &["another place", "hint: --name"]);
+    machine.says("lakebase-token service install pgpass", 2, &["another target", "hint: --name"]);
     machine.set("PGPASSFILE", "");
     machine.says("lakebase-token service status pgpass --interval 5m", 2, &["--interval"]);
     machine.says("lakebase-token service uninstall --help", 0, &["usage: "]);
@@ -191,11 +191,11 @@ fn a_booted_systemd_keeps_pgpass_true() {
     assert!(!lingering.contains("note: "), "{lingering}");
     machine.says("loginctl show-user somebody -p Linger", 0, &["Linger=yes"]);
 
-    // A timer that somebody has stopped is no success.
+    // A stopped timer is a failure.
     machine.says("systemctl --user stop lakebase-token-pgpass.timer", 0, &[]);
     machine.says("lakebase-token service status pgpass", 1, &["not scheduled"]);
 
-    // Nothing is left but what was there.
+    // Nothing is left but what was there before.
     machine.says("lakebase-token service uninstall pgpass --purge", 0, &["uninstalled "]);
     machine.says("lakebase-token service uninstall pgpass --purge", 0, &["unchanged: "]);
     assert_eq!(fs::read_to_string(machine.home(".pgpass")).unwrap(), format!("{FOREIGN}\n"));
@@ -240,17 +240,17 @@ fn systemd_reads_odd_values_as_they_are() {
     ] {
         assert!(env.split('\0').any(|line| line == expected), "{expected} is missing in {env:?}");
     }
-    assert!(!env.contains(CLIENT_SECRET), "the command is none of the secret's business");
+    assert!(!env.contains(CLIENT_SECRET), "the hook sees no secret");
     let status = "\"$PROGRAM\" service status file \"$ODD/a file\"";
-    machine.says(status, 0, &["good until "]);
-    // Another file of the same name is another service's business.
+    machine.says(status, 0, &["valid until "]);
+    // A file of the same name in another folder is another target.
     for line in [
         "install file 'x/a file' --format json",
         "status file 'x/a file'",
         "uninstall file 'x/a file' --purge",
     ] {
         let line = format!("mkdir -p x && \"$PROGRAM\" service {line}");
-        machine.says(&line, 2, &["looks after another place", "hint: --name"]);
+        machine.says(&line, 2, &["keeps another target up to date", "hint: --name"]);
     }
     let uninstall = "\"$PROGRAM\" service uninstall file \"$ODD/a file\" --purge";
     machine.says(uninstall, 0, &["uninstalled"]);
@@ -258,16 +258,16 @@ fn systemd_reads_odd_values_as_they_are() {
 }
 
 #[test]
-fn a_file_anywhere_is_kept_and_the_cache_is_made_anew() {
-    let Some((sandbox, machine)) = machine("service::a_file_anywhere") else { return };
+fn a_file_in_any_folder_is_kept_and_the_cache_is_recreated() {
+    let Some((sandbox, machine)) = machine("service::a_file_in_any_folder") else { return };
     let install = "mkdir -p a b && cd a && lakebase-token service install file ../b/app.env \
-                   --format dotenv --then 'echo x >>../../mnt/home/b/told'";
+                   --format dotenv --then 'echo x >>../../mnt/home/b/hook'";
     machine.says(install, 0, &["installed lakebase-token-file-app.env: "]);
-    // The usual one, and one that is somewhere else.
+    // The cache, and the folder of the file.
     for folder in [".cache/lakebase-token", "b"] {
         assert!(machine.home(folder).exists());
     }
-    machine.forget_cache();
+    machine.remove_cache();
     machine.says("lakebase-token service restart file b/app.env", 0, &["restarted"]);
     let mints = sandbox.workspace.count("/api/2.0/postgres/credentials");
     machine.says("lakebase-token service restart file b/app.env", 0, &["restarted"]);
@@ -277,12 +277,12 @@ fn a_file_anywhere_is_kept_and_the_cache_is_made_anew() {
         "it is cached again"
     );
     fs::write(machine.home("b/app.env"), "junk").unwrap();
-    machine.says("lakebase-token service status file b/app.env", 1, &["it has nothing of ours"]);
-    // Without its environment file nobody knows what to purge; the rest goes.
+    machine.says("lakebase-token service status file b/app.env", 1, &["it has no entry of ours"]);
+    // Without the environment file, nothing is known that could be purged; the rest is removed.
     fs::remove_file(machine.home(".config/lakebase-token/lakebase-token-file-app.env.env"))
         .unwrap();
     let uninstall = "lakebase-token service uninstall file b/app.env --purge";
-    machine.says(uninstall, 1, &["no environment file any more"]);
+    machine.says(uninstall, 1, &["its environment file is missing"]);
     machine.says(uninstall, 0, &["unchanged: "]);
 }
 
@@ -304,7 +304,7 @@ fn a_login_a_profile_and_a_secret_are_kept_from_within_a_unit() {
     let first = token();
     assert!(first.starts_with("dapi"));
     machine.says(&format!("lakebase-token service status {profile}"), 0, &["succeeded"]);
-    // The unit itself has the token replaced: the logins are in its reach.
+    // The unit replaces the token itself: its sandbox has the logins.
     let folder = machine.home(".local/state/lakebase-token");
     let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
     let mut files = files.filter(|path| path.extension().is_none());
@@ -322,8 +322,8 @@ fn a_login_a_profile_and_a_secret_are_kept_from_within_a_unit() {
     let kept = || sandbox.workspace.state().secrets["app"].get("pg").cloned();
     assert!(kept().unwrap().starts_with("eyJ"));
     machine.says(&format!("lakebase-token service status {secret}"), 0, &["secret app/pg"]);
-    for place in [secret, profile] {
-        let line = format!("lakebase-token service uninstall {place} --purge");
+    for target in [secret, profile] {
+        let line = format!("lakebase-token service uninstall {target} --purge");
         machine.says(&line, 0, &["uninstalled "]);
     }
     assert_eq!(kept(), None);
@@ -344,12 +344,12 @@ fn the_units_work_by_hand_as_their_readme_says() {
         fs::copy(&file, files.join(file.file_name().unwrap())).unwrap();
     }
     machine.says("mkdir -p ~/.cargo/bin && cp /mnt/bin/lakebase-token ~/.cargo/bin", 0, &[]);
-    // What its reader has in mind where the README says so.
-    let mut pinned = String::new();
+    // The settings that the README tells the reader to fill in.
+    let mut settings = String::new();
     for (name, value) in &machine.env {
-        pinned.push_str(&format!("{name}=\"{value}\"\n"));
+        settings.push_str(&format!("{name}=\"{value}\"\n"));
     }
-    fs::write(machine.folder.path().join("mine.env"), pinned).unwrap();
+    fs::write(machine.folder.path().join("mine.env"), settings).unwrap();
     let by_hand = by_hand.replace("${EDITOR:-vi}", "cp /mnt/mine.env");
     machine.says(&format!("cd /mnt && set -e\n{by_hand}"), 0, &[]);
     machine.says("systemctl --user is-active lakebase-token-pgpass.timer", 0, &["active"]);
@@ -365,7 +365,7 @@ fn a_real_cron_runs_the_documented_line() {
     let Some((_sandbox, machine)) = machine(test) else { return };
     let table = fs::read_to_string(repository().join("integrations/cron/crontab")).unwrap();
     let line = table.lines().find(|line| line.starts_with("*/10 * * * * ")).unwrap();
-    // Each minute rather than each tenth, so that nobody waits for ten.
+    // Every minute instead of every ten, so that the test need not wait for ten.
     let mut crontab = String::from("SSL_CERT_FILE=/mnt/ca.pem\n");
     let mut profile = String::from("[lakebase]\n");
     for (name, value) in &machine.env {
@@ -392,9 +392,9 @@ fn job() -> Job {
         place: format!("/home/{ODD}/.pgpass"),
         command: vec![format!("/opt/{ODD}/lakebase-token"), "write".into(), "two\nlines\t".into()],
         interval: Duration::from_secs(7 * 60 + 30),
-        environment: PathBuf::from(format!("/home/{ODD}/x.env")),
-        pins: EnvFile::default(),
-        place_folder: Some("/home".into()),
+        env_file_path: PathBuf::from(format!("/home/{ODD}/x.env")),
+        env_file: EnvFile::default(),
+        target_folder: Some("/home".into()),
         folders: Vec::new(),
     }
 }
@@ -405,7 +405,7 @@ fn files(manager: Manager) -> Vec<String> {
 }
 
 #[test]
-fn a_property_list_is_read_as_it_was_meant() {
+fn a_property_list_is_parsed_as_it_was_meant() {
     if !has("service::a_property_list", "python3") {
         return;
     }
@@ -425,7 +425,7 @@ fn a_property_list_is_read_as_it_was_meant() {
     assert_eq!(ours["Label"], "lakebase-token-x");
     let words = ours["ProgramArguments"].as_array().unwrap();
     assert_eq!(words[..2], ["/bin/sh", "-c"]);
-    assert_eq!(words[4], job.environment.to_str().unwrap());
+    assert_eq!(words[4], job.env_file_path.to_str().unwrap());
     assert_eq!(words[5..], job.command[..]);
     let minutes = ours["StartCalendarInterval"].as_array().unwrap();
     let minutes: Vec<i64> = minutes.iter().map(|m| m["Minute"].as_i64().unwrap()).collect();
@@ -437,7 +437,7 @@ fn a_property_list_is_read_as_it_was_meant() {
     assert_eq!((&ours["RunAtLoad"], &ours["Umask"]), (&true.into(), &0o077.into()));
     assert_eq!(ours["ProcessType"], "Background");
     assert_eq!(ours.as_object().unwrap().len(), 7);
-    // The one for hands is the same list.
+    // The property list for installation by hand has the same keys.
     let path = repository().join("integrations/launchd/lakebase-token-pgpass.plist");
     let by_hand = parse(&fs::read_to_string(path).unwrap());
     let keys = |list: &serde_json::Value| -> Vec<String> {
@@ -447,7 +447,7 @@ fn a_property_list_is_read_as_it_was_meant() {
 }
 
 #[test]
-fn the_units_say_what_was_decided() {
+fn the_units_have_the_jobs_values() {
     let units = files(Manager::Systemd);
     assert!(units[1].contains("\nOnCalendar=*:0/7\n"));
     let assigned = |name: &str| {
@@ -460,7 +460,7 @@ fn the_units_say_what_was_decided() {
 }
 
 #[test]
-fn mistakes_are_answered_before_anything_is_done() {
+fn mistakes_are_refused_before_any_request() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     for (line, words) in [
@@ -469,11 +469,11 @@ fn mistakes_are_answered_before_anything_is_done() {
             "service instal pgpass",
             &["unknown service action: instal", "hint: lakebase-token service install"],
         ),
-        ("service install", &["which place?", "pgpass, file, databrickscfg, secret"]),
-        ("service install pgpas", &["no place called pgpas", "hint: pgpass"]),
-        ("service install pgpass --name a/b", &["--name is not a service's name"]),
+        ("service install", &["missing target: pgpass, file, databrickscfg or secret"]),
+        ("service install pgpas", &["unknown target: pgpas", "hint: pgpass"]),
+        ("service install pgpass --name a/b", &["--name a/b is not a valid service name"]),
         ("service install pgpass --interval 59s", &["--interval", "1m to 30m"]),
-        ("service install pgpass --offline", &["cannot do with --offline"]),
+        ("service install pgpass --offline", &["a service does not take --offline"]),
         ("service install pgpass --purge", &["install has no flag --purge"]),
         ("service status pgpass --pg-host x", &["status has no flag --pg-host"]),
         ("service uninstall pgpass --linger", &["uninstall has no flag --linger"]),

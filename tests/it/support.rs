@@ -1,4 +1,4 @@
-//! What tests are written with.
+//! What all tests use: a context for calls, their outcomes, and which programs are installed.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
@@ -19,29 +19,29 @@ pub const SECOND: i64 = 1000;
 pub const MINUTE: i64 = 60 * SECOND;
 pub const HOUR: i64 = 60 * MINUTE;
 
-/// Surroundings of calls: an empty home, a list for the environment, a clock moved by hand.
+/// The context of calls: an empty home, a list of variables, a clock that is moved by hand.
 pub struct Test {
     pub home: tempfile::TempDir,
     pub env: Vec<(OsString, OsString)>,
-    /// Where a machine in a cloud asks for its own identity.
+    /// The URL of the cloud's instance metadata service.
     pub instance_metadata: String,
-    /// What tells machines apart that share a home.
+    /// The machine's name, which differs where machines share a home.
     pub machine: fn() -> String,
     ahead: Rc<Cell<i64>>,
-    /// The workspace's state, whose clock moves along.
+    /// The workspace's state, whose clock is moved with ours.
     workspace: Option<Arc<Mutex<State>>>,
 }
 
-/// How a call came out.
+/// The outcome of a call.
 pub struct Outcome {
     pub code: u8,
     pub stdout: String,
-    /// Errors and notes, in the order they were said.
+    /// Errors and notes, in their order.
     pub stderr: String,
 }
 
 impl Test {
-    /// Nothing configured at all.
+    /// Without any setting.
     pub fn bare() -> Test {
         let home = tempfile::tempdir().unwrap();
         let mut test = Test {
@@ -57,7 +57,7 @@ impl Test {
         test
     }
 
-    /// A service principal at this workspace, and an endpoint by name.
+    /// With a service principal of this workspace, and an endpoint by name.
     pub fn at(workspace: &Workspace) -> Test {
         let mut test = Test::bare();
         test.workspace = Some(workspace.shared());
@@ -79,7 +79,7 @@ impl Test {
         self
     }
 
-    /// Lets time pass, here and at the workspace.
+    /// Moves our clock and the workspace's.
     pub fn pass(&self, millis: i64) {
         self.set_clock(millis);
         if let Some(workspace) = &self.workspace {
@@ -87,7 +87,7 @@ impl Test {
         }
     }
 
-    /// The time here.
+    /// The time by our clock.
     pub fn now(&self) -> Timestamp {
         Timestamp::of_system().plus(self.ahead.get())
     }
@@ -105,7 +105,7 @@ impl Test {
         path
     }
 
-    /// Writes an executable and puts its folder on PATH, which has nothing else.
+    /// Writes an executable and makes its folder the only one on PATH.
     pub fn program(&mut self, name: &str, text: &str) -> PathBuf {
         let path = self.write(&format!("bin/{name}"), text);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -128,7 +128,7 @@ impl Test {
         paths
     }
 
-    /// Calls the program as a function; words are separated by blanks.
+    /// Calls the program as a function. Blanks separate the words.
     pub fn run(&self, line: &str) -> Outcome {
         let argv: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         self.run_args(&argv)
@@ -159,7 +159,7 @@ impl Test {
         Outcome { code, stdout: String::from_utf8(stdout).unwrap(), stderr }
     }
 
-    /// The executable with these surroundings and nothing else.
+    /// The executable with these variables and no others.
     pub fn command(&self) -> Command {
         let mut command = Command::new(executable());
         command.env_clear().envs(self.env.iter().cloned()).stdin(Stdio::null());
@@ -167,7 +167,7 @@ impl Test {
     }
 }
 
-/// With the middle of tokens cut out, for the eye.
+/// With long words cut off, so that tokens stay readable.
 impl fmt::Debug for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = self.stdout.split_inclusive(|c: char| !c.is_alphanumeric());
@@ -178,7 +178,7 @@ impl fmt::Debug for Outcome {
 }
 
 impl Outcome {
-    /// The printed credential of a call that said nothing else.
+    /// The printed credential; nothing else may be printed.
     #[track_caller]
     pub fn token(&self) -> String {
         assert_eq!((self.code, self.stderr.as_str()), (0, ""), "{self:?}");
@@ -186,7 +186,7 @@ impl Outcome {
         self.stdout.trim_end().to_owned()
     }
 
-    /// A failure: nothing on stdout, this code, these words on stderr.
+    /// Checks a failure: this exit code, these words on stderr, an empty stdout.
     #[track_caller]
     pub fn fails(&self, code: u8, words: &[&str]) {
         assert_eq!((self.code, self.stdout.as_str()), (code, ""), "{self:?}");
@@ -196,7 +196,7 @@ impl Outcome {
         }
     }
 
-    /// A success with these words among the notes.
+    /// The printed credential of a success with these words in a note.
     #[track_caller]
     pub fn notes(&self, words: &str) -> String {
         assert_eq!(self.code, 0, "{self:?}");
@@ -205,7 +205,7 @@ impl Outcome {
     }
 }
 
-/// The executable under test: Cargo's, or the one that `tests/run` names (the static artefact).
+/// The executable under test: Cargo's, or the static artefact that `tests/run` names.
 pub fn executable() -> PathBuf {
     match std::env::var_os("LAKEBASE_TOKEN_TESTED") {
         Some(path) => PathBuf::from(path),
@@ -213,13 +213,13 @@ pub fn executable() -> PathBuf {
     }
 }
 
-/// A stand-in workspace over plain HTTP, which a literal loopback address may have.
+/// A stand-in workspace over plain HTTP, which is allowed on a literal loopback address.
 pub fn workspace() -> Workspace {
     Workspace::start(None).unwrap()
 }
 
-/// Whether a program is on this machine. Where it is missing the test cannot run: that is said
-/// at the end of `tests/run`, and on the project's own machines it is a failure.
+/// Whether a program is installed. Without it the test cannot run: `tests/run` reports that at its
+/// end, and with CI set it is a failure.
 pub fn has(test: &str, program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
@@ -229,13 +229,13 @@ pub fn has(test: &str, program: &str) -> bool {
     found
 }
 
-/// Says that a test could not run here, which the project's own machines do not put up with.
+/// Reports that a test cannot run here; with CI set, that is a failure.
 pub fn not_run(test: &str, why: &str) {
     assert!(std::env::var_os("CI").is_none(), "{test} cannot run: {why}");
     say_not_run(test, why);
 }
 
-/// Says that a test could not run, for what cannot be had on any machine of ours.
+/// Reports that a test cannot run, for a reason that holds on every machine of ours.
 pub fn say_not_run(test: &str, why: &str) {
     eprintln!("not run: {test}: {why}");
     if let Some(list) = std::env::var_os("LAKEBASE_TOKEN_NOT_RUN") {
@@ -245,18 +245,17 @@ pub fn say_not_run(test: &str, why: &str) {
     }
 }
 
-/// Whether we are root, for whom no file is unreadable.
+/// Whether we are root, who can read every file.
 pub fn is_root() -> bool {
     static ROOT: OnceLock<bool> = OnceLock::new();
     *ROOT.get_or_init(|| rustix::process::geteuid().is_root())
 }
 
-/// Where the repository is.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Numbers that look random and are the same each time (xorshift64*).
+/// Pseudo-random numbers that are the same in each run (xorshift64*).
 pub struct Dice(pub u64);
 
 impl Dice {
@@ -267,7 +266,7 @@ impl Dice {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % sides
     }
 
-    /// True so many times in a hundred.
+    /// True with this probability.
     pub fn percent(&mut self, percent: usize) -> bool {
         self.roll(100) < percent
     }

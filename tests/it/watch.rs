@@ -137,11 +137,11 @@ fn a_mistake_at_the_start_is_an_error_and_not_retried() {
     let test = Test::at(&workspace);
     for (line, words) in [
         ("watch pgpass --interval 1s", "1m to 30m"),
-        ("watch pgpas", "no place called"),
+        ("watch pgpas", "unknown target: pgpas"),
         ("watch pgpass --client-secret-file -", "can be read once"),
         ("watch pgpass --client-secret-file /dev/fd/63", "can be read once"),
         ("watch pgpass --ttl 5m", "cannot be kept alive"),
-        ("watch file", "file wants a path"),
+        ("watch file", "target file needs a path"),
     ] {
         test.run(line).fails(2, &[words]);
     }

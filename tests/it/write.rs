@@ -1,4 +1,5 @@
-//! `write`: .pgpass and files, byte for byte; crowds and kills; what psql makes of it; a year.
+//! `write`: .pgpass and files, byte for byte; many writers and kills; what psql reads; a year of
+//! checks.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,7 +13,7 @@ use std::time::Instant;
 
 use lakebase_token::credential::jwt::expiry_within;
 use lakebase_token::formats::PgpassKey;
-use lakebase_token::targets::pgpass_lines;
+use lakebase_token::targets::pgpass;
 use serde_json::json;
 
 use super::machine::wait_for;
@@ -23,8 +24,8 @@ use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT_HOST, Workspace};
 
 const MINT: &str = "/api/2.0/postgres/credentials";
 
-/// A service principal, and a password file that somebody has written by hand: CRLF here and
-/// there, Latin-1, blanks, comments, no newline at the end.
+/// A service principal, and a password file that was written by hand: some CRLF, Latin-1, blanks,
+/// comments, no newline at the end.
 fn with_file(workspace: &Workspace) -> Test {
     let test = Test::at(workspace);
     fs::write(test.home.path().join(".pgpass"), FOREIGN).unwrap();
@@ -42,7 +43,7 @@ fn file(test: &Test) -> Vec<u8> {
 /// The password of the line for this database.
 fn password(file: &[u8], database: &str) -> String {
     let key = PgpassKey { host: ENDPOINT_HOST, port: 5432, database, user: CLIENT_ID };
-    let password = pgpass_lines::password(file, &key).expect("no line of ours");
+    let password = pgpass::password(file, &key).expect("no line of ours");
     String::from_utf8(password.to_vec()).unwrap()
 }
 
@@ -51,7 +52,7 @@ fn ours(test: &Test) -> String {
 }
 
 #[test]
-fn a_line_comes_changes_and_goes_and_no_other_byte_with_it() {
+fn a_line_is_added_changed_and_removed_and_no_other_byte_changes() {
     let workspace = workspace();
     let test = with_file(&workspace);
     let wrote = test.run("write pgpass");
@@ -75,7 +76,7 @@ fn a_line_comes_changes_and_goes_and_no_other_byte_with_it() {
     assert!(test.run("write --remove pgpass").stdout.starts_with("removed from "));
     assert_eq!(file(&test), [FOREIGN, b"\r\n"].concat());
     assert!(test.run("write --remove pgpass").stdout.starts_with("unchanged: no entry of ours"));
-    // A native password of the same role is somebody's own.
+    // A native password of the same role is the user's own.
     let native = format!("{ENDPOINT_HOST}:5432:databricks_postgres:{CLIENT_ID}:my-password\n");
     test.write(".pgpass", &native);
     assert!(test.run("write --remove pgpass").stdout.starts_with("unchanged: no entry of ours"));
@@ -88,7 +89,7 @@ fn one_line_can_serve_every_database() {
     let test = with_file(&workspace);
     test.run("write pgpass --pg-database *");
     assert!(!password(&file(&test), "*").is_empty());
-    // Now it would be taken where the line of one database is meant, so that stands before it.
+    // libpq would use it for every database, so the line of one database is put before it.
     test.run("write pgpass");
     let text = String::from_utf8_lossy(&file(&test)).into_owned();
     let at = |database: &str| text.find(&format!(":5432:{database}:{CLIENT_ID}:")).unwrap();
@@ -96,7 +97,7 @@ fn one_line_can_serve_every_database() {
 }
 
 #[test]
-fn the_place_is_the_flags_or_libpqs() {
+fn the_path_is_the_flags_or_libpqs() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.run("write pgpass");
@@ -124,7 +125,7 @@ fn a_file_has_any_format_and_is_private() {
     let path = test.home.path().join("json");
     test.run(&format!("write --remove file {}", path.display()));
     assert!(!path.exists());
-    // What holds no token is somebody else's, and to see that nobody need be asked.
+    // A file that holds no token is not ours, which takes no request to see.
     let precious = test.write("precious", "mine\n");
     workspace.take_requests();
     let removed = test.run(&format!("write --remove file {}", precious.display()));
@@ -132,11 +133,11 @@ fn a_file_has_any_format_and_is_private() {
     assert!(workspace.take_requests().is_empty());
     let workspace = format!("write file {} --for workspace -f dotenv", path.display());
     test.run(&workspace).fails(2, &["dotenv"]);
-    test.run("write pgpass --format raw").fails(2, &["a format of its own", "write file PATH"]);
+    test.run("write pgpass --format raw").fails(2, &["always in format pgpass", "write file PATH"]);
 }
 
 #[test]
-fn what_is_no_file_of_ours_is_refused_before_anything_is_minted() {
+fn a_file_that_is_not_ours_is_refused_before_a_mint() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let path = test.home.path().join("x");
@@ -168,10 +169,10 @@ fn what_is_no_file_of_ours_is_refused_before_anything_is_minted() {
         symlink(test.write("ours", "x"), &path).unwrap();
         std::os::unix::fs::lchown(&path, Some(4242), Some(4242)).unwrap();
         test.run(&line).fails(1, &["a symbolic link that another user has made"]);
-        // Nor does it decide where one is made.
+        // Nor does the link decide where a new file is created.
         fs::remove_file(test.home.path().join("ours")).unwrap();
         test.run(&line).fails(1, &["a symbolic link that another user has made"]);
-        // Root keeps somebody's file for him, but not where he may have put it to get at ours.
+        // Root keeps another user's file up to date, but not where that user may have planted it.
         let shared = test.home.path().join("shared");
         fs::create_dir(&shared).unwrap();
         fs::write(shared.join("theirs"), "").unwrap();
@@ -186,17 +187,17 @@ fn what_is_no_file_of_ours_is_refused_before_anything_is_minted() {
         assert_eq!(test.run(&into).code, 0);
         workspace.take_requests();
     } else {
-        let test = "write::what_is_no_file_of_ours";
+        let test = "write::a_file_that_is_not_ours";
         say_not_run(test, "only root can make what belongs to another user");
     }
-    // What others have lines in is not replaced by a credential.
-    for (name, sink) in [(".pgpass", "pgpass"), (".databrickscfg", "databrickscfg")] {
+    // A file with entries of other programs is not replaced by a credential.
+    for (name, target) in [(".pgpass", "pgpass"), (".databrickscfg", "databrickscfg")] {
         let shared = test.write(name, "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjF9.c2ln\n");
-        symlink(&shared, test.home.path().join(sink)).unwrap();
-        for path in [&shared, &test.home.path().join(sink)] {
-            let hint = format!("hint: lakebase-token write {sink}");
+        symlink(&shared, test.home.path().join(target)).unwrap();
+        for path in [&shared, &test.home.path().join(target)] {
+            let hint = format!("hint: lakebase-token write {target}");
             test.run(&format!("write file {}", path.display()))
-                .fails(2, &["is not ours alone", &hint]);
+                .fails(2, &["also has entries of other programs", &hint]);
         }
     }
     assert!(workspace.take_requests().is_empty());
@@ -214,14 +215,17 @@ fn a_file_that_is_a_mount_point_cannot_be_replaced() {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", script]).arg(tool).env_clear().envs(test.env.clone());
     let output = command.env("PATH", "/usr/bin:/bin").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("mount point") && said.contains("hint: mount the folder "), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("mount point") && stderr.contains("hint: mount the folder "),
+        "{stderr}"
+    );
     assert_eq!(file(&test), FOREIGN);
 }
 
 #[test]
-fn a_new_file_is_never_wider_and_is_on_the_disk_before_it_is_there() {
+fn a_new_file_is_private_and_synced_before_it_is_renamed() {
     if !has("write::a_new_file", "strace") {
         return;
     }
@@ -248,14 +252,14 @@ fn a_new_file_is_never_wider_and_is_on_the_disk_before_it_is_there() {
 }
 
 #[test]
-fn a_line_that_an_editor_appends_meanwhile_is_kept() {
+fn a_line_that_an_editor_appends_during_a_write_is_kept() {
     if !has("write::a_line_that_an_editor", "strace") {
         return;
     }
     let workspace = workspace();
     let test = with_file(&workspace);
     let path = test.home.path().join(".pgpass");
-    // The first file that is synced is the new one, with the old one read long ago.
+    // The first fsync is that of the new file: the old one has been read by then.
     let slow = ["-qq", "-o", "/dev/null", "-f", "-e", "trace=fsync"];
     let slow = slow.into_iter().chain(["-e", "inject=fsync:delay_enter=1500000:when=1"]);
     let mut command = Command::new("strace");
@@ -281,19 +285,19 @@ fn sixty_four_writers_lose_nothing() {
     let workspace = workspace();
     let test = with_file(&workspace);
     for round in 0..20 {
-        // Every other round takes the lines out again, so that every run has something to write.
-        let verb: &[&str] = if round % 2 == 0 { &["write"] } else { &["write", "--remove"] };
+        // Every other round removes the lines, so that every run has something to write.
+        let words: &[&str] = if round % 2 == 0 { &["write"] } else { &["write", "--remove"] };
         let start = |n: usize| {
             let mut command = test.command();
             let database = format!("db{n}");
-            command.args(verb).args(["pgpass", "--pg-database", &database, "--timeout", "60s"]);
+            command.args(words).args(["pgpass", "--pg-database", &database, "--timeout", "60s"]);
             command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
         };
         let children: Vec<Child> = (0..WRITERS).map(start).collect();
         for child in children {
             let output = child.wait_with_output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert_eq!((output.status.code(), said.as_str()), (Some(0), ""), "round {round}");
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""), "round {round}");
         }
         let content = file(&test);
         assert!(content.starts_with(FOREIGN));
@@ -311,7 +315,7 @@ fn sixty_four_writers_lose_nothing() {
 fn a_kill_at_any_instant_leaves_the_old_file_or_the_new_one() {
     let workspace = workspace();
     let test = with_file(&workspace);
-    // Long enough for a kill to meet the writing.
+    // Large enough for a kill to hit the write.
     let many: String = (0..20_000).map(|n| format!("host{n}:5432:db:me:secret{n}\n")).collect();
     let path = test.home.path().join(".pgpass");
     fs::write(&path, &many).unwrap();
@@ -326,15 +330,15 @@ fn a_kill_at_any_instant_leaves_the_old_file_or_the_new_one() {
     let (mut old, mut new, mut left) = (0, 0, 0);
     for _ in 0..500 {
         let before = file(&test);
-        let verb: &[&str] = if before == without { &["write"] } else { &["write", "--remove"] };
+        let words: &[&str] = if before == without { &["write"] } else { &["write", "--remove"] };
         let mut command = test.command();
-        let mut child = command.args(verb).arg("pgpass").stdout(Stdio::null()).spawn().unwrap();
+        let mut child = command.args(words).arg("pgpass").stdout(Stdio::null()).spawn().unwrap();
         std::thread::sleep(limit * u32::from(random::<1>()[0]) / 256);
         child.kill().unwrap();
         child.wait().unwrap();
         let after = file(&test);
         assert!(after == with || after == without, "{} bytes", after.len());
-        // Half of the kills shall come before the new file and half behind it.
+        // Aims for half of the kills before the rename and half after it.
         if after == before {
             old += 1;
             limit = limit * 21 / 20;
@@ -358,8 +362,8 @@ fn a_kill_at_any_instant_leaves_the_old_file_or_the_new_one() {
     assert!(!names.iter().any(|n| n.to_string_lossy().starts_with(".lakebase")), "{names:?}");
 }
 
-/// What psql sends as password to a server that asks for one.
-fn asked(listener: &TcpListener) -> Vec<u8> {
+/// The password that psql sends to a server that requests one.
+fn received_password(listener: &TcpListener) -> Vec<u8> {
     let (mut stream, _) = listener.accept().unwrap();
     let mut message = |tagged: bool| -> Vec<u8> {
         let mut head = [0; 5];
@@ -370,7 +374,7 @@ fn asked(listener: &TcpListener) -> Vec<u8> {
         stream.read_exact(&mut body).unwrap();
         body
     };
-    message(false); // who and which database
+    message(false); // the startup message: role and database
     let mut answer: &TcpStream = &stream;
     answer.write_all(b"R\0\0\0\x08\0\0\0\x03").unwrap(); // AuthenticationCleartextPassword
     let mut head = [0; 5];
@@ -399,15 +403,15 @@ fn psql_finds_every_name_that_a_line_was_written_for() {
     let port = listener.local_addr().unwrap().port();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pgpass");
-    // Those that mean something of their own come first, then what chance brings.
+    // Names with a meaning in the file come first, then random ones.
     let mut names: Vec<(String, String)> =
         [("*", "d"), ("u", "a:b"), ("\\", "\\:"), ("#", "#"), ("\\*", "**"), (" ", ":")]
             .map(|(user, database)| (user.to_owned(), database.to_owned()))
             .to_vec();
-    // As a database `*` alone is every one, which is tested elsewhere.
+    // A database `*` means every database, which another test covers.
     names.extend((0..150).map(|_| (name(), name())).filter(|(_, database)| database != "*"));
     let mut text = b"# by hand\n127.0.0.1:1:*:*:wrong\nbroken\n".to_vec();
-    // What somebody wrote without a thought for backslashes, some of it in the way.
+    // Lines without escapes, some of which libpq would use in the place of ours.
     let port_text = port.to_string();
     for n in 0..300 {
         let host = ["127.0.0.1", "*"][n % 2];
@@ -417,7 +421,7 @@ fn psql_finds_every_name_that_a_line_was_written_for() {
     }
     for (n, (user, database)) in names.iter().enumerate() {
         let key = PgpassKey { host: "127.0.0.1", port, database, user };
-        text = pgpass_lines::put(&text, &key, &key.line(&format!("password{n}")));
+        text = pgpass::put(&text, &key, &key.line(&format!("password{n}")));
     }
     fs::write(&path, &text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -438,7 +442,7 @@ fn psql_finds_every_name_that_a_line_was_written_for() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let sent = asked(&listener);
+        let sent = received_password(&listener);
         psql.wait().unwrap();
         let expected = format!("password{}", last.unwrap());
         assert_eq!(String::from_utf8_lossy(&sent), expected, "{user:?} {database:?}");
@@ -446,7 +450,7 @@ fn psql_finds_every_name_that_a_line_was_written_for() {
 }
 
 #[test]
-fn names_that_no_line_can_carry_are_refused_before_anything_is_minted() {
+fn names_that_no_line_can_hold_are_refused_before_a_mint() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.set("PGUSER", "two\nlines").run("write pgpass").fails(2, &["PGUSER", "control character"]);
@@ -464,29 +468,29 @@ fn names_that_no_line_can_carry_are_refused_before_anything_is_minted() {
 }
 
 #[test]
-fn a_command_is_told_of_each_change_until_it_has_heard() {
+fn a_hook_runs_after_each_change_until_it_succeeds() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.set("PATH", "/usr/bin:/bin");
     let home = test.home.path().to_owned();
-    let told = || fs::read_to_string(home.join("told")).map_or(0, |text| text.lines().count());
+    let hook_runs = || fs::read_to_string(home.join("runs")).map_or(0, |text| text.lines().count());
     let write = |then: &str| {
         let path = home.join("x");
         let words = ["write", "file", path.to_str().unwrap(), "--then", then];
         test.run_args(&words.map(OsString::from))
     };
-    const TELL: &str = "echo x >>\"$HOME/told\"; test -e \"$HOME/ready\"";
-    write(TELL).fails(1, &["--then failed", "exit status: 1", "next time"]);
-    write(TELL).fails(1, &["--then failed"]);
-    assert_eq!(told(), 2, "unchanged, but still owed");
+    const HOOK: &str = "echo x >>\"$HOME/runs\"; test -e \"$HOME/ready\"";
+    write(HOOK).fails(1, &["--then failed", "exit status: 1", "next time"]);
+    write(HOOK).fails(1, &["--then failed"]);
+    assert_eq!(hook_runs(), 2, "unchanged, but still pending");
     test.write("ready", "");
-    assert_eq!(write(TELL).code, 0);
-    assert_eq!(write(TELL).code, 0);
-    assert_eq!(told(), 3, "once it has succeeded it is told of changes only");
+    assert_eq!(write(HOOK).code, 0);
+    assert_eq!(write(HOOK).code, 0);
+    assert_eq!(hook_runs(), 3, "after a success it runs for changes only");
     test.pass(50 * MINUTE);
-    assert_eq!(write(TELL).code, 0);
-    assert_eq!(told(), 4);
-    // It hears no secret, has no stdin, says what it says on our stderr, and does not stay.
+    assert_eq!(write(HOOK).code, 0);
+    assert_eq!(hook_runs(), 4);
+    // It sees no secret, has no stdin, and is ended with all that it has started.
     test.pass(50 * MINUTE);
     assert_eq!(write("test -z \"$DATABRICKS_CLIENT_SECRET\" && ! read x").code, 0);
     test.pass(50 * MINUTE);
@@ -494,7 +498,7 @@ fn a_command_is_told_of_each_change_until_it_has_heard() {
     let path = home.join("x");
     let words = ["write", "file", path.to_str().unwrap(), "--then", "sleep 60 & sleep 60"];
     test.run_args(&words.map(OsString::from)).fails(1, &["took longer than --timeout"]);
-    // Nothing that somebody put into it is repeated.
+    // A message never repeats the command.
     let words = ["write", "file", path.to_str().unwrap(), "--then", "false hunter2"];
     let failed = test.run_args(&words.map(OsString::from));
     failed.fails(1, &["--then failed"]);
@@ -502,7 +506,7 @@ fn a_command_is_told_of_each_change_until_it_has_heard() {
 }
 
 #[test]
-fn a_promise_that_cannot_be_kept_is_said() {
+fn a_credential_that_expires_before_the_next_checks_is_an_error() {
     let workspace = workspace();
     let test = with_file(&workspace);
     for interval in
@@ -515,13 +519,13 @@ fn a_promise_that_cannot_be_kept_is_said() {
     test.run("write pgpass --interval 10m --ttl 20m").fails(2, &["20m", "--ttl 25m or more"]);
     assert!(workspace.take_requests().is_empty());
 
-    // With half an hour between looks an hour is all there is, and one mint a call the most.
+    // A check interval of 30 minutes asks for more than the hour there is: one mint a call at most.
     for line in ["write pgpass --interval 30m", "write pgpass --min-ttl 999999h --interval 1m"] {
         workspace.take_requests();
         assert_eq!(test.run(line).code, 0);
         assert!(workspace.count(MINT) <= 1);
     }
-    // What is too old for the promise while nobody mints: written, and said to whoever schedules.
+    // Where nothing can be minted, the old credential is written and the scheduler gets an error.
     test.pass(40 * MINUTE);
     let down = Answer::Json(503, json!({ "error_code": "TEMPORARILY_UNAVAILABLE" }));
     workspace.fault("/", 1000, down);
@@ -532,9 +536,8 @@ fn a_promise_that_cannot_be_kept_is_said() {
     assert_eq!(plain.code, 0, "{plain:?}");
 }
 
-/// A run of `write --interval`, what it finds in the file, and what it leaves there: milliseconds
-/// of life left.
-fn look(test: &Test, interval: &str) -> (i64, i64) {
+/// One check, by `write --interval`: the milliseconds of life left in the file before and after.
+fn check(test: &Test, interval: &str) -> (i64, i64) {
     let left = || {
         let content = fs::read(test.home.path().join(".pgpass")).unwrap_or_default();
         expiry_within(&content).map_or(0, |expires| expires.since(test.now()))
@@ -545,13 +548,13 @@ fn look(test: &Test, interval: &str) -> (i64, i64) {
     (before, left())
 }
 
-/// Looks for so many days every so many minutes: each up to three minutes late (two of jitter, and
-/// what systemd's timers may be late besides), each twentieth not at all.
-fn looks(minutes: i64, days: i64) -> (usize, i64) {
+/// Checks for so many days every so many minutes: each up to three minutes late (two of jitter, one
+/// of systemd's timers), one in twenty not at all.
+fn checks(minutes: i64, days: i64) -> (usize, i64) {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let interval = format!("{minutes}m");
-    look(&test, &interval);
+    check(&test, &interval);
     let (mut clock, mut missed, mut least) = (0, false, i64::MAX);
     for n in 1..=(days * 24 * 60 / minutes) {
         let [late, luck] = random::<2>();
@@ -562,31 +565,31 @@ fn looks(minutes: i64, days: i64) -> (usize, i64) {
         let at = n * minutes * MINUTE + i64::from(late) * 3 * MINUTE / 255;
         test.pass((at - clock) / SECOND * SECOND);
         clock += (at - clock) / SECOND * SECOND;
-        let (before, after) = look(&test, &interval);
-        assert!(before >= MINUTE, "look {n}: {before} ms were left");
+        let (before, after) = check(&test, &interval);
+        assert!(before >= MINUTE, "check {n}: {before} ms were left");
         assert!(after >= (2 * minutes + 5) * MINUTE || after > 59 * MINUTE, "{after}");
         least = least.min(before);
     }
     let mints = workspace.count(MINT);
     eprintln!(
-        "{days} days of looks every {minutes} min: {mints} mints, least life {} s",
+        "{days} days of checks every {minutes} min: {mints} mints, least life {} s",
         least / SECOND
     );
     (mints, least)
 }
 
 #[test]
-fn a_year_of_late_and_missed_looks_and_the_credential_never_dies() {
-    let (mints, _) = looks(10, 365);
-    // One for each half hour, which is what a life of an hour and the promise leave.
+fn a_credential_never_expires_in_a_year_of_late_and_missed_checks() {
+    let (mints, _) = checks(10, 365);
+    // About one for each half hour: a life of an hour less two intervals and five minutes.
     assert!(mints < 365 * 24 * 60 / 25, "{mints}");
-    looks(1, 7);
-    looks(5, 60);
-    looks(25, 365);
+    checks(1, 7);
+    checks(5, 60);
+    checks(25, 365);
 }
 
 #[test]
-fn events_are_logged_for_those_who_want_it() {
+fn events_are_logged_where_a_log_is_set() {
     let workspace = workspace();
     let mut test = with_file(&workspace);
     let log = test.home.path().join("log");
@@ -601,7 +604,7 @@ fn events_are_logged_for_those_who_want_it() {
         "info workspace token by oauth-m2m: subject ",
         "info minted for ",
         "info wrote ",
-        "info removed our part of ",
+        "info removed our entry from ",
         "error failed get (4): ",
     ];
     assert_eq!(lines.len(), expected.len(), "{text}");

@@ -1,4 +1,5 @@
-//! What servers answer: no answer makes us panic, and what is taken for a token can be one and lives.
+//! Answers of servers: none causes a panic, and every token that is accepted is well-formed and not
+//! expired.
 
 #![no_main]
 

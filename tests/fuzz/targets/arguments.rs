@@ -1,4 +1,4 @@
-//! The command line: whatever it holds, it is understood or refused.
+//! The command line: any words are either parsed or refused with exit code 2.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! `.databrickscfg`: the reader never panics, and a profile that is written is read back while all
-//! others stay what they were.
+//! `.databrickscfg`: the reader never panics, and a profile that was written is read back while all
+//! others stay as they were.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! A cache entry with some bytes changed gives what was stored, or nothing.
+//! A cache entry with some changed bytes is a miss, or gives what was stored.
 
 #![no_main]
 
@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
     static STORED: OnceLock<(PathBuf, Vec<u8>, Timestamp)> = OnceLock::new();
     let context = Context { say: Box::new(|_| ()), ..Context::of_process() };
     let secret = Secret::new("dose0123456789");
-    // tests/fuzz/run makes one for each run.
+    // tests/fuzz/run creates a temporary folder for each run.
     let folder = std::env::temp_dir().join("entry");
     let settings = Settings::default();
     let inputs = CacheInputs {
@@ -40,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
         let bytes = std::fs::read(&path).unwrap();
         (path, bytes, now)
     });
-    // Four bytes an edit: where, and what becomes of it.
+    // Four bytes an edit: position, kind and new byte.
     let mut bytes = stored.clone();
     for edit in data.chunks_exact(4) {
         let at = usize::from(u16::from_le_bytes([edit[0], edit[1]])) % (bytes.len() + 1);

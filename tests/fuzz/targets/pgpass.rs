@@ -1,10 +1,10 @@
-//! `.pgpass`: after our line was put in, libpq finds our password, every other line is what it was, and
-//! taking our line out leaves them.
+//! `.pgpass`: after our line is put in, libpq uses our password; every other line stays as it was,
+//! and stays when our line is removed.
 
 #![no_main]
 
 use lakebase_token::formats::PgpassKey;
-use lakebase_token::targets::pgpass_lines::{put, remove};
+use lakebase_token::targets::pgpass::{put, remove};
 use libfuzzer_sys::fuzz_target;
 
 const KEYS: [PgpassKey<'static>; 4] = [
@@ -14,7 +14,7 @@ const KEYS: [PgpassKey<'static>; 4] = [
     PgpassKey { host: "h", port: 5432, database: "d", user: "é" },
 ];
 
-/// `pwdfMatchesString` of libpq (`fe-connect.c`): what follows a field that matches.
+/// `pwdfMatchesString` of libpq (`fe-connect.c`): what follows a matching field.
 fn field<'l>(line: &'l [u8], text: &str) -> Option<&'l [u8]> {
     if let Some(rest) = line.strip_prefix(b"*:") {
         return Some(rest);
@@ -58,11 +58,11 @@ fuzz_target!(|data: &[u8]| {
     let ours = key.line("T");
     let written = put(file, key, &ours);
     assert_eq!(libpq(&written, key), Some(&b"T"[..]));
-    assert_eq!(put(&written, key, &ours), written, "a second time changes nothing");
+    assert_eq!(put(&written, key, &ours), written, "a second call changes nothing");
     let (before, after) = (remove(file, key), remove(&written, key));
-    // Of the last line the end is made one; libpq takes all of them off (`pg_strip_crlf`).
-    let ends = |byte: &u8| b"\r\n".contains(byte);
+    // Our put adds a line end to a last line without one; libpq strips them (`pg_strip_crlf`).
+    let is_line_end = |byte: &u8| b"\r\n".contains(byte);
     let bare =
-        |text: &[u8]| text[..text.iter().rposition(|b| !ends(b)).map_or(0, |at| at + 1)].to_vec();
-    assert!(before == after || bare(&before) == bare(&after), "others have changed");
+        |text: &[u8]| text[..text.iter().rposition(|b| !is_line_end(b)).map_or(0, |at| at + 1)].to_vec();
+    assert!(before == after || bare(&before) == bare(&after), "another line has changed");
 });

@@ -1,5 +1,5 @@
-//! Places that are neither `.pgpass` nor a file of its own: a profile in `.databrickscfg`, and a
-//! Databricks secret.
+//! Targets that are neither `.pgpass` nor a file: a profile in `.databrickscfg`, and a Databricks
+//! secret.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,11 +11,11 @@ use super::support::{HOUR, Outcome, Test, has, workspace};
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, PAT, Workspace};
 
-const GET: &str = "/api/2.0/secrets/get";
-const PUT: &str = "/api/2.0/secrets/put";
-const CREATE: &str = "/api/2.0/secrets/scopes/create";
+const GET_PATH: &str = "/api/2.0/secrets/get";
+const PUT_PATH: &str = "/api/2.0/secrets/put";
+const CREATE_PATH: &str = "/api/2.0/secrets/scopes/create";
 
-/// What others have, as they wrote it.
+/// Profiles of other programs, byte for byte.
 const OTHERS: &str =
     "; mine\r\n[work]\r\nhost = https://w\r\ntoken: t # why\r\n\r\n[agents-2]\r\nhost=x";
 
@@ -34,7 +34,7 @@ fn says(outcome: &Outcome, words: &str) {
 }
 
 #[test]
-fn a_profile_comes_changes_and_goes_and_no_other_byte_with_it() {
+fn a_profile_is_added_changed_and_removed_and_no_other_byte_changes() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let path = test.write(".databrickscfg", OTHERS);
@@ -48,7 +48,7 @@ fn a_profile_comes_changes_and_goes_and_no_other_byte_with_it() {
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     says(&test.run("write databrickscfg --to agents"), "unchanged profile agents");
     assert_eq!(file(&test), written);
-    // What a person has put beside it stays.
+    // A key that the user has added stays.
     fs::write(&path, format!("{written}cluster_id = c\r\n")).unwrap();
     test.pass(HOUR);
     says(&test.run("write databrickscfg --to agents"), "wrote profile agents");
@@ -60,13 +60,13 @@ fn a_profile_comes_changes_and_goes_and_no_other_byte_with_it() {
 }
 
 #[test]
-fn those_who_read_only_the_file_find_a_living_token_there() {
-    if !has("places::those_who_read", "python3") {
+fn programs_that_read_only_the_file_find_a_valid_token() {
+    if !has("targets::programs_that_read_only_the_file", "python3") {
         return;
     }
     let workspace = workspace();
     let mut test = Test::at(&workspace);
-    // What Python's reader lets every profile inherit has no say.
+    // Python's reader lets every profile inherit from DEFAULT; ours has its own values.
     test.write(".databrickscfg", "[DEFAULT]\nhost = https://w\nclient_id = c\nclient_secret = s\n");
     test.run("write databrickscfg --to agents");
     let script = "import configparser, os, sys\n\
@@ -79,7 +79,7 @@ fn those_who_read_only_the_file_find_a_living_token_there() {
     let token = test.run("--for workspace").token();
     let read = String::from_utf8(output.stdout).unwrap();
     assert_eq!(read.trim(), format!("{} {token} pat", workspace.url));
-    // And so do we.
+    // lakebase-token reads the profile, too.
     for name in ["HOST", "CLIENT_ID", "CLIENT_SECRET"] {
         test.unset(&format!("DATABRICKS_{name}"));
     }
@@ -88,55 +88,54 @@ fn those_who_read_only_the_file_find_a_living_token_there() {
 }
 
 #[test]
-fn what_is_somebody_elses_profile_stays() {
+fn a_profile_of_another_program_stays() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     let path = test.write(".databrickscfg", OTHERS);
     workspace.take_requests();
     for (line, words) in [
-        ("write databrickscfg --to work", "profile work is somebody else's"),
-        ("write databrickscfg", "databrickscfg wants --to"),
-        ("write databrickscfg --to [x]", "cannot be a profile's name"),
-        ("write databrickscfg --to __settings__", "cannot be a profile's name"),
-        ("write databrickscfg --to DEFAULT", "DEFAULT is what everybody uses"),
-        ("write databrickscfg --to a -f json", "a format of its own"),
-        ("write databrickscfg --to a --scope s", "no use for --scope"),
-        ("write pgpass --to a", "pgpass has no use for --to"),
+        ("write databrickscfg --to work", "profile work was not written by lakebase-token"),
+        ("write databrickscfg", "target databrickscfg needs --to"),
+        ("write databrickscfg --to [x]", "is not a valid profile name"),
+        ("write databrickscfg --to __settings__", "is not a valid profile name"),
+        ("write databrickscfg --to DEFAULT", "profile DEFAULT is used by every program"),
+        ("write databrickscfg --to a -f json", "target databrickscfg is always in format raw"),
+        ("write databrickscfg --to a --scope s", "does not take --scope"),
+        ("write pgpass --to a", "target pgpass does not take --to"),
     ] {
         test.run(line).fails(2, &[words, "hint: "][..1 + usize::from(!words.contains("name"))]);
     }
     assert_eq!((file(&test).as_str(), workspace.take_requests().len()), (OTHERS, 0));
     test.run("write --remove databrickscfg --to work");
     assert_eq!(file(&test), OTHERS);
-    // Taken over on request: host and token are replaced, the rest stays.
+    // With --force: host and token are replaced, the rest stays.
     says(&test.run("write databrickscfg --to work --force"), "wrote profile work");
     let taken = file(&test);
     let kept = taken.contains("[work]\r\n# kept by lakebase-token");
     assert!(kept && taken.ends_with("\r\nhost=x"), "{taken:?}");
     assert_eq!(taken.matches("host").count(), OTHERS.matches("host").count());
-    // The very profile that the identity comes from would be lost with it.
+    // The profile that the credentials come from would lose them.
     fs::write(&path, format!("[me]\nhost = {}\ntoken = {PAT}\n", workspace.url)).unwrap();
     for name in ["HOST", "CLIENT_ID", "CLIENT_SECRET"] {
         test.unset(&format!("DATABRICKS_{name}"));
     }
     let own = test.run("write databrickscfg -p me --to me --force");
-    own.fails(2, &["the one this identity comes from", "hint: --to"]);
-    // A file that cannot be read is not written either.
+    own.fails(2, &["profile me has the credentials", "hint: --to"]);
+    // A file that cannot be parsed is not written.
     test.set("DATABRICKS_HOST", &workspace.url).set("DATABRICKS_TOKEN", PAT);
     fs::write(&path, "[a\nnonsense").unwrap();
-    test.run("write databrickscfg --to a")
-        .fails(2, &["cannot read the configuration file", "line 1"]);
+    test.run("write databrickscfg --to a").fails(2, &["cannot read the profiles in", "line 1"]);
     assert_eq!(file(&test), "[a\nnonsense");
 }
 
-/// What the workspace has, as its SDK would read it.
+/// The secret as the workspace stores it.
 fn secret(workspace: &Workspace, name: &str) -> Option<String> {
     let (scope, key) = name.split_once('/').unwrap();
     workspace.state().secrets.get(scope)?.get(key).cloned()
 }
 
 #[test]
-fn a_secret_has_the_current_credential_and_nobody_writes_it_in_vain() {
+fn a_secret_gets_the_current_credential_and_is_written_only_if_it_changes() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let line = "write secret --scope app --key pg";
@@ -147,70 +146,71 @@ fn a_secret_has_the_current_credential_and_nobody_writes_it_in_vain() {
     assert_eq!(secret(&workspace, "app/pg").unwrap(), test.run("").token());
     workspace.take_requests();
     says(&test.run(line), "unchanged secret app/pg");
-    assert_eq!(workspace.take_requests(), [format!("GET {GET}")]);
+    assert_eq!(workspace.take_requests(), [format!("GET {GET_PATH}")]);
     test.pass(HOUR);
     says(&test.run(line), "wrote secret app/pg");
     assert_eq!(secret(&workspace, "app/pg").unwrap(), test.run("").token());
-    // Whoever may not see what is there must say that it may go.
+    // A value that cannot be read is replaced only with --force.
     let words = "{\"error_code\":\"PERMISSION_DENIED\",\"message\":\"no READ\"}";
     let forbidden = Answer::Json(403, serde_json::from_str(words).unwrap());
-    workspace.fault(GET, 1, forbidden.clone());
+    workspace.fault(GET_PATH, 1, forbidden.clone());
     test.run(line).fails(4, &["refused to read the secret", "no READ", "READ on the scope"]);
-    workspace.fault(GET, 1, forbidden.clone());
+    workspace.fault(GET_PATH, 1, forbidden.clone());
     says(&test.run(&format!("{line} --force")), "wrote secret app/pg");
-    workspace.fault(PUT, 1, forbidden);
+    workspace.fault(PUT_PATH, 1, forbidden);
     test.pass(HOUR);
     test.run(line).fails(4, &["refused to write the secret", "no READ"]);
     test.run(line);
     says(&test.run(&format!("{line} --remove")), "removed from secret app/pg");
     assert_eq!(secret(&workspace, "app/pg"), None);
     says(&test.run(&format!("{line} --remove")), "unchanged: no entry of ours");
-    // Somebody has made the scope at the same time.
+    // Another process has created the scope in between.
     let missing = "{\"error_code\":\"RESOURCE_DOES_NOT_EXIST\",\"message\":\"no scope\"}";
-    workspace.fault(PUT, 1, Answer::Json(404, serde_json::from_str(missing).unwrap()));
+    workspace.fault(PUT_PATH, 1, Answer::Json(404, serde_json::from_str(missing).unwrap()));
     workspace.take_requests();
     says(&test.run(&format!("{line} --create-scope")), "wrote secret app/pg");
-    assert!(workspace.take_requests().contains(&format!("POST {CREATE}")));
+    assert!(workspace.take_requests().contains(&format!("POST {CREATE_PATH}")));
 }
 
 #[test]
-fn a_secret_that_is_no_token_is_not_touched() {
+fn a_secret_that_holds_no_token_stays() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let app = [("pg".to_owned(), "hunter2".to_owned())].into();
     workspace.state().secrets.insert("app".to_owned(), app);
     let line = "write secret --scope app --key pg";
-    test.run(line).fails(2, &["app/pg is somebody else's", "hint: another key, or --force"]);
-    test.run(&format!("{line} --remove")).fails(2, &["holds no token, so it stays"]);
+    test.run(line)
+        .fails(2, &["app/pg was not written by lakebase-token", "hint: another key, or --force"]);
+    test.run(&format!("{line} --remove")).fails(2, &["app/pg stays: it was not written by"]);
     assert_eq!(secret(&workspace, "app/pg").unwrap(), "hunter2");
-    // Nor is a personal access token, which nobody writes here, or what is no text.
+    // So do a personal access token, which we never write, and bytes that are no text.
     workspace.state().secrets.get_mut("app").unwrap().insert("pg".to_owned(), PAT.to_owned());
-    test.run(line).fails(2, &["app/pg is somebody else's"]);
-    test.run(&format!("{line} --remove")).fails(2, &["holds no token, so it stays"]);
+    test.run(line).fails(2, &["app/pg was not written by lakebase-token"]);
+    test.run(&format!("{line} --remove")).fails(2, &["app/pg stays: it was not written by"]);
     let odd = Answer::Json(200, serde_json::from_str("{\"value\":\"/w==\"}").unwrap());
-    workspace.fault(GET, 1, odd);
-    test.run(line).fails(2, &["app/pg is somebody else's"]);
+    workspace.fault(GET_PATH, 1, odd);
+    test.run(line).fails(2, &["app/pg was not written by lakebase-token"]);
     says(&test.run(&format!("{line} --force")), "wrote secret app/pg");
     for (line, words) in [
-        ("write secret --scope app", "secret wants --key"),
-        ("write secret --scope app --key a/b", "--key a/b is not possible"),
-        ("write secret --scope app --key pg --then true", "no use for --then"),
-        ("write secret --scope app --key pg --for workspace", "no use for --for"),
+        ("write secret --scope app", "target secret needs --key"),
+        ("write secret --scope app --key a/b", "--key a/b is not valid"),
+        ("write secret --scope app --key pg --then true", "target secret does not take --then"),
+        ("write secret --scope app --key pg --for workspace", "target secret does not take --for"),
     ] {
         test.run(line).fails(2, &[words]);
     }
 }
 
 #[test]
-fn a_watch_keeps_either_until_it_is_told_to_end() {
+fn a_watch_keeps_a_profile_or_a_secret_until_sigterm() {
     let workspace = workspace();
     let test = Test::at(&workspace);
-    for (place, expected) in [
+    for (target, expected) in [
         ("databrickscfg --to agents", "wrote profile agents"),
         ("secret --scope app --key pg --create-scope", "wrote secret app/pg"),
     ] {
         let mut command = test.command();
-        command.arg("watch").args(place.split(' ')).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.arg("watch").args(target.split(' ')).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = said.next().unwrap().unwrap();
