@@ -300,7 +300,7 @@ fn a_denied_one_is_told_in_the_words_of_whoever_denied_it() {
         ("env-oidc", "/oidc/v1/token", "the token from DATABRICKS_OIDC_TOKEN says: issuer"),
         ("file-oidc", "/oidc/v1/token", "audience lakebase"),
         ("azure-client-secret", "/0e0e", "azure_tenant_id from ARM_TENANT_ID"),
-        ("azure-msi", "/metadata/identity", "a managed identity for this machine"),
+        ("azure-msi", "/metadata/identity", "assign a managed identity to this machine"),
         ("github-oidc-azure", "/github/token", "id-token: write"),
         ("github-oidc-azure", "/0e0e", "a federated credential with these"),
         ("runtime-oauth", "/oidc/v1/token", "to exchange the notebook's token"),
@@ -408,7 +408,7 @@ fn a_refused_token_is_named_by_its_claims_and_never_shown() {
     );
     assert!(!outcome.stderr.contains(&token[..40]), "{outcome:?}");
     test.unset("DATABRICKS_CLIENT_ID");
-    test.run("").fails(4, &["client_id (DATABRICKS_CLIENT_ID)", "federation-policy create"]);
+    test.run("").fails(4, &["set DATABRICKS_CLIENT_ID", "federation-policy create"]);
     // What is no token is told before it is sent anywhere.
     test.set("DATABRICKS_OIDC_TOKEN", "two words");
     around.workspace.take_requests();
@@ -518,13 +518,13 @@ fn a_resource_id_finds_the_workspace_once_a_day() {
         for url in ["evil.example", "x.azuredatabricks.net.evil.example", "x.databricks.azure.cn"] {
             let body = json!({ "properties": { "workspaceUrl": url } });
             around.workspace.fault(RESOURCE_ID, 1, Answer::Json(200, body));
-            test.run("--no-cache").fails(1, &["is no workspace of this cloud"]);
+            test.run("--no-cache").fails(1, &["is not a workspace of this Azure cloud"]);
         }
         let body = json!({ "error": { "code": "ResourceNotFound", "message": "none" } });
         around.workspace.fault(RESOURCE_ID, 1, Answer::Json(404, body));
         test.run("--no-cache").fails(4, &["DATABRICKS_AZURE_RESOURCE_ID", "DATABRICKS_HOST"]);
         test.set("DATABRICKS_AZURE_RESOURCE_ID", "shop");
-        test.run("").fails(2, &["is no resource id"]);
+        test.run("").fails(2, &["is not a resource id"]);
     }
 }
 
@@ -655,7 +655,7 @@ fn what_cannot_be_had_is_refused_with_what_can() {
     for (settings, words) in [
         (
             &[("DATABRICKS_USERNAME", "a"), ("DATABRICKS_PASSWORD", "b")][..],
-            ["basic", "takes no passwords any more"],
+            ["basic", "no longer accepts passwords"],
         ),
         (
             &[("DATABRICKS_HOST", "x.gcp.databricks.com"), ("GOOGLE_CREDENTIALS", "{}")],

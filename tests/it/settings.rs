@@ -323,7 +323,7 @@ fn numbers_and_names_that_cannot_be_meant() {
     test.unset("LAKEBASE_ENDPOINT")
         .set("LAKEBASE_INSTANCE", "a/b")
         .run("")
-        .fails(2, &["LAKEBASE_INSTANCE is not an instance's name: a/b"]);
+        .fails(2, &["LAKEBASE_INSTANCE is not an instance name: a/b"]);
     test.unset("LAKEBASE_INSTANCE").set("PGHOST", "/var/run/postgresql");
     test.run("").fails(2, &["PGHOST is not a host name or an IP address", "--endpoint"]);
     use std::os::unix::ffi::OsStringExt;

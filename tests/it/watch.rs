@@ -130,7 +130,7 @@ fn a_mistake_at_the_start_is_an_error_not_a_loop() {
         ("watch pgpas", "no place called"),
         ("watch pgpass --client-secret-file -", "can be read once"),
         ("watch pgpass --client-secret-file /dev/fd/63", "can be read once"),
-        ("watch pgpass --ttl 5m", "cannot be kept alive"),
+        ("watch pgpass --ttl 5m", "is too short for a check interval"),
         ("watch file", "file wants a path"),
     ] {
         test.run(line).fails(2, &[words]);
