@@ -78,19 +78,19 @@ fn get_access_token(call: &ProviderCall<'_>, resource: &str) -> Result<Value> {
     let is_managed =
         is_service && (name == "systemAssignedIdentity" || name == "userAssignedIdentity");
 
-    let words = ["account", "get-access-token", "--resource", resource];
-    let with = |flag, value: &str| run(call, &[&words[..], &[flag, value]].concat(), &tenant);
+    let arguments = ["account", "get-access-token", "--resource", resource];
+    let with = |flag, value: &str| run(call, &[&arguments[..], &[flag, value]].concat(), &tenant);
     match (tenant.as_deref().filter(|_| !is_managed), subscription(call.settings)) {
         // A federated service principal must be asked without a tenant, too.
         (Some(tenant), _) if is_service => {
-            with("--tenant", tenant).or_else(|_| run(call, &words, &None))
+            with("--tenant", tenant).or_else(|_| run(call, &arguments, &None))
         }
         (Some(tenant), _) => with("--tenant", tenant),
         // A user of the workspace may have no right to see its subscription.
         (None, Some(subscription)) if tenant.is_none() => {
-            with("--subscription", subscription).or_else(|_| run(call, &words, &tenant))
+            with("--subscription", subscription).or_else(|_| run(call, &arguments, &tenant))
         }
-        (None, _) => run(call, &words, &tenant),
+        (None, _) => run(call, &arguments, &tenant),
     }
 }
 
@@ -100,14 +100,19 @@ fn subscription(settings: &Settings) -> Option<&str> {
     (parts.next()? == "subscriptions").then(|| parts.next()).flatten()
 }
 
-fn run(call: &ProviderCall<'_>, words: &[&str], tenant: &Option<String>) -> Result<Value> {
+fn run(call: &ProviderCall<'_>, arguments: &[&str], tenant: &Option<String>) -> Result<Value> {
     let program = program(call.context).ok_or_else(|| {
         Error::usage("auth type azure-cli needs the Azure CLI").because("there is no `az` on PATH")
     })?;
-    let words = [words, &["--output", "json"]].concat();
-    let shown = format!("az {}", words.join(" "));
-    let tool =
-        Program { path: &program, arguments: &words, sees: &sees, variables: &[], lock: call.lock };
+    let arguments = [arguments, &["--output", "json"]].concat();
+    let shown = format!("az {}", arguments.join(" "));
+    let tool = Program {
+        path: &program,
+        arguments: &arguments,
+        sees: &sees,
+        variables: &[],
+        lock: call.lock,
+    };
     let output = run_tool(call.context, &tool, &shown, call.deadline)?;
     if !output.status.success() {
         return Err(explain(&shown, &output.stderr, tenant.as_deref()));
