@@ -1,10 +1,19 @@
-//! Where workspace tokens come from: the credential chain of unified authentication.
+//! The credential chain of Databricks unified authentication: all auth types in their order, which
+//! one is used, and why the others are not.
 //!
-//! A row is an auth type under Databricks' name, in the Go SDK's order. The first that is
-//! configured is the one, logins last, since they need nothing but a host. Unlike in the SDK a
-//! failure is final and is told: a helper that silently becomes somebody else is worse than one
-//! that fails. Types that are recognised but cannot be had here have no `fetch`: where one is
-//! configured, nothing else is tried.
+//! The first row of [`PROVIDERS`] that is configured is used; `auth_type` names another. The order is
+//! that of the Databricks SDK for Go (`config/auth_default.go`), except that **logins come last**: a
+//! login needs no setting but a host, so it always looks configured, and would hide what the user or
+//! the platform configured on purpose.
+//!
+//! Unlike in the SDK, the failure of the chosen auth type is final: a program must not silently act
+//! as another identity. The same holds for the auth types that are known but not supported (those
+//! without `fetch`): if one is configured, no other is tried.
+//!
+//! What a row holds is in `provider.rs`, the rows themselves are in `providers/`, and the error for
+//! "nothing is configured" is in `no_identity.rs`.
+
+use std::ptr;
 
 use crate::auth::no_identity::{incomplete, nothing};
 use crate::auth::provider::{Provider, ROW, has};
@@ -21,22 +30,11 @@ use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::suggest::nearest;
 
-/// One that is known and cannot be had here.
-const fn refused(
-    name: &'static str,
-    needs: &'static str,
-    configured: fn(&Settings, &Context) -> bool,
-    instead: &'static str,
-) -> Provider {
-    Provider { name, needs, configured, instead, ..ROW }
-}
-
-/// The chain, in the Go SDK's order (`config/auth_default.go`) but for logins.
-#[rustfmt::skip]
+/// The auth types in the order in which they are tried.
 pub static PROVIDERS: &[Provider] = &[
+    // Configured by the user or by the platform.
     pat::PROVIDER,
-    refused("basic", "host, username, password", |s, _| has(s, &[Id::Username, Id::Password]),
-        "a personal access token (DATABRICKS_TOKEN), a service principal (DATABRICKS_CLIENT_ID, DATABRICKS_CLIENT_SECRET) or lakebase-token login: Databricks takes no passwords any more"),
+    BASIC,
     oauth_m2m::PROVIDER,
     metadata_service::PROVIDER,
     github_oidc::PROVIDER,
@@ -46,70 +44,131 @@ pub static PROVIDERS: &[Provider] = &[
     github_oidc_azure::PROVIDER,
     azure_msi::PROVIDER,
     azure_client_secret::PROVIDER,
-    refused("google-credentials", "google_credentials and a workspace on GCP", |s, _| is_gcp(s) && has(s, &[Id::GoogleCredentials]), GOOGLE),
-    refused("google-id", "google_service_account and a workspace on GCP", |s, _| is_gcp(s) && has(s, &[Id::GoogleServiceAccount]), GOOGLE),
+    GOOGLE_CREDENTIALS,
+    GOOGLE_ID,
     runtime_oauth::PROVIDER,
-    // Logins need no setting of their own, so whatever was configured on purpose or by the
-    // surroundings goes before them.
+    // Logins.
     stored_login::BROWSER,
     stored_login::PAT,
     azure_cli::PROVIDER,
     databricks_cli::PROVIDER,
 ];
 
-const GOOGLE: &str = "a service principal of Databricks (DATABRICKS_CLIENT_ID, DATABRICKS_CLIENT_SECRET), or file-oidc with an identity token of Google's and a federation policy";
+/// Not supported, since Databricks no longer accepts passwords.
+const BASIC: Provider = Provider {
+    name: "basic",
+    needs: "username and password",
+    configured: |settings, _| has(settings, &[Id::Username, Id::Password]),
+    instead: "Databricks no longer accepts passwords: use a personal access token \
+              (DATABRICKS_TOKEN), a service principal (DATABRICKS_CLIENT_ID and \
+              DATABRICKS_CLIENT_SECRET) or lakebase-token login",
+    ..ROW
+};
+
+/// Not supported.
+const GOOGLE_CREDENTIALS: Provider = Provider {
+    name: "google-credentials",
+    needs: "google_credentials and a workspace on Google Cloud",
+    configured: |settings, _| is_gcp(settings) && has(settings, &[Id::GoogleCredentials]),
+    instead: INSTEAD_OF_GOOGLE,
+    ..ROW
+};
+
+/// Not supported.
+const GOOGLE_ID: Provider = Provider {
+    name: "google-id",
+    needs: "google_service_account and a workspace on Google Cloud",
+    configured: |settings, _| is_gcp(settings) && has(settings, &[Id::GoogleServiceAccount]),
+    instead: INSTEAD_OF_GOOGLE,
+    ..ROW
+};
+
+const INSTEAD_OF_GOOGLE: &str = "use a Databricks service principal (DATABRICKS_CLIENT_ID and \
+                                 DATABRICKS_CLIENT_SECRET), or file-oidc with an identity token \
+                                 from Google and a federation policy";
 
 fn is_gcp(settings: &Settings) -> bool {
-    let cloud = settings.text(Id::Cloud);
     let host = settings.text(Id::Host).unwrap_or_default();
-    cloud.map_or(host.ends_with(".gcp.databricks.com"), |cloud| cloud.eq_ignore_ascii_case("gcp"))
+    match settings.text(Id::Cloud) {
+        Some(cloud) => cloud.eq_ignore_ascii_case("gcp"),
+        None => host.ends_with(".gcp.databricks.com"),
+    }
 }
 
 /// The auth type that will be used.
 pub fn choose(settings: &Settings, context: &Context) -> Result<&'static Provider> {
     if let Some(name) = settings.text(Id::AuthType) {
-        let origin = settings.origin(Id::AuthType);
-        // One name may have two rows.
-        let named = || PROVIDERS.iter().filter(|provider| provider.name == name);
-        let known =
-            named().find(|provider| (provider.configured)(settings, context)).or(named().next());
-        return match known {
-            Some(provider) if provider.fetch.is_none() => {
-                Err(unsupported(provider, format!("it is named by auth_type from {origin}")))
-            }
-            Some(provider) if !(provider.configured)(settings, context) => Err(Error::usage(
-                format!("auth type {name} from {origin} needs {}", provider.needs),
-            )
-            .because(incomplete(settings))),
-            Some(provider) => checked(provider, settings),
-            None => {
-                let words = format!("auth type {} from {origin} does not exist", redact(name));
-                let error = Error::usage(words);
-                Err(match nearest(name, supported().into_iter()) {
-                    Some(near) => error.hint(format!("--auth-type {near}")),
-                    None => error.hint(format!("one of {}", supported().join(", "))),
-                })
-            }
-        };
+        return choose_named(name, settings, context);
     }
-    let configured = |provider: &&Provider| (provider.configured)(settings, context);
-    match PROVIDERS.iter().find(configured) {
-        // An incomplete service principal is an error, never a fallback to a person's login.
-        Some(provider) if provider.login && settings.part_of_principal().is_some() => {
-            Err(nothing(settings))
-        }
-        Some(provider) if provider.fetch.is_some() => checked(provider, settings),
-        Some(provider) => Err(unsupported(provider, format!("it is chosen by {}", provider.needs))),
-        None => Err(nothing(settings)),
+
+    let Some(provider) = first_configured(settings, context) else {
+        return Err(nothing(settings));
+    };
+    // An incomplete service principal is an error, never a fallback to a person's login.
+    if provider.login && settings.part_of_principal().is_some() {
+        return Err(nothing(settings));
+    }
+    if provider.fetch.is_none() {
+        let why = format!("it would be used because of {}", provider.needs);
+        return Err(unsupported(provider, why));
+    }
+    check(provider, settings)
+}
+
+fn choose_named(name: &str, settings: &Settings, context: &Context) -> Result<&'static Provider> {
+    let origin = settings.origin(Id::AuthType);
+    // `pat` is the name of two rows: a configured token and a stored login.
+    let mut rows = PROVIDERS.iter().filter(|provider| provider.name == name);
+    let Some(first) = rows.next() else { return Err(unknown(name, origin)) };
+    let is_configured = |provider: &&Provider| (provider.configured)(settings, context);
+    let configured = [first].into_iter().chain(rows).find(is_configured);
+
+    let provider = configured.unwrap_or(first);
+    if provider.fetch.is_none() {
+        return Err(unsupported(provider, format!("it is named by auth_type from {origin}")));
+    }
+    if configured.is_none() {
+        let needs = provider.needs;
+        return Err(Error::usage(format!("auth type {name} from {origin} needs {needs}"))
+            .because(incomplete(settings)));
+    }
+    check(provider, settings)
+}
+
+fn first_configured(settings: &Settings, context: &Context) -> Option<&'static Provider> {
+    PROVIDERS.iter().find(|provider| (provider.configured)(settings, context))
+}
+
+fn unknown(name: &str, origin: &Origin) -> Error {
+    let error = Error::usage(format!("auth type {} from {origin} does not exist", redact(name)));
+    match nearest(name, supported().into_iter()) {
+        Some(near) => error.hint(format!("--auth-type {near}")),
+        None => error.hint(format!("one of {}", supported().join(", "))),
     }
 }
 
-/// An auth type that may be used with these settings.
-fn checked(provider: &'static Provider, settings: &Settings) -> Result<&'static Provider> {
+fn unsupported(provider: &Provider, why: String) -> Error {
+    Error::usage(format!("lakebase-token does not support the auth type {}", provider.name))
+        .because(why)
+        .hint(provider.instead)
+}
+
+/// Refuses an auth type that must not be used with these settings.
+fn check(provider: &'static Provider, settings: &Settings) -> Result<&'static Provider> {
     check_group(provider, settings)?;
     check_profile_host(provider, settings)?;
     (provider.check)(settings)?;
     Ok(provider)
+}
+
+/// Without this, a call that means a group would act as the identity itself.
+fn check_group(provider: &Provider, settings: &Settings) -> Result<()> {
+    if settings.get(Id::GroupId).is_none() || provider.groups {
+        return Ok(());
+    }
+    let origin = settings.origin(Id::GroupId);
+    Err(Error::usage(format!("auth type {} cannot act as the group from {origin}", provider.name))
+        .hint(format!("unset {origin}, or use oauth-m2m or a federated identity")))
 }
 
 /// A profile's secret is sent to that profile's host only.
@@ -119,64 +178,65 @@ fn check_profile_host(provider: &Provider, settings: &Settings) -> Result<()> {
     if Host::parse(own, Origin::Default).is_ok_and(|own| own.url == host) {
         return Ok(());
     }
-    let ids = provider.secret.iter().chain(provider.secret_places);
-    let from_profile = |id: &&Id| matches!(settings.origin(**id), Origin::Profile(_));
-    let Some(secret) = ids.into_iter().find(from_profile) else { return Ok(()) };
-    let (secret, origin) = (settings.name(*secret), settings.origin(Id::Host));
+
+    let mut ids = provider.secret.iter().chain(provider.secret_places);
+    let is_from_profile = |id: &&Id| matches!(settings.origin(**id), Origin::Profile(_));
+    let Some(secret) = ids.find(is_from_profile) else { return Ok(()) };
+
+    let secret = settings.name(*secret);
+    let origin = settings.origin(Id::Host);
     Err(Error::usage(format!("profile {} is for another host than {host}", redact(name)))
         .because(format!("its {secret} is sent to its own host only, {}", redact(own)))
         .because(format!("{host} comes from {origin}"))
         .hint(format!("unset {origin}, or name a profile for {host}")))
 }
 
-/// Refuses to act as oneself where a group was meant.
-fn check_group(provider: &Provider, settings: &Settings) -> Result<()> {
-    if settings.get(Id::GroupId).is_none() || provider.groups {
-        return Ok(());
-    }
-    let origin = settings.origin(Id::GroupId);
-    Err(Error::usage(format!("auth type {} cannot act as the group from {origin}", provider.name))
-        .hint("unset it, or use oauth-m2m or a federated identity"))
-}
-
-/// One auth type of the chain: whether it is the one, and why or why not.
+/// One auth type of the chain, and why it will or will not be used.
 pub struct Explained {
-    /// The auth type.
     pub provider: &'static Provider,
-    /// Whether it will be used.
     pub chosen: bool,
-    /// The reason, in half a sentence.
+    /// Half a sentence.
     pub why: String,
 }
 
 /// The chain in its order, explained.
 pub fn explain(settings: &Settings, context: &Context) -> Vec<Explained> {
-    let pinned = settings.text(Id::AuthType);
     let chosen = choose(settings, context).ok();
-    // One that is configured and cannot be had ends the chain, too.
-    let end = || PROVIDERS.iter().find(|provider| (provider.configured)(settings, context));
-    let first = chosen.or_else(end);
-    let why = |provider: &'static Provider| {
-        let named = pinned.is_none_or(|name| name == provider.name);
-        let is_configured = (provider.configured)(settings, context);
-        match first {
-            Some(first) if std::ptr::eq(first, provider) && is_configured => {
-                let how = if pinned.is_some() { "named by auth_type" } else { "configured" };
-                let unsupported = provider.fetch.is_none();
-                format!("{how}{}", if unsupported { ", but not supported" } else { "" })
-            }
-            Some(first) if is_configured && named => format!("comes after {}", first.name),
-            _ if !named => format!("auth_type names {}", redact(pinned.unwrap_or_default())),
-            _ => format!("needs {}", provider.needs),
-        }
+    // A configured auth type ends the chain even if it cannot be used.
+    let last = chosen.or_else(|| first_configured(settings, context));
+
+    let explain_one = |provider: &'static Provider| Explained {
+        provider,
+        chosen: chosen.is_some_and(|chosen| ptr::eq(chosen, provider)),
+        why: reason(provider, last, settings, context),
     };
-    let is_chosen = |provider| chosen.is_some_and(|chosen| std::ptr::eq(chosen, provider));
-    let explained =
-        |provider| Explained { provider, chosen: is_chosen(provider), why: why(provider) };
-    PROVIDERS.iter().map(explained).collect()
+    PROVIDERS.iter().map(explain_one).collect()
 }
 
-/// The auth types that can be had here, each once.
+/// Why a provider is used, if it is the one that ends the chain; else why it is not.
+fn reason(
+    provider: &Provider,
+    last: Option<&Provider>,
+    settings: &Settings,
+    context: &Context,
+) -> String {
+    let auth_type = settings.text(Id::AuthType);
+    let is_named = auth_type.is_none_or(|name| name == provider.name);
+    let is_configured = (provider.configured)(settings, context);
+
+    match last {
+        Some(last) if ptr::eq(last, provider) && is_configured => {
+            let how = if auth_type.is_some() { "named by auth_type" } else { "configured" };
+            let but = if provider.fetch.is_none() { ", but not supported" } else { "" };
+            format!("{how}{but}")
+        }
+        Some(last) if is_configured && is_named => format!("comes after {}", last.name),
+        _ if !is_named => format!("auth_type names {}", redact(auth_type.unwrap_or_default())),
+        _ => format!("needs {}", provider.needs),
+    }
+}
+
+/// The names of the auth types that can be used, each once.
 pub fn supported() -> Vec<&'static str> {
     let mut names: Vec<&str> = Vec::new();
     for provider in PROVIDERS.iter().filter(|provider| provider.fetch.is_some()) {
@@ -185,10 +245,4 @@ pub fn supported() -> Vec<&'static str> {
         }
     }
     names
-}
-
-fn unsupported(provider: &Provider, why: String) -> Error {
-    Error::usage(format!("lakebase-token does not support the auth type {}", provider.name))
-        .because(why)
-        .hint(provider.instead)
 }

@@ -1,6 +1,8 @@
-//! What the sources of Azure share: which of its clouds a workspace is in, Entra's token endpoint,
-//! the tenant, the workspace that a resource id names, and the management token
-//! (databricks-sdk-go `common/environment`, `config/azure.go`).
+//! What the auth types of Azure share: the cloud of a workspace, Entra's token endpoint, the tenant,
+//! the workspace that a resource id names, and the management token.
+//!
+//! It follows the Databricks SDK for Go (`common/environment`, `config/azure.go`). Each auth type has
+//! a file of its own in `providers/`.
 
 use crate::auth::provider::{ProviderCall, Service, has};
 use crate::cache::entry::OptionalToken;
@@ -23,11 +25,11 @@ use crate::platform::time::HOUR;
 #[derive(Debug)]
 pub struct Environment {
     name: &'static str,
-    /// Entra, which gives tokens.
+    /// The base URL of Entra.
     pub authority: &'static str,
     /// The resource that the management token is for.
     pub management: &'static str,
-    /// The resource manager, which knows workspaces by their resource ids.
+    /// The base URL of the resource manager, which resolves resource ids.
     pub resource_manager: &'static str,
 }
 
@@ -50,75 +52,92 @@ static CHINA: Environment = Environment {
     resource_manager: "https://management.chinacloudapi.cn/",
 };
 
-/// Where workspaces are, the narrower zone first: its end, the id of Databricks' application there
-/// (the resource that a workspace's tokens are for), and the cloud.
-static ZONES: [(&str, &str, &Environment); 5] = [
-    (".dev.azuredatabricks.net", "62a912ac-b58e-4c1d-89ea-b2dbfc7358fc", &PUBLIC),
-    (".staging.azuredatabricks.net", "4a67d088-db5c-48f1-9ff2-0aace800ae68", &PUBLIC),
-    (".azuredatabricks.net", APPLICATION, &PUBLIC),
-    (".databricks.azure.us", APPLICATION, &USGOVERNMENT),
-    (".databricks.azure.cn", APPLICATION, &CHINA),
-];
+/// The application id of Databricks in Entra: the resource that workspace tokens are for.
 const APPLICATION: &str = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d";
 
-/// Where a workspace on Azure is, and what its tokens are for.
+/// A domain of Azure workspaces.
+struct Zone {
+    suffix: &'static str,
+    application: &'static str,
+    environment: &'static Environment,
+}
+
+const fn zone(
+    suffix: &'static str,
+    application: &'static str,
+    environment: &'static Environment,
+) -> Zone {
+    Zone { suffix, application, environment }
+}
+
+/// The narrower zone comes first (databricks-sdk-go `common/environment/environments.go`).
+static ZONES: [Zone; 5] = [
+    zone(".dev.azuredatabricks.net", "62a912ac-b58e-4c1d-89ea-b2dbfc7358fc", &PUBLIC),
+    zone(".staging.azuredatabricks.net", "4a67d088-db5c-48f1-9ff2-0aace800ae68", &PUBLIC),
+    zone(".azuredatabricks.net", APPLICATION, &PUBLIC),
+    zone(".databricks.azure.us", APPLICATION, &USGOVERNMENT),
+    zone(".databricks.azure.cn", APPLICATION, &CHINA),
+];
+
+/// The cloud of a workspace on Azure, and the resource of its tokens.
 pub struct Azure {
-    /// The resource of the workspace's tokens.
     pub application: &'static str,
-    /// The cloud.
     pub environment: &'static Environment,
 }
 
-/// Whether there is a workspace and it is on Azure: a resource id says so, or `cloud`, or the host's
-/// name.
+/// Whether a workspace on Azure is configured: a resource id says so, or `cloud`, or the host name.
 pub fn is_azure(settings: &Settings) -> bool {
+    if settings.get(Id::AzureResourceId).is_some() {
+        return true;
+    }
     let host = settings.text(Id::Host);
-    match (settings.get(Id::AzureResourceId), settings.text(Id::Cloud)) {
-        (Some(_), _) => true,
-        (None, Some(cloud)) => host.is_some() && cloud.eq_ignore_ascii_case("azure"),
-        (None, None) => zone(host.unwrap_or_default()).is_some(),
+    match settings.text(Id::Cloud) {
+        Some(cloud) => host.is_some() && cloud.eq_ignore_ascii_case("azure"),
+        None => zone_of(host.unwrap_or_default()).is_some(),
     }
 }
 
-fn zone(url: &str) -> Option<&'static (&'static str, &'static str, &'static Environment)> {
+fn zone_of(url: &str) -> Option<&'static Zone> {
     let host = url.split("://").last().unwrap_or_default();
     let host = host.split(':').next().unwrap_or_default();
-    ZONES.iter().find(|(end, ..)| host.ends_with(end))
+    ZONES.iter().find(|zone| host.ends_with(zone.suffix))
 }
 
 impl Azure {
-    /// Reads the settings; a host's name counts before `azure_environment`.
+    /// The host name decides; `azure_environment` counts only for a host outside the zones.
     pub fn of(settings: &Settings) -> Result<Azure> {
-        if let Some((_, application, environment)) =
-            zone(settings.text(Id::Host).unwrap_or_default())
-        {
-            return Ok(Azure { application, environment });
+        if let Some(zone) = zone_of(settings.text(Id::Host).unwrap_or_default()) {
+            return Ok(Azure { application: zone.application, environment: zone.environment });
         }
+
         let name = settings.text(Id::AzureEnvironment).unwrap_or(PUBLIC.name);
-        let all = [&PUBLIC, &USGOVERNMENT, &CHINA];
-        let environment = all.into_iter().find(|known| known.name.eq_ignore_ascii_case(name));
-        let environment = environment.ok_or_else(|| {
-            let origin = settings.origin(Id::AzureEnvironment);
-            Error::usage(format!("azure_environment from {origin} is unknown: {}", redact(name)))
-                .hint("one of PUBLIC, USGOVERNMENT, CHINA")
-        })?;
-        Ok(Azure { application: APPLICATION, environment })
+        let mut all = [&PUBLIC, &USGOVERNMENT, &CHINA].into_iter();
+        match all.find(|known| known.name.eq_ignore_ascii_case(name)) {
+            Some(environment) => Ok(Azure { application: APPLICATION, environment }),
+            None => {
+                let origin = settings.origin(Id::AzureEnvironment);
+                let name = redact(name);
+                Err(Error::usage(format!("azure_environment from {origin} is unknown: {name}"))
+                    .hint("one of PUBLIC, USGOVERNMENT, CHINA"))
+            }
+        }
     }
 }
 
-/// Whether a service of Azure's is configured. A job has its platform's variables whatever it does,
-/// so its own identity steps back then.
+/// Whether an identity of Azure's is configured. It takes precedence over the identity of a job,
+/// because every job has the variables of its platform, whether it means them or not.
 pub fn means_azure(settings: &Settings) -> bool {
-    let has_all = |ids: &[Id]| has(settings, ids);
-    let principal = has_all(&[Id::AzureClientId, Id::AzureTenantId]);
-    let job = has_all(&[Id::Host, Id::ActionsRequestUrl, Id::ActionsRequestToken]);
-    let configured = settings.is_on(Id::AzureUseMsi)
-        || (principal && (has_all(&[Id::AzureClientSecret]) || job));
-    settings.get(Id::AuthType).is_none() && is_azure(settings) && configured
+    if settings.get(Id::AuthType).is_some() || !is_azure(settings) {
+        return false;
+    }
+    let is_principal = has(settings, &[Id::AzureClientId, Id::AzureTenantId]);
+    let has_secret = has(settings, &[Id::AzureClientSecret]);
+    let is_job = has(settings, &[Id::Host, Id::ActionsRequestUrl, Id::ActionsRequestToken]);
+    settings.is_on(Id::AzureUseMsi) || is_principal && (has_secret || is_job)
 }
 
-/// Entra's tokens, and the one that may manage the workspace's resource, are sent to Databricks'
-/// domains only, whatever `cloud` or a resource id says.
+/// Tokens of Entra, the management token too, are sent to Databricks' domains only, even if `cloud`
+/// or a resource id says that another host is on Azure.
 pub fn check_zone(settings: &Settings) -> Result<()> {
     let Some(host) = settings.text(Id::Host) else { return Ok(()) };
     if takes_entra_tokens(host) {
@@ -126,36 +145,40 @@ pub fn check_zone(settings: &Settings) -> Result<()> {
     }
     let origin = settings.origin(Id::Host);
     Err(Error::usage(format!("{host} from {origin} is not in a domain of Databricks"))
-        .because("tokens of Entra are sent nowhere else")
+        .because("Entra tokens are sent to Databricks domains only")
         .hint("DATABRICKS_HOST=https://adb-….azuredatabricks.net, the workspace's own URL"))
 }
 
-/// Who this is, as far as settings tell.
+/// The settings that decide whose token Entra gives.
 pub fn identity(settings: &Settings, _: &Context) -> String {
     let ids = [Id::AzureTenantId, Id::AzureClientId, Id::AzureResourceId, Id::AzureEnvironment];
     ids.map(|id| settings.text(id).unwrap_or_default()).join("\0")
 }
 
-/// A token for a resource from Entra's token endpoint (its version 1, as in the SDKs).
+/// A token for a resource from Entra's token endpoint (its version 1, as in the SDKs). `proof` is
+/// the secret or the assertion of the service principal.
 pub fn entra(call: &ProviderCall<'_>, resource: &str, proof: &[(&str, &str)]) -> Result<Token> {
-    let text = |id| call.settings.text(id).unwrap_or_default();
-    let authority = Azure::of(call.settings)?.environment.authority;
-    let url = format!("{authority}{}/oauth2/token", percent_encode(text(Id::AzureTenantId)));
-    let client_id = text(Id::AzureClientId);
+    let settings = call.settings;
+    let tenant = settings.text(Id::AzureTenantId).unwrap_or_default();
+    let client_id = settings.text(Id::AzureClientId).unwrap_or_default();
+
+    let authority = Azure::of(settings)?.environment.authority;
+    let url = format!("{authority}{}/oauth2/token", percent_encode(tenant));
     let mut pairs = vec![
         ("grant_type", "client_credentials"),
         ("resource", resource),
         ("client_id", client_id),
     ];
     pairs.extend(proof);
+
+    let request = Request::form(&url, &[], &pairs);
     let what = "to give the service principal a token";
-    let asked = ask_json(call.client, &Request::form(&url, &[], &pairs), what, call.deadline);
-    let body = asked.map_err(|failure| {
-        let origin = |id| call.settings.origin(id);
+    let answer = ask_json(call.client, &request, what, call.deadline);
+    let body = answer.map_err(|failure| {
         let hint = format!(
             "check azure_client_id from {} and azure_tenant_id from {}",
-            origin(Id::AzureClientId),
-            origin(Id::AzureTenantId)
+            settings.origin(Id::AzureClientId),
+            settings.origin(Id::AzureTenantId)
         );
         failure.into_error().if_denied(|e| e.hint(hint))
     })?;
@@ -170,42 +193,49 @@ pub fn tenant(call: &ProviderCall<'_>) -> Result<Option<String>> {
     if call.url.is_empty() {
         return Ok(None);
     }
-    (call.look_up)("tenant", &|| {
+    let tenant = (call.look_up)("tenant", &|| {
         let location = call.client.redirection(&format!("{}/aad/auth", call.url), call.deadline)?;
         let authority = Azure::of(call.settings)?.environment.authority;
-        let path = location.strip_prefix(authority).unwrap_or_default();
-        let tenant = path.split(['/', '?']).next().unwrap_or_default();
-        let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
-        if tenant.is_empty() || !tenant.bytes().all(legal) {
-            return Err(Error::failed("the workspace's login page names no tenant")
-                .because(redact(location.split('?').next().unwrap_or_default()))
-                .hint("ARM_TENANT_ID"));
-        }
-        Ok(tenant.to_owned())
-    })
-    .map(Some)
+        tenant_in(&location, authority)
+    })?;
+    Ok(Some(tenant))
 }
 
-/// The URL of the workspace with the configured resource id.
+/// The tenant in the address of Entra's login page.
+fn tenant_in(location: &str, authority: &str) -> Result<String> {
+    let path = location.strip_prefix(authority).unwrap_or_default();
+    let tenant = path.split(['/', '?']).next().unwrap_or_default();
+    let is_legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+    if tenant.is_empty() || !tenant.bytes().all(is_legal) {
+        return Err(Error::failed("the workspace's login page names no tenant")
+            .because(redact(location.split('?').next().unwrap_or_default()))
+            .hint("ARM_TENANT_ID"));
+    }
+    Ok(tenant.to_owned())
+}
+
+/// Resolves the configured resource id to the workspace URL.
 pub fn locate(call: &ProviderCall<'_>, service: &Service) -> Result<String> {
-    let environment = Azure::of(call.settings)?.environment;
     let id = call.settings.text(Id::AzureResourceId).unwrap_or_default();
     let origin = call.settings.origin(Id::AzureResourceId);
-    let legal = |b: u8| b.is_ascii_alphanumeric() || b"/-._()".contains(&b);
-    if !id.starts_with('/') || !id.bytes().all(legal) {
+    let is_legal = |b: u8| b.is_ascii_alphanumeric() || b"/-._()".contains(&b);
+    if !id.starts_with('/') || !id.bytes().all(is_legal) {
         return Err(Error::usage(format!(
-            "azure_workspace_resource_id from {origin} is no resource id: {}",
+            "azure_workspace_resource_id from {origin} is not a resource id: {}",
             redact(id)
         ))
         .hint("/subscriptions/…/resourceGroups/…/providers/Microsoft.Databricks/workspaces/…"));
     }
+
+    let environment = Azure::of(call.settings)?.environment;
     let token = (service.token)(call, environment.resource_manager)?;
     let manager = environment.resource_manager.trim_end_matches('/');
     let url = format!("{manager}{id}?api-version=2018-04-01");
     let headers = [("Authorization", format!("Bearer {}", token.secret.expose()))];
-    let what = "to say where the workspace is";
-    let asked = ask_json(call.client, &Request::get(&url, &headers), what, call.deadline);
-    let body = asked.map_err(|failure| {
+    let request = Request::get(&url, &headers);
+
+    let answer = ask_json(call.client, &request, "to show the workspace's URL", call.deadline);
+    let body = answer.map_err(|failure| {
         let is_refusal = matches!(failure, CallError::Refused(_));
         let error = failure.into_error().without(&token.secret);
         if !is_refusal {
@@ -213,20 +243,24 @@ pub fn locate(call: &ProviderCall<'_>, service: &Service) -> Result<String> {
         }
         error
             .because(format!("azure_workspace_resource_id comes from {origin}"))
-            .hint("DATABRICKS_HOST with the workspace's URL, so that it need not be looked up")
+            .hint("DATABRICKS_HOST with the workspace URL, so that it need not be resolved")
     })?;
     let name = require(&body["properties"], "workspaceUrl", "the workspace's description")?;
+    workspace_in(name, environment)
+}
+
+/// Refuses an answer that names a host outside this cloud, because tokens would be sent there.
+fn workspace_in(name: &str, environment: &Environment) -> Result<String> {
     let host = Host::parse(name, "Azure").map_err(|e| Error::failed(e.message))?;
-    // Whatever it says, a token goes to no other place.
-    match zone(&host.url) {
-        Some((.., known)) if std::ptr::eq(*known, environment) => Ok(host.url),
-        _ => Err(Error::failed(format!("{} is no workspace of this cloud", host.url))),
+    match zone_of(&host.url) {
+        Some(zone) if std::ptr::eq(zone.environment, environment) => Ok(host.url),
+        _ => Err(Error::failed(format!("{} is not a workspace of this Azure cloud", host.url))),
     }
 }
 
-/// The proof that a service may manage the workspace's resource: with it, one that the workspace
-/// does not know yet is let in (databricks-sdk-go `config/oauth_visitors.go`). A service that can do
-/// without has none for an hour after a refusal.
+/// The management token proves that an identity may manage the workspace's resource. With it, the
+/// workspace admits an identity that it does not know yet (databricks-sdk-go
+/// `config/oauth_visitors.go`). If the identity can do without, a refusal counts for an hour.
 pub fn management_token(call: &ProviderCall<'_>, service: &Service) -> Result<OptionalToken> {
     let resource = Azure::of(call.settings)?.environment.management;
     match (service.token)(call, resource) {
@@ -240,8 +274,7 @@ pub fn management_token(call: &ProviderCall<'_>, service: &Service) -> Result<Op
     }
 }
 
-/// The headers that a workspace wants beside the bearer: the management token, and the resource that
-/// it is for.
+/// The headers of a workspace request beside the bearer: the management token, and its resource.
 pub fn workspace_headers(
     settings: &Settings,
     service: &Service,
@@ -265,8 +298,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_zone_is_the_narrowest() {
-        let of = |url: &str| zone(url).map(|(end, ..)| *end);
+    fn the_narrowest_zone_counts() {
+        let of = |url: &str| zone_of(url).map(|zone| zone.suffix);
         assert_eq!(of("https://adb-1.2.azuredatabricks.net"), Some(".azuredatabricks.net"));
         assert_eq!(of("https://x.dev.azuredatabricks.net:443"), Some(".dev.azuredatabricks.net"));
         assert_eq!(of("https://x.databricks.azure.cn"), Some(".databricks.azure.cn"));

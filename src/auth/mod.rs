@@ -1,4 +1,5 @@
 //! Where workspace tokens come from: the credential chain of Databricks unified authentication.
+//! Begin with `chain.rs`.
 
 pub mod chain;
 pub mod entra;

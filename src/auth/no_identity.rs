@@ -1,48 +1,67 @@
-//! Why no auth type can be used: nothing is configured, or only half of one is.
+//! The error if no auth type can be used: nothing is configured, or only a part of one.
 
 use crate::config::resolve::{ConfigFile, Settings};
 use crate::config::table::Id;
 use crate::credential::redact::redact;
 use crate::error::Error;
 
-/// No identity, or half of one.
+/// What is missing: the workspace, the other part of a service principal, or everything.
 pub fn nothing(settings: &Settings) -> Error {
-    let from = |id: Id, name: &str| format!("{name} from {}", settings.origin(id));
-    let half = |error: Error| error.because(incomplete(settings));
-    let (host, id) = (settings.get(Id::Host), settings.get(Id::ClientId));
-    let (secret, token) = (settings.get(Id::ClientSecret), settings.get(Id::Token));
-    if host.is_none() && (token.is_some() || id.is_some() && secret.is_some()) {
-        return half(Error::usage("no workspace is configured"))
-            .hint("DATABRICKS_HOST=https://…, or --host");
-    }
-    if id.is_some() && secret.is_none() {
-        let words = format!("{} has no client_secret", from(Id::ClientId, "client_id"));
-        return half(Error::usage(words))
-            .hint("DATABRICKS_CLIENT_SECRET, or --client-secret-file PATH");
-    }
-    if secret.is_some() && id.is_none() {
-        let words = format!("{} has no client_id", from(Id::ClientSecret, "client_secret"));
-        return half(Error::usage(words)).hint("DATABRICKS_CLIENT_ID");
-    }
-    if settings.get(Id::AzureClientSecret).is_some() {
-        let parts = [Id::AzureClientId, Id::AzureTenantId];
-        let missing = parts.into_iter().find(|id| settings.get(*id).is_none());
-        let secret = from(Id::AzureClientSecret, "azure_client_secret");
-        return match missing {
-            Some(id) => half(Error::usage(format!("{secret} has no {}", settings.name(id))))
-                .hint(if id == Id::AzureClientId { "ARM_CLIENT_ID" } else { "ARM_TENANT_ID" }),
-            None => half(Error::usage(format!("{secret} is for a workspace on Azure")))
-                .hint("unset ARM_CLIENT_SECRET, or --auth-type with the one that is meant"),
-        };
-    }
-    let url = settings.text(Id::Host).unwrap_or("https://…");
-    half(Error::usage("no Databricks identity is configured"))
-        .hint(format!("lakebase-token login --host {url} (a person, by a browser)"))
-        .hint(format!("databricks auth login --host {url} (a person, by the Databricks CLI)"))
-        .hint("DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET (a service principal)")
+    let error = no_workspace(settings)
+        .or_else(|| half_a_databricks_principal(settings))
+        .or_else(|| incomplete_entra_principal(settings));
+    error.unwrap_or_else(|| no_identity(settings)).because(incomplete(settings))
 }
 
-/// What was found and what was not read, so that the reader sees what is missing.
+fn no_workspace(settings: &Settings) -> Option<Error> {
+    let has = |id| settings.get(id).is_some();
+    let has_identity = has(Id::Token) || has(Id::ClientId) && has(Id::ClientSecret);
+    let error = Error::usage("no workspace is configured");
+    (has_identity && !has(Id::Host)).then(|| error.hint("DATABRICKS_HOST=https://…, or --host"))
+}
+
+fn half_a_databricks_principal(settings: &Settings) -> Option<Error> {
+    let has = |id| settings.get(id).is_some();
+    match (has(Id::ClientId), has(Id::ClientSecret)) {
+        (true, false) => Some(
+            lacks(settings, Id::ClientId, Id::ClientSecret)
+                .hint("DATABRICKS_CLIENT_SECRET, or --client-secret-file PATH"),
+        ),
+        (false, true) => {
+            Some(lacks(settings, Id::ClientSecret, Id::ClientId).hint("DATABRICKS_CLIENT_ID"))
+        }
+        _ => None,
+    }
+}
+
+fn incomplete_entra_principal(settings: &Settings) -> Option<Error> {
+    let secret = Id::AzureClientSecret;
+    settings.get(secret)?;
+    Some(if settings.get(Id::AzureClientId).is_none() {
+        lacks(settings, secret, Id::AzureClientId).hint("ARM_CLIENT_ID")
+    } else if settings.get(Id::AzureTenantId).is_none() {
+        lacks(settings, secret, Id::AzureTenantId).hint("ARM_TENANT_ID")
+    } else {
+        let origin = settings.origin(secret);
+        Error::usage(format!("azure_client_secret from {origin} is for a workspace on Azure"))
+            .hint("unset ARM_CLIENT_SECRET, or --auth-type with the one that is meant")
+    })
+}
+
+fn lacks(settings: &Settings, id: Id, missing: Id) -> Error {
+    let (name, origin) = (settings.name(id), settings.origin(id));
+    Error::usage(format!("{name} from {origin} has no {}", settings.name(missing)))
+}
+
+fn no_identity(settings: &Settings) -> Error {
+    let url = settings.text(Id::Host).unwrap_or("https://…");
+    Error::usage("no Databricks identity is configured")
+        .hint(format!("lakebase-token login --host {url}  # a person, with a browser"))
+        .hint(format!("databricks auth login --host {url}  # a person, with the Databricks CLI"))
+        .hint("DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, for a service principal")
+}
+
+/// What is configured and what was not read, so that the user sees what is missing.
 pub fn incomplete(settings: &Settings) -> String {
     const CONCERNS: [Id; 8] = [
         Id::Host,
@@ -60,6 +79,7 @@ pub fn incomplete(settings: &Settings) -> String {
         .map(|(row, text, origin)| format!("{}={} from {origin}", row.name, redact(text)))
         .collect();
     let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
+
     match &settings.file {
         ConfigFile::Read => format!("found only {found}"),
         ConfigFile::NotNeeded => {

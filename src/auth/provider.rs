@@ -1,4 +1,4 @@
-//! One auth type: its row in the credential chain, and what it gets to work with.
+//! What an auth type is: its row in the credential chain, and what its `fetch` gets to work with.
 //!
 //! The order of the rows, and which one is used, is in `chain.rs`.
 
@@ -17,99 +17,51 @@ use crate::platform::context::Context;
 use crate::platform::lock::LockGuard;
 use crate::platform::time::Deadline;
 
-/// An auth type.
+/// An auth type. Functions of a row make no request, except `fetch` and those of `azure`.
 pub struct Provider {
-    /// Databricks' name for it.
+    /// Databricks' name for the auth type.
     pub name: &'static str,
-    /// What makes it the one, for messages.
+    /// What must be configured for it, as the end of "needs …". Users read it.
     pub needs: &'static str,
-    /// Whether all it needs is there.
+    /// Whether everything it needs is configured.
     pub configured: fn(&Settings, &Context) -> bool,
-    /// Who this is, as far as it can be known without asking anybody: all that decides it.
+    /// All that decides whose token it gets, for the key of the cache entry.
     pub identity: fn(&Settings, &Context) -> String,
-    /// Whether the program it needs is on this machine; asked only when it is needed.
+    /// Whether the program or the login that it needs is on this machine.
     pub ready: fn(&Settings, &Context) -> bool,
-    /// The static secret it authenticates with.
+    /// The static secret that it authenticates with.
     pub secret: Option<Id>,
-    /// The settings that say where its secret is, if it is none itself.
+    /// The settings that say where its secret is, if they are not secret themselves.
     pub secret_places: &'static [Id],
-    /// The identity token that it will send, as far as it is at hand without a request.
+    /// The identity token that it will send, if it is known without a request.
     pub identity_token: fn(&Settings, &Context) -> Option<Secret>,
-    /// Refuses settings that would send a token where it must not go.
+    /// Refuses settings that would send a token to a wrong host.
     pub check: fn(&Settings) -> Result<()>,
-    /// The setting that is the role's name too: a service principal's client id.
+    /// The setting that is also the name of the Postgres role: a service principal's client id.
     pub role: Option<Id>,
-    /// Whether the one who is logged in can change without any setting changing.
+    /// Whether another person can log in without a change of any setting.
     pub login_can_change: bool,
-    /// Variables that decide how it gets where it asks, beside those of every request.
+    /// Variables that decide how its requests are routed, beside those of all requests.
     pub route_variables: &'static [&'static str],
-    /// Whether a refused token can be replaced by asking again.
+    /// Whether a token that the workspace refuses can be replaced by another `fetch`.
     pub renews: bool,
-    /// Whether its tokens are cached: a copy of a personal access token would only be one more.
+    /// Whether its tokens are cached. Personal access tokens are not: a copy is only one more leak.
     pub cached: bool,
-    /// Whether it is a person's login, of whichever program.
+    /// Whether it is a person's login, made by any program.
     pub login: bool,
-    /// Whether it is a login that `login` has made.
+    /// Whether it is a login made by `lakebase-token login`.
     pub stored_login: bool,
     /// Whether it can act as a group (`group_id`).
     pub groups: bool,
-    /// What more it can do as a service of Azure's.
+    /// For auth types that get tokens from Azure.
     pub azure: Option<Service>,
-    /// Gets a token, or says why there is none.
+    /// Gets a workspace token; `None` if the auth type is not supported.
     pub fetch: Option<fn(&ProviderCall<'_>) -> Result<Token>>,
-    /// What to use in its place, where there is no `fetch`.
+    /// What to use in place of an auth type that is not supported. Users read it.
     pub instead: &'static str,
 }
 
-impl fmt::Debug for Provider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
-    }
-}
-
-/// Its name, and whose login it is where two rows have one.
-impl fmt::Display for Provider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)?;
-        if self.stored_login { f.write_str(" (lakebase-token login)") } else { Ok(()) }
-    }
-}
-
-/// A service of Azure's that gives tokens for any of its resources.
-pub struct Service {
-    /// Gets a token for a resource.
-    pub token: fn(&ProviderCall<'_>, &str) -> Result<Token>,
-    /// Whether it cannot do without the management token. Where it can, a refusal is believed for
-    /// an hour.
-    pub must_manage: bool,
-}
-
-/// What a provider may use.
-pub struct ProviderCall<'a> {
-    /// All settings.
-    pub settings: &'a Settings,
-    /// The workspace's URL.
-    pub url: &'a str,
-    /// The surroundings.
-    pub context: &'a Context,
-    /// Sends requests.
-    pub client: &'a Client<'a>,
-    /// Finds something out by the given request, and believes it for a day.
-    pub look_up: &'a LookUp<'a>,
-    /// The lock this runs under, if there could be one.
-    pub lock: Option<&'a LockGuard<'a>>,
-    /// The workspace has refused the last token, so a cached one will not do.
-    pub refused: bool,
-    /// The least life that is wanted, in milliseconds; `i64::MAX` for a new one.
-    pub least_life: i64,
-    /// When all must have ended.
-    pub deadline: Deadline,
-}
-
-/// See [`ProviderCall::look_up`]: what it is, and how to find it.
-pub type LookUp<'a> = dyn Fn(&str, &dyn Fn() -> Result<String>) -> Result<String> + 'a;
-
-/// What holds for most: each row says what is different.
+/// The defaults of a row.
 pub const ROW: Provider = Provider {
     name: "",
     needs: "",
@@ -120,12 +72,12 @@ pub const ROW: Provider = Provider {
     secret_places: &[],
     identity_token: |_, _| None,
     check: |_| Ok(()),
-    login: false,
     role: None,
     login_can_change: false,
     route_variables: &[],
     renews: true,
     cached: true,
+    login: false,
     stored_login: false,
     groups: false,
     azure: None,
@@ -133,8 +85,51 @@ pub const ROW: Provider = Provider {
     instead: "",
 };
 
-/// What tells a setting's secret from another, and not what it is. The entry's fingerprint says
-/// more, under salt.
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// The name, marked for a stored login, since `pat` is the name of two rows.
+impl fmt::Display for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)?;
+        if self.stored_login { f.write_str(" (lakebase-token login)") } else { Ok(()) }
+    }
+}
+
+/// An identity of Azure's, which can get a token for any resource.
+pub struct Service {
+    /// Gets a token for a resource.
+    pub token: fn(&ProviderCall<'_>, &str) -> Result<Token>,
+    /// Whether it needs the management token. If not, a refusal of that token is cached for an hour.
+    pub must_manage: bool,
+}
+
+/// What a provider gets for one `fetch`.
+pub struct ProviderCall<'a> {
+    pub settings: &'a Settings,
+    /// The workspace URL.
+    pub url: &'a str,
+    pub context: &'a Context,
+    pub client: &'a Client<'a>,
+    /// Resolves a text by a request, and caches it for a day.
+    pub look_up: &'a LookUp<'a>,
+    /// The lock under which this call runs; `None` if there could be none.
+    pub lock: Option<&'a LockGuard<'a>>,
+    /// The workspace has refused the last token, so it must be another one.
+    pub refused: bool,
+    /// The least life of the token, in milliseconds; `i64::MAX` for a new one.
+    pub least_life: i64,
+    pub deadline: Deadline,
+}
+
+/// See [`ProviderCall::look_up`]. The arguments are the text's name and the request.
+pub type LookUp<'a> = dyn Fn(&str, &dyn Fn() -> Result<String>) -> Result<String> + 'a;
+
+/// A hash that tells two secrets apart without showing them, for keys of cache entries. The entry's
+/// own fingerprint of the secret is keyed and longer.
 pub fn hashed(settings: &Settings, id: Id) -> String {
     let secret = settings.secret(id).map_or("", |secret| secret.expose());
     hex(&digest::digest(&digest::SHA256, secret.as_bytes()).as_ref()[..8])

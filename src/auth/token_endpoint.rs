@@ -1,8 +1,8 @@
-//! The workspace's token endpoint (RFC 6749 §3.2): a grant in, a token out.
+//! The workspace's token endpoint (RFC 6749 §3.2): sends a grant, gets a token.
 //!
-//! Where it is on a workspace's own host is known, so nobody is asked first. Only where nothing is
-//! there, or where `discovery_url` says so, it is looked up (RFC 8414). An answer never decides
-//! where a secret goes: an endpoint that is found so must lie on the workspace's own host.
+//! Its path on a workspace's host is known, so the usual grant is one request. It is resolved by
+//! discovery (RFC 8414) only if that path does not exist, or if `discovery_url` is set. An answer
+//! never decides where a secret goes: a resolved endpoint must lie on the workspace's own host.
 
 use serde_json::Value;
 
@@ -16,45 +16,57 @@ use crate::lakebase::workspace_api::access_token;
 use crate::net::http::{Answer, Request, check_url};
 use crate::net::refusal::{CallError, Outcome, Refusal, ask_json, expect_json, require};
 
-/// What is asked for, and on what grounds. It holds secrets, so it cannot be printed.
+/// A grant. It holds secrets, so it has no `Debug`.
 pub struct TokenGrant<'g> {
-    /// Completes "refused …" in messages.
+    /// The end of "refused …" in messages.
     pub what: &'g str,
-    /// Beside the usual ones.
     pub headers: &'g [(&'static str, String)],
-    /// The form, but for what every grant asks for alike.
+    /// The form without scope and group, which [`request_token`] adds.
     pub form: &'g [(&'g str, &'g str)],
 }
 
 /// The token that the workspace gives for a grant.
 pub fn request_token(call: &ProviderCall<'_>, grant: &TokenGrant<'_>) -> Outcome<Token> {
-    let refused = |answer: &Answer| CallError::Refused(Refusal::of(grant.what, answer));
-    let direct = format!("{}/oidc/v1/token", call.url);
     let answer = match call.settings.text(Id::DiscoveryUrl) {
         Some(document) => {
             let origin = call.settings.origin(Id::DiscoveryUrl);
-            let named = |e: Error| e.because(format!("the URL asked comes from {origin}"));
-            post(call, grant, &endpoint(call, document).map_err(named)?)?
+            let because = |e: Error| e.because(format!("discovery_url comes from {origin}"));
+            post(call, grant, &endpoint(call, document).map_err(because)?)?
         }
-        None => {
-            let answer = post(call, grant, &direct)?;
-            let absent = matches!(answer.status, 404 | 405)
-                || (answer.status == 200 && serde_json::from_slice::<Value>(&answer.body).is_err());
-            match absent.then(|| document(call).and_then(|document| endpoint(call, &document))) {
-                Some(Ok(endpoint)) if endpoint != direct => post(call, grant, &endpoint)?,
-                // The host has said that it is none that could give one, or could not say.
-                Some(Err(e)) if matches!(e.kind, ErrorKind::Usage | ErrorKind::Unavailable) => {
-                    return Err(e.into());
-                }
-                Some(Err(e)) if answer.status != 200 => {
-                    return Err(refused(&answer).into_error().caused_by(e).into());
-                }
-                _ => answer,
-            }
-        }
+        None => post_with_discovery(call, grant)?,
     };
     let body = expect_json(&answer, grant.what)?;
     Ok(access_token("the workspace", &body, call.context.now())?)
+}
+
+/// Tries the usual endpoint, and the one from discovery if that does not exist.
+fn post_with_discovery(call: &ProviderCall<'_>, grant: &TokenGrant<'_>) -> Outcome<Answer> {
+    let usual = format!("{}/oidc/v1/token", call.url);
+    let answer = post(call, grant, &usual)?;
+    if exists(&answer) {
+        return Ok(answer);
+    }
+
+    match document(call).and_then(|document| endpoint(call, &document)) {
+        Ok(endpoint) if endpoint != usual => Ok(post(call, grant, &endpoint)?),
+        Ok(_) => Ok(answer),
+        // The host is not a workspace, or it is unknown whether it is.
+        Err(e) if matches!(e.kind, ErrorKind::Usage | ErrorKind::Unavailable) => Err(e.into()),
+        Err(e) if answer.status != 200 => {
+            let refusal = CallError::Refused(Refusal::of(grant.what, &answer));
+            Err(refusal.into_error().caused_by(e).into())
+        }
+        Err(_) => Ok(answer),
+    }
+}
+
+/// Whether an endpoint has given this answer: a host without one may answer with a web page.
+fn exists(answer: &Answer) -> bool {
+    match answer.status {
+        404 | 405 => false,
+        200 => serde_json::from_slice::<Value>(&answer.body).is_ok(),
+        _ => true,
+    }
 }
 
 fn post(call: &ProviderCall<'_>, grant: &TokenGrant<'_>, endpoint: &str) -> Result<Answer> {
@@ -65,7 +77,7 @@ fn post(call: &ProviderCall<'_>, grant: &TokenGrant<'_>, endpoint: &str) -> Resu
     call.client.send(&Request::form(endpoint, grant.headers, &pairs), call.deadline)
 }
 
-/// A comma-separated list, sorted and without repetitions, as in the Go SDK.
+/// A comma-separated list, sorted and without duplicates, as in the SDK for Go.
 fn scopes(list: Option<&str>) -> Vec<&str> {
     let parts = list.unwrap_or_default().split(',').map(str::trim);
     let mut scopes: Vec<&str> = parts.filter(|scope| !scope.is_empty()).collect();
@@ -74,10 +86,11 @@ fn scopes(list: Option<&str>) -> Vec<&str> {
     if scopes.is_empty() { vec!["all-apis"] } else { scopes }
 }
 
-/// The token endpoint that a discovery document names, believed for a day.
+/// The token endpoint in a discovery document, cached for a day.
 fn endpoint(call: &ProviderCall<'_>, document: &str) -> Result<String> {
     (call.look_up)(&format!("token endpoint by {document}"), &|| {
-        let (request, what) = (Request::get(document, &[]), "to show its OAuth configuration");
+        let request = Request::get(document, &[]);
+        let what = "to show its OAuth configuration";
         let body = ask_json(call.client, &request, what, call.deadline)?;
         let endpoint = require(&body, "token_endpoint", "the workspace's OAuth configuration")?;
         let authority = |url: &str| check_url(url).ok()?.authority().cloned();
@@ -86,7 +99,7 @@ fn endpoint(call: &ProviderCall<'_>, document: &str) -> Result<String> {
                 "OAuth discovery names a token endpoint that is not on the workspace's host",
             )
             .because(redact(endpoint))
-            .because("what is secret is sent to the workspace only"));
+            .because("secrets are sent to the workspace only"));
         }
         Ok(endpoint.to_owned())
     })
@@ -97,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scopes_are_sorted_and_single() {
+    fn scopes_are_sorted_without_duplicates() {
         assert_eq!(scopes(None), ["all-apis"]);
         assert_eq!(scopes(Some(" , ")), ["all-apis"]);
         assert_eq!(scopes(Some("sql, postgres,,sql")), ["postgres", "sql"]);

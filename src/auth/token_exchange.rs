@@ -1,9 +1,9 @@
-//! Token exchange (RFC 8693): somebody else's word about who this is, for a workspace token.
+//! Token exchange (RFC 8693): an identity token of a platform becomes a workspace token.
 //!
-//! Federation of workload identities: a job's or pod's identity token, which some platform has
-//! signed, is taken by the workspace if a federation policy has its issuer, subject and audience
-//! (databricks-sdk-go `config/experimental/auth/oidc`). So when it is refused the reader is told
-//! these three, and never the token.
+//! This is workload identity federation: a platform signs an identity token for a job or a pod, and
+//! the workspace accepts it if a federation policy has its issuer, subject and audience
+//! (databricks-sdk-go `config/experimental/auth/oidc`). So if the workspace refuses the token, the
+//! error shows these three claims, and never the token.
 
 use crate::auth::provider::ProviderCall;
 use crate::auth::token_endpoint::{TokenGrant, request_token};
@@ -17,41 +17,38 @@ use crate::error::{Error, Result};
 use crate::net::refusal::{CallError, Refusal};
 use crate::platform::time::Timestamp;
 
-/// The grant type of all of them (RFC 8693 §2.1).
+/// RFC 8693 §2.1.
 pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
-/// An identity token and how its reader calls it: "the token from DATABRICKS_OIDC_TOKEN".
 pub struct IdToken {
-    /// The token.
     pub secret: Secret,
-    /// Its name in messages.
+    /// What messages call it, such as "the token from DATABRICKS_OIDC_TOKEN".
     pub name: String,
 }
 
 impl IdToken {
-    /// Takes one, if it can be one.
+    /// Refuses characters that no token has.
     pub fn new(name: String, text: &str) -> Result<IdToken> {
         check_text(&name, text)?;
         Ok(IdToken { secret: Secret::new(text), name })
     }
 
-    /// Takes a token from a setting. One that has expired by our clock is not sent: the workspace
-    /// would only refuse it, and the program that should have replaced it is at fault.
+    /// The same for a token from a setting. An expired token is not sent: the workspace would only
+    /// refuse it, and the fault is with the platform that should have replaced it.
     pub fn configured(name: String, text: &str, now: Timestamp) -> Result<IdToken> {
         let token = IdToken::new(name, text).map_err(|e| Error::usage(e.message))?;
         match expiry_within(text.as_bytes()) {
             Some(expires) if expires <= now => {
                 Err(Error::usage(format!("{} has expired, at {expires}", token.name))
-                    .because(format!("it is {now} here"))
-                    .hint("a new identity token there; the platform that issues it replaces it"))
+                    .because(format!("the time is {now}"))
+                    .hint("have the platform that issues the identity token replace it"))
             }
             _ => Ok(token),
         }
     }
 
-    /// What it says of itself, and `mends` for whoever may say that it is trusted; or that it is no
-    /// token of that kind.
-    pub fn explain(&self, error: Error, mends: impl FnOnce() -> String) -> Error {
+    /// Adds the token's claims to a refusal, and as a hint the policy that would accept them.
+    pub fn explain(&self, error: Error, policy: impl FnOnce() -> String) -> Error {
         let Some(names) = Names::of(self.secret.expose()) else {
             return error.because(format!("{} is not a JWT", self.name));
         };
@@ -63,7 +60,7 @@ impl IdToken {
                 redact(&names.subject),
                 redact(&names.audience)
             ))
-            .hint(mends())
+            .hint(policy())
     }
 }
 
@@ -74,37 +71,40 @@ pub fn exchange(call: &ProviderCall<'_>, token: &IdToken) -> Result<Token> {
         ("subject_token", token.secret.expose()),
         ("subject_token_type", "urn:ietf:params:oauth:token-type:jwt"),
     ];
-    // Without one it is the whole account that trusts the issuer.
+    // Without a client id, a policy of the whole account must trust the issuer.
     form.extend(call.settings.text(Id::ClientId).map(|id| ("client_id", id)));
-    let grant =
-        TokenGrant { what: &format!("to exchange {}", token.name), headers: &[], form: &form };
+
+    let what = format!("to exchange {}", token.name);
+    let grant = TokenGrant { what: &what, headers: &[], form: &form };
     request_token(call, &grant)
         .map_err(|failure| failure.without(&token.secret))
-        .map_err(|failure: CallError| failure.explained(|no| explained(call, no, token)))
+        .map_err(|failure: CallError| failure.explained(|refusal| explained(call, refusal, token)))
 }
 
-/// What the token says of itself, next to what a policy must say.
 fn explained(call: &ProviderCall<'_>, refusal: Refusal, token: &IdToken) -> Error {
-    let mends = || {
-        match call.settings.text(Id::ClientId) {
+    let client_id = call.settings.text(Id::ClientId);
+    refusal.into_error().if_denied(|e| token.explain(e, || missing_policy(client_id)))
+}
+
+fn missing_policy(client_id: Option<&str>) -> String {
+    match client_id {
         Some(id) => format!(
-            "a federation policy with this issuer, subject and audience for the service principal \
-             {} (databricks account service-principal-federation-policy create)",
+            "create a federation policy with this issuer, subject and audience for the service \
+             principal {} (databricks account service-principal-federation-policy create)",
             redact(id)
         ),
-        None => "client_id (DATABRICKS_CLIENT_ID) of the service principal that this is, or a \
+        None => "set DATABRICKS_CLIENT_ID to the service principal's client id, or create a \
                  federation policy of the account with this issuer and audience (databricks account \
                  federation-policy create)"
             .to_owned(),
     }
-    };
-    refusal.into_error().if_denied(|e| token.explain(e, mends))
 }
 
-/// Whose word it is: all that a policy may look at, and whom it speaks for.
+/// All that decides whose workspace token the exchange gives: the client id, and the claims that a
+/// policy may check.
 pub fn identity(settings: &Settings, token: Option<&str>) -> String {
     let client = settings.text(Id::ClientId).unwrap_or_default();
-    // The whole token is in the entry's fingerprint, so a forged one with these claims is a miss.
+    // The cache entry's fingerprint has the whole token, so a forged one with these claims is a miss.
     let claims = token.and_then(lasting_claims).unwrap_or_default();
     [client, &claims].join("\0")
 }

@@ -93,7 +93,7 @@ fn options(page: &mut String) {
 fn option(page: &mut String, row: &Setting) {
     let short = row.short.map_or(String::new(), |short| format!("-{short}, "));
     let name = format!("{short}--{} {}", row.flag, row.value);
-    let about = row.about;
+    let about = if row.long.is_empty() { row.about } else { row.long };
     let variables = match row.env {
         [] => String::new(),
         names => format!(" ({})", names.join(", ")),

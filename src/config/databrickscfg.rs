@@ -1,34 +1,42 @@
-//! `.databrickscfg`, read the way the Databricks Go SDK reads it (go-ini).
+//! The notation of `.databrickscfg`: read it, and keep our own profile in it.
 //!
-//! Sections in brackets, `key = value` or `key: value`, keys before the first section belonging
-//! to `DEFAULT`, comments behind a `#` or `;` that follows white space, one pair of surrounding
-//! quotes dropped. A repeated key or section goes on where it left off and the later value wins.
-//! Continued lines and go-ini's multi-line quotes are not values that Databricks writes; they
-//! are refused, not guessed at. Unknown keys are somebody else's business.
+//! It is read as the Databricks SDK for Go reads it (go-ini): sections in brackets, `key = value` or
+//! `key: value`, keys before the first section belong to `DEFAULT`, a `#` or `;` after white space
+//! begins a comment, one pair of surrounding quotes is dropped. A key or section may come again, and
+//! the later value counts. Continued lines and go-ini's multi-line quotes are refused, because the
+//! SDKs do not agree on what they mean and Databricks writes none. Unknown keys are ignored.
 //!
-//! A profile of ours ([`put`], [`remove`]) is known by a comment in it; all other bytes of the file
-//! stay as they are.
+//! A profile that this program writes ([`put`], [`remove`]) is marked by a comment; all other bytes
+//! of the file stay as they are. Which profile is read is `profile.rs`'s business, when one is
+//! written that of `targets/table.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
 
-/// The largest file that is read. Fifty profiles have about ten thousand bytes.
-pub const MAX_FILE: u64 = 1024 * 1024;
+/// The largest configuration file that is read; fifty profiles have about 10 KB.
+pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// One profile's keys and values, in the file's order.
+/// The keys and values of one profile, in the order of the file.
 pub type Section<'a> = Vec<(&'a str, &'a str)>;
 
-/// The name of the section for keys before any header, as in go-ini.
+/// The section of the keys before any header, as in go-ini.
 pub const DEFAULT: &str = "DEFAULT";
 
-/// A section for settings of the CLI itself, not a profile.
+/// The section for settings of the Databricks CLI itself; it is not a profile.
 pub const RESERVED: &str = "__settings__";
 
-/// Names of all sections that hold at least one key, in order.
+/// The comment that marks our profile. Files hold it, so it cannot change.
+const MARK: &str = "# kept by lakebase-token: what stands here is replaced";
+
+/// Windows editors begin a file with it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The names of all sections that hold at least one key, in order.
 pub fn sections(text: &str) -> Result<Vec<&str>> {
-    let (mut names, mut known) = (Vec::new(), BTreeSet::new());
-    walk(text, |name, _, _| {
+    let mut names = Vec::new();
+    let mut known = BTreeSet::new();
+    for_each_pair(text, |name, _, _| {
         if known.insert(name) {
             names.push(name);
         }
@@ -36,62 +44,68 @@ pub fn sections(text: &str) -> Result<Vec<&str>> {
     Ok(names)
 }
 
-/// The keys of one section; empty where it is missing.
+/// The pairs of one section; none if it is missing.
 pub fn section<'a>(text: &'a str, wanted: &str) -> Result<Section<'a>> {
-    let (mut found, mut known) = (Section::new(), BTreeMap::new());
-    walk(text, |name, key, value| {
+    let mut pairs = Section::new();
+    let mut positions = BTreeMap::new();
+    for_each_pair(text, |name, key, value| {
         if name == wanted {
-            let place = *known.entry(key).or_insert(found.len());
-            match found.get_mut(place) {
+            let position = *positions.entry(key).or_insert(pairs.len());
+            match pairs.get_mut(position) {
                 Some(pair) => pair.1 = value,
-                None => found.push((key, value)),
+                None => pairs.push((key, value)),
             }
         }
     })?;
-    Ok(found)
+    Ok(pairs)
 }
 
-fn walk<'a>(text: &'a str, mut each: impl FnMut(&'a str, &'a str, &'a str)) -> Result<()> {
+/// Calls `each` with section, key and value.
+fn for_each_pair<'a>(text: &'a str, mut each: impl FnMut(&'a str, &'a str, &'a str)) -> Result<()> {
     let mut name = DEFAULT;
-    // Windows editors leave a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (number, line) in text.lines().enumerate() {
-        let broken = |why: &str| Err(Error::usage(format!("line {}: {why}", number + 1)));
+        let malformed = |why: &str| Err(Error::usage(format!("line {}: {why}", number + 1)));
         let line = line.trim();
         if line.is_empty() || line.starts_with(['#', ';']) {
             continue;
         }
+
         if let Some(rest) = line.strip_prefix('[') {
-            let Some(end) = rest.rfind(']') else { return broken("unclosed section") };
+            let Some(end) = rest.rfind(']') else { return malformed("unclosed section") };
             name = &rest[..end];
             if name.is_empty() {
-                return broken("empty section name");
+                return malformed("empty section name");
             }
             continue;
         }
+
         let Some(at) = line.find(['=', ':']) else {
-            return broken("neither a [section] nor a `key = value`");
+            return malformed("neither a [section] nor a `key = value`");
         };
         let key = line[..at].trim();
         if key.is_empty() {
-            return broken("no key before the `=`");
+            return malformed("no key before the `=`");
         }
         let value = value(&line[at + 1..]);
         if value.ends_with('\\') || value.starts_with(['`']) || value.starts_with("\"\"\"") {
-            return broken("values over several lines are not supported");
+            return malformed("values over several lines are not supported");
         }
         each(name, key, value);
     }
     Ok(())
 }
 
+/// A value without its comment and its surrounding quotes.
 fn value(text: &str) -> &str {
     let text = text.trim();
-    let mark = |pair: &[u8]| matches!(pair, [b' ' | b'\t', b'#' | b';']);
-    let comment = text.as_bytes().windows(2).position(mark);
-    let text =
-        if text.starts_with(['#', ';']) { "" } else { &text[..comment.unwrap_or(text.len())] };
-    let text = text.trim();
+    if text.starts_with(['#', ';']) {
+        return "";
+    }
+    let begins_comment = |pair: &[u8]| matches!(pair, [b' ' | b'\t', b'#' | b';']);
+    let comment = text.as_bytes().windows(2).position(begins_comment);
+    let text = text[..comment.unwrap_or(text.len())].trim();
+
     for quote in ['"', '\''] {
         let inner = text.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
         if let Some(inner) = inner.filter(|inner| !inner.contains(quote)) {
@@ -101,150 +115,212 @@ fn value(text: &str) -> &str {
     text
 }
 
-/// The comment that a profile of ours has.
-const MARK: &str = "# kept by lakebase-token: what stands here is replaced";
-
-/// A line without its end, and where it is.
+/// A line without its end, and its range in the file.
 struct Line<'a> {
     text: &'a [u8],
     start: usize,
     end: usize,
 }
 
-/// The lines of a profile behind its headers, and the headers; a profile may go on elsewhere.
-fn lines_of<'a>(file: &'a [u8], name: &str) -> (Vec<Line<'a>>, Vec<Line<'a>>) {
-    let (mut headers, mut lines) = (Vec::new(), Vec::new());
-    let (mut start, mut inside) = (0, name == DEFAULT);
-    for text in file.split_inclusive(|byte| *byte == b'\n') {
-        let end = start + text.len();
-        // Only at the beginning is it a byte order mark.
-        let mark: &[u8] = if start == 0 { b"\xef\xbb\xbf" } else { b"" };
-        let bare = trimmed(text.strip_prefix(mark).unwrap_or(text));
-        let line = Line { text: bare, start, end };
-        start = end;
-        match bare.strip_prefix(b"[") {
-            Some(rest) => {
-                let close = rest.iter().rposition(|byte| *byte == b']').unwrap_or(0);
-                inside = &rest[..close] == name.as_bytes();
-                if inside {
-                    headers.push(line);
-                }
-            }
-            None if inside => lines.push(line),
-            None => (),
+impl Line<'_> {
+    /// The key in lower case, as Python's reader has it.
+    fn key(&self) -> Option<String> {
+        let at = self.separator()?;
+        let key = trim(&self.text[..at]);
+        if key.is_empty() || b"#;".contains(&key[0]) {
+            return None;
         }
+        Some(String::from_utf8_lossy(key).to_ascii_lowercase())
     }
-    (headers, lines)
+
+    fn has_key(&self, wanted: &str) -> bool {
+        self.key().as_deref() == Some(wanted)
+    }
+
+    fn separator(&self) -> Option<usize> {
+        self.text.iter().position(|byte| b"=:".contains(byte))
+    }
+
+    fn is_mark(&self) -> bool {
+        self.text == MARK.as_bytes()
+    }
 }
 
-/// Without blanks at its ends, and the same ones that the reader knows.
-fn trimmed(bytes: &[u8]) -> &[u8] {
+/// The lines of one profile, which may be in several parts of the file.
+struct ProfileLines<'a> {
+    headers: Vec<Line<'a>>,
+    body: Vec<Line<'a>>,
+}
+
+impl<'a> ProfileLines<'a> {
+    fn of(file: &'a [u8], name: &str) -> ProfileLines<'a> {
+        let mut headers = Vec::new();
+        let mut body = Vec::new();
+        let mut start = 0;
+        let mut is_inside = name == DEFAULT;
+        for text in file.split_inclusive(|byte| *byte == b'\n') {
+            let end = start + text.len();
+            let text = if start == 0 { without_byte_order_mark(text) } else { text };
+            let line = Line { text: trim(text), start, end };
+            start = end;
+
+            if let Some(rest) = line.text.strip_prefix(b"[") {
+                let close = rest.iter().rposition(|byte| *byte == b']').unwrap_or(0);
+                is_inside = &rest[..close] == name.as_bytes();
+                if is_inside {
+                    headers.push(line);
+                }
+            } else if is_inside {
+                body.push(line);
+            }
+        }
+        ProfileLines { headers, body }
+    }
+
+    fn exists(&self) -> bool {
+        !self.headers.is_empty() || self.has_keys()
+    }
+
+    fn has_keys(&self) -> bool {
+        self.body.iter().any(|line| line.key().is_some())
+    }
+
+    fn is_marked(&self) -> bool {
+        self.body.iter().any(Line::is_mark)
+    }
+
+    fn is_ours(&self) -> bool {
+        self.exists() && self.is_marked()
+    }
+}
+
+fn without_byte_order_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
+}
+
+/// Trims the same white space as the reader.
+fn trim(bytes: &[u8]) -> &[u8] {
     std::str::from_utf8(bytes).map_or(bytes.trim_ascii(), |text| text.trim().as_bytes())
 }
 
-/// A line's key in small letters, as Python's reader has it.
-fn key(line: &[u8]) -> Option<String> {
-    let at = line.iter().position(|byte| b"=:".contains(byte))?;
-    let key = trimmed(&line[..at]);
-    (!key.is_empty() && !b"#;".contains(&key[0]))
-        .then(|| String::from_utf8_lossy(key).to_ascii_lowercase())
-}
-
-/// Whether a file has a profile, and whether it is ours.
+/// Whether the file has this profile, and whether it is ours.
 pub fn owner(file: &[u8], name: &str) -> Option<bool> {
-    let (headers, lines) = lines_of(file, name);
-    let exists = !headers.is_empty() || lines.iter().any(|line| key(line.text).is_some());
-    exists.then(|| lines.iter().any(|line| line.text == MARK.as_bytes()))
+    let lines = ProfileLines::of(file, name);
+    lines.exists().then(|| lines.is_marked())
 }
 
-/// The value that a profile of ours has for a key.
+/// The value of a key in our profile.
 pub fn ours<'a>(file: &'a [u8], name: &str, wanted: &str) -> Option<&'a [u8]> {
-    owner(file, name).filter(|ours| *ours)?;
-    let (_, lines) = lines_of(file, name);
-    let line = lines.iter().rev().find(|line| key(line.text).as_deref() == Some(wanted))?;
-    let at = line.text.iter().position(|byte| b"=:".contains(byte))?;
-    Some(trimmed(&line.text[at + 1..]))
+    let lines = ProfileLines::of(file, name);
+    if !lines.is_ours() {
+        return None;
+    }
+    let line = lines.body.iter().rev().find(|line| line.has_key(wanted))?;
+    Some(trim(&line.text[line.separator()? + 1..]))
 }
 
-/// Gives a profile these values and our comment. What else it has stays, and so does every other
-/// byte; a new profile stands at the end.
+/// Text that replaces a range of the file.
+struct Edit {
+    start: usize,
+    end: usize,
+    text: String,
+}
+
+impl Edit {
+    fn insert(at: usize, text: String) -> Edit {
+        Edit { start: at, end: at, text }
+    }
+
+    fn delete(start: usize, end: usize) -> Edit {
+        Edit { start, end, text: String::new() }
+    }
+}
+
+/// Gives a profile these values and our mark. Its other keys stay, and so does every other byte of
+/// the file; a new profile is appended.
 pub fn put(file: &[u8], name: &str, pairs: &[(&str, &str)]) -> Vec<u8> {
-    let newline = match file.iter().position(|byte| *byte == b'\n') {
+    let newline = newline_of(file);
+    let lines = ProfileLines::of(file, name);
+    let written = |(key, value): &(&str, &str)| format!("{key} = {value}{newline}");
+
+    let mut edits = Vec::new();
+    for line in &lines.body {
+        if let Some(pair) = pairs.iter().find(|(key, _)| line.has_key(key)) {
+            edits.push(Edit { start: line.start, end: line.end, text: written(pair) });
+        }
+    }
+
+    let mark = if lines.is_marked() { String::new() } else { format!("{MARK}{newline}") };
+    let is_missing = |(key, _): &&(&str, &str)| !lines.body.iter().any(|line| line.has_key(key));
+    let missing: String = pairs.iter().filter(is_missing).map(written).collect();
+    edits.push(insertion(file, name, &lines, mark + &missing));
+    apply(file, edits)
+}
+
+fn newline_of(file: &[u8]) -> &'static str {
+    match file.iter().position(|byte| *byte == b'\n') {
         Some(at) if at > 0 && file[at - 1] == b'\r' => "\r\n",
         _ => "\n",
-    };
-    let (headers, lines) = lines_of(file, name);
-    let line = |(key, value): &(&str, &str)| format!("{key} = {value}{newline}");
-    let is = |at: &Line<'_>, pair: &(&str, &str)| key(at.text).as_deref() == Some(pair.0);
-    let missing = pairs.iter().filter(|pair| !lines.iter().any(|at| is(at, pair)));
-    let mut new = String::new();
-    if !lines.iter().any(|line| line.text == MARK.as_bytes()) {
-        new.push_str(&format!("{MARK}{newline}"));
     }
-    new.extend(missing.map(line));
-    let mut edits: Vec<(usize, usize, String)> = Vec::new();
-    for at in &lines {
-        if let Some(pair) = pairs.iter().find(|pair| is(at, pair)) {
-            edits.push((at.start, at.end, line(pair)));
-        }
-    }
-    match (headers.first(), name) {
-        (Some(header), _) => {
-            let ended = file[..header.end].ends_with(b"\n");
-            let lead = if ended { "" } else { newline };
-            edits.push((header.end, header.end, format!("{lead}{new}")));
-        }
-        (None, DEFAULT) if lines.iter().any(|line| key(line.text).is_some()) => {
-            // Keys before the first header; a byte order mark stays the first of all.
-            let start = if file.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-            edits.push((start, start, new));
-        }
-        (None, _) => {
-            let blank = match file {
-                b"" => "",
-                _ if file.ends_with(b"\n") => newline,
-                _ => &newline.repeat(2),
-            };
-            edits.push((file.len(), file.len(), format!("{blank}[{name}]{newline}{new}")));
-        }
-    }
-    edited(file, edits)
 }
 
-/// Takes these keys and our comment out of a profile of ours, and the profile where nothing else
-/// is left of it.
+/// Where the new lines of a profile go: after its first header, or at the end with a new one.
+fn insertion(file: &[u8], name: &str, lines: &ProfileLines<'_>, new: String) -> Edit {
+    let newline = newline_of(file);
+    if let Some(header) = lines.headers.first() {
+        let is_ended = file[..header.end].ends_with(b"\n");
+        let lead = if is_ended { "" } else { newline };
+        return Edit::insert(header.end, format!("{lead}{new}"));
+    }
+    if name == DEFAULT && lines.has_keys() {
+        // The keys before the first header. A byte order mark must stay at the beginning.
+        let start = file.len() - without_byte_order_mark(file).len();
+        return Edit::insert(start, new);
+    }
+
+    let blank = match file {
+        b"" => "",
+        _ if file.ends_with(b"\n") => newline,
+        _ => &newline.repeat(2),
+    };
+    Edit::insert(file.len(), format!("{blank}[{name}]{newline}{new}"))
+}
+
+/// Removes these keys and our mark from our profile, and the whole profile if nothing else is left
+/// of it.
 pub fn remove(file: &[u8], name: &str, keys: &[&str]) -> Vec<u8> {
-    if owner(file, name) != Some(true) {
+    let lines = ProfileLines::of(file, name);
+    if !lines.is_ours() {
         return file.to_vec();
     }
-    let (headers, lines) = lines_of(file, name);
-    let goes = |line: &&Line<'_>| {
-        line.text == MARK.as_bytes() || key(line.text).is_some_and(|key| keys.contains(&&*key))
-    };
-    let stays = |line: &&Line<'_>| !goes(line) && !line.text.is_empty();
-    let mut edits: Vec<(usize, usize, String)> = Vec::new();
-    let gone = lines.iter().filter(goes).map(|line| (line.start, line.end, String::new()));
-    edits.extend(gone);
-    if !lines.iter().any(|line| stays(&line)) {
-        for header in &headers {
-            // The blank line before it, too.
+
+    let is_ours = |line: &&Line<'_>| line.is_mark() || keys.iter().any(|key| line.has_key(key));
+    let ours = lines.body.iter().filter(is_ours);
+    let mut edits: Vec<Edit> = ours.map(|line| Edit::delete(line.start, line.end)).collect();
+
+    let is_rest = |line: &Line<'_>| !is_ours(&line) && !line.text.is_empty();
+    if !lines.body.iter().any(is_rest) {
+        for header in &lines.headers {
+            // With the blank line before it.
             let before = &file[..header.start];
             let blank = [&b"\r\n\r\n"[..], b"\n\n"].into_iter().find(|end| before.ends_with(end));
             let start = header.start - blank.map_or(0, |end| end.len() / 2);
-            edits.push((start, header.end, String::new()));
+            edits.push(Edit::delete(start, header.end));
         }
     }
-    edited(file, edits)
+    apply(file, edits)
 }
 
-fn edited(file: &[u8], mut edits: Vec<(usize, usize, String)>) -> Vec<u8> {
-    // What is put in stands before what is replaced at the same place.
-    edits.sort_by_key(|(start, end, _)| (*start, *end));
-    let (mut new, mut done) = (Vec::with_capacity(file.len() + 256), 0);
-    for (start, end, text) in edits {
-        new.extend_from_slice(&file[done..start.max(done)]);
-        new.extend_from_slice(text.as_bytes());
-        done = end.max(done);
+fn apply(file: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
+    // An insertion goes before a replacement at the same position.
+    edits.sort_by_key(|edit| (edit.start, edit.end));
+
+    let mut new = Vec::with_capacity(file.len() + 256);
+    let mut done = 0;
+    for edit in edits {
+        new.extend_from_slice(&file[done..edit.start.max(done)]);
+        new.extend_from_slice(edit.text.as_bytes());
+        done = edit.end.max(done);
     }
     new.extend_from_slice(&file[done..]);
     new
@@ -261,14 +337,14 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_is_put_beside_all_others() {
+    fn a_new_profile_leaves_all_others_alone() {
         let ours = format!("[x]\n{MARK}\nhost = https://h\ntoken = t2\n");
         assert_eq!(after_put(""), ours);
         assert_eq!(after_put("[a]\nk = 1"), format!("[a]\nk = 1\n\n{ours}"));
         assert_eq!(after_put("# c\n[a]\nk: 1\n"), format!("# c\n[a]\nk: 1\n\n{ours}"));
         let windows = "[a]\r\nk = 1\r\n";
         assert_eq!(after_put(windows), format!("{windows}\r\n{}", ours.replace('\n', "\r\n")));
-        // Again, with another value: only that line.
+        // With another value, only that line changes.
         let old =
             format!("[x]\n{MARK}\nhost = https://h\nTOKEN: t1\npg_user = me\n\n[b]\ntoken = b\n");
         assert_eq!(after_put(&old), old.replace("TOKEN: t1", "token = t2"));
@@ -278,13 +354,13 @@ mod tests {
             format!("[x]\n{MARK}\nhost = https://h\n[a]\nk=1\n[x]\ntoken = t2\ntoken = t2\n")
         );
         assert_eq!(after_put("[x]"), format!("[x]\n{MARK}\nhost = https://h\ntoken = t2\n"));
-        // Bytes that are no UTF-8 stay.
+        // Bytes that are not UTF-8 stay.
         let latin = b"# caf\xe9\n[a]\nk=1\n";
         assert!(put(latin, "x", &PAIRS).starts_with(latin));
     }
 
     #[test]
-    fn the_profile_before_all_headers_is_one_too() {
+    fn keys_before_all_headers_are_the_default_profile() {
         let put = |file: &str| String::from_utf8(put(file.as_bytes(), DEFAULT, &PAIRS)).unwrap();
         assert_eq!(
             put("k = 1\n[a]\n"),
@@ -294,13 +370,13 @@ mod tests {
             put("[a]\nk=1\n"),
             format!("[a]\nk=1\n\n[DEFAULT]\n{MARK}\nhost = https://h\ntoken = t2\n")
         );
-        assert_eq!(owner(b"# only a word\n[a]\nk=1\n", DEFAULT), None);
-        // A comment is no such profile: keys above all headers would be unreadable to Python.
+        assert_eq!(owner(b"# a comment\n[a]\nk=1\n", DEFAULT), None);
+        // Comments are not a profile: Python cannot read keys before all headers.
         assert!(put("; c\n\n[a]\nk=1\n").starts_with("; c\n\n[a]\nk=1\n\n[DEFAULT]\n"));
     }
 
     #[test]
-    fn what_was_put_can_be_taken_out_again() {
+    fn remove_reverts_put() {
         let keys = ["host", "token"];
         let without = |file: &str| String::from_utf8(remove(file.as_bytes(), "x", &keys)).unwrap();
         for file in ["", "[a]\nk=1\n", "[a]\r\nk=1\r\n", "# c\n\n[a]\nk=1\n\n"] {
@@ -312,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_a_profile_is() {
+    fn owner_tells_our_profile_from_others() {
         assert_eq!(owner(b"[a]\nk=1\n", "x"), None);
         assert_eq!(owner(b"[a]\nk=1\n", "a"), Some(false));
         assert_eq!(owner(after_put("").as_bytes(), "x"), Some(true));
@@ -345,15 +421,15 @@ mod tests {
                 ("empty", ""),
             ])
         );
-        // As in the SDKs: the blanks are part of the name.
+        // As in the SDKs, the blanks are part of the name.
         assert_eq!(get(text, " spaced "), pairs(&[("k", "v")]));
         assert_eq!(get(text, "absent"), pairs(&[]));
         assert_eq!(sections(text).unwrap(), ["DEFAULT", "prod.eu", " spaced "]);
     }
 
     #[test]
-    fn reader_and_writer_know_the_same_blanks() {
-        // Found by fuzzing: a header behind a vertical tab was one to the reader only.
+    fn reader_and_writer_trim_the_same_white_space() {
+        // Found by fuzzing: only the reader saw a header behind a vertical tab.
         let file = b"[kept]\nk = v\n\x0b[a]\nhost = https://a\n";
         let written = put(file, "kept", &[("host", "https://x")]);
         let text = std::str::from_utf8(&written).unwrap();
@@ -362,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn says_which_line_is_broken() {
+    fn an_error_names_the_malformed_line() {
         for (text, line) in
             [("[a\n", 1), ("\nnonsense\n", 2), ("= 1\n", 1), ("a = b\\\n", 1), ("[]\n", 1)]
         {

@@ -1,70 +1,68 @@
-//! The files that settings come from: `.databrickscfg` as a text, what it has instead of a profile
-//! that is missing, and files that hold one secret.
+//! The files that settings come from: `.databrickscfg` as text, and files that hold one secret. What
+//! the text means is `databrickscfg.rs`'s business, which profile is read `profile.rs`'s.
 
 use std::fmt::Display;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::databrickscfg;
-use crate::config::databrickscfg::RESERVED;
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
 use crate::error::{Error, Result};
+use crate::platform::context::Context;
 use crate::platform::files;
 use crate::platform::process::within;
 use crate::platform::time::show_duration;
-use crate::suggest::nearest;
 
-/// The configuration file's text; nothing where there is none.
-pub fn read_config(path: &Path) -> Result<Option<String>> {
-    let cannot =
-        |why: &dyn Display| Error::usage(format!("cannot read {}", path.display())).because(why);
-    let bytes = match files::read_limited(path, databrickscfg::MAX_FILE) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(cannot(&e)),
-    };
-    String::from_utf8(bytes).map(Some).map_err(|_| cannot(&"it is not valid UTF-8"))
-}
-
-/// The names of all profiles, as a text.
-pub fn profiles(text: &str) -> String {
-    let names = databrickscfg::sections(text).unwrap_or_default();
-    let names: Vec<&str> = names.into_iter().filter(|name| *name != RESERVED).collect();
-    if names.is_empty() { "no profile at all".to_owned() } else { names.join(", ") }
-}
-
-pub fn no_profile(path: &Path, name: &str, origin: impl Display, text: &str) -> Error {
-    let (path, shown) = (path.display(), redact(name));
-    let error = Error::usage(format!("{path} has no {shown} profile configured"))
-        .because(format!("profile {shown} comes from {origin}"))
-        .because(format!("the file has {}", redact(&profiles(text))));
-    let names = databrickscfg::sections(text).unwrap_or_default();
-    match nearest(name, names.into_iter().filter(|name| *name != RESERVED)) {
-        Some(near) => error.hint(format!("--profile {near}, or DATABRICKS_CONFIG_PROFILE={near}")),
-        None => error
-            .hint(format!("databricks auth login --profile {shown}"))
-            .hint("lakebase-token login --host https://…"),
-    }
-}
-
-/// The longest beginning of a file that is read for a secret.
+/// How much of a file is read to find a secret in its first line.
 const MAX_SECRET_FILE_BYTES: u64 = 64 * 1024;
 
-/// The first line of a file or of stdin. A pipe may be one (`<(vault …)`), but not for ever.
-pub fn read_secret(flag: &str, path: &str, patience: Duration) -> Result<Secret> {
-    let from = path.to_owned();
-    let shown = format!("--{flag} {}", redact(path));
-    let unread = |e: std::io::Error| Error::usage(format!("cannot read {shown}")).because(e);
-    let given =
-        within(patience, move || files::read_start(&from, MAX_SECRET_FILE_BYTES).map(Secret::new));
-    let text = given.map_err(unread)?.ok_or_else(|| {
-        Error::usage(format!("{shown} has given nothing for {}", show_duration(patience)))
-    })?;
-    let text = text.map_err(unread)?;
-    match text.expose().lines().next().unwrap_or_default().trim() {
-        "" => Err(Error::usage(format!("{shown} is empty"))),
-        line => Ok(Secret::new(line)),
+/// The text of the configuration file; `None` if there is no such file.
+pub fn read_config(path: &Path) -> Result<Option<String>> {
+    let bytes = match files::read_limited(path, databrickscfg::MAX_FILE_BYTES) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(cannot_read(path, e)),
+    };
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Some(text)),
+        Err(_) => Err(cannot_read(path, "it is not valid UTF-8")),
     }
+}
+
+pub fn cannot_read(path: &Path, why: impl Display) -> Error {
+    Error::usage(format!("cannot read {}", path.display())).because(why)
+}
+
+/// The first line of a file or of stdin. Either may be a pipe, such as `<(vault …)`, so reading ends
+/// after `limit`.
+pub fn read_secret(flag: &str, path: &str, limit: Duration) -> Result<Secret> {
+    let shown = format!("--{flag} {}", redact(path));
+    let cannot_read = |e: io::Error| Error::usage(format!("cannot read {shown}")).because(e);
+
+    let path = path.to_owned();
+    let read =
+        within(limit, move || files::read_start(&path, MAX_SECRET_FILE_BYTES).map(Secret::new));
+    let Some(content) = read.map_err(cannot_read)? else {
+        let waited = show_duration(limit);
+        return Err(Error::usage(format!("{shown} has given nothing for {waited}")));
+    };
+
+    let content = content.map_err(cannot_read)?;
+    let line = content.expose().lines().next().unwrap_or_default().trim();
+    if line.is_empty() {
+        return Err(Error::usage(format!("{shown} is empty")));
+    }
+    Ok(Secret::new(line))
+}
+
+/// A path in which a leading `~` means HOME, as in the SDKs.
+pub fn expand_home(path: &str, context: &Context) -> Result<PathBuf> {
+    let Some(rest) = path.strip_prefix('~') else { return Ok(PathBuf::from(path)) };
+    let Some(home) = context.home() else {
+        let shown = redact(path);
+        return Err(Error::usage(format!("cannot resolve {shown}: HOME is not set")));
+    };
+    Ok(home.join(rest.trim_start_matches('/')))
 }

@@ -1,9 +1,9 @@
-//! The workspace's URL as people paste it, made into the one form that is used.
+//! The workspace URL as users paste it, normalised.
 //!
-//! As Databricks' SDKs do: `https://` is added, path, query and fragment are dropped, and hints in
-//! the query (`?o=` of a browser's address bar, `?w=`, `?a=`) are kept as ids. Unlike them, a URL
-//! that would leak something or cannot be meant is refused: user information, `http://` to
-//! another machine, a port that is no number, white space.
+//! As in the Databricks SDKs, `https://` is added, path, query and fragment are dropped, and ids in
+//! the query are kept (`?o=` of a browser's address bar, `?w=`, `?a=`). Unlike in the SDKs, a URL is
+//! refused if it would leak a secret or cannot be meant: user information, `http://` to another
+//! machine, a port that is not a number, white space.
 
 use std::fmt::Display;
 
@@ -12,10 +12,10 @@ use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::net::http::check_url;
 
-/// A workspace's URL and what else its text said.
+/// A workspace URL and the ids that its query holds.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Host {
-    /// Scheme, host and port; no slash at the end.
+    /// Scheme, host and port in lower case, without a slash at the end.
     pub url: String,
     /// From `?w=`, `?o=` or `?workspace_id=`.
     pub workspace_id: Option<String>,
@@ -24,73 +24,90 @@ pub struct Host {
 }
 
 impl Host {
-    /// Reads a workspace URL; `origin` says in messages where it came from.
+    /// Reads a workspace URL; messages name its `origin`.
     pub fn parse(text: &str, origin: impl Display) -> Result<Host> {
-        let refuse = |why: &str| {
-            Err(Error::usage(format!("the workspace URL from {origin} {why}"))
-                .hint("DATABRICKS_HOST=https://adb-1234567890123456.7.azuredatabricks.net"))
-        };
         let text = text.trim();
         let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
         let end = rest.bytes().position(|b| b"/?#".contains(&b)).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at(end);
-        if authority.contains('@') {
-            // Not repeated: there may be a password in it.
-            return refuse("holds a user name or password");
-        }
-        let is_blank = |c: char| c.is_whitespace() || c.is_control();
-        if !text.bytes().all(|b| b.is_ascii_graphic()) && text.contains(is_blank) {
-            return refuse(&format!("holds white space: {}", redact(text)));
-        }
-        let (host, port) = split_port(authority);
-        let legal = |b: u8| b.is_ascii_alphanumeric() || b".-_[]:".contains(&b);
-        if host.is_empty() || !host.bytes().all(legal) {
-            return refuse(&format!("names no host: {}", redact(authority)));
-        }
-        let is_port = |port: &str| !port.starts_with('+') && port.parse::<u16>().is_ok();
-        if port.is_some_and(|port| !is_port(port)) {
-            return refuse(&format!("has a port that is no number: {}", redact(authority)));
-        }
-        if scheme.eq_ignore_ascii_case("http") {
-            if !is_loopback(host) {
-                return refuse(&format!("is not https, so it would show secrets: http://{host}"));
-            }
-        } else if !scheme.eq_ignore_ascii_case("https") {
-            return refuse(&format!("is not https: {}", redact(scheme)));
-        }
-        let mut url = [scheme, "://", authority].concat();
-        url.make_ascii_lowercase();
-        if host.contains(['[', ']', ':']) && check_url(&url).is_err() {
-            return refuse(&format!("names no host: {}", redact(authority)));
-        }
+
+        let checked = check(text, scheme, authority);
+        let url = checked.map_err(|why| {
+            Error::usage(format!("the workspace URL from {origin} {why}"))
+                .hint("DATABRICKS_HOST=https://adb-1234567890123456.7.azuredatabricks.net")
+        })?;
+
+        // Most URLs have no query, and this runs at every call.
         if tail.len() < 2 {
             return Ok(Host { url, workspace_id: None, account_id: None });
         }
         let query = tail.split('#').next().and_then(|tail| tail.split_once('?'));
         let query = query.map_or("", |(_, query)| query);
-        let hint = |name: &str, legal: fn(&str) -> bool| {
-            let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-            let found = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value);
-            found.filter(|value| !value.is_empty()).find(|value| legal(value)).map(str::to_owned)
-        };
-        let digits = |value: &str| value.bytes().all(|b| b.is_ascii_digit());
         Ok(Host {
             url,
-            workspace_id: hint("w", is_id)
-                .or_else(|| hint("o", digits))
-                .or_else(|| hint("workspace_id", digits)),
-            account_id: hint("a", is_id).or_else(|| hint("account_id", is_id)),
+            workspace_id: id_in(query, "w", is_id)
+                .or_else(|| id_in(query, "o", is_number))
+                .or_else(|| id_in(query, "workspace_id", is_number)),
+            account_id: id_in(query, "a", is_id).or_else(|| id_in(query, "account_id", is_id)),
         })
     }
 }
 
-/// Whether this can be an id in a header or path.
+/// The normalised URL; or why it is refused, as the end of a sentence.
+fn check(text: &str, scheme: &str, authority: &str) -> std::result::Result<String, String> {
+    if authority.contains('@') {
+        // The text is not repeated, since it may hold a password.
+        return Err("holds a user name or password".to_owned());
+    }
+    let is_blank = |c: char| c.is_whitespace() || c.is_control();
+    if !text.bytes().all(|b| b.is_ascii_graphic()) && text.contains(is_blank) {
+        return Err(format!("holds white space: {}", redact(text)));
+    }
+
+    let (host, port) = split_port(authority);
+    let is_legal = |b: u8| b.is_ascii_alphanumeric() || b".-_[]:".contains(&b);
+    if host.is_empty() || !host.bytes().all(is_legal) {
+        return Err(format!("names no host: {}", redact(authority)));
+    }
+    let is_port = |port: &str| !port.starts_with('+') && port.parse::<u16>().is_ok();
+    if port.is_some_and(|port| !is_port(port)) {
+        return Err(format!("has a port that is not a number: {}", redact(authority)));
+    }
+
+    if scheme.eq_ignore_ascii_case("http") {
+        if !is_loopback(host) {
+            return Err(format!("is not https, so it would show secrets: http://{host}"));
+        }
+    } else if !scheme.eq_ignore_ascii_case("https") {
+        return Err(format!("is not https: {}", redact(scheme)));
+    }
+
+    let mut url = [scheme, "://", authority].concat();
+    url.make_ascii_lowercase();
+    if host.contains(['[', ']', ':']) && check_url(&url).is_err() {
+        return Err(format!("names no host: {}", redact(authority)));
+    }
+    Ok(url)
+}
+
+/// The first value of this name in a query that can be an id.
+fn id_in(query: &str, name: &str, is_legal: fn(&str) -> bool) -> Option<String> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let mut values = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value);
+    values.find(|value| !value.is_empty() && is_legal(value)).map(str::to_owned)
+}
+
+/// Whether this text can be an id in a header or a path.
 pub fn is_id(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit())
+}
+
 fn split_port(authority: &str) -> (&str, Option<&str>) {
-    // An IPv6 address has colons of its own, inside brackets.
+    // The colons of an IPv6 address stand in brackets.
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (authority, None),
@@ -102,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pasted_urls_become_one_form() {
+    fn pasted_urls_are_normalised() {
         for (text, url) in [
             ("adb-1.2.azuredatabricks.net", "https://adb-1.2.azuredatabricks.net"),
             ("https://x.cloud.databricks.com/", "https://x.cloud.databricks.com"),
@@ -116,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn hints_in_the_query_are_kept() {
+    fn ids_in_the_query_are_kept() {
         let ids = |text: &str| {
             let host = Host::parse(text, "test").unwrap();
             (host.workspace_id.unwrap_or_default(), host.account_id.unwrap_or_default())
@@ -129,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_and_passwords_are_not_repeated() {
+    fn unusable_urls_are_refused_without_repeating_a_password() {
         for text in [
             "",
             "https://",

@@ -1,115 +1,28 @@
-//! The settings, one row each: flag, variables, profile key, what it is. Parsing, `--help`,
-//! `status`, error messages and their tests all read these rows, so adding a setting is adding
-//! a row (and the [`Id`] that names it in code).
+//! The table of settings, one row each: flag, variables, profile key, descriptions.
 //!
-//! The upper part is Databricks' unified authentication, attribute for attribute; the names are
-//! theirs (<https://docs.databricks.com/dev-tools/auth/unified-auth.html>). The lower part is
-//! ours and libpq's.
-
-/// Names a row of [`SETTINGS`] in code. The order is the table's.
-#[allow(missing_docs)] // each is described by its row
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Id {
-    Host,
-    Profile,
-    AuthType,
-    ClientId,
-    ClientSecret,
-    ClientSecretFile,
-    Token,
-    TokenFile,
-    ConfigFile,
-    AccountId,
-    WorkspaceId,
-    GroupId,
-    DiscoveryUrl,
-    Scopes,
-    DatabricksCliPath,
-    Username,
-    Password,
-    MetadataServiceUrl,
-    AzureResourceId,
-    AzureUseMsi,
-    AzureClientId,
-    AzureClientSecret,
-    AzureTenantId,
-    AzureLoginAppId,
-    AzureEnvironment,
-    GoogleServiceAccount,
-    GoogleCredentials,
-    ActionsRequestUrl,
-    ActionsRequestToken,
-    OidcTokenFile,
-    OidcTokenEnv,
-    Audience,
-    Cloud,
-    OauthCallbackPort,
-    DisableRefreshToken,
-    SkipVerify,
-    HttpTimeout,
-    RetryTimeout,
-    RateLimit,
-    DebugTruncate,
-    DebugHeaders,
-    Endpoint,
-    Instance,
-    PgHost,
-    PgPort,
-    PgDatabase,
-    PgUser,
-    PgSslMode,
-    PgSslRootCert,
-    PgPassFile,
-    For,
-    Format,
-    As,
-    Clean,
-    Ttl,
-    MinTtl,
-    Timeout,
-    Refresh,
-    Offline,
-    CacheDir,
-    NoCache,
-    Interval,
-    Then,
-    Remove,
-    To,
-    Force,
-    Scope,
-    Key,
-    CreateScope,
-    Name,
-    Linger,
-    Purge,
-    NoBrowser,
-    Pat,
-    PatLifetime,
-    PatMaxAge,
-    RevokePasted,
-    All,
-    Log,
-    Verbose,
-}
+//! Resolution, `--help`, the manual page, completions, `status` and error messages read these rows,
+//! so a new setting is a new row.
+//!
+//! The rows from `Host` to `DebugHeaders` are the attributes of Databricks unified authentication
+//! (<https://docs.databricks.com/dev-tools/auth/unified-auth.html>), under Databricks' names. The
+//! others are this program's and libpq's. How a row gets its value is `resolve.rs`'s business.
 
 /// What a value must look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueKind {
-    /// Any text.
     Text,
-    /// A text that nobody may see.
+    /// A text that is never shown.
     Secret,
     /// The path of a file that holds a secret; `-` is stdin.
     SecretFile,
     /// Go's `ParseBool`: `1`, `t`, `true`, `0`, …
     Bool,
-    /// A whole number.
     Int,
     /// A flag without a value.
     Switch,
 }
 
-/// What a variable counts beside a profile that was named by flag.
+/// What a variable counts for if a profile is named by flag (`--profile`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precedence {
     /// It takes precedence over the profile.
@@ -123,30 +36,43 @@ pub enum Precedence {
 /// One setting.
 #[derive(Debug)]
 pub struct Setting {
-    /// Its name in code.
     pub id: Id,
-    /// Databricks' name for it, or ours: what messages and `status` call it.
+    /// What messages, `status` and profiles call it.
     pub name: &'static str,
-    /// The long flag, without the dashes; empty for none.
+    /// The long flag without its dashes; "" for none.
     pub flag: &'static str,
-    /// The short flag.
     pub short: Option<char>,
-    /// How `--help` calls the value.
+    /// What `--help` calls the flag's value; "" for a switch.
     pub value: &'static str,
-    /// Its variables; the first that is set wins.
+    /// The first variable that is set counts.
     pub env: &'static [&'static str],
     /// Whether a profile may hold it, under `name`.
     pub profile: bool,
-    /// What its variables count beside `--profile`.
     pub precedence: Precedence,
-    /// Its group in the conflict check of unified authentication; empty for none.
+    /// Its auth method, for the conflict check of unified authentication; "" for none.
     pub group: &'static str,
-    /// What its value must look like.
     pub kind: ValueKind,
-    /// One line for `--help`; empty for settings that are only understood, not advertised.
+    /// The description in `--help`; "" for a setting without a flag.
     pub about: &'static str,
+    /// The description in the manual page; "" if it is the same as `about`.
+    pub long: &'static str,
 }
 
+/// Generates [`Id`] and [`SETTINGS`] from one list of rows.
+macro_rules! settings {
+    ($($id:ident => $setting:expr,)*) => {
+        /// Names a row of [`SETTINGS`]. As a number it is the row's position.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Id {
+            $($id,)*
+        }
+
+        /// All settings, in the order of `--help`.
+        pub static SETTINGS: &[Setting] = &[$(Setting { id: Id::$id, ..$setting },)*];
+    };
+}
+
+/// The defaults of a row; the macro sets `id`.
 const ROW: Setting = Setting {
     id: Id::Host,
     name: "",
@@ -159,145 +85,393 @@ const ROW: Setting = Setting {
     group: "",
     kind: ValueKind::Text,
     about: "",
+    long: "",
 };
 
-/// An attribute of unified authentication without a flag.
-const fn databricks(
-    id: Id,
+/// An attribute of unified authentication that takes part in no conflict check.
+const fn attribute(name: &'static str, env: &'static [&'static str]) -> Setting {
+    Setting { name, env, precedence: Precedence::FillsProfile, profile: true, ..ROW }
+}
+
+/// An attribute of unified authentication that belongs to an auth method.
+const fn method(
+    group: &'static str,
     name: &'static str,
     env: &'static [&'static str],
-    group: &'static str,
     kind: ValueKind,
 ) -> Setting {
-    let precedence = Precedence::FillsProfile;
-    Setting { id, name, env, precedence, group, kind, profile: true, ..ROW }
+    Setting { group, kind, ..attribute(name, env) }
 }
 
-/// A flag, perhaps with variables.
-const fn flag(
-    id: Id,
-    flag: &'static str,
-    value: &'static str,
-    env: &'static [&'static str],
-    about: &'static str,
-) -> Setting {
-    let kind = if value.is_empty() { ValueKind::Switch } else { ValueKind::Text };
-    Setting { id, name: flag, flag, value, env, kind, about, ..ROW }
+/// An attribute that a variable never sets if a profile is named by flag.
+const fn not_beside_profile(name: &'static str, env: &'static [&'static str]) -> Setting {
+    Setting { precedence: Precedence::NotBesideProfile, ..attribute(name, env) }
 }
 
-/// All settings, in the order of `--help`.
-#[rustfmt::skip]
-pub static SETTINGS: &[Setting] = &[
-    Setting { flag: "host", value: "URL", about: "the workspace", ..databricks(Id::Host, "host", &["DATABRICKS_HOST"], "", ValueKind::Text) },
-    Setting { short: Some('p'), profile: false, name: "profile", ..flag(Id::Profile, "profile", "NAME", &["DATABRICKS_CONFIG_PROFILE"], "the profile in ~/.databrickscfg") },
-    Setting { precedence: Precedence::NotBesideProfile, flag: "auth-type", value: "TYPE", about: "use this auth type and no other", ..databricks(Id::AuthType, "auth_type", &["DATABRICKS_AUTH_TYPE"], "", ValueKind::Text) },
-    databricks(Id::ClientId, "client_id", &["DATABRICKS_CLIENT_ID"], "oauth", ValueKind::Text),
-    databricks(Id::ClientSecret, "client_secret", &["DATABRICKS_CLIENT_SECRET"], "oauth", ValueKind::Secret),
-    Setting { kind: ValueKind::SecretFile, ..flag(Id::ClientSecretFile, "client-secret-file", "PATH|-", &[], "read the service principal's secret there") },
-    databricks(Id::Token, "token", &["DATABRICKS_TOKEN"], "pat", ValueKind::Secret),
-    Setting { kind: ValueKind::SecretFile, ..flag(Id::TokenFile, "token-file", "PATH|-", &[], "read the personal access token there") },
-    Setting { precedence: Precedence::Always, profile: false, ..databricks(Id::ConfigFile, "config_file", &["DATABRICKS_CONFIG_FILE"], "", ValueKind::Text) },
-    Setting { precedence: Precedence::NotBesideProfile, ..databricks(Id::AccountId, "account_id", &["DATABRICKS_ACCOUNT_ID"], "", ValueKind::Text) },
-    Setting { precedence: Precedence::NotBesideProfile, ..databricks(Id::WorkspaceId, "workspace_id", &["DATABRICKS_WORKSPACE_ID"], "", ValueKind::Text) },
-    databricks(Id::GroupId, "group_id", &["DATABRICKS_GROUP_ID"], "", ValueKind::Text),
-    Setting { precedence: Precedence::NotBesideProfile, ..databricks(Id::DiscoveryUrl, "discovery_url", &["DATABRICKS_DISCOVERY_URL"], "", ValueKind::Text) },
-    databricks(Id::Scopes, "scopes", &[], "", ValueKind::Text),
-    Setting { precedence: Precedence::Always, ..databricks(Id::DatabricksCliPath, "databricks_cli_path", &["DATABRICKS_CLI_PATH"], "", ValueKind::Text) },
-    databricks(Id::Username, "username", &["DATABRICKS_USERNAME"], "basic", ValueKind::Text),
-    databricks(Id::Password, "password", &["DATABRICKS_PASSWORD"], "basic", ValueKind::Secret),
-    databricks(Id::MetadataServiceUrl, "metadata_service_url", &["DATABRICKS_METADATA_SERVICE_URL"], "metadata-service", ValueKind::Secret),
-    databricks(Id::AzureResourceId, "azure_workspace_resource_id", &["DATABRICKS_AZURE_RESOURCE_ID"], "azure", ValueKind::Text),
-    databricks(Id::AzureUseMsi, "azure_use_msi", &["ARM_USE_MSI"], "azure", ValueKind::Bool),
-    databricks(Id::AzureClientId, "azure_client_id", &["ARM_CLIENT_ID"], "azure", ValueKind::Text),
-    databricks(Id::AzureClientSecret, "azure_client_secret", &["ARM_CLIENT_SECRET"], "azure", ValueKind::Secret),
-    databricks(Id::AzureTenantId, "azure_tenant_id", &["ARM_TENANT_ID"], "azure", ValueKind::Text),
-    databricks(Id::AzureLoginAppId, "azure_login_app_id", &["DATABRICKS_AZURE_LOGIN_APP_ID"], "azure", ValueKind::Text),
-    databricks(Id::AzureEnvironment, "azure_environment", &["ARM_ENVIRONMENT"], "", ValueKind::Text),
-    databricks(Id::GoogleServiceAccount, "google_service_account", &["DATABRICKS_GOOGLE_SERVICE_ACCOUNT"], "google", ValueKind::Text),
-    databricks(Id::GoogleCredentials, "google_credentials", &["GOOGLE_CREDENTIALS"], "google", ValueKind::Secret),
-    Setting { precedence: Precedence::Always, ..databricks(Id::ActionsRequestUrl, "actions_id_token_request_url", &["ACTIONS_ID_TOKEN_REQUEST_URL"], "", ValueKind::Text) },
-    Setting { precedence: Precedence::Always, ..databricks(Id::ActionsRequestToken, "actions_id_token_request_token", &["ACTIONS_ID_TOKEN_REQUEST_TOKEN"], "", ValueKind::Secret) },
-    databricks(Id::OidcTokenFile, "databricks_id_token_filepath", &["DATABRICKS_OIDC_TOKEN_FILEPATH", "DATABRICKS_OIDC_TOKEN_FILE"], "file-oidc", ValueKind::Text),
-    databricks(Id::OidcTokenEnv, "oidc_token_env", &["DATABRICKS_OIDC_TOKEN_ENV"], "env-oidc", ValueKind::Text),
-    Setting { precedence: Precedence::NotBesideProfile, ..databricks(Id::Audience, "audience", &["DATABRICKS_TOKEN_AUDIENCE"], "", ValueKind::Text) },
-    Setting { precedence: Precedence::NotBesideProfile, ..databricks(Id::Cloud, "cloud", &["DATABRICKS_CLOUD"], "", ValueKind::Text) },
-    databricks(Id::OauthCallbackPort, "oauth_callback_port", &["DATABRICKS_OAUTH_CALLBACK_PORT"], "", ValueKind::Int),
-    databricks(Id::DisableRefreshToken, "disable_oauth_refresh_token", &["DATABRICKS_DISABLE_OAUTH_REFRESH_TOKEN"], "", ValueKind::Bool),
-    databricks(Id::SkipVerify, "skip_verify", &[], "", ValueKind::Bool),
-    databricks(Id::HttpTimeout, "http_timeout_seconds", &[], "", ValueKind::Int),
-    databricks(Id::RetryTimeout, "retry_timeout_seconds", &[], "", ValueKind::Int),
-    databricks(Id::RateLimit, "rate_limit", &["DATABRICKS_RATE_LIMIT"], "", ValueKind::Int),
-    databricks(Id::DebugTruncate, "debug_truncate_bytes", &["DATABRICKS_DEBUG_TRUNCATE_BYTES"], "", ValueKind::Int),
-    databricks(Id::DebugHeaders, "debug_headers", &["DATABRICKS_DEBUG_HEADERS"], "", ValueKind::Bool),
-    Setting { name: "lakebase_endpoint", profile: true, ..flag(Id::Endpoint, "endpoint", "NAME", &["LAKEBASE_ENDPOINT", "PGENDPOINT", "ENDPOINT_NAME"], "Autoscaling: projects/P[/branches/B[/endpoints/E]]") },
-    Setting { name: "lakebase_instance", profile: true, ..flag(Id::Instance, "instance", "NAME", &["LAKEBASE_INSTANCE", "LAKEBASE_INSTANCE_NAME"], "Provisioned: the database instance") },
-    Setting { name: "pg_host", ..flag(Id::PgHost, "pg-host", "HOST", &["PGHOST", "DATABRICKS_PG_HOST"], "the Postgres host") },
-    Setting { name: "pg_port", ..flag(Id::PgPort, "pg-port", "PORT", &["PGPORT"], "its port (5432)") },
-    Setting { name: "pg_database", profile: true, ..flag(Id::PgDatabase, "pg-database", "NAME", &["PGDATABASE"], "the database (databricks_postgres)") },
-    Setting { name: "pg_user", profile: true, ..flag(Id::PgUser, "pg-user", "ROLE", &["PGUSER", "DATABRICKS_PG_USERNAME"], "the role (you, or the service principal)") },
-    Setting { id: Id::PgSslMode, name: "pg_sslmode", env: &["PGSSLMODE"], ..ROW },
-    Setting { id: Id::PgSslRootCert, name: "pg_sslrootcert", env: &["PGSSLROOTCERT"], ..ROW },
-    flag(Id::PgPassFile, "pgpass-file", "PATH", &["PGPASSFILE"], "the password file (~/.pgpass)"),
-    flag(Id::For, "for", "WHAT", &[], "database (a password; the default) or workspace (a token)"),
-    Setting { short: Some('f'), ..flag(Id::Format, "format", "NAME", &[], "how to print it") },
-    flag(Id::As, "as", "NAME", &[], "with --for workspace: the variable to set"),
-    flag(Id::Clean, "clean", "", &[], "keep Databricks secrets from the command"),
-    flag(Id::Ttl, "ttl", "TIME", &["LAKEBASE_TOKEN_TTL"], "ask for this lifetime, 5m to 1h (1h)"),
-    flag(Id::MinTtl, "min-ttl", "TIME", &["LAKEBASE_TOKEN_MIN_TTL"], "mint where the cached one dies sooner"),
-    flag(Id::Timeout, "timeout", "TIME", &["LAKEBASE_TOKEN_TIMEOUT"], "give up after this (10s)"),
-    flag(Id::Refresh, "refresh", "", &[], "mint now, whatever is cached"),
-    flag(Id::Offline, "offline", "", &[], "use the cache only"),
-    flag(Id::CacheDir, "cache-dir", "PATH", &["LAKEBASE_TOKEN_CACHE"], "where to cache; off for nowhere"),
-    flag(Id::NoCache, "no-cache", "", &[], "neither read nor write the cache"),
-    flag(Id::Interval, "interval", "TIME", &[], "how often somebody looks, 1m to 30m (10m)"),
-    flag(Id::Then, "then", "COMMAND", &[], "run this in sh after a change, until it succeeds once"),
-    flag(Id::Remove, "remove", "", &[], "take our part out again"),
-    flag(Id::To, "to", "NAME", &[], "the profile to write (databrickscfg)"),
-    flag(Id::Force, "force", "", &[], "take over a file, profile or secret of somebody else's"),
-    flag(Id::Scope, "scope", "SCOPE", &[], "the secret's scope"),
-    flag(Id::Key, "key", "KEY", &[], "the secret's key"),
-    flag(Id::CreateScope, "create-scope", "", &[], "make the scope if there is none"),
-    flag(Id::Name, "name", "NAME", &[], "tell a second service from the first"),
-    flag(Id::Linger, "linger", "", &[], "let it run without anybody logged in (systemd)"),
-    flag(Id::Purge, "purge", "", &[], "with uninstall: what it wrote and cached, too"),
-    flag(Id::NoBrowser, "no-browser", "", &[], "print the address, and ask for the one it ends on"),
-    flag(Id::Pat, "pat", "", &[], "with a personal access token, which is asked for"),
-    flag(Id::PatLifetime, "pat-lifetime", "TIME", &[], "how long our own may lie unused, 15m to 90d (24h)"),
-    flag(Id::PatMaxAge, "pat-max-age", "TIME", &[], "replace it when it is used and older (10m)"),
-    flag(Id::RevokePasted, "revoke-pasted", "", &[], "delete the pasted one when we have our own"),
-    flag(Id::All, "all", "", &[], "every login there is"),
-    Setting { id: Id::Log, name: "log", env: &["LAKEBASE_TOKEN_LOG"], ..ROW },
-    Setting { short: Some('v'), ..flag(Id::Verbose, "verbose", "", &[], "say more on stderr") },
-];
+/// An attribute whose variable always takes precedence over the profile.
+const fn before_profile(name: &'static str, env: &'static [&'static str]) -> Setting {
+    Setting { precedence: Precedence::Always, ..attribute(name, env) }
+}
+
+/// A flag that takes a value.
+const fn flag(flag: &'static str, value: &'static str, about: &'static str) -> Setting {
+    Setting { name: flag, flag, value, about, ..ROW }
+}
+
+/// A flag without a value.
+const fn switch(flag: &'static str, about: &'static str) -> Setting {
+    Setting { name: flag, flag, kind: ValueKind::Switch, about, ..ROW }
+}
+
+// The rows up to `PgUser` decide whose credential is minted, and for what
+// (`Settings::origins` in `resolve.rs`).
+settings! {
+    Host => Setting {
+        flag: "host",
+        value: "URL",
+        about: "workspace URL",
+        long: "The URL of the workspace. The https:// may be left out; path, query and fragment \
+               are dropped, and ?o= in the query sets the workspace id. A secret from a profile is \
+               sent to that profile's host only, so another host beside it is an error.",
+        ..attribute("host", &["DATABRICKS_HOST"])
+    },
+    Profile => Setting {
+        short: Some('p'),
+        env: &["DATABRICKS_CONFIG_PROFILE"],
+        long: "The profile to read from ~/.databrickscfg, or from the file that \
+               DATABRICKS_CONFIG_FILE names. With the flag, the profile takes precedence over \
+               DATABRICKS_* and ARM_* variables; they fill only what the profile lacks. With the \
+               variable, the environment takes precedence over the profile. Without either, the \
+               file's default_profile or its DEFAULT section is read, unless the workspace or a \
+               credential is known already.",
+        ..flag("profile", "NAME", "profile in ~/.databrickscfg")
+    },
+    AuthType => Setting {
+        flag: "auth-type",
+        value: "TYPE",
+        about: "use this auth type and no other",
+        long: "The auth type to use, such as oauth-m2m or databricks-cli. Without it, the first \
+               configured auth type is used; lakebase-token status shows which, and why. If the \
+               chosen auth type fails, no other is tried.",
+        ..not_beside_profile("auth_type", &["DATABRICKS_AUTH_TYPE"])
+    },
+    ClientId => method("oauth", "client_id", &["DATABRICKS_CLIENT_ID"], ValueKind::Text),
+    ClientSecret => method(
+        "oauth",
+        "client_secret",
+        &["DATABRICKS_CLIENT_SECRET"],
+        ValueKind::Secret,
+    ),
+    ClientSecretFile => Setting {
+        kind: ValueKind::SecretFile,
+        long: "A file whose first line is the OAuth secret of the service principal; - reads \
+               stdin. It takes precedence over DATABRICKS_CLIENT_SECRET. Secrets are never taken \
+               from the command line itself, where ps would show them.",
+        ..flag("client-secret-file", "PATH|-", "file with the service principal's secret")
+    },
+    Token => method("pat", "token", &["DATABRICKS_TOKEN"], ValueKind::Secret),
+    TokenFile => Setting {
+        kind: ValueKind::SecretFile,
+        long: "A file whose first line is a personal access token; - reads stdin. It takes \
+               precedence over DATABRICKS_TOKEN.",
+        ..flag("token-file", "PATH|-", "file with the personal access token")
+    },
+    ConfigFile => Setting {
+        profile: false,
+        ..before_profile("config_file", &["DATABRICKS_CONFIG_FILE"])
+    },
+    AccountId => not_beside_profile("account_id", &["DATABRICKS_ACCOUNT_ID"]),
+    WorkspaceId => not_beside_profile("workspace_id", &["DATABRICKS_WORKSPACE_ID"]),
+    GroupId => attribute("group_id", &["DATABRICKS_GROUP_ID"]),
+    DiscoveryUrl => not_beside_profile("discovery_url", &["DATABRICKS_DISCOVERY_URL"]),
+    Scopes => attribute("scopes", &[]),
+    DatabricksCliPath => before_profile("databricks_cli_path", &["DATABRICKS_CLI_PATH"]),
+    Username => method("basic", "username", &["DATABRICKS_USERNAME"], ValueKind::Text),
+    Password => method("basic", "password", &["DATABRICKS_PASSWORD"], ValueKind::Secret),
+    MetadataServiceUrl => method(
+        "metadata-service",
+        "metadata_service_url",
+        &["DATABRICKS_METADATA_SERVICE_URL"],
+        ValueKind::Secret,
+    ),
+    AzureResourceId => method(
+        "azure",
+        "azure_workspace_resource_id",
+        &["DATABRICKS_AZURE_RESOURCE_ID"],
+        ValueKind::Text,
+    ),
+    AzureUseMsi => method("azure", "azure_use_msi", &["ARM_USE_MSI"], ValueKind::Bool),
+    AzureClientId => method("azure", "azure_client_id", &["ARM_CLIENT_ID"], ValueKind::Text),
+    AzureClientSecret => method(
+        "azure",
+        "azure_client_secret",
+        &["ARM_CLIENT_SECRET"],
+        ValueKind::Secret,
+    ),
+    AzureTenantId => method("azure", "azure_tenant_id", &["ARM_TENANT_ID"], ValueKind::Text),
+    AzureLoginAppId => method(
+        "azure",
+        "azure_login_app_id",
+        &["DATABRICKS_AZURE_LOGIN_APP_ID"],
+        ValueKind::Text,
+    ),
+    AzureEnvironment => attribute("azure_environment", &["ARM_ENVIRONMENT"]),
+    GoogleServiceAccount => method(
+        "google",
+        "google_service_account",
+        &["DATABRICKS_GOOGLE_SERVICE_ACCOUNT"],
+        ValueKind::Text,
+    ),
+    GoogleCredentials => method(
+        "google",
+        "google_credentials",
+        &["GOOGLE_CREDENTIALS"],
+        ValueKind::Secret,
+    ),
+    ActionsRequestUrl => before_profile(
+        "actions_id_token_request_url",
+        &["ACTIONS_ID_TOKEN_REQUEST_URL"],
+    ),
+    ActionsRequestToken => Setting {
+        kind: ValueKind::Secret,
+        ..before_profile("actions_id_token_request_token", &["ACTIONS_ID_TOKEN_REQUEST_TOKEN"])
+    },
+    OidcTokenFile => method(
+        "file-oidc",
+        "databricks_id_token_filepath",
+        &["DATABRICKS_OIDC_TOKEN_FILEPATH", "DATABRICKS_OIDC_TOKEN_FILE"],
+        ValueKind::Text,
+    ),
+    OidcTokenEnv => method(
+        "env-oidc",
+        "oidc_token_env",
+        &["DATABRICKS_OIDC_TOKEN_ENV"],
+        ValueKind::Text,
+    ),
+    Audience => not_beside_profile("audience", &["DATABRICKS_TOKEN_AUDIENCE"]),
+    Cloud => not_beside_profile("cloud", &["DATABRICKS_CLOUD"]),
+    OauthCallbackPort => Setting {
+        kind: ValueKind::Int,
+        ..attribute("oauth_callback_port", &["DATABRICKS_OAUTH_CALLBACK_PORT"])
+    },
+    DisableRefreshToken => Setting {
+        kind: ValueKind::Bool,
+        ..attribute("disable_oauth_refresh_token", &["DATABRICKS_DISABLE_OAUTH_REFRESH_TOKEN"])
+    },
+    SkipVerify => Setting { kind: ValueKind::Bool, ..attribute("skip_verify", &[]) },
+    HttpTimeout => Setting { kind: ValueKind::Int, ..attribute("http_timeout_seconds", &[]) },
+    RetryTimeout => Setting { kind: ValueKind::Int, ..attribute("retry_timeout_seconds", &[]) },
+    RateLimit => Setting {
+        kind: ValueKind::Int,
+        ..attribute("rate_limit", &["DATABRICKS_RATE_LIMIT"])
+    },
+    DebugTruncate => Setting {
+        kind: ValueKind::Int,
+        ..attribute("debug_truncate_bytes", &["DATABRICKS_DEBUG_TRUNCATE_BYTES"])
+    },
+    DebugHeaders => Setting {
+        kind: ValueKind::Bool,
+        ..attribute("debug_headers", &["DATABRICKS_DEBUG_HEADERS"])
+    },
+    Endpoint => Setting {
+        name: "lakebase_endpoint",
+        env: &["LAKEBASE_ENDPOINT", "PGENDPOINT", "ENDPOINT_NAME"],
+        profile: true,
+        long: "The Lakebase Autoscaling project, branch or endpoint to mint for, or a Postgres \
+               host. A project means its default branch, a branch means its read-write endpoint. \
+               ENDPOINT_NAME counts only if its value begins with projects/. With neither an \
+               endpoint, an instance nor a host, the only project of the workspace is used.",
+        ..flag("endpoint", "NAME", "Autoscaling: projects/P[/branches/B[/endpoints/E]]")
+    },
+    Instance => Setting {
+        name: "lakebase_instance",
+        env: &["LAKEBASE_INSTANCE", "LAKEBASE_INSTANCE_NAME"],
+        profile: true,
+        long: "The name of the Lakebase Provisioned instance to mint for. If an endpoint is named, \
+               too, a flag takes precedence over the environment, and that over the profile; two \
+               from the same origin are an error.",
+        ..flag("instance", "NAME", "Provisioned: name of the database instance")
+    },
+    PgHost => Setting {
+        name: "pg_host",
+        env: &["PGHOST", "DATABRICKS_PG_HOST"],
+        long: "The Postgres host to connect to. Without an endpoint or instance, the database that \
+               listens there is resolved; with one, the host is only where to connect to, such as \
+               a tunnel. Pooled hosts (-pooler), sockets and lists of hosts are refused.",
+        ..flag("pg-host", "HOST", "Postgres host")
+    },
+    PgPort => Setting {
+        name: "pg_port",
+        env: &["PGPORT"],
+        long: "The Postgres port, 1 to 65535. The default is 5432.",
+        ..flag("pg-port", "PORT", "Postgres port (5432)")
+    },
+    PgDatabase => Setting {
+        name: "pg_database",
+        env: &["PGDATABASE"],
+        profile: true,
+        long: "The name of the database. The default is databricks_postgres. write pgpass takes \
+               '*' for every database.",
+        ..flag("pg-database", "NAME", "database (databricks_postgres)")
+    },
+    PgUser => Setting {
+        name: "pg_user",
+        env: &["PGUSER", "DATABRICKS_PG_USERNAME"],
+        profile: true,
+        long: "The Postgres role to log in as. The default is the identity's own name: the user \
+               name, or the service principal's client id.",
+        ..flag("pg-user", "ROLE", "Postgres role (your own identity)")
+    },
+    PgSslMode => Setting { name: "pg_sslmode", env: &["PGSSLMODE"], ..ROW },
+    PgSslRootCert => Setting { name: "pg_sslrootcert", env: &["PGSSLROOTCERT"], ..ROW },
+    PgPassFile => Setting {
+        env: &["PGPASSFILE"],
+        long: "The password file that write pgpass changes. The default is ~/.pgpass.",
+        ..flag("pgpass-file", "PATH", "password file (~/.pgpass)")
+    },
+    For => Setting {
+        long: "Which token to print: database, a database credential, which is the Postgres \
+               password; or workspace, the workspace token for calls of Databricks' REST APIs. The \
+               default is database.",
+        ..flag("for", "WHAT", "token to print: database (the default) or workspace")
+    },
+    Format => Setting {
+        short: Some('f'),
+        long: "The output format, one of the list under FORMATS. The default is raw. With --for \
+               workspace, only some formats are possible.",
+        ..flag("format", "NAME", "output format")
+    },
+    As => Setting {
+        long: "With exec --for workspace: the variable that gets the workspace token, in place of \
+               DATABRICKS_TOKEN.",
+        ..flag("as", "NAME", "with --for workspace: name of the variable to set")
+    },
+    Clean => Setting {
+        long: "Removes every variable that may hold a Databricks secret from the environment of \
+               the child program.",
+        ..switch("clean", "hide Databricks secrets from the child program")
+    },
+    Ttl => Setting {
+        env: &["LAKEBASE_TOKEN_TTL"],
+        long: "The lifetime to ask for, 5m to 1h. The default is the workspace's own, one hour. \
+               Credentials of a Provisioned instance always live one hour, so it is an error \
+               there. For watch and service it must outlast two check intervals and five minutes.",
+        ..flag("ttl", "TIME", "lifetime to ask for, 5m to 1h (1h)")
+    },
+    MinTtl => Setting {
+        env: &["LAKEBASE_TOKEN_MIN_TTL"],
+        long: "Mints a new credential if the cached one has less life left than this. Without it, \
+               a printed credential has at least ten minutes left, or a third of its lifetime if \
+               that is less. A credential issued within the last minute is always accepted.",
+        ..flag("min-ttl", "TIME", "mint if the cached credential has less life left")
+    },
+    Timeout => Setting {
+        env: &["LAKEBASE_TOKEN_TIMEOUT"],
+        long: "The time limit of the whole call, 100ms to 10m. The default is 10s. If it passes, a \
+               cached credential with a minute left is used, else the exit code is 5.",
+        ..flag("timeout", "TIME", "time limit of the whole call (10s)")
+    },
+    Refresh => Setting {
+        long: "Mints a new credential even if the cached one is fresh. One that another process \
+               mints after this call began is accepted.",
+        ..switch("refresh", "mint now, even if the cached credential is fresh")
+    },
+    Offline => Setting {
+        long: "Makes no network request: prints the cached credential, or fails with exit code 5. \
+               It contradicts --refresh and --no-cache.",
+        ..switch("offline", "use only the cache, make no network request")
+    },
+    CacheDir => Setting {
+        env: &["LAKEBASE_TOKEN_CACHE"],
+        long: "The folder for cached credentials, readable only by you; off uses none. The default \
+               is lakebase-token in $XDG_CACHE_HOME or ~/.cache (macOS: ~/Library/Caches). The \
+               variable must hold an absolute path or one that begins with ~/.",
+        ..flag("cache-dir", "PATH", "cache folder, or off")
+    },
+    NoCache => switch("no-cache", "neither read nor write the cache"),
+    Interval => Setting {
+        long: "How often watch and service check the target, 1m to 30m. The default is 10m. Each \
+               credential that is written outlives the next two checks.",
+        ..flag("interval", "TIME", "check interval, 1m to 30m (10m)")
+    },
+    Then => Setting {
+        long: "A hook: this line is run by sh after each change of the target. If it fails, the \
+               next run tries it again, until it succeeds once.",
+        ..flag("then", "COMMAND", "shell command to run after a change")
+    },
+    Remove => switch("remove", "remove our entry from the target"),
+    To => flag("to", "NAME", "profile to write (databrickscfg)"),
+    Force => Setting {
+        long: "Overwrites a file, profile or secret that was not written by lakebase-token. \
+               Without it, such a target is refused.",
+        ..switch("force", "overwrite what lakebase-token did not write")
+    },
+    Scope => flag("scope", "SCOPE", "scope of the secret"),
+    Key => flag("key", "KEY", "key of the secret"),
+    CreateScope => switch("create-scope", "create the secret's scope if it is missing"),
+    Name => Setting {
+        long: "The name of the service. It tells a second service for the same kind of target from \
+               the first.",
+        ..flag("name", "NAME", "name of a second service")
+    },
+    Linger => Setting {
+        long: "With service install under systemd: lets the timer run while you are not logged in \
+               (loginctl enable-linger). service uninstall leaves that setting alone.",
+        ..switch("linger", "also run while you are logged out (systemd)")
+    },
+    Purge => switch("purge", "with uninstall: also remove our entry and the cache"),
+    NoBrowser => Setting {
+        long: "Prints the address of the login page and asks for the address that the browser ends \
+               on. Use it over SSH, where the page cannot be opened on this machine.",
+        ..switch("no-browser", "print the login address, ask for the final one")
+    },
+    Pat => Setting {
+        long: "Logs in with a personal access token, which is read from the terminal without \
+               showing it, or from a line of stdin. It is used to create a token that lakebase- \
+               token replaces by itself; only that token is stored.",
+        ..switch("pat", "log in with a personal access token")
+    },
+    PatLifetime => Setting {
+        long: "The lifetime of each personal access token that the login creates, 15m to 90d. The \
+               default is 24h. A login that is unused for so long expires.",
+        ..flag("pat-lifetime", "TIME", "lifetime of created tokens, 15m to 90d (24h)")
+    },
+    PatMaxAge => Setting {
+        long: "A token older than this is replaced when it is used, and deleted ten minutes later. \
+               At least 10m, which is the default; at most two thirds of --pat-lifetime.",
+        ..flag("pat-max-age", "TIME", "replace a used token after this age (10m)")
+    },
+    RevokePasted => switch("revoke-pasted", "delete the pasted token after the login"),
+    All => switch("all", "all stored logins"),
+    Log => Setting { name: "log", env: &["LAKEBASE_TOKEN_LOG"], ..ROW },
+    Verbose => Setting { short: Some('v'), ..switch("verbose", "print more details on stderr") },
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn rows_stand_where_their_id_says() {
-        for (position, row) in SETTINGS.iter().enumerate() {
-            assert_eq!(row.id as usize, position, "{}", row.name);
-        }
-    }
-
-    #[test]
     fn rows_are_well_formed() {
         for (position, row) in SETTINGS.iter().enumerate() {
+            let name = row.name;
             let others = || SETTINGS.iter().skip(position + 1);
-            assert!(!row.name.is_empty() && others().all(|other| other.name != row.name));
+
+            assert!(!name.is_empty() && others().all(|other| other.name != name));
             assert!(row.flag.is_empty() || others().all(|other| other.flag != row.flag));
             assert!(row.env.iter().all(|name| others().all(|other| !other.env.contains(name))));
-            assert!(
-                row.env
-                    .iter()
-                    .all(|name| name.bytes().all(|b| b == b'_' || b.is_ascii_uppercase()))
-            );
-            assert!(row.flag.bytes().all(|b| b == b'-' || b.is_ascii_lowercase()), "{}", row.flag);
-            assert!(row.about.len() < 60 && !row.about.ends_with('.'), "{}", row.name);
-            assert_eq!(row.flag.is_empty(), row.about.is_empty(), "{}", row.name);
-            // Secrets never come from the command line, where `ps` shows them.
-            assert!(row.kind != ValueKind::Secret || row.flag.is_empty(), "{}", row.name);
+
+            let is_variable =
+                |name: &&str| name.bytes().all(|b| b == b'_' || b.is_ascii_uppercase());
+            assert!(row.env.iter().all(is_variable), "{name}");
+            assert!(row.flag.bytes().all(|b| b == b'-' || b.is_ascii_lowercase()), "{name}");
+
+            assert_eq!(row.flag.is_empty(), row.about.is_empty(), "{name}");
+            assert!(row.about.len() < 60 && !row.about.ends_with('.'), "{name}");
+            assert!(row.long.is_empty() || row.long.ends_with('.'), "{name}");
+
+            // `ps` shows the command line, so it never holds a secret.
+            assert!(row.kind != ValueKind::Secret || row.flag.is_empty(), "{name}");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! The same surroundings, given to the official SDKs and to us: same workspace, same auth type, same
-//! refusal, or a difference that is on the list below with its reason.
+//! The official SDKs and this program get the same environment, and must choose the same workspace
+//! and auth type, or both refuse. The list at the end has the known differences, each with its reason.
 //!
-//! Surroundings are generated from a seed: subsets of variables, profiles in all notations, hosts of
-//! all clouds, CLIs that are there, logged in, or not. `LAKEBASE_TOKEN_ENVIRONMENTS=10000` tries more
-//! of them than CI does, `LAKEBASE_TOKEN_SEED` others.
+//! Environments are generated from a seed: subsets of variables, profiles in all notations, hosts of
+//! all clouds, CLIs that are absent, logged in or logged out. `LAKEBASE_TOKEN_ENVIRONMENTS=10000`
+//! tries more of them than CI does, `LAKEBASE_TOKEN_SEED` others.
 
 use std::fs;
 use std::io::Write;
@@ -56,7 +56,7 @@ const AUTH_TYPES: [&str; 16] = [
     "nope",
 ];
 
-/// Those that are configured on purpose or by what surrounds the process, and not by a login.
+/// Those that the user or the platform configures; the others are logins, or handled apart.
 const CONFIGURED: &[&str] = AUTH_TYPES.split_at(4).1.split_at(8).0;
 
 /// Variables that belong together.
@@ -112,7 +112,7 @@ enum Cli {
     LoggedOut,
 }
 
-/// One set of surroundings.
+/// One environment.
 struct Case {
     env: Vec<(String, String)>,
     file: Option<String>,
@@ -120,7 +120,7 @@ struct Case {
     az: Cli,
 }
 
-/// What became of it: a workspace and an auth type, or a refusal.
+/// The outcome: a workspace and an auth type, or a refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Verdict {
     host: String,
@@ -128,7 +128,7 @@ struct Verdict {
     error: String,
 }
 
-/// Where the programs and files of all cases are.
+/// The folder with the programs and files of all cases.
 struct Ground {
     folder: tempfile::TempDir,
 }
@@ -157,7 +157,7 @@ impl Ground {
             let path = ground.path(folder);
             fs::create_dir(&path).unwrap();
             let path = path.join(name);
-            // The SDKs take a small `databricks` for the one that came before.
+            // The SDKs take a small `databricks` for the legacy CLI, which was a script.
             let padding = if name == "databricks" { "#".repeat(1 << 20) } else { String::new() };
             fs::write(&path, format!("#!/bin/sh\n{text}\nexit\n{padding}\n")).unwrap();
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -187,7 +187,7 @@ impl Ground {
         if dice.percent(60) {
             set("DATABRICKS_HOST", dice.pick(&HOSTS));
         }
-        // Half of the time something that makes sense, and then little else.
+        // Half of the cases begin with a sensible set, and get little else.
         let recipe = dice.percent(50).then(|| &RECIPES[dice.roll(RECIPES.len())]);
         for (name, value) in recipe.copied().unwrap_or_default() {
             set(name, &value.replace("FOLDER", &self.folder.path().display().to_string()));
@@ -275,7 +275,7 @@ impl Ground {
         Case { env, file, databricks, az }
     }
 
-    /// Ours.
+    /// What this program says.
     fn ours(&self, case: &Case) -> Verdict {
         let mut test = Test::bare();
         test.instance_metadata = "http://127.0.0.1:1".to_owned();
@@ -292,16 +292,16 @@ impl Ground {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let mut error = text(&report["errors"][0]["message"]);
         let auth_type = text(&report["auth_type"]);
-        // Whether somebody is logged in shows when he is asked for a token.
+        // Whether a CLI is logged in shows only when it is asked for a token.
         let asked = match auth_type.as_str() {
             "databricks-cli" => case.databricks,
             "azure-cli" => case.az,
             _ => Cli::LoggedIn,
         };
         if error.is_empty() && asked != Cli::LoggedIn {
-            error = format!("nobody is logged in: {auth_type}");
+            error = format!("no login: {auth_type}");
         }
-        // Others show then that what they need is not there, before anybody is reached.
+        // Other auth types find what is missing when they fetch, before the first request.
         if error.is_empty() && CONFIGURED.contains(&&*auth_type) {
             test.set("HTTPS_PROXY", "http://127.0.0.1:1");
             let outcome = test.run("--for workspace --no-cache --timeout 150ms");
@@ -316,7 +316,7 @@ impl Ground {
 const PROFILES: [&str; 8] =
     ["DEFAULT", "a", "b", "pat.with.dot", "missing", "empty", "__settings__", "with space"];
 
-/// Lines that are rare, and that readers of such files differ in.
+/// Rare lines, which readers of such files understand differently.
 const ODD: [&str; 18] = [
     "token = \"\"\"dapi3\"\"\"",
     "token = `dapi4`",
@@ -423,7 +423,7 @@ fn profiles(dice: &mut Dice) -> String {
     text
 }
 
-/// What an SDK says to all cases.
+/// What an SDK says to each case.
 fn judged(mut judge: Command, ground: &Ground, cases: &[Case]) -> Vec<Verdict> {
     let mut lines = String::new();
     for case in cases {
@@ -448,7 +448,7 @@ fn judged(mut judge: Command, ground: &Ground, cases: &[Case]) -> Vec<Verdict> {
             let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
             let mut verdict =
                 Verdict { host: text("host"), auth_type: text("auth_type"), error: text("error") };
-            // Some types they configure without a workspace, which no request would survive.
+            // The SDKs configure some auth types without a workspace, where every request fails.
             if verdict.error.is_empty() && verdict.host.is_empty() {
                 verdict.error = "no host".to_owned();
             }
@@ -459,7 +459,7 @@ fn judged(mut judge: Command, ground: &Ground, cases: &[Case]) -> Vec<Verdict> {
     verdicts
 }
 
-/// A program of ours with the SDK for Go, built once; or why it cannot be had.
+/// Builds a program with the SDK for Go, once; or says why that fails.
 pub fn go(name: &str) -> Result<Command, String> {
     static BUILDING: Mutex<()> = Mutex::new(());
     let _alone = BUILDING.lock();
@@ -493,7 +493,7 @@ fn set(name: &str, default: u64) -> u64 {
 }
 
 #[test]
-fn the_official_sdks_find_the_same_workspace_and_identity() {
+fn the_official_sdks_choose_the_same_workspace_and_identity() {
     let test = "differential::the_official_sdks";
     let ground = Ground::new();
     let mut dice = Dice(set("LAKEBASE_TOKEN_SEED", 20_261_121).max(1));
@@ -540,7 +540,7 @@ fn the_official_sdks_find_the_same_workspace_and_identity() {
                 )),
             }
         }
-        eprintln!("{name}: {count} surroundings, {same} the same ({found} of them an identity)");
+        eprintln!("{name}: {count} environments, {same} the same ({found} of them an identity)");
         reasons.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
         for (why, times) in reasons {
             eprintln!("  {times:6} {why}");
@@ -551,11 +551,11 @@ fn the_official_sdks_find_the_same_workspace_and_identity() {
     assert!(total == 0, "{total} unexplained:\n\n{}", unexplained.join("\n\n"));
 }
 
-/// The same workspace and auth type, or both refuse, for the same reason where it has a name.
+/// The same workspace and auth type; or both refuse, and name the same conflict if there is one.
 fn is_same(ours: &Verdict, theirs: &Verdict) -> bool {
     if ours.error.is_empty() && theirs.error.is_empty() {
         let bare = |host: &str| host.trim_end_matches('/').to_ascii_lowercase();
-        // A resource id leads to a host that has to be asked for.
+        // The host of a resource id is resolved by a request only.
         let located = ours.host.is_empty() && theirs.host == "https://adb-42.6.azuredatabricks.net";
         return ours.auth_type == theirs.auth_type
             && (located || bare(&ours.host) == bare(&theirs.host));
@@ -571,7 +571,7 @@ fn is_same(ours: &Verdict, theirs: &Verdict) -> bool {
     named(ours) == named(theirs)
 }
 
-/// A difference that is known, and why it is one.
+/// A known difference.
 struct Difference {
     why: &'static str,
     /// Only the SDK for Python differs; where the two do, Go's counts.
@@ -585,14 +585,14 @@ fn has(case: &Case, name: &str) -> bool {
 
 static DIFFERENCES: &[Difference] = &[
     Difference {
-        why: "what is configured goes before the login of the Databricks CLI",
+        why: "a configured auth type comes before the login of the Databricks CLI",
         python: false,
         explains: |_, ours, theirs| {
             theirs.auth_type == "databricks-cli" && CONFIGURED.contains(&&*ours.auth_type)
         },
     },
     Difference {
-        why: "who names a resource of Azure's means the Azure CLI, not the Databricks CLI",
+        why: "an Azure resource id means the Azure CLI, not the Databricks CLI",
         python: false,
         explains: |case, ours, theirs| {
             let named = has(case, "DATABRICKS_AZURE_RESOURCE_ID") || ours.host.is_empty();
@@ -600,7 +600,7 @@ static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
-        why: "a login of the Databricks CLI goes before the Azure CLI's where a profile shows it",
+        why: "the Databricks CLI comes before the Azure CLI only if a profile shows its login",
         python: false,
         explains: |case, ours, theirs| {
             let host = ours.host.trim_start_matches("https://");
@@ -611,7 +611,7 @@ static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
-        why: "a job's own identity steps back where a service of Azure's is configured",
+        why: "a configured Azure identity takes precedence over a job's own",
         python: false,
         explains: |case, ours, theirs| {
             let azure = ["ARM_CLIENT_ID", "ARM_USE_MSI"].iter().any(|name| has(case, name));
@@ -621,7 +621,7 @@ static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
-        why: "what is configured and fails is final; the SDKs go on to the next",
+        why: "the failure of a configured auth type is final; the SDKs go on to the next",
         python: false,
         explains: |_, ours, theirs| {
             let told = [
@@ -634,8 +634,8 @@ static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
-        why: "where basic or a type of Google's is configured nothing else is tried, but what to use \
-              instead is told",
+        why: "a configured auth type that is not supported (basic, Google) is an error with what to use \
+              instead; the SDKs go on to the next",
         python: false,
         explains: |_, ours, theirs| {
             let refused = ours.error.contains("does not support the auth type");
@@ -643,7 +643,7 @@ static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
-        why: "a value over several lines is refused, since readers differ in what it is",
+        why: "a value over several lines is refused, since the SDKs do not agree on it",
         python: false,
         explains: |case, ours, _| {
             let odd = ["\"\"\"", "`", "\\"];
@@ -673,7 +673,7 @@ static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
-        why: "tokens of Entra are sent to Databricks' domains only",
+        why: "Entra tokens are sent to Databricks' domains only",
         python: false,
         explains: |_, ours, theirs| {
             let told = ours.error.contains("is not in a domain of Databricks");
@@ -691,7 +691,7 @@ static DIFFERENCES: &[Difference] = &[
         explains: |_, ours, _| ours.auth_type == "azure-msi",
     },
     Difference {
-        why: "the SDK for Python wants a client id beside a job's identity token",
+        why: "the SDK for Python needs a client id with a job's identity token",
         python: true,
         explains: |case, ours, _| {
             let job = ["github-oidc", "azure-devops-oidc"].contains(&&*ours.auth_type);
@@ -708,7 +708,7 @@ static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
-        why: "the SDK for Python takes any text for true, and a false one for a setting",
+        why: "the SDK for Python takes any text for true, and a false value for a setting",
         python: true,
         explains: |case, _, _| {
             let file = case.file.as_ref().is_some_and(|text| text.contains("azure_use_msi"));
@@ -721,8 +721,8 @@ static DIFFERENCES: &[Difference] = &[
         explains: |_, ours, _| ours.error.contains(" profile configured"),
     },
     Difference {
-        why: "the SDK for Python reads files in another way: indented lines go on, keys in any case, \
-              quotes and comments stay, an empty value is one, a key twice is an error",
+        why: "the SDK for Python reads files in another way: indented lines continue, keys in any case, \
+              quotes and comments are kept, an empty value counts, a repeated key is an error",
         python: true,
         explains: |case, _, theirs| {
             let odd = ["\n  ", "\t", "'", "\"", " #", " ;", "Host", "\n\n"];
@@ -733,7 +733,7 @@ static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
-        why: "the SDK for Python asks a host with its path what kind of host it is",
+        why: "the SDK for Python keeps the path of a host when it requests the host's metadata",
         python: true,
         explains: |case, ours, _| {
             ours.host.starts_with("https://four.") && has(case, "DATABRICKS_HOST")
@@ -745,12 +745,12 @@ static DIFFERENCES: &[Difference] = &[
         explains: |_, _, theirs| theirs.host.contains('?') || theirs.error.contains("?o="),
     },
     Difference {
-        why: "the SDK for Python has no azure_login_app_id among the settings of Azure's",
+        why: "the SDK for Python does not count azure_login_app_id as a setting of Azure",
         python: true,
         explains: |case, _, _| has(case, "DATABRICKS_AZURE_LOGIN_APP_ID"),
     },
     Difference {
-        why: "the SDK for Python knows Azure by the host alone where there is one",
+        why: "the SDK for Python decides by the host alone whether a workspace is on Azure",
         python: true,
         explains: |case, ours, _| {
             let file = case.file.as_ref().is_some_and(|text| text.contains("resource_id"));
@@ -759,7 +759,7 @@ static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
-        why: "the SDK for Python breaks down where GitHub's variables are not both there",
+        why: "the SDK for Python crashes if only one of GitHub's variables is set",
         python: true,
         explains: |_, _, theirs| theirs.error.contains("NoneType"),
     },

@@ -269,7 +269,7 @@ fn flags_that_contradict_offline_are_refused() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     test.run("--offline --refresh").fails(2, &["--offline and --refresh contradict"]);
-    test.run("--offline --no-cache").fails(2, &["contradict"]);
+    test.run("--offline --no-cache").fails(2, &["--offline needs the cache"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! Sources that get a token by what surrounds them: a platform's identity token, a machine's
-//! managed identity, Entra, the Azure CLI, a metadata service. For each its requests, what it says
-//! when it is denied, when nobody answers and when the answer is nonsense.
+//! Auth types that a platform configures: identity tokens, managed identities, Entra, the Azure CLI,
+//! a metadata service. For each: its requests, and its errors if it is refused, if no server answers,
+//! and if the answer is malformed.
 
 use serde_json::json;
 
@@ -24,12 +24,12 @@ const MSI: &str = "GET /metadata/identity/oauth2/token";
 const CLUSTER: &str = "https://cluster.example";
 const POD: &str = "system:serviceaccount:shop:app";
 
-/// A workspace over TLS, which every name leads to.
+/// A workspace over TLS behind a proxy that sends every host name to it.
 pub struct Around {
     pub workspace: Workspace,
     proxy: String,
     authority: String,
-    /// What this machine itself offers.
+    /// The services of this machine: instance metadata and the metadata service.
     local: Server,
     _folder: tempfile::TempDir,
 }
@@ -45,7 +45,7 @@ impl Around {
             Policy::new(GITHUB_ISSUER, GITHUB_SUBJECT, &audience, client),
             Policy::new(DEVOPS_ISSUER, DEVOPS_SUBJECT, ENTRA_AUDIENCE, client),
             Policy::new(CLUSTER, POD, "lakebase", client),
-            Policy::new(CLUSTER, POD, "everybody", None),
+            Policy::new(CLUSTER, POD, "account-wide", None),
         ];
         let authority = certificates.authority.display().to_string();
         let local = workspace.plain().unwrap();
@@ -71,10 +71,10 @@ impl Around {
         id_token(&self.workspace.signer, CLUSTER, POD, audience)
     }
 
-    /// One of the sources below, configured.
-    pub fn configured(&self, source: &Known) -> Test {
-        let mut test = self.test(source.settings);
-        match source.name {
+    /// A test with one of the auth types below configured.
+    pub fn configured(&self, provider: &Known) -> Test {
+        let mut test = self.test(provider.settings);
+        match provider.name {
             "env-oidc" => {
                 test.set("DATABRICKS_OIDC_TOKEN", &self.pod_token("lakebase"));
             }
@@ -88,7 +88,7 @@ impl Around {
         test
     }
 
-    /// What a logged-in `az` prints, by the resource.
+    /// A script that prints what a logged-in `az` prints, by resource.
     fn az_answers(&self, life: i64) -> String {
         let sign = |scope| self.workspace.signer.sign(USER, scope, life, 0);
         let answer = |scope| {
@@ -110,7 +110,7 @@ impl Around {
     }
 }
 
-/// Puts an `az` on PATH that keeps a list of what it was asked.
+/// Puts an `az` on PATH that logs its command lines.
 fn az(test: &mut Test, script: &str) {
     let path = test.program("az", "");
     let log = test.home.path().join("az.log").display().to_string();
@@ -123,7 +123,7 @@ pub fn asked_of_az(test: &Test) -> Vec<String> {
     log.lines().map(str::to_owned).collect()
 }
 
-/// A source, how it is configured, what it asks for its first credential.
+/// An auth type: how it is configured, and its requests for the first credential.
 pub struct Known {
     pub name: &'static str,
     pub settings: &'static [(&'static str, &'static str)],
@@ -166,7 +166,7 @@ pub static KNOWN: [Known; 10] = [
     Known { name: "env-oidc", settings: &[ID], asks: &[EXCHANGE, MINT], role: Some(CLIENT_ID) },
     Known {
         name: "file-oidc",
-        // Without it the SDKs, too, see two methods: the file's and that of the client id.
+        // Without the auth type, file and client id are a conflict, in the SDKs too.
         settings: &[ID, ("DATABRICKS_AUTH_TYPE", "file-oidc")],
         asks: &[EXCHANGE, MINT],
         role: Some(CLIENT_ID),
@@ -220,35 +220,35 @@ pub static KNOWN: [Known; 10] = [
 ];
 
 #[test]
-fn each_is_chosen_by_its_settings_asks_what_it_must_and_caches_both_tokens() {
-    for source in &KNOWN {
+fn each_is_chosen_makes_its_requests_and_caches_both_tokens() {
+    for provider in &KNOWN {
         let around = Around::new();
-        let test = around.configured(source);
+        let test = around.configured(provider);
         let status = test.run("status --format json");
         let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
-        assert_eq!(status["auth_type"], source.name, "{status}");
+        assert_eq!(status["auth_type"], provider.name, "{status}");
         test.run("").token();
         let asked = around.workspace.take_requests();
-        assert_eq!(asked, source.asks, "{}", source.name);
+        assert_eq!(asked, provider.asks, "{}", provider.name);
         test.run("").token();
         test.run("--refresh").token();
         let again = around.workspace.take_requests();
-        assert_eq!(again, [MINT], "{}: the workspace token was good", source.name);
-        // Whose it is needs no question where it is configured.
-        if let Some(role) = source.role {
+        assert_eq!(again, [MINT], "{}: the workspace token was good", provider.name);
+        // A configured client id is the role, so its name needs no request.
+        if let Some(role) = provider.role {
             assert!(test.run("-f json").token().contains(&format!("\"user\":\"{role}\"")));
             assert!(around.workspace.take_requests().iter().all(|asked| !asked.contains("scim")));
         }
-        // For REST calls nothing more than its own token is asked for.
+        // A workspace token alone needs fewer requests.
         let around = Around::new();
-        let test = around.configured(source);
+        let test = around.configured(provider);
         test.run("--for workspace").token();
-        assert!(around.workspace.take_requests().len() < source.asks.len(), "{}", source.name);
+        assert!(around.workspace.take_requests().len() < provider.asks.len(), "{}", provider.name);
     }
 }
 
 #[test]
-fn a_metadata_service_is_asked_on_this_machine_only() {
+fn a_metadata_service_must_be_on_this_machine() {
     let workspace = super::support::workspace();
     let mut test = Test::at(&workspace);
     test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
@@ -256,7 +256,7 @@ fn a_metadata_service_is_asked_on_this_machine_only() {
     for address in [url.clone(), url.replace("127.0.0.1", "localhost")] {
         test.set("DATABRICKS_METADATA_SERVICE_URL", &address).run("--refresh").token();
     }
-    // The second address is another identity, as far as anybody can know.
+    // Another address is another identity.
     assert_eq!(workspace.count("/metadata-service"), 2);
     {
         let state = workspace.state();
@@ -275,7 +275,7 @@ fn a_metadata_service_is_asked_on_this_machine_only() {
         let outcome = test.run("");
         outcome.fails(2, &["not on this machine", "DATABRICKS_METADATA_SERVICE_URL"]);
     }
-    // Its path may be what makes it private.
+    // The path may be what keeps the URL secret.
     test.set("DATABRICKS_METADATA_SERVICE_URL", &format!("{url}/s3cr3t-path"));
     let outcome = test.run("");
     outcome.fails(4, &["127.0.0.1"]);
@@ -288,7 +288,7 @@ fn a_metadata_service_is_asked_on_this_machine_only() {
 }
 
 #[test]
-fn a_denied_one_is_told_in_the_words_of_whoever_denied_it() {
+fn a_refusal_shows_the_words_of_the_server() {
     let denied = |status, error: &str, words: &str| {
         Answer::Json(status, json!({ "error": error, "error_description": words }))
     };
@@ -300,26 +300,26 @@ fn a_denied_one_is_told_in_the_words_of_whoever_denied_it() {
         ("env-oidc", "/oidc/v1/token", "the token from DATABRICKS_OIDC_TOKEN says: issuer"),
         ("file-oidc", "/oidc/v1/token", "audience lakebase"),
         ("azure-client-secret", "/0e0e", "azure_tenant_id from ARM_TENANT_ID"),
-        ("azure-msi", "/metadata/identity", "a managed identity for this machine"),
+        ("azure-msi", "/metadata/identity", "assign a managed identity to this machine"),
         ("github-oidc-azure", "/github/token", "id-token: write"),
         ("github-oidc-azure", "/0e0e", "a federated credential with these"),
         ("runtime-oauth", "/oidc/v1/token", "to exchange the notebook's token"),
     ] {
         let around = Around::new();
-        let source = KNOWN.iter().find(|source| source.name == name).unwrap();
-        let test = around.configured(source);
-        around.workspace.fault(path, 9, denied(401, "invalid_client", "no, said the sandbox"));
+        let provider = KNOWN.iter().find(|provider| provider.name == name).unwrap();
+        let test = around.configured(provider);
+        around.workspace.fault(path, 9, denied(401, "invalid_client", "refused by the sandbox"));
         let outcome = test.run("");
-        outcome.fails(4, &["no, said the sandbox", words]);
-        // A refusal is remembered: a storm of callers costs one.
+        outcome.fails(4, &["refused by the sandbox", words]);
+        // The refusal is cached: many callers cost one request.
         let before = around.workspace.take_requests().len();
-        test.run("").fails(4, &["no, said the sandbox"]);
+        test.run("").fails(4, &["refused by the sandbox"]);
         assert_eq!(around.workspace.take_requests().len(), 0, "{name} after {before}");
     }
 }
 
 #[test]
-fn nobody_there_is_not_available_and_nonsense_is_a_failure() {
+fn no_server_is_exit_code_5_and_a_malformed_answer_1() {
     for (name, path) in [
         ("github-oidc", "/github/token"),
         ("github-oidc", "/oidc/v1/token"),
@@ -333,16 +333,16 @@ fn nobody_there_is_not_available_and_nonsense_is_a_failure() {
         ("runtime-oauth", "/oidc/v1/token"),
     ] {
         let around = Around::new();
-        let source = KNOWN.iter().find(|source| source.name == name).unwrap();
-        let test = around.configured(source);
+        let provider = KNOWN.iter().find(|provider| provider.name == name).unwrap();
+        let test = around.configured(provider);
         around.workspace.fault(path, 3, Answer::Close);
         test.run("--no-cache").fails(5, &["cannot reach "]);
-        for nonsense in [
+        for malformed in [
             Answer::Json(200, json!({})),
             Answer::Json(200, json!({ "access_token": "a\nb", "value": "a\nb", "oidcToken": "" })),
             Answer::Json(200, json!([])),
         ] {
-            around.workspace.fault(path, 1, nonsense);
+            around.workspace.fault(path, 1, malformed);
             test.run("--no-cache").fails(1, &[]);
         }
         around.workspace.fault(path, 1, Answer::html(200, "<title>Sign in</title>"));
@@ -352,14 +352,14 @@ fn nobody_there_is_not_available_and_nonsense_is_a_failure() {
         outcome.fails(1, &["a web page"]);
         around.workspace.fault(path, 1, Answer::redirect(302, "https://evil.example/"));
         test.run("--no-cache").fails(1, &["redirects"]);
-        // And all is well again.
+        // Without the faults it works again.
         around.workspace.state().faults.clear();
         test.run("--no-cache").token();
     }
 }
 
 #[test]
-fn an_exchange_sends_what_the_standard_says() {
+fn an_exchange_sends_the_form_of_rfc_8693() {
     let around = Around::new();
     let mut test = around.test(&[ID, ("DATABRICKS_GROUP_ID", "12345")]);
     test.set("DATABRICKS_AUTH_TYPE", "env-oidc");
@@ -381,20 +381,20 @@ fn an_exchange_sends_what_the_standard_says() {
         }
         assert_eq!(form.header("authorization"), None);
     }
-    // A federation of the whole account names no service principal.
-    test.unset("DATABRICKS_CLIENT_ID").set("MY_TOKEN", &around.pod_token("everybody"));
+    // A federation policy of the whole account needs no client id.
+    test.unset("DATABRICKS_CLIENT_ID").set("MY_TOKEN", &around.pod_token("account-wide"));
     test.run("--no-cache").token();
     assert_eq!(around.workspace.state().requests.last().unwrap().path, &MINT[5..]);
-    // The variable that is named counts, also where it is empty.
+    // A variable that the user names counts, even if it is empty.
     test.unset("MY_TOKEN").set("DATABRICKS_OIDC_TOKEN", &token);
     test.run("").fails(2, &["no identity token in MY_TOKEN", "DATABRICKS_OIDC_TOKEN_ENV"]);
 }
 
 #[test]
-fn a_refused_token_is_named_by_its_claims_and_never_shown() {
+fn a_refused_identity_token_is_shown_by_its_claims_only() {
     let around = Around::new();
     let mut test = around.test(&[ID]);
-    let token = around.pod_token("somebody-else");
+    let token = around.pod_token("another-audience");
     test.set("DATABRICKS_OIDC_TOKEN", &token);
     let outcome = test.run("");
     outcome.fails(
@@ -402,14 +402,14 @@ fn a_refused_token_is_named_by_its_claims_and_never_shown() {
         &[
             "no federation policy matches",
             "issuer https://cluster.example, subject system:serviceaccount:shop:app, audience \
-             somebody-else",
+             another-audience",
             CLIENT_ID,
         ],
     );
     assert!(!outcome.stderr.contains(&token[..40]), "{outcome:?}");
     test.unset("DATABRICKS_CLIENT_ID");
-    test.run("").fails(4, &["client_id (DATABRICKS_CLIENT_ID)", "federation-policy create"]);
-    // What is no token is told before it is sent anywhere.
+    test.run("").fails(4, &["set DATABRICKS_CLIENT_ID", "federation-policy create"]);
+    // A text that cannot be a token is refused before a request.
     test.set("DATABRICKS_OIDC_TOKEN", "two words");
     around.workspace.take_requests();
     test.run("").fails(2, &["the token from DATABRICKS_OIDC_TOKEN holds characters"]);
@@ -424,29 +424,29 @@ fn another_pods_token_is_another_identity() {
     test.set("DATABRICKS_OIDC_TOKEN_FILEPATH", file.to_str().unwrap());
     let first = test.run("").token();
     assert_eq!(test.run("").token(), first);
-    // A line end (the SDK for Go sends it along) is no part of it.
+    // A line end is not part of the token (the SDK for Go sends it along).
     std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + "\n").unwrap();
     assert_eq!(test.run("").token(), first);
-    // The platform has renewed it: another token of the same identity is a miss, and works.
+    // A renewed token of the same identity is a cache miss, and works.
     let renewed = json!({
         "iss": CLUSTER, "sub": POD, "aud": "lakebase", "exp": now() + 900, "jti": "2",
     });
     std::fs::write(&file, around.workspace.signer.sign_claims(&renewed)).unwrap();
     let second = test.run("").token();
     assert_ne!(second, first);
-    assert_eq!(test.entries().len(), 2, "in the place of the former one");
+    assert_eq!(test.entries().len(), 2, "the entry is replaced");
     let signer = &around.workspace.signer;
-    let stranger = id_token(signer, CLUSTER, "system:serviceaccount:evil:app", "lakebase");
-    std::fs::write(&file, stranger).unwrap();
+    let other_pod = id_token(signer, CLUSTER, "system:serviceaccount:evil:app", "lakebase");
+    std::fs::write(&file, other_pod).unwrap();
     test.run("").fails(4, &["serviceaccount:evil"]);
     std::fs::remove_file(&file).unwrap();
     test.run("").fails(2, &["cannot read the identity token", "DATABRICKS_OIDC_TOKEN_FILEPATH"]);
 }
 
 #[test]
-fn the_audience_is_the_configured_one_or_what_the_host_says_or_the_token_endpoint() {
+fn the_audience_is_configured_or_proposed_or_the_token_endpoint() {
     let around = Around::new();
-    let github = KNOWN.iter().find(|source| source.name == "github-oidc").unwrap();
+    let github = KNOWN.iter().find(|provider| provider.name == "github-oidc").unwrap();
     let audience = || {
         let state = around.workspace.state();
         let asked = state.requests.iter().rfind(|request| request.path == "/github/token");
@@ -456,10 +456,10 @@ fn the_audience_is_the_configured_one_or_what_the_host_says_or_the_token_endpoin
     let says = |body| around.workspace.fault("/.well-known", 1, Answer::Json(200, body));
     around.configured(github).run("").token();
     assert_eq!(audience(), own);
-    let told = format!("{}/told", around.workspace.url);
-    says(json!({ "token_federation_default_oidc_audiences": [told], "workspace_id": "1" }));
+    let proposed = format!("{}/proposed", around.workspace.url);
+    says(json!({ "token_federation_default_oidc_audiences": [proposed], "workspace_id": "1" }));
     around.configured(github).run("");
-    assert_eq!(audience(), told);
+    assert_eq!(audience(), proposed);
     const ACCOUNT: &str = "a0a0a0a0-1111-4222-8333-944444444444";
     says(json!({ "account_id": ACCOUNT, "host_type": "unified" }));
     around.configured(github).run("");
@@ -472,10 +472,10 @@ fn the_audience_is_the_configured_one_or_what_the_host_says_or_the_token_endpoin
 }
 
 #[test]
-fn azures_second_token_and_resource_id_go_along() {
+fn the_management_token_and_the_resource_id_are_sent() {
     let around = Around::new();
-    let source = KNOWN.iter().find(|source| source.name == "azure-client-secret").unwrap();
-    let mut test = around.configured(source);
+    let provider = KNOWN.iter().find(|provider| provider.name == "azure-client-secret").unwrap();
+    let mut test = around.configured(provider);
     test.set("DATABRICKS_AZURE_RESOURCE_ID", RESOURCE_ID);
     test.run("").token();
     {
@@ -494,17 +494,17 @@ fn azures_second_token_and_resource_id_go_along() {
         let management = mint.header("x-databricks-azure-sp-management-token").unwrap();
         assert_ne!(mint.header("authorization"), Some(&*format!("Bearer {management}")));
     }
-    // For REST calls of others there is one token.
+    // What is printed is the workspace token alone.
     let handed = test.run("--for workspace").token();
     assert!(around.workspace.signer.check(&handed, Scope::Workspace).is_ok());
 }
 
 #[test]
-fn a_resource_id_finds_the_workspace_once_a_day() {
+fn a_resource_id_is_resolved_once_a_day() {
     for (name, asks) in [("azure-client-secret", ENTRA), ("azure-msi", MSI)] {
         let around = Around::new();
-        let source = KNOWN.iter().find(|source| source.name == name).unwrap();
-        let mut test = around.configured(source);
+        let provider = KNOWN.iter().find(|provider| provider.name == name).unwrap();
+        let mut test = around.configured(provider);
         test.unset("DATABRICKS_HOST").set("DATABRICKS_AZURE_RESOURCE_ID", RESOURCE_ID);
         test.run("").token();
         let manager = format!("GET {RESOURCE_ID}");
@@ -518,25 +518,26 @@ fn a_resource_id_finds_the_workspace_once_a_day() {
         for url in ["evil.example", "x.azuredatabricks.net.evil.example", "x.databricks.azure.cn"] {
             let body = json!({ "properties": { "workspaceUrl": url } });
             around.workspace.fault(RESOURCE_ID, 1, Answer::Json(200, body));
-            test.run("--no-cache").fails(1, &["is no workspace of this cloud"]);
+            test.run("--no-cache").fails(1, &["is not a workspace of this Azure cloud"]);
         }
         let body = json!({ "error": { "code": "ResourceNotFound", "message": "none" } });
         around.workspace.fault(RESOURCE_ID, 1, Answer::Json(404, body));
         test.run("--no-cache").fails(4, &["DATABRICKS_AZURE_RESOURCE_ID", "DATABRICKS_HOST"]);
         test.set("DATABRICKS_AZURE_RESOURCE_ID", "shop");
-        test.run("").fails(2, &["is no resource id"]);
+        test.run("").fails(2, &["is not a resource id"]);
     }
 }
 
 #[test]
-fn each_cloud_of_azures_has_its_own_entra() {
+fn each_azure_cloud_has_its_own_entra() {
     for (host, login) in [
         ("x.databricks.azure.us", "login.microsoftonline.us"),
         ("x.databricks.azure.cn", "login.chinacloudapi.cn"),
     ] {
         let around = Around::new();
-        let source = KNOWN.iter().find(|source| source.name == "azure-client-secret").unwrap();
-        let mut test = around.configured(source);
+        let provider =
+            KNOWN.iter().find(|provider| provider.name == "azure-client-secret").unwrap();
+        let mut test = around.configured(provider);
         test.set("DATABRICKS_HOST", host).run("").token();
         let state = around.workspace.state();
         assert_eq!(state.requests[0].header("host"), Some(login));
@@ -551,10 +552,10 @@ fn each_cloud_of_azures_has_its_own_entra() {
 }
 
 #[test]
-fn the_azure_cli_is_asked_for_the_workspaces_tenant() {
+fn the_azure_cli_gets_the_tenant_of_the_workspace() {
     let around = Around::new();
-    let source = KNOWN.iter().find(|source| source.name == "azure-cli").unwrap();
-    let test = around.configured(source);
+    let provider = KNOWN.iter().find(|provider| provider.name == "azure-cli").unwrap();
+    let test = around.configured(provider);
     test.run("").token();
     let resource = |resource: &str| {
         format!("account get-access-token --resource {resource} --tenant {TENANT} --output json")
@@ -562,15 +563,15 @@ fn the_azure_cli_is_asked_for_the_workspaces_tenant() {
     let show = "account show --output json".to_owned();
     let management = resource("https://management.core.windows.net/");
     assert_eq!(asked_of_az(&test), [show.clone(), resource(APPLICATION), show, management]);
-    // Who may not manage anything does without the second token.
-    let mut test = around.configured(source);
+    // A user without management rights needs no management token.
+    let mut test = around.configured(provider);
     let one = around.az_answers(3600).replace("*get-access-token*) ", "*core*) exit 1; ");
     az(&mut test, &one);
     test.run("").token();
     let last = around.workspace.state().requests.pop().unwrap();
     assert_eq!(last.header("x-databricks-azure-sp-management-token"), None);
-    // A managed identity takes no tenant.
-    let mut test = around.configured(source);
+    // A managed identity is asked without a tenant.
+    let mut test = around.configured(provider);
     let managed =
         json!({ "user": { "name": "systemAssignedIdentity", "type": "servicePrincipal" } });
     let script = format!("case \"$*\" in 'account show'*) echo '{managed}'; exit ;; esac\n");
@@ -580,10 +581,10 @@ fn the_azure_cli_is_asked_for_the_workspaces_tenant() {
 }
 
 #[test]
-fn a_dead_login_of_the_azure_cli_wants_a_person() {
+fn an_expired_login_of_the_azure_cli_is_exit_code_3() {
     let around = Around::new();
-    let source = KNOWN.iter().find(|source| source.name == "azure-cli").unwrap();
-    let mut test = around.configured(source);
+    let provider = KNOWN.iter().find(|provider| provider.name == "azure-cli").unwrap();
+    let mut test = around.configured(provider);
     az(&mut test, "echo \"ERROR: Please run 'az login' to setup account.\" >&2; exit 1");
     test.run("").fails(3, &["no valid login", &format!("az login --tenant {TENANT}")]);
     for (words, code) in [
@@ -599,17 +600,17 @@ fn a_dead_login_of_the_azure_cli_wants_a_person() {
     az(&mut test, "/bin/sleep 5");
     test.set("LAKEBASE_TOKEN_TIMEOUT", "500ms");
     test.run("--no-cache").fails(5, &["has not ended in time"]);
-    // Without it there is nobody to ask.
+    // Without `az` the auth type cannot be used.
     test.set("PATH", "/nonexistent").set("DATABRICKS_AUTH_TYPE", "azure-cli");
     test.unset("LAKEBASE_TOKEN_TIMEOUT").run("--no-cache").fails(2, &["no `az` on PATH"]);
 }
 
-/// Of two logins that are there anyway, the Databricks CLI's where it has one for this workspace.
+/// If both CLIs may have a login, a profile for this workspace decides for the Databricks CLI.
 #[test]
-fn the_databricks_clis_login_goes_before_azures() {
+fn a_profile_decides_between_the_two_clis() {
     let around = Around::new();
-    let source = KNOWN.iter().find(|source| source.name == "azure-cli").unwrap();
-    let test = around.configured(source);
+    let provider = KNOWN.iter().find(|provider| provider.name == "azure-cli").unwrap();
+    let test = around.configured(provider);
     let chosen = || {
         let status = test.run("status --format json").stdout;
         let status: serde_json::Value = serde_json::from_str(&status).unwrap();
@@ -624,7 +625,7 @@ fn the_databricks_clis_login_goes_before_azures() {
 }
 
 #[test]
-fn a_job_on_github_that_means_azure_gets_azure() {
+fn a_configured_azure_identity_beats_a_github_job() {
     let around = Around::new();
     let mut test = around.test(&[AZURE, GITHUB[0], GITHUB[1]]);
     test.set("ARM_CLIENT_ID", AZURE_CLIENT_ID).set("ARM_TENANT_ID", TENANT);
@@ -632,17 +633,17 @@ fn a_job_on_github_that_means_azure_gets_azure() {
     let status = test.run("status --format json").stdout;
     assert!(status.contains("\"auth_type\":\"github-oidc-azure\""), "{status}");
     around.workspace.state().trusts_github = false;
-    // Its failure is final, though there is a secret, too.
+    // Its failure is final, though a secret is configured, too.
     let outcome = test.run("");
     outcome.fails(4, &["AADSTS70021", GITHUB_SUBJECT, ENTRA_AUDIENCE]);
     test.set("DATABRICKS_AUTH_TYPE", "azure-client-secret").run("").token();
-    // Who names the job's own identity means that.
+    // The auth type can name the job's own identity.
     test.set("DATABRICKS_AUTH_TYPE", "github-oidc");
     test.run("").fails(4, &["no federation policy matches", GITHUB_ISSUER]);
 }
 
 #[test]
-fn who_cannot_act_as_a_group_does_not_act_as_himself() {
+fn an_auth_type_that_cannot_act_as_a_group_is_refused() {
     let around = Around::new();
     let mut test = around.test(&[("DATABRICKS_TOKEN", PAT), ("DATABRICKS_GROUP_ID", "7")]);
     test.run("").fails(2, &["auth type pat cannot act as the group from DATABRICKS_GROUP_ID"]);
@@ -651,11 +652,11 @@ fn who_cannot_act_as_a_group_does_not_act_as_himself() {
 }
 
 #[test]
-fn what_cannot_be_had_is_refused_with_what_can() {
+fn an_unsupported_auth_type_names_the_alternatives() {
     for (settings, words) in [
         (
             &[("DATABRICKS_USERNAME", "a"), ("DATABRICKS_PASSWORD", "b")][..],
-            ["basic", "takes no passwords any more"],
+            ["basic", "no longer accepts passwords"],
         ),
         (
             &[("DATABRICKS_HOST", "x.gcp.databricks.com"), ("GOOGLE_CREDENTIALS", "{}")],
@@ -674,7 +675,7 @@ fn what_cannot_be_had_is_refused_with_what_can() {
 }
 
 #[test]
-fn a_host_that_is_no_workspace_says_so() {
+fn a_host_that_is_not_a_workspace_is_named() {
     let around = Around::new();
     let mut test = around.test(&[ID, ("DATABRICKS_CLIENT_SECRET", "x")]);
     for (kind, words) in [
@@ -686,7 +687,7 @@ fn a_host_that_is_no_workspace_says_so() {
         around.workspace.fault("/.well-known", 1, Answer::Json(200, body));
         test.run("--no-cache").fails(2, &[words]);
     }
-    // With the workspace's id the account's own endpoint is asked.
+    // With a workspace id, the account's token endpoint is used.
     test.set("DATABRICKS_WORKSPACE_ID", "42");
     around.workspace.fault("/oidc/v1/token", 1, Answer::html(200, "<title>Login</title>"));
     let root = format!("{}/oidc/accounts/{{account_id}}", around.workspace.url);
@@ -706,8 +707,8 @@ fn a_host_that_is_no_workspace_says_so() {
 #[test]
 fn another_machine_that_shares_the_home_is_another_identity() {
     let around = Around::new();
-    let source = KNOWN.iter().find(|source| source.name == "azure-msi").unwrap();
-    let mut test = around.configured(source);
+    let provider = KNOWN.iter().find(|provider| provider.name == "azure-msi").unwrap();
+    let mut test = around.configured(provider);
     let first = test.run("").token();
     assert_eq!(test.run("").token(), first);
     test.machine = || "another".to_owned();
@@ -715,7 +716,7 @@ fn another_machine_that_shares_the_home_is_another_identity() {
 }
 
 #[test]
-fn a_policy_may_look_at_any_claim() {
+fn a_policy_may_check_any_claim() {
     let around = Around::new();
     let mut test = around.test(&[ID]);
     let mut with = |workflow: &str, id: &str| {
@@ -727,14 +728,14 @@ fn a_policy_may_look_at_any_claim() {
         test.set("DATABRICKS_OIDC_TOKEN", &around.workspace.signer.sign_claims(&claims));
         test.run("").token()
     };
-    // Whatever differs in it, another token is a miss.
+    // Each other token is a cache miss, whichever claim differs.
     let first = with("deploy", "1");
     let second = with("deploy", "2");
     assert!(first != second && second != with("review", "3"));
 }
 
 #[test]
-fn what_servers_repeat_is_blotted_out() {
+fn secrets_that_servers_repeat_are_redacted() {
     let around = Around::new();
     let echo = |words: &str| Answer::html(404, &format!("<pre>Cannot GET {words}</pre>"));
     let path = "/metadata-service/s3cr3t-path?key=hidden-value";
@@ -742,13 +743,13 @@ fn what_servers_repeat_is_blotted_out() {
     let test = around.test(&[("DATABRICKS_METADATA_SERVICE_URL", &url)]);
     around.workspace.fault("/metadata-service", 1, echo(path));
     let first = test.run("");
-    // It is remembered without it, too.
+    // The cached failure is redacted, too.
     for outcome in [first, test.run("")] {
         outcome.fails(4, &["Cannot GET"]);
         assert!(!outcome.stderr.contains("s3cr3t"), "{outcome:?}");
     }
-    let source = KNOWN.iter().find(|source| source.name == "azure-devops-oidc").unwrap();
-    let test = around.configured(source);
+    let provider = KNOWN.iter().find(|provider| provider.name == "azure-devops-oidc").unwrap();
+    let test = around.configured(provider);
     for answer in [
         Answer::Json(503, json!({ "message": format!("who is {DEVOPS_BEARER}?") })),
         Answer::html(200, &format!("<title>{DEVOPS_BEARER}</title>")),
@@ -761,20 +762,20 @@ fn what_servers_repeat_is_blotted_out() {
 }
 
 #[test]
-fn a_host_may_be_called_like_what_a_source_finds_out() {
+fn a_host_may_have_the_name_of_a_cached_text() {
     let around = Around::new();
-    let source = KNOWN.iter().find(|source| source.name == "github-oidc").unwrap();
-    let mut test = around.configured(source);
+    let provider = KNOWN.iter().find(|provider| provider.name == "github-oidc").unwrap();
+    let mut test = around.configured(provider);
     test.unset("LAKEBASE_ENDPOINT").set("PGHOST", "metadata");
     let outcome = test.run("");
     assert!(outcome.code == 2 || outcome.code == 4, "{outcome:?}");
 }
 
 #[test]
-fn a_second_token_that_is_not_to_be_had_is_not_asked_for_each_time() {
+fn a_refused_management_token_is_not_requested_each_time() {
     let around = Around::new();
-    let source = KNOWN.iter().find(|source| source.name == "azure-cli").unwrap();
-    let mut test = around.configured(source);
+    let provider = KNOWN.iter().find(|provider| provider.name == "azure-cli").unwrap();
+    let mut test = around.configured(provider);
     let one = around.az_answers(3600).replace("*get-access-token*) ", "*core*) exit 1; ");
     az(&mut test, &one);
     for _ in 0..3 {
@@ -784,10 +785,10 @@ fn a_second_token_that_is_not_to_be_had_is_not_asked_for_each_time() {
 }
 
 #[test]
-fn a_tenant_is_taken_from_entras_page_only() {
+fn a_tenant_is_taken_from_entras_login_page_only() {
     let around = Around::new();
-    let source = KNOWN.iter().find(|source| source.name == "azure-cli").unwrap();
-    let test = around.configured(source);
+    let provider = KNOWN.iter().find(|provider| provider.name == "azure-cli").unwrap();
+    let test = around.configured(provider);
     for location in ["/login.html?next_url=https://adb.example/aad/auth", "https://evil.example/t/"]
     {
         around.workspace.fault("/aad/auth", 1, Answer::redirect(302, location));
@@ -800,20 +801,20 @@ fn a_tenant_is_taken_from_entras_page_only() {
 }
 
 #[test]
-fn the_resource_managers_words_reach_the_reader() {
+fn the_resource_managers_error_is_shown() {
     let around = Around::new();
-    let source = KNOWN.iter().find(|source| source.name == "azure-msi").unwrap();
-    let mut test = around.configured(source);
+    let provider = KNOWN.iter().find(|provider| provider.name == "azure-msi").unwrap();
+    let mut test = around.configured(provider);
     test.unset("DATABRICKS_HOST").set("DATABRICKS_AZURE_RESOURCE_ID", RESOURCE_ID);
     let body = json!({ "error": { "code": "AuthorizationFailed", "message": "no right to read" } });
     around.workspace.fault(RESOURCE_ID, 1, Answer::Json(403, body));
     test.run("--no-cache").fails(4, &["AuthorizationFailed: no right to read"]);
-    // Who cannot be reached is not said to be the workspace.
+    // The error names the unreachable service, not the workspace.
     test.instance_metadata = "http://127.0.0.1:1".to_owned();
     let outcome = test.run("--no-cache");
     outcome.fails(5, &["cannot reach 127.0.0.1:1", "azure_use_msi from ARM_USE_MSI"]);
     assert!(!outcome.stderr.contains("the workspace comes from"), "{outcome:?}");
-    // Without either there is no workspace.
+    // Without a host and a resource id there is no workspace.
     test.unset("DATABRICKS_AZURE_RESOURCE_ID").set("DATABRICKS_CLOUD", "azure");
     test.run("").fails(2, &["no Databricks identity is configured"]);
 }

@@ -79,8 +79,8 @@ fn a_lifetime_is_sent_only_if_it_is_set() {
     assert_minutes(life(&test.run("-f json --pg-host h")), 60);
     assert_eq!(body(&workspace, AUTOSCALING)["ttl"], "3600s");
     for (text, words) in [
-        ("4m59s", "LAKEBASE_TOKEN_TTL asks for 4m59s; possible are 5m to 1h"),
-        ("61m", "asks for 61m"),
+        ("4m59s", "LAKEBASE_TOKEN_TTL is 4m59s; allowed is 5m to 1h"),
+        ("61m", "LAKEBASE_TOKEN_TTL is 61m"),
         ("300500ms", "5m to 1h"),
         ("900", "hint: 900s, if these are seconds"),
         ("soon", "LAKEBASE_TOKEN_TTL is not a duration like 90s, 15m or 1h: soon"),

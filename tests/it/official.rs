@@ -1,5 +1,5 @@
-//! The official Databricks SDK for Python judges the stand-in workspace: what it cannot use, we
-//! could not trust to be like the real one.
+//! The official Databricks SDK for Python uses the stand-in workspace: if the SDK could not, the
+//! stand-in would not be like the real one.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,7 +8,7 @@ use super::support::{executable, not_run, repository};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, INSTANCE};
 
-/// A Python with the SDK: made once below `target/`, from PyPI.
+/// A Python with the SDK, installed once below `target/`, from PyPI.
 pub fn python() -> Result<PathBuf, String> {
     let folder = repository().join("target/official-sdk");
     let python = folder.join("bin/python");
@@ -98,7 +98,7 @@ print("judged")
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "judged", "{stderr}");
 }
 
-/// Those who read only the file, and those who are started with a token.
+/// From a profile that we write, and as a child program that gets a token.
 #[test]
 fn the_python_sdk_uses_what_we_hand_out() {
     let test = "official::the_python_sdk_uses";

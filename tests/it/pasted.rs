@@ -157,9 +157,9 @@ fn a_login_with_an_invalid_token_stores_nothing() {
     for (line, words) in [
         ("login --pat --no-browser", "no use for --no-browser"),
         ("login --pat-lifetime 1h", "no use for --pat-lifetime"),
-        ("login --pat --pat-lifetime 10m", "possible are 15m to 90d"),
-        ("login --pat --pat-lifetime 91d", "possible are 15m to 90d"),
-        ("login --pat --pat-lifetime 1h --pat-max-age 50m", "possible are 10m to 40m"),
+        ("login --pat --pat-lifetime 10m", "allowed is 15m to 90d"),
+        ("login --pat --pat-lifetime 91d", "allowed is 15m to 90d"),
+        ("login --pat --pat-lifetime 1h --pat-max-age 50m", "allowed is 10m to 40m"),
     ] {
         test.run(line).fails(2, &[words]);
     }

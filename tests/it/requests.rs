@@ -1,6 +1,6 @@
-//! Each source's requests, compared with those that the official SDKs make in the same surroundings:
-//! what is asked of whom, with which parameters and proofs. The order is not compared, and nothing
-//! that the SDKs ask only to find out where to ask (we know, and look it up where that fails).
+//! The requests of each auth type, compared with those of the official SDKs in the same environment:
+//! method, host, path, parameters and credentials. The order is not compared, and the SDKs' discovery
+//! requests are left out (we make them only if the usual endpoint does not exist).
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -20,18 +20,16 @@ static M2M: Known = Known {
     role: None,
 };
 
-/// A request without what is new each time.
+/// A request as one line, without what differs from run to run.
 fn shown(request: &Request) -> Option<String> {
-    // Where to ask, and whose login page there is.
+    // Discovery, and the login page that names the tenant.
     if request.path.contains("/.well-known/") || request.path == "/aad/auth" {
         return None;
     }
-    // Which call it is does not matter, but how the caller proves who he is.
+    // Any API will do: what counts is how the client authenticates.
     let is_api = request.path.starts_with("/api/");
-    let (method, path) = match is_api {
-        true => ("ANY", "/api"),
-        false => (request.method.as_str(), request.path.as_str()),
-    };
+    let (method, path) =
+        if is_api { ("ANY", "/api") } else { (request.method.as_str(), request.path.as_str()) };
     let pairs = request.query.split('&').chain(request.body.split('&'));
     let mut pairs: Vec<(String, String)> = pairs
         .filter_map(|pair| pair.split_once('='))
@@ -46,7 +44,7 @@ fn shown(request: &Request) -> Option<String> {
             [("client_id", id), ("client_secret", secret)].map(|(n, v)| (n.to_owned(), v.clone())),
         );
     }
-    // The one for Python asks Entra for a scope of the workspace's, too, which it does not know.
+    // The SDK for Python also sends Entra a scope of the workspace, which Entra ignores.
     pairs.retain(|(name, _)| !is_entra || name != "scope");
     for (_, value) in &mut pairs {
         if value.starts_with("eyJ") {
@@ -56,7 +54,7 @@ fn shown(request: &Request) -> Option<String> {
     pairs.sort();
     let mut headers: Vec<String> = Vec::new();
     for (name, value) in &request.headers {
-        // Not of each client's own.
+        // Other headers differ from client to client.
         let ours = ["metadata", "authorization"].contains(&name.as_str())
             || name.starts_with("x-databricks-azure")
             || name.starts_with("x-databricks-metadata")
@@ -69,12 +67,12 @@ fn shown(request: &Request) -> Option<String> {
     }
     headers.sort();
     let host = request.header("host").unwrap_or_default();
-    // One of the SDKs joins the collection's URL with another slash.
+    // One of the SDKs doubles the slash after the collection's URL.
     let path = path.replace("//", "/");
     Some(without_ports(&format!("{method} {host} {path} {pairs:?} {headers:?}")))
 }
 
-/// Ports are new each time.
+/// Ports differ from run to run.
 fn without_ports(line: &str) -> String {
     let mut pieces = line.split("127.0.0.1:");
     let first = pieces.next().unwrap_or_default().to_owned();
@@ -82,7 +80,7 @@ fn without_ports(line: &str) -> String {
     pieces.fold(first, |text, piece| text + "127.0.0.1:" + &bare(piece))
 }
 
-/// The command lines of `az`, whatever the order of their words.
+/// The command lines of `az`, with their words sorted.
 fn of_az(test: &Test) -> BTreeSet<String> {
     let sorted = |line: String| {
         let mut words: Vec<&str> = line.split(' ').collect();
@@ -92,7 +90,7 @@ fn of_az(test: &Test) -> BTreeSet<String> {
     asked_of_az(test).into_iter().map(sorted).collect()
 }
 
-/// What somebody has asked: of the network, and of `az`.
+/// The requests of one client, and its command lines of `az`.
 #[derive(Debug, PartialEq)]
 struct Asked(BTreeSet<String>, BTreeSet<String>);
 
@@ -101,7 +99,7 @@ fn asked(workspace: &Workspace, test: &Test) -> Asked {
     Asked(requests.iter().filter_map(shown).collect(), of_az(test))
 }
 
-/// The official SDKs, each as a program that asks a workspace who it is.
+/// The official SDKs, each as a program that asks a workspace for its own user name.
 fn judges(test: &str) -> Vec<(&'static str, PathBuf, Option<PathBuf>)> {
     let mut judges = Vec::new();
     if has(test, "go") {
@@ -118,11 +116,11 @@ fn judges(test: &str) -> Vec<(&'static str, PathBuf, Option<PathBuf>)> {
     judges
 }
 
-/// What is done in surroundings.
+/// What runs in one environment.
 type Use<'u> = dyn FnMut(&Workspace, Test) + 'u;
 
-/// Compares what they ask in surroundings that are made anew for each.
-fn same(test: &str, source: &str, absent: &[&str], around: &dyn Fn(&mut Use<'_>)) {
+/// Compares all clients, each in a new environment.
+fn same(test: &str, provider: &str, absent: &[&str], around: &dyn Fn(&mut Use<'_>)) {
     let mut ours = None;
     around(&mut |workspace, test| {
         test.run("").token();
@@ -133,8 +131,8 @@ fn same(test: &str, source: &str, absent: &[&str], around: &dyn Fn(&mut Use<'_>)
             continue;
         }
         around(&mut |workspace, mut test| {
-            // So that they say why, where they fail.
-            test.set("DATABRICKS_AUTH_TYPE", source);
+            // With a named auth type, the SDKs say why they fail.
+            test.set("DATABRICKS_AUTH_TYPE", provider);
             let mut command = Command::new(&program);
             command.args(&script).env_clear().envs(test.env.iter().cloned());
             command.env("METADATA", &test.instance_metadata).env("NO_PROXY", "127.0.0.1,localhost");
@@ -145,26 +143,26 @@ fn same(test: &str, source: &str, absent: &[&str], around: &dyn Fn(&mut Use<'_>)
             let output = command.output().unwrap();
             assert!(
                 output.status.success(),
-                "{source}: {}",
+                "{provider}: {}",
                 String::from_utf8_lossy(&output.stderr)
             );
-            assert_eq!(ours.as_ref(), Some(&asked(workspace, &test)), "{name}, {source}");
+            assert_eq!(ours.as_ref(), Some(&asked(workspace, &test)), "{name}, {provider}");
         });
     }
 }
 
 #[test]
-fn each_source_asks_what_the_sdks_ask() {
-    for source in KNOWN.iter().chain([&M2M]) {
-        // See the list of differences in `differential.rs`; what a notebook has is in no reach here.
-        let absent: &[&str] = match source.name {
+fn each_auth_type_makes_the_requests_of_the_sdks() {
+    for provider in KNOWN.iter().chain([&M2M]) {
+        // See the differences in `differential.rs`; a notebook's context cannot be had here.
+        let absent: &[&str] = match provider.name {
             "runtime-oauth" => &["Go", "Python"],
             "azure-msi" => &["Python"],
             _ => &[],
         };
-        same("requests::each_source", source.name, absent, &|call| {
+        same("requests::each_auth_type", provider.name, absent, &|call| {
             let around = Around::new();
-            call(&around.workspace, around.configured(source));
+            call(&around.workspace, around.configured(provider));
         });
     }
 }

@@ -294,7 +294,7 @@ fn a_login_a_profile_and_a_secret_are_kept_from_within_a_unit() {
     machine.says(&log_in, 0, &["logged in as ada.lovelace@example.com"]);
     let profile = "databrickscfg --to agents";
     let install = format!("lakebase-token service install {profile}");
-    machine.says(&install, 2, &["too seldom", "hint: --interval 5m"]);
+    machine.says(&install, 2, &["is too long for this login", "hint: --interval 5m"]);
     let name = "lakebase-token-databrickscfg-agents";
     machine.says(&format!("{install} --interval 5m"), 0, &["installed", name, "profile agents in"]);
     let token = || {

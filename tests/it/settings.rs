@@ -1,5 +1,5 @@
-//! Unified authentication's rules (databricks-sdk-go `config/auth_permutations_test.go` and its
-//! neighbours), our own settings, and every kind of bad input.
+//! How settings are resolved: the rules of unified authentication (databricks-sdk-go
+//! `config/auth_permutations_test.go` and its neighbours), our own settings, and bad input.
 
 use std::io::Write;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, PAT};
 
 const FILE: &str = ".databrickscfg";
 
-/// What `status` makes of these surroundings: host, auth type, or the error's words.
+/// What `status` reports: host, auth type and error message.
 fn resolved(test: &Test) -> (Option<String>, Option<String>, Option<String>) {
     let outcome = test.run("status --format json");
     let report: Value = serde_json::from_str(&outcome.stdout).unwrap();
@@ -125,7 +125,7 @@ fn the_sdks_permutation_table() {
     );
 }
 
-/// Its rows about Azure; whether `az` is logged in shows only when it is asked.
+/// The rows about Azure. Whether `az` is logged in shows only when it runs.
 #[test]
 fn the_sdks_permutation_table_on_azure() {
     const AZURE: (&str, &str) = ("DATABRICKS_HOST", "https://adb-123.4.azuredatabricks.net/");
@@ -136,17 +136,17 @@ fn the_sdks_permutation_table_on_azure() {
     test.program("az", "#!/bin/sh\nexit 1\n");
     let of = |test: &Test| resolved(test).1;
     assert_eq!(of(&test).as_deref(), Some("azure-cli"));
-    // The host alone, too, and a resource id alone.
+    // The host alone is enough, and so is a resource id alone.
     assert_eq!(of(test.unset(RESOURCE.0)).as_deref(), Some("azure-cli"));
     test.set(RESOURCE.0, RESOURCE.1).unset(AZURE.0);
     assert_eq!(of(&test).as_deref(), Some("azure-cli"));
-    // Without the program there is nobody to ask.
+    // Without the program, the auth type cannot be used.
     test.unset("PATH").run("").fails(2, &["auth type azure-cli needs the Azure CLI"]);
     let arm = [("ARM_CLIENT_ID", "a"), ("ARM_CLIENT_SECRET", "b"), ("ARM_TENANT_ID", "c")];
     expect(&[AZURE, arm[0], arm[1], arm[2]], "", URL, "azure-client-secret");
     expect(&[AZURE, ("ARM_USE_MSI", "t")], "", URL, "azure-msi");
     expect(&[AZURE, arm[0], arm[1], arm[2], ("ARM_USE_MSI", "t")], "", URL, "azure-msi");
-    // Not elsewhere, whatever `cloud` says.
+    // Only on Azure, even if `cloud` says that another host is there.
     refuses(&[HOST, arm[0], arm[1], arm[2]], "", "is for a workspace on Azure");
     let cloud = ("DATABRICKS_CLOUD", "Azure");
     refuses(&[HOST, arm[0], arm[1], arm[2], cloud], "", "is not in a domain of Databricks");
@@ -157,7 +157,7 @@ fn the_sdks_permutation_table_on_azure() {
 }
 
 #[test]
-fn default_profile_of_the_cli_is_obeyed() {
+fn the_default_profile_of_the_cli_counts() {
     let file = "[__settings__]\ndefault_profile = abc \n[DEFAULT]\nhost = d\ntoken = d\n[abc]\nhost = a\ntoken = a\n";
     expect(&[], file, "https://a", "pat");
     expect(&[("DATABRICKS_CONFIG_PROFILE", "DEFAULT")], file, "https://d", "pat");
@@ -175,7 +175,7 @@ fn default_is_not_inherited() {
 }
 
 #[test]
-fn flags_beat_a_named_profile_and_that_beats_the_environment() {
+fn a_flag_beats_the_named_profile_which_beats_the_environment() {
     let test = with(&[("DATABRICKS_HOST", "env")], "[p]\nhost = file\ntoken = t\n");
     let report = |line: &str| -> Value {
         serde_json::from_str(&test.run(&format!("status --format json {line}")).stdout).unwrap()
@@ -199,19 +199,19 @@ fn an_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn the_file_may_be_elsewhere() {
+fn a_variable_names_another_configuration_file() {
     let test = with(&[("DATABRICKS_CONFIG_FILE", "~/conf/databricks.cfg")], "");
     test.write("conf/databricks.cfg", "[DEFAULT]\nhost = elsewhere\ntoken = t\n");
     assert_eq!(resolved(&test).0.as_deref(), Some("https://elsewhere"));
 }
 
 #[test]
-fn our_own_keys_make_a_profile_enough() {
+fn a_profile_may_hold_all_database_settings() {
     let workspace = workspace();
     let test = Test::bare();
     let file = format!(
         "[shop]\nhost = {}\nclient_id = {CLIENT_ID}\nclient_secret = {CLIENT_SECRET}\n\
-         lakebase_endpoint = projects/shop\npg_user = writers\npg_database = orders\nsome_key = of_others\n",
+         lakebase_endpoint = projects/shop\npg_user = writers\npg_database = orders\nunknown_key = ignored\n",
         workspace.url
     );
     test.write(FILE, &file);
@@ -220,7 +220,7 @@ fn our_own_keys_make_a_profile_enough() {
 }
 
 #[test]
-fn secrets_come_from_files_or_stdin_but_not_from_arguments() {
+fn secrets_come_from_files_or_stdin_never_from_arguments() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.unset("DATABRICKS_CLIENT_SECRET");
@@ -253,15 +253,15 @@ fn secrets_come_from_files_or_stdin_but_not_from_arguments() {
 }
 
 #[test]
-fn hosts_that_cannot_be_meant() {
+fn unusable_hosts_are_refused() {
     for (host, words) in [
         ("http://adb-1.2.azuredatabricks.net", "is not https"),
         ("http://localhost:8080", "is not https"),
         ("https://me:hunter2@x.cloud.databricks.com", "user name or password"),
         ("https://a b", "white space"),
         ("https://a\nb", "white space"),
-        ("https://x:port", "a port that is no number"),
-        ("https://x:70000", "a port that is no number"),
+        ("https://x:port", "a port that is not a number"),
+        ("https://x:70000", "a port that is not a number"),
         ("ftp://x", "is not https"),
         ("https://", "names no host"),
         ("https://accounts.cloud.databricks.com", "account console"),
@@ -275,7 +275,7 @@ fn hosts_that_cannot_be_meant() {
 }
 
 #[test]
-fn pasted_hosts_reach_the_same_place() {
+fn pasted_urls_reach_the_same_workspace() {
     let workspace = workspace();
     for suffix in ["", "/", "/?o=1", "/sql/editor?w=2#x", "\n"] {
         let mut test = Test::at(&workspace);
@@ -286,7 +286,7 @@ fn pasted_hosts_reach_the_same_place() {
 }
 
 #[test]
-fn numbers_and_names_that_cannot_be_meant() {
+fn unusable_numbers_and_names_are_refused() {
     let workspace = workspace();
     for (name, value, words) in [
         ("PGPORT", "abc", "PGPORT is not a port: abc"),
@@ -323,18 +323,18 @@ fn numbers_and_names_that_cannot_be_meant() {
     test.unset("LAKEBASE_ENDPOINT")
         .set("LAKEBASE_INSTANCE", "a/b")
         .run("")
-        .fails(2, &["LAKEBASE_INSTANCE is not an instance's name: a/b"]);
+        .fails(2, &["LAKEBASE_INSTANCE is not an instance name: a/b"]);
     test.unset("LAKEBASE_INSTANCE").set("PGHOST", "/var/run/postgresql");
     test.run("").fails(2, &["PGHOST is not a host name or an IP address", "--endpoint"]);
     use std::os::unix::ffi::OsStringExt;
     let bytes = std::ffi::OsString::from_vec(vec![b'a', 0xff]);
     test.unset("PGHOST").env.push(("PGDATABASE".into(), bytes));
     test.run("").fails(2, &["PGDATABASE is not valid UTF-8"]);
-    assert!(workspace.take_requests().is_empty(), "none of this costs a request");
+    assert!(workspace.take_requests().is_empty(), "a refusal costs no request");
 }
 
 #[test]
-fn a_workspace_token_needs_no_sound_postgres_settings() {
+fn a_workspace_token_ignores_postgres_settings() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.set("PGPORT", "abc").set("PGHOST", "ep-x-pooler.example.com").set("PGSSLMODE", "?");
@@ -343,7 +343,7 @@ fn a_workspace_token_needs_no_sound_postgres_settings() {
 }
 
 #[test]
-fn a_secret_that_never_comes_is_not_waited_for() {
+fn a_secret_file_that_is_a_slow_pipe_ends_by_the_deadline() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let [fifo, slow] = ["fifo", "slow"].map(|name| {
@@ -356,7 +356,7 @@ fn a_secret_that_never_comes_is_not_waited_for() {
         test.run(&format!("{line} {}", fifo.display())).fails(2, &["has given nothing for 500ms"]);
         assert!(began.elapsed().as_millis() < 1400);
     }
-    // How long one takes is part of the whole call.
+    // The time that the file takes is part of the whole call.
     workspace.fault("/", 1, Answer::Hang(Duration::from_secs(9)));
     let path = slow.clone();
     std::thread::spawn(move || {
@@ -375,8 +375,8 @@ fn a_secret_that_never_comes_is_not_waited_for() {
 }
 
 #[test]
-fn files_that_cannot_be_read() {
-    // A file that even root cannot read from.
+fn unreadable_configuration_files_are_named() {
+    // Not even root can read from this file.
     let test = with(&[("DATABRICKS_CONFIG_FILE", "/proc/self/mem")], "");
     test.run("").fails(2, &["cannot read /proc/self/mem", "os error 5"]);
     let test = with(&[], "[DEFAULT\nhost = x\n");
@@ -394,7 +394,7 @@ fn files_that_cannot_be_read() {
 }
 
 #[test]
-fn an_unknown_profile_is_answered_with_those_that_exist() {
+fn an_unknown_profile_is_answered_with_the_existing_ones() {
     let file = "[__settings__]\nx = y\n[prod]\nhost = x\n[dev]\nhost = y\n";
     let test = with(&[], file);
     let outcome = test.run("-p prdo");
@@ -402,7 +402,7 @@ fn an_unknown_profile_is_answered_with_those_that_exist() {
         2,
         &["has no prdo profile configured", "the file has prod, dev", "hint: --profile prod"],
     );
-    // Where there is no file the SDKs go on without, but nobody types a name for nothing.
+    // The SDKs go on without the file. A profile that is named by flag is an error here.
     let mut test = with(&[], "");
     test.run("-p prod").fails(2, &["profile prod from --profile: there is no", FILE, "[prod]"]);
     test.set("DATABRICKS_CONFIG_PROFILE", "prod");
@@ -414,7 +414,7 @@ fn an_unknown_profile_is_answered_with_those_that_exist() {
 }
 
 #[test]
-fn a_conflict_names_what_came_from_where() {
+fn a_conflict_names_each_setting_and_its_origin() {
     let file = "[p]\nhost = x\ntoken = y\n";
     let test = with(
         &[
@@ -438,7 +438,7 @@ fn a_conflict_names_what_came_from_where() {
     let report: Value =
         serde_json::from_str(&test.run("status --auth-type pat --format json").stdout).unwrap();
     assert_eq!(report["auth_type"], "pat");
-    // Named by flag, the profile has a complete method, and no variable is in its way.
+    // Named by flag, the profile holds a complete method, so variables do not conflict with it.
     let report: Value =
         serde_json::from_str(&test.run("status -p p --format json").stdout).unwrap();
     assert_eq!(report["auth_type"], "pat");

@@ -1,5 +1,5 @@
-//! Where workspace tokens come from: each source's requests, denials and nonsense, and that a
-//! failing one is never replaced by another.
+//! The auth types `oauth-m2m`, `pat` and `databricks-cli`: their requests and their errors; and the
+//! chain: a provider that fails is never replaced by another.
 
 use serde_json::json;
 
@@ -29,7 +29,7 @@ fn m2m_sends_basic_and_a_form() {
 }
 
 #[test]
-fn m2m_asks_for_the_scopes_of_the_profile() {
+fn m2m_requests_the_scopes_of_the_profile() {
     let workspace = workspace();
     let test = Test::bare();
     let file = format!(
@@ -43,7 +43,7 @@ fn m2m_asks_for_the_scopes_of_the_profile() {
 }
 
 #[test]
-fn m2m_reads_an_expiry_that_is_a_text() {
+fn m2m_accepts_an_expiry_that_is_a_string() {
     let workspace = workspace();
     let token = workspace.signer.sign(CLIENT_ID, Scope::Workspace, 7200, 0);
     let answer = json!({ "access_token": token, "token_type": "Bearer", "expires_in": "600" });
@@ -59,7 +59,7 @@ fn m2m_reads_an_expiry_that_is_a_text() {
 }
 
 #[test]
-fn m2m_answers_that_make_no_sense_are_named() {
+fn m2m_names_what_is_wrong_with_an_answer() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     for (answer, words) in [
@@ -79,7 +79,7 @@ fn m2m_answers_that_make_no_sense_are_named() {
 }
 
 #[test]
-fn m2m_asks_discovery_only_where_the_usual_place_is_empty() {
+fn m2m_uses_discovery_only_if_the_usual_endpoint_is_missing() {
     for status in [404, 405] {
         let workspace = workspace();
         let elsewhere = format!("{}/oidc/accounts/a1/v1/token", workspace.url);
@@ -89,13 +89,13 @@ fn m2m_asks_discovery_only_where_the_usual_place_is_empty() {
         let answer = json!({ "access_token": token, "expires_in": 3600 });
         workspace.fault("/oidc/accounts/a1/v1/token", 1, Answer::Json(200, answer));
         Test::at(&workspace).run("").token();
-        // Also what kind of host it is.
+        // One of them is for the host's metadata.
         assert_eq!(workspace.take_requests().len(), 5);
     }
 }
 
 #[test]
-fn m2m_obeys_discovery_url_and_remembers_it_a_day() {
+fn m2m_uses_discovery_url_and_caches_the_endpoint_for_a_day() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.set("DATABRICKS_DISCOVERY_URL", &format!("{}{DISCOVERY}", workspace.url));
@@ -108,25 +108,24 @@ fn m2m_obeys_discovery_url_and_remembers_it_a_day() {
 #[test]
 fn m2m_discovery_never_decides_where_the_secret_goes() {
     let workspace = workspace();
-    let stranger = super::support::workspace();
+    let other = super::support::workspace();
     let mut test = Test::at(&workspace);
     test.set("DATABRICKS_DISCOVERY_URL", &format!("{}{DISCOVERY}", workspace.url));
-    for endpoint in
-        [format!("{}/oidc/v1/token", stranger.url), "http://evil.example/token".to_owned()]
+    for endpoint in [format!("{}/oidc/v1/token", other.url), "http://evil.example/token".to_owned()]
     {
         workspace.fault(DISCOVERY, 1, Answer::Json(200, json!({ "token_endpoint": endpoint })));
         let outcome = test.run("");
         assert!(outcome.code != 0 && outcome.stdout.is_empty(), "{outcome:?}");
     }
     assert_eq!(workspace.count(TOKEN), 0);
-    assert!(stranger.take_requests().is_empty());
-    // Also where discovery is only the second try, and then it says why.
+    assert!(other.take_requests().is_empty());
+    // The same if discovery is the second try, and then the error says why.
     let test = Test::at(&workspace);
     workspace.fault(TOKEN, 1, Answer::Json(404, json!({ "message": "not here" })));
-    let endpoint = format!("{}/oidc/v1/token", stranger.url);
+    let endpoint = format!("{}/oidc/v1/token", other.url);
     workspace.fault(DISCOVERY, 1, Answer::Json(200, json!({ "token_endpoint": endpoint })));
     test.run("").fails(4, &["404", "not on the workspace's host"]);
-    assert!(stranger.take_requests().is_empty());
+    assert!(other.take_requests().is_empty());
 }
 
 // pat
@@ -151,7 +150,7 @@ fn a_pat_is_a_bearer_and_never_a_password() {
 
 // databricks-cli
 
-/// A stand-in for the CLI: counts its runs, records arguments and environment, prints a token.
+/// A stand-in for the CLI that logs its runs with arguments and environment, then runs `body`.
 fn cli(test: &mut Test, body: &str) {
     let log = test.home.path().join("cli.log");
     let script = format!(
@@ -171,7 +170,7 @@ fn runs(test: &Test) -> usize {
     log(test).matches("run: ").count()
 }
 
-/// Prints a JSON answer as the real one does, without a newline at the end.
+/// A script that prints a token as the real CLI does, without a newline at the end.
 fn prints(workspace: &Workspace, subject: &str, life: i64) -> String {
     let token = workspace.signer.sign(subject, Scope::Workspace, life, 0);
     let expiry =
@@ -181,7 +180,7 @@ fn prints(workspace: &Workspace, subject: &str, life: i64) -> String {
     format!("echo 'Warn: [hostmetadata] failed' >&2\nprintf '%s' '{body}'")
 }
 
-/// A person's profile: host, and nothing else.
+/// A test with a person's profile: a host, and nothing else.
 fn person(workspace: &Workspace) -> Test {
     let mut test = Test::at(workspace);
     for name in ["DATABRICKS_HOST", "DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET"] {
@@ -193,7 +192,7 @@ fn person(workspace: &Workspace) -> Test {
 }
 
 #[test]
-fn the_cli_is_asked_once_with_the_profile_and_a_clean_environment() {
+fn the_cli_runs_once_with_the_profile_and_a_clean_environment() {
     let workspace = workspace();
     let mut test = person(&workspace);
     test.set("DATABRICKS_AUTH_STORAGE", "plaintext").set("DATABRICKS_CLUSTER_ID", "c");
@@ -202,11 +201,11 @@ fn the_cli_is_asked_once_with_the_profile_and_a_clean_environment() {
     assert_eq!(workspace.signer.check(&password, Scope::Database), Ok(USER.to_owned()));
     assert_eq!(log(&test), "run: auth token --profile me\nDATABRICKS_AUTH_STORAGE=plaintext\n");
     test.run("--refresh").token();
-    assert_eq!(runs(&test), 1, "its token is cached");
+    assert_eq!(runs(&test), 1, "the token is cached");
 }
 
 #[test]
-fn without_a_profile_the_cli_is_asked_by_host() {
+fn without_a_profile_the_cli_gets_the_host() {
     let workspace = workspace();
     let mut test = person(&workspace);
     test.unset("DATABRICKS_CONFIG_PROFILE").set("DATABRICKS_HOST", &workspace.url);
@@ -216,7 +215,7 @@ fn without_a_profile_the_cli_is_asked_by_host() {
 }
 
 #[test]
-fn a_profile_for_another_host_is_not_asked() {
+fn the_cli_does_not_run_for_a_profile_with_another_host() {
     let workspace = workspace();
     let mut test = person(&workspace);
     test.set("DATABRICKS_HOST", "https://other.cloud.databricks.com");
@@ -226,11 +225,12 @@ fn a_profile_for_another_host_is_not_asked() {
 }
 
 #[test]
-fn a_token_about_to_die_is_worth_one_forced_refresh() {
+fn a_token_about_to_expire_causes_one_forced_refresh() {
     let workspace = workspace();
     let mut test = person(&workspace);
-    let (dying, living) = (prints(&workspace, USER, 40), prints(&workspace, USER, 3600));
-    cli(&mut test, &format!("case \"$*\" in *--force-refresh) {living};; *) {dying};; esac"));
+    let expiring = prints(&workspace, USER, 40);
+    let fresh = prints(&workspace, USER, 3600);
+    cli(&mut test, &format!("case \"$*\" in *--force-refresh) {fresh};; *) {expiring};; esac"));
     test.run("").token();
     assert!(
         log(&test).ends_with(
@@ -238,13 +238,13 @@ fn a_token_about_to_die_is_worth_one_forced_refresh() {
         )
     );
     let mut test = person(&workspace);
-    cli(&mut test, &dying);
-    test.run("").fails(1, &["gives a token with only", "to live"]);
+    cli(&mut test, &expiring);
+    test.run("").fails(1, &["printed a token that expires in"]);
     assert_eq!(runs(&test), 2);
 }
 
 #[test]
-fn a_bearer_that_the_workspace_refuses_is_forced_once() {
+fn a_token_that_the_workspace_refuses_causes_one_forced_refresh() {
     let workspace = workspace();
     let mut test = person(&workspace);
     let (revoked, good) = (prints(&workspace, USER, 3600), prints(&workspace, USER, 3600));
@@ -256,7 +256,7 @@ fn a_bearer_that_the_workspace_refuses_is_forced_once() {
 }
 
 #[test]
-fn the_clis_refusals_become_exit_codes() {
+fn the_text_of_a_cli_failure_decides_the_exit_code() {
     let workspace = workspace();
     for (body, code, words) in [
         (
@@ -279,7 +279,7 @@ fn the_clis_refusals_become_exit_codes() {
             5,
             &["cannot reach the workspace"],
         ),
-        ("exit 1", 1, &["it said nothing"]),
+        ("exit 1", 1, &["it printed no error"]),
         ("echo eyJhbGciOi.secret.token", 1, &["not JSON"]),
         (
             "echo '{\"token_type\": \"Bearer\"}'",
@@ -293,13 +293,13 @@ fn the_clis_refusals_become_exit_codes() {
         let outcome = test.run("");
         outcome.fails(code, words);
         assert!(!outcome.stderr.contains("eyJ"), "{outcome:?}");
-        // Nothing that failed is asked twice; an answer of no use is forced once.
+        // A failed run is not repeated; an unusable token causes one forced refresh.
         assert!(runs(&test) <= 2);
     }
 }
 
 #[test]
-fn a_cli_that_hangs_is_left_alone_and_its_lock_with_it() {
+fn a_hanging_cli_keeps_running_and_keeps_the_lock() {
     let workspace = workspace();
     let mut test = person(&workspace);
     let answer = prints(&workspace, USER, 3600);
@@ -307,7 +307,7 @@ fn a_cli_that_hangs_is_left_alone_and_its_lock_with_it() {
     let began = std::time::Instant::now();
     test.run("--timeout 500ms").fails(5, &["has not ended in time", "goes on in the background"]);
     assert!(began.elapsed().as_millis() < 1500);
-    // Meanwhile nobody starts a second one.
+    // Meanwhile no second one starts.
     test.run("--timeout 500ms").fails(5, &["another lakebase-token"]);
     assert_eq!(runs(&test), 1);
     test.run("--timeout 8s").token();
@@ -315,7 +315,7 @@ fn a_cli_that_hangs_is_left_alone_and_its_lock_with_it() {
 }
 
 #[test]
-fn a_missing_or_misplaced_cli_is_told() {
+fn a_missing_cli_is_named_only_if_its_auth_type_is() {
     let workspace = workspace();
     let mut test = person(&workspace);
     test.set("PATH", "/nowhere");
@@ -333,7 +333,7 @@ fn a_missing_or_misplaced_cli_is_told() {
 }
 
 #[test]
-fn another_login_beneath_us_drops_what_the_former_one_had() {
+fn another_login_evicts_the_entries_of_the_former_one() {
     let workspace = workspace();
     let mut test = person(&workspace);
     let (ada, eve) = (prints(&workspace, USER, 120), prints(&workspace, "eve@example.com", 3600));
@@ -342,7 +342,7 @@ fn another_login_beneath_us_drops_what_the_former_one_had() {
     test.set("LAKEBASE_TOKEN_TTL", "30m");
     test.run("").token();
     cli(&mut test, &eve);
-    // Ada's workspace token has died, so the CLI is asked again, and it is Eve now.
+    // Ada's workspace token has expired, so the CLI runs again, and Eve is logged in now.
     test.pass(3 * MINUTE);
     let password = test.run("--refresh").token();
     assert_eq!(
@@ -357,7 +357,7 @@ fn another_login_beneath_us_drops_what_the_former_one_had() {
 }
 
 #[test]
-fn all_that_decides_whose_token_it_is_makes_another_entry() {
+fn each_setting_that_decides_the_login_has_its_own_cache_entry() {
     let workspace = workspace();
     let mut test = person(&workspace);
     let cache = test.cache_folder();
@@ -386,13 +386,13 @@ fn all_that_decides_whose_token_it_is_makes_another_entry() {
 }
 
 #[test]
-fn nothing_of_a_former_login_is_printed_even_if_minting_fails() {
+fn a_former_logins_credential_is_not_printed_even_if_minting_fails() {
     for passed in [45, 55] {
         let workspace = workspace();
         let mut test = person(&workspace);
         cli(&mut test, &prints(&workspace, USER, 120));
         test.run("").token();
-        test.pass(passed * MINUTE); // the soft band, then the hard one
+        test.pass(passed * MINUTE); // refresh early, then must refresh
         let eve = prints(&workspace, "eve@example.com", passed * 60 + 3600);
         cli(&mut test, &eve);
         workspace.fault("/api/2.0/postgres/credentials", 9, Answer::Json(500, json!({})));
@@ -410,7 +410,7 @@ fn nothing_of_a_former_login_is_printed_even_if_minting_fails() {
 }
 
 #[test]
-fn role_and_password_are_of_one_person() {
+fn role_and_password_belong_to_the_same_person() {
     let workspace = workspace();
     let mut test = person(&workspace);
     cli(&mut test, &prints(&workspace, USER, 120));
@@ -424,7 +424,7 @@ fn role_and_password_are_of_one_person() {
 }
 
 #[test]
-fn people_whose_names_look_like_secrets_are_told_apart() {
+fn user_names_that_look_like_secrets_are_told_apart() {
     for (ada, eve) in [
         ("user:ada@example.com", "user:eve@example.com"),
         ("dapi0123456789abcdef", "dapifedcba9876543210"),
@@ -442,7 +442,7 @@ fn people_whose_names_look_like_secrets_are_told_apart() {
 }
 
 #[test]
-fn a_role_that_arrives_after_somebody_else_has_logged_in_is_not_kept() {
+fn a_role_that_arrives_after_another_login_is_not_cached() {
     let workspace = workspace();
     let mut test = person(&workspace);
     cli(&mut test, &prints(&workspace, USER, 3600));
@@ -466,7 +466,7 @@ fn a_role_that_arrives_after_somebody_else_has_logged_in_is_not_kept() {
 }
 
 #[test]
-fn a_wrapper_around_the_cli_may_open_its_streams_anew() {
+fn a_wrapper_of_the_cli_may_reopen_its_streams() {
     let workspace = workspace();
     let mut test = person(&workspace);
     let answer = prints(&workspace, USER, 3600);
@@ -475,11 +475,11 @@ fn a_wrapper_around_the_cli_may_open_its_streams_anew() {
 }
 
 #[test]
-fn a_cli_that_leaves_somebody_behind_is_not_waited_for() {
+fn a_process_that_the_cli_leaves_behind_is_not_waited_for() {
     let workspace = workspace();
     let mut test = person(&workspace);
     let answer = prints(&workspace, USER, 3600);
-    // A grandchild keeps its output, and the lock, open.
+    // A grandchild keeps the output and the lock open.
     cli(&mut test, &format!("{answer}\nsleep 4 &\nexit 0"));
     let began = std::time::Instant::now();
     test.run("--timeout 2s").token();
@@ -488,7 +488,7 @@ fn a_cli_that_leaves_somebody_behind_is_not_waited_for() {
 }
 
 #[test]
-fn a_cli_that_closes_its_output_and_lives_on_ends_by_the_deadline() {
+fn a_cli_that_closes_its_output_is_waited_for_until_the_deadline() {
     let workspace = workspace();
     let mut test = person(&workspace);
     cli(&mut test, "exec >&- 2>&-; sleep 5");
@@ -498,11 +498,11 @@ fn a_cli_that_closes_its_output_and_lives_on_ends_by_the_deadline() {
 }
 
 #[test]
-fn a_cli_outlives_us_and_finishes_what_it_began() {
+fn a_cli_outlives_this_program_and_finishes() {
     let workspace = workspace();
     let mut test = person(&workspace);
     let stored = test.home.path().join("stored");
-    // It warns before it stores, which kills whoever writes into a broken pipe.
+    // It warns before it stores; with a broken pipe, the warning would end it.
     cli(
         &mut test,
         &format!("sleep 1; echo warning >&2; echo x; sleep .2; echo x > '{}'", stored.display()),
@@ -516,7 +516,7 @@ fn a_cli_outlives_us_and_finishes_what_it_began() {
     assert_eq!(child.wait().unwrap().code(), Some(5));
     std::thread::sleep(std::time::Duration::from_millis(1500));
     assert!(stored.exists());
-    // Also when we are killed in the middle.
+    // The same if this program is killed meanwhile.
     std::fs::remove_file(&stored).unwrap();
     let mut child = test.command().spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(400));
@@ -541,7 +541,7 @@ fn an_endless_output_is_bounded() {
 }
 
 #[test]
-fn a_herd_asks_the_cli_once() {
+fn many_processes_run_the_cli_once() {
     let workspace = workspace();
     let mut test = person(&workspace);
     cli(&mut test, &prints(&workspace, USER, 3600));
@@ -556,7 +556,7 @@ fn a_herd_asks_the_cli_once() {
 // the chain
 
 #[test]
-fn a_failing_service_principal_never_becomes_the_person_who_is_logged_in() {
+fn a_failing_service_principal_never_falls_back_to_a_login() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     cli(&mut test, &prints(&workspace, USER, 3600));
@@ -566,7 +566,7 @@ fn a_failing_service_principal_never_becomes_the_person_who_is_logged_in() {
 }
 
 #[test]
-fn what_is_configured_and_fails_never_becomes_the_person_who_is_logged_in() {
+fn a_configured_auth_type_that_fails_never_falls_back_to_a_login() {
     let workspace = workspace();
     for (variables, name) in [
         (&[("DATABRICKS_METADATA_SERVICE_URL", "http://127.0.0.1:1/x")][..], "metadata-service"),
@@ -608,7 +608,7 @@ fn what_is_configured_and_fails_never_becomes_the_person_who_is_logged_in() {
         for (variable, value) in variables {
             test.set(variable, value);
         }
-        // Nobody outside is asked.
+        // No request leaves this machine.
         test.set("HTTPS_PROXY", "http://127.0.0.1:9");
         let status = test.run("status --format json").stdout;
         let chosen = status.contains(&format!("\"auth_type\":\"{name}\"")) || name == "basic";
@@ -616,7 +616,7 @@ fn what_is_configured_and_fails_never_becomes_the_person_who_is_logged_in() {
         let outcome = test.run("");
         assert!(outcome.code != 0 && outcome.stdout.is_empty(), "{name}: {outcome:?}");
         assert_eq!(runs(&test), 0, "{name}");
-        // Pinned, the CLI is used all the same.
+        // Named by flag, the CLI is used.
         test.run("--auth-type databricks-cli").token();
         let again = test.run(&format!("--auth-type {name} --refresh"));
         assert!(again.code != 0 && again.stdout.is_empty(), "{name}: {again:?}");
@@ -624,7 +624,7 @@ fn what_is_configured_and_fails_never_becomes_the_person_who_is_logged_in() {
 }
 
 #[test]
-fn what_belongs_to_another_cloud_is_no_hindrance() {
+fn settings_of_another_cloud_do_not_matter() {
     let workspace = workspace();
     for (variable, value) in [
         ("GOOGLE_CREDENTIALS", "{}"),
@@ -643,7 +643,7 @@ fn what_belongs_to_another_cloud_is_no_hindrance() {
 }
 
 #[test]
-fn a_pinned_type_that_lacks_something_says_what() {
+fn a_named_auth_type_says_what_it_lacks() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.unset("DATABRICKS_CLIENT_SECRET");

@@ -1,4 +1,4 @@
-//! Where a secret may go (SECURITY.md): each rule, judged by what the far side received.
+//! Where a secret may go (SECURITY.md): each rule, checked by what the servers received.
 
 use serde_json::{Value, json};
 
@@ -9,11 +9,11 @@ use crate::sandbox::jwt::{Scope, now};
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::*;
 
-/// Formats that print the host, and so decide where a client sends the password.
+/// Formats that print the host, to which a client then sends the password.
 const HOST_FORMATS: [&str; 8] =
     ["json", "pgpass", "env", "fish", "powershell", "dotenv", "url", "libpq-json"];
 
-/// Hosts that would make libpq or a driver send the password to somebody else.
+/// Hosts that would make libpq or a driver send the password to another server.
 const HOSTILE_HOSTS: [&str; 14] = [
     "/tmp/evil",
     "@abstract",
@@ -31,7 +31,7 @@ const HOSTILE_HOSTS: [&str; 14] = [
     "",
 ];
 
-/// The requests of a path prefix that carried this text anywhere.
+/// How many requests carried this text.
 fn received(workspace: &Workspace, text: &str) -> usize {
     let state = workspace.state();
     let carries = |request: &&crate::sandbox::server::Request| {
@@ -43,7 +43,7 @@ fn received(workspace: &Workspace, text: &str) -> usize {
 
 #[test]
 fn a_host_in_an_answer_does_not_decide_where_a_password_goes() {
-    // For a workspace that is not this machine itself.
+    // The workspace is not a loopback host here, for which other rules hold.
     let around = Around::new();
     for hostile in HOSTILE_HOSTS {
         let endpoint = json!({ "name": ENDPOINT, "status": { "hosts": { "host": hostile } } });
@@ -55,7 +55,7 @@ fn a_host_in_an_answer_does_not_decide_where_a_password_goes() {
             let outcome = test.run(&format!("--format {format} --no-cache"));
             outcome.fails(1, &["Postgres host outside Databricks' domains"]);
         }
-        // Found by listing, an instance's, and for a child program.
+        // The same for a host from a list, the host of an instance, and for a child program.
         around.workspace.state().faults.clear();
         test.unset("LAKEBASE_ENDPOINT");
         around.workspace.state().projects[0].branches[0].endpoints[0].hosts =
@@ -86,7 +86,7 @@ fn a_host_from_the_cache_is_checked_like_an_answer() {
 }
 
 #[test]
-fn a_host_that_the_user_names_is_one_host_in_every_format() {
+fn a_host_that_the_user_names_must_be_one_host() {
     let workspace = workspace();
     for host in HOSTILE_HOSTS.iter().filter(|host| !["", "evil.example", "::1"].contains(*host)) {
         if ["a.cloud.databricks.com.evil.example", "evildatabricks.com"].contains(host) {
@@ -98,8 +98,8 @@ fn a_host_that_the_user_names_is_one_host_in_every_format() {
             test.run(&format!("-f {format}")).fails(2, &["PGHOST is not a host name"]);
         }
     }
-    assert!(workspace.take_requests().is_empty(), "nothing is asked first");
-    // A tunnel or an address is the user's own decision.
+    assert!(workspace.take_requests().is_empty(), "the refusal costs no request");
+    // The user may name a tunnel or an address.
     let mut test = Test::at(&workspace);
     for (host, printed) in [("localhost", "@localhost:"), ("::1", "@[::1]:"), ("db_1", "@db_1:")] {
         assert!(test.set("PGHOST", host).run("-f url").token().contains(printed), "{host}");
@@ -107,7 +107,7 @@ fn a_host_that_the_user_names_is_one_host_in_every_format() {
 }
 
 #[test]
-fn a_host_that_only_begins_like_a_known_one_mints_nothing() {
+fn a_host_that_shares_only_its_beginning_with_a_known_one_is_refused() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.unset("LAKEBASE_ENDPOINT");
@@ -134,7 +134,7 @@ fn a_host_that_only_begins_like_a_known_one_mints_nothing() {
     for host in [ENDPOINT_HOST, INSTANCE_HOST] {
         test.set("PGHOST", host).run("").token();
     }
-    // Another instance than the one whose uid is asked for.
+    // The answer is about another instance than the requested uid.
     workspace.state().instances[0]["uid"] = json!("another");
     test.set("PGHOST", INSTANCE_HOST).run("--refresh --no-cache").fails(4, &["not found"]);
 }
@@ -172,7 +172,7 @@ fn a_profiles_secret_goes_to_that_profiles_host_only() {
         test.set("DATABRICKS_CONFIG_PROFILE", "prod").set("DATABRICKS_HOST", &other.url);
         test.run("").fails(2, &[&words[..], &["DATABRICKS_HOST"]].concat());
         assert!(other.take_requests().is_empty(), "{name}: nothing reached the other host");
-        // The same host, written in another way, is the profile's own.
+        // The profile's own host in another spelling is accepted.
         test.set("DATABRICKS_HOST", "PROD.cloud.databricks.com/?o=1").set("HTTPS_PROXY", "x://y");
         test.run("").fails(2, &["HTTPS_PROXY"]);
     }
@@ -215,14 +215,14 @@ fn a_profile_named_by_flag_takes_precedence_over_variables() {
     prod.take_requests();
     test.run("-p bare").token();
     assert!(received(&prod, PAT) > 0);
-    // A variable for the profile leaves the environment first, as in the SDKs.
+    // With a variable for the profile, the environment comes first, as in the SDKs.
     test.unset("DATABRICKS_AUTH_TYPE").unset("DATABRICKS_CLOUD");
     test.set("DATABRICKS_CONFIG_PROFILE", "bare");
     test.run("").token();
     assert!(received(&dev, PAT) > 0);
 }
 
-/// A `databricks` and an `az` that would answer for a person.
+/// Puts a `databricks` and an `az` with a person's login on PATH.
 fn with_logins(test: &mut Test, workspace: &Workspace) {
     let token = workspace.signer.sign(USER, Scope::Workspace, 3600, 0);
     let expiry = lakebase_token::platform::time::Timestamp::of_system().plus(3_600_000);
@@ -234,7 +234,7 @@ fn with_logins(test: &mut Test, workspace: &Workspace) {
 }
 
 #[test]
-fn an_incomplete_principal_is_never_a_persons_login() {
+fn an_incomplete_principal_never_falls_back_to_a_login() {
     let workspace = workspace();
     for (variables, words) in [
         (&[("DATABRICKS_CLIENT_ID", "c")][..], "has no client_secret"),
@@ -255,7 +255,7 @@ fn an_incomplete_principal_is_never_a_persons_login() {
             let mut test = Test::bare();
             test.set("DATABRICKS_HOST", &workspace.url).set("LAKEBASE_ENDPOINT", ENDPOINT);
             with_logins(&mut test, &workspace);
-            // A person's credential is in the cache already.
+            // Now a person's credential is in the cache.
             test.run("").token();
             if !cloud.is_empty() {
                 if words.contains("on Azure") {
@@ -278,7 +278,7 @@ fn an_incomplete_principal_is_never_a_persons_login() {
 }
 
 #[test]
-fn what_is_no_part_of_a_principal_leaves_logins_alone() {
+fn a_tenant_or_an_empty_variable_is_not_an_incomplete_principal() {
     let workspace = workspace();
     for variables in [
         &[("DATABRICKS_CLIENT_ID", ""), ("DATABRICKS_CLIENT_SECRET", "")][..],
@@ -295,26 +295,26 @@ fn what_is_no_part_of_a_principal_leaves_logins_alone() {
         let password = test.run("").token();
         assert_eq!(workspace.signer.check(&password, Scope::Database), Ok(USER.to_owned()));
     }
-    // A client id alone completes a federation.
+    // Federation needs only a client id.
     let around = Around::new();
-    for source in KNOWN.iter().filter(|source| source.name.ends_with("oidc")) {
-        let mut test = around.configured(source);
+    for provider in KNOWN.iter().filter(|provider| provider.name.ends_with("oidc")) {
+        let mut test = around.configured(provider);
         with_logins(&mut test, &around.workspace);
         test.run("").token();
     }
 }
 
 #[test]
-fn tokens_of_entra_are_sent_to_databricks_domains_only() {
+fn entra_tokens_are_sent_to_databricks_domains_only() {
     let around = Around::new();
-    for source in KNOWN.iter().filter(|source| source.name.contains("azure")) {
-        if source.name == "azure-devops-oidc" {
+    for provider in KNOWN.iter().filter(|provider| provider.name.contains("azure")) {
+        if provider.name == "azure-devops-oidc" {
             continue;
         }
         for host in ["https://dbx.company.example", "https://azuredatabricks.net.evil.example"] {
-            let mut test = around.configured(source);
+            let mut test = around.configured(provider);
             test.set("DATABRICKS_HOST", host).set("DATABRICKS_CLOUD", "azure");
-            test.set("DATABRICKS_AUTH_TYPE", source.name);
+            test.set("DATABRICKS_AUTH_TYPE", provider.name);
             test.set("DATABRICKS_AZURE_RESOURCE_ID", "/subscriptions/s");
             let outcome = test.run("");
             outcome.fails(2, &["is not in a domain of Databricks", "azuredatabricks.net"]);
@@ -343,17 +343,17 @@ fn an_answer_does_not_choose_the_audience_of_a_jobs_token() {
             around.workspace.fault("/.well-known", 1, Answer::Json(200, body));
             test.run("").fails(1, &["another audience", proposed, "DATABRICKS_TOKEN_AUDIENCE"]);
             let asked = around.workspace.take_requests();
-            assert_eq!(asked, ["GET /.well-known/databricks-config"], "GitHub was not asked");
+            assert_eq!(asked, ["GET /.well-known/databricks-config"], "no request to GitHub");
         }
     }
 }
 
 #[test]
-fn a_forged_identity_token_gets_nothing_that_was_cached() {
+fn a_forged_identity_token_gets_no_cached_credential() {
     let around = Around::new();
     for name in ["env-oidc", "file-oidc"] {
-        let source = KNOWN.iter().find(|source| source.name == name).unwrap();
-        let mut test = around.configured(source);
+        let provider = KNOWN.iter().find(|provider| provider.name == name).unwrap();
+        let mut test = around.configured(provider);
         let genuine = match name {
             "env-oidc" => around.pod_token("lakebase"),
             _ => std::fs::read_to_string(test.home.path().join("token")).unwrap(),
@@ -363,7 +363,7 @@ fn a_forged_identity_token_gets_nothing_that_was_cached() {
         }
         let password = test.run("").token();
         assert_eq!(test.run("").token(), password);
-        // The same claims, signed by nobody.
+        // The same claims with an invalid signature.
         let (claims, _) = genuine.rsplit_once('.').unwrap();
         let forged = format!("{claims}.Zm9yZ2Vk");
         if name == "env-oidc" {
@@ -383,8 +383,8 @@ fn a_forged_identity_token_gets_nothing_that_was_cached() {
 fn an_expired_identity_token_is_not_sent() {
     let around = Around::new();
     for name in ["env-oidc", "file-oidc"] {
-        let source = KNOWN.iter().find(|source| source.name == name).unwrap();
-        let mut test = around.configured(source);
+        let provider = KNOWN.iter().find(|provider| provider.name == name).unwrap();
+        let mut test = around.configured(provider);
         let claims = json!({
             "iss": "https://cluster.example", "sub": "s", "aud": "lakebase", "iat": now() - 700,
             "exp": now() - 100,

@@ -140,7 +140,7 @@ fn a_mistake_at_the_start_is_an_error_and_not_retried() {
         ("watch pgpas", "unknown target: pgpas"),
         ("watch pgpass --client-secret-file -", "can be read once"),
         ("watch pgpass --client-secret-file /dev/fd/63", "can be read once"),
-        ("watch pgpass --ttl 5m", "cannot be kept alive"),
+        ("watch pgpass --ttl 5m", "is too short for a check interval"),
         ("watch file", "target file needs a path"),
     ] {
         test.run(line).fails(2, &[words]);

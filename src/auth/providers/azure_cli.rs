@@ -1,8 +1,8 @@
-//! `azure-cli`: a login kept by the Azure CLI.
+//! `azure-cli`: a login that the Azure CLI keeps (databricks-sdk-go `config/auth_azure_cli.go`).
 //!
-//! `az account get-access-token` is asked, with the tenant of the workspace: an account may be in
-//! several, and a token of another one is of no use. Logins of managed identities do not take a
-//! tenant (databricks-sdk-go `config/auth_azure_cli.go`).
+//! `az account get-access-token` runs with the tenant of the workspace, because an account may belong
+//! to several tenants and the workspace accepts tokens of one only. A managed identity must be asked
+//! without a tenant.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -24,115 +24,153 @@ use crate::platform::time::Timestamp;
 
 pub const PROVIDER: Provider = Provider {
     name: "azure-cli",
-    needs: "a workspace on Azure, the Azure CLI on PATH, and no profile that shows a login of the \
-            Databricks CLI there",
-    configured: |settings, context| {
-        let named = settings.text(Id::AuthType) == Some("azure-cli");
-        let meant = named || settings.get(Id::AzureResourceId).is_some();
-        // Of two logins that are there anyway, the more particular one.
-        let found = || program(context).is_some() && !settings.has_cli_profile(context);
-        is_azure(settings) && (meant || found())
-    },
-    identity: |settings, context| {
-        let var = |name| context.var(name).map(|value| value.to_string_lossy()).unwrap_or_default();
-        [&entra::identity(settings, context), &*var("HOME"), &*var("AZURE_CONFIG_DIR")].join("\0")
-    },
+    needs: "a workspace on Azure and the Azure CLI on PATH (a profile with a login of the \
+            Databricks CLI at that workspace takes precedence)",
+    configured: is_configured,
+    identity,
     ready: |_, context| program(context).is_some(),
     login: true,
     login_can_change: true,
     route_variables: &["PATH"],
-    // Who may not manage the workspace's resource group has no such token, and needs none.
+    // Only an identity that may manage the workspace's resource gets the management token.
     azure: Some(Service { token, must_manage: false }),
     check: entra::check_zone,
     fetch: Some(|call| token(call, Azure::of(call.settings)?.application)),
     ..ROW
 };
 
+fn is_configured(settings: &Settings, context: &Context) -> bool {
+    if !is_azure(settings) {
+        return false;
+    }
+    let is_named = settings.text(Id::AuthType) == Some(PROVIDER.name);
+    if is_named || settings.get(Id::AzureResourceId).is_some() {
+        return true;
+    }
+    // If both CLIs could have a login, a profile for this workspace decides for the Databricks CLI.
+    program(context).is_some() && !settings.has_cli_profile(context)
+}
+
+fn identity(settings: &Settings, context: &Context) -> String {
+    let var = |name| context.var(name).map(|value| value.to_string_lossy()).unwrap_or_default();
+    [&entra::identity(settings, context), &*var("HOME"), &*var("AZURE_CONFIG_DIR")].join("\0")
+}
+
 fn program(context: &Context) -> Option<PathBuf> {
     find_program(context, "az")
 }
 
 fn token(call: &ProviderCall<'_>, resource: &str) -> Result<Token> {
-    let tenant = entra::tenant(call)?;
-    let account = run(call, &["account", "show"], &tenant)?;
-    let (kind, name) = (&account["user"]["type"], &account["user"]["name"]);
-    let is_service = kind == "servicePrincipal";
-    let is_managed =
-        is_service && (name == "systemAssignedIdentity" || name == "userAssignedIdentity");
-    let words = ["account", "get-access-token", "--resource", resource];
-    let with = |flag, value: &str| run(call, &[&words[..], &[flag, value]].concat(), &tenant);
-    let answer = match (tenant.as_deref().filter(|_| !is_managed), subscription(call.settings)) {
-        // Federated service principals take no tenant either.
-        (Some(tenant), _) if is_service => {
-            with("--tenant", tenant).or_else(|_| run(call, &words, &None))
-        }
-        (Some(tenant), _) => with("--tenant", tenant),
-        // Who may use the workspace need not see its subscription.
-        (None, Some(subscription)) if tenant.is_none() => {
-            with("--subscription", subscription).or_else(|_| run(call, &words, &tenant))
-        }
-        (None, _) => run(call, &words, &tenant),
-    }?;
+    let answer = get_access_token(call, resource)?;
     let text = require(&answer, "accessToken", "the Azure CLI's answer")?;
-    // `expiresOn` is local time without a zone; older versions have only that, but then the token
-    // itself tells.
+    // Older versions have only `expiresOn`, local time without a zone; then the token's own expiry
+    // counts.
     let stated = answer["expires_on"].as_i64().map(Timestamp::from_seconds);
     Token::received("the Azure CLI's token", text, stated, call.context.now())
 }
 
-/// The subscription in a resource id.
+fn get_access_token(call: &ProviderCall<'_>, resource: &str) -> Result<Value> {
+    let tenant = entra::tenant(call)?;
+    let account = run(call, &["account", "show"], &tenant)?;
+    let kind = &account["user"]["type"];
+    let name = &account["user"]["name"];
+    let is_service = kind == "servicePrincipal";
+    let is_managed =
+        is_service && (name == "systemAssignedIdentity" || name == "userAssignedIdentity");
+
+    let arguments = ["account", "get-access-token", "--resource", resource];
+    let with = |flag, value: &str| run(call, &[&arguments[..], &[flag, value]].concat(), &tenant);
+    match (tenant.as_deref().filter(|_| !is_managed), subscription(call.settings)) {
+        // A federated service principal must be asked without a tenant, too.
+        (Some(tenant), _) if is_service => {
+            with("--tenant", tenant).or_else(|_| run(call, &arguments, &None))
+        }
+        (Some(tenant), _) => with("--tenant", tenant),
+        // A user of the workspace may have no right to see its subscription.
+        (None, Some(subscription)) if tenant.is_none() => {
+            with("--subscription", subscription).or_else(|_| run(call, &arguments, &tenant))
+        }
+        (None, _) => run(call, &arguments, &tenant),
+    }
+}
+
+/// The subscription in the configured resource id.
 fn subscription(settings: &Settings) -> Option<&str> {
     let mut parts = settings.text(Id::AzureResourceId)?.split('/').skip(1);
     (parts.next()? == "subscriptions").then(|| parts.next()).flatten()
 }
 
-fn run(call: &ProviderCall<'_>, words: &[&str], tenant: &Option<String>) -> Result<Value> {
+fn run(call: &ProviderCall<'_>, arguments: &[&str], tenant: &Option<String>) -> Result<Value> {
     let program = program(call.context).ok_or_else(|| {
         Error::usage("auth type azure-cli needs the Azure CLI").because("there is no `az` on PATH")
     })?;
-    let words = [words, &["--output", "json"]].concat();
-    let shown = format!("az {}", words.join(" "));
-    let tool =
-        Program { path: &program, arguments: &words, sees: &sees, variables: &[], lock: call.lock };
-    let said = run_tool(call.context, &tool, &shown, call.deadline)?;
-    if !said.status.success() {
-        return Err(explain(&shown, &said.stderr, tenant.as_deref()));
+    let arguments = [arguments, &["--output", "json"]].concat();
+    let shown = format!("az {}", arguments.join(" "));
+    let tool = Program {
+        path: &program,
+        arguments: &arguments,
+        sees: &sees,
+        variables: &[],
+        lock: call.lock,
+    };
+    let output = run_tool(call.context, &tool, &shown, call.deadline)?;
+    if !output.status.success() {
+        return Err(explain(&shown, &output.stderr, tenant.as_deref()));
     }
-    // Not quoted: whatever it is, it could be a token.
-    serde_json::from_slice(&said.stdout)
+    // The output is not quoted, since it may be a token.
+    serde_json::from_slice(&output.stdout)
         .map_err(|_| Error::failed(format!("`{shown}` printed something that is not JSON")))
 }
 
-/// Its own variables are all that it needs.
+/// The Azure CLI needs no variable of Databricks, and these may hold secrets.
 fn sees(name: &OsStr) -> bool {
     !name.to_string_lossy().starts_with("DATABRICKS_")
 }
 
-/// What a failure means: it has one exit code for most, so its texts must tell.
+/// The error for a failure of `az`. Most have the same exit code, so stderr decides its kind.
 fn explain(shown: &str, stderr: &str, tenant: Option<&str>) -> Error {
-    let lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
-    let words = lines.clone().find(|line| line.starts_with("ERROR")).or(lines.clone().next());
-    let words = redact(words.unwrap_or("it said nothing"));
-    // It may say itself which one is needed.
-    let own = lines.clone().find(|line| line.starts_with("az login")).map(redact);
-    let usual = || tenant.map_or("az login".to_owned(), |t| format!("az login --tenant {t}"));
-    let login = own.unwrap_or_else(usual);
     let says = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
-    if says(&["AADSTS65001"]) {
-        return Error::denied(format!("Entra refused `{shown}`")).because(words).hint(login);
+    let login = login_command(stderr, tenant);
+    let error = if says(&CONSENT_MISSING) {
+        Error::denied(format!("Entra refused `{shown}`")).hint(login)
+    } else if says(&LOGIN_NEEDED) {
+        Error::login("the Azure CLI has no valid login for this workspace").hint(login)
+    } else if says(&UNREACHABLE) {
+        Error::unavailable("the Azure CLI cannot reach Entra")
+    } else if says(&REFUSED) {
+        Error::denied(format!("Entra refused `{shown}`")).hint(login)
+    } else {
+        Error::failed(format!("`{shown}` failed")).hint(login)
+    };
+    error.because(reason(stderr))
+}
+
+// Parts of what `az` prints on stderr, by what they mean. The codes are Entra's
+// (<https://learn.microsoft.com/entra/identity-platform/reference-error-codes>), the texts of
+// `UNREACHABLE` those of Python's HTTP library.
+const CONSENT_MISSING: [&str; 1] = ["AADSTS65001"];
+const LOGIN_NEEDED: [&str; 5] =
+    ["az login", "No subscription found", "AADSTS70043", "AADSTS700082", "AADSTS50173"];
+const UNREACHABLE: [&str; 4] =
+    ["Failed to resolve", "Max retries exceeded", "Connection refused", "timed out"];
+const REFUSED: [&str; 1] = ["AADSTS"];
+
+fn lines(stderr: &str) -> impl Iterator<Item = &str> {
+    stderr.lines().map(str::trim).filter(|line| !line.is_empty())
+}
+
+fn reason(stderr: &str) -> String {
+    let error = lines(stderr).find(|line| line.starts_with("ERROR"));
+    redact(error.or(lines(stderr).next()).unwrap_or("it printed no error"))
+}
+
+/// The command that logs in: the one that `az` itself names, else one with the tenant.
+fn login_command(stderr: &str, tenant: Option<&str>) -> String {
+    match (lines(stderr).find(|line| line.starts_with("az login")), tenant) {
+        (Some(named), _) => redact(named),
+        (None, Some(tenant)) => format!("az login --tenant {tenant}"),
+        (None, None) => "az login".to_owned(),
     }
-    if says(&["az login", "No subscription found", "AADSTS70043", "AADSTS700082", "AADSTS50173"]) {
-        return Error::login("the Azure CLI has no valid login for this workspace")
-            .because(words)
-            .hint(login);
-    }
-    if says(&["Failed to resolve", "Max retries exceeded", "Connection refused", "timed out"]) {
-        return Error::unavailable("the Azure CLI cannot reach Entra").because(words);
-    }
-    if says(&["AADSTS"]) {
-        return Error::denied(format!("Entra refused `{shown}`")).because(words).hint(login);
-    }
-    Error::failed(format!("`{shown}` failed")).because(words).hint(login)
 }
 
 #[cfg(test)]
@@ -141,7 +179,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[test]
-    fn its_texts_become_kinds() {
+    fn the_text_of_a_failure_decides_its_kind() {
         for (text, kind) in [
             ("WARNING: x\nERROR: Please run 'az login' to setup account.", ErrorKind::Login),
             ("ERROR: No subscription found. Run 'az account set' to select one.", ErrorKind::Login),

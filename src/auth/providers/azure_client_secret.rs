@@ -1,4 +1,4 @@
-//! `azure-client-secret`: a service principal of Entra, by its secret.
+//! `azure-client-secret`: a service principal of Entra, with its client secret.
 
 use crate::auth::entra;
 use crate::auth::entra::{Azure, entra, is_azure};
@@ -26,7 +26,9 @@ pub const PROVIDER: Provider = Provider {
 fn token(call: &ProviderCall<'_>, resource: &str) -> Result<Token> {
     let secret = call.settings.secret(Id::AzureClientSecret).map_or("", |secret| secret.expose());
     let proof = [("client_secret", secret)];
-    let origin = || call.settings.origin(Id::AzureClientSecret);
-    let because = |e: Error| e.because(format!("azure_client_secret comes from {}", origin()));
+    let because = |e: Error| {
+        let origin = call.settings.origin(Id::AzureClientSecret);
+        e.because(format!("azure_client_secret comes from {origin}"))
+    };
     entra(call, resource, &proof).map_err(|e| e.if_denied(because))
 }

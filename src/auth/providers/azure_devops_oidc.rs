@@ -1,4 +1,4 @@
-//! `azure-devops-oidc`: a job of Azure DevOps asks for an identity token, which is exchanged
+//! `azure-devops-oidc`: a job of Azure DevOps requests an identity token and exchanges it
 //! (<https://learn.microsoft.com/rest/api/azure/devops/distributedtask/oidctoken/create>).
 
 use crate::auth::entra::means_azure;
@@ -16,15 +16,15 @@ use crate::platform::context::Context;
 
 pub const PROVIDER: Provider = Provider {
     name: "azure-devops-oidc",
-    needs: "host, an Azure DevOps job with SYSTEM_ACCESSTOKEN in its environment, and no service of \
-            Azure's configured beside it",
+    needs: "host and an Azure DevOps job with SYSTEM_ACCESSTOKEN in its environment (a configured \
+            Azure identity takes precedence)",
     configured: |settings, context| {
         has(settings, &[Id::Host])
             && VARIABLES.iter().all(|name| context.var(name).is_some())
             && !means_azure(settings)
     },
     identity: |settings, context| {
-        // Another job has others.
+        // These variables tell one job from another; the token itself is in the fingerprint.
         let job = VARIABLES.map(|name| if name == DEVOPS_TOKEN { "" } else { text(context, name) });
         [settings.text(Id::ClientId).unwrap_or_default(), &job.join("\0")].join("\0")
     },
@@ -35,7 +35,7 @@ pub const PROVIDER: Provider = Provider {
     ..ROW
 };
 
-/// What such a job has in its environment; the first one only if its author says so.
+/// The variables of such a job. Its author must pass on the first one.
 const VARIABLES: [&str; 6] = [
     DEVOPS_TOKEN,
     "SYSTEM_TEAMFOUNDATIONCOLLECTIONURI",
@@ -45,32 +45,34 @@ const VARIABLES: [&str; 6] = [
     "SYSTEM_JOBID",
 ];
 
-fn text<'w>(context: &'w Context, name: &str) -> &'w str {
+fn text<'c>(context: &'c Context, name: &str) -> &'c str {
     context.var(name).and_then(|text| text.to_str()).unwrap_or_default()
 }
 
 fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
     if let Some(missing) = VARIABLES.iter().find(|name| call.context.var(name).is_none()) {
-        return Err(Error::usage(format!("this is no job of Azure DevOps: there is no {missing}"))
+        return Err(Error::usage(format!("not an Azure DevOps job: {missing} is not set"))
             .hint("env: SYSTEM_ACCESSTOKEN: $(System.AccessToken), in the pipeline's step"));
     }
-    let [token, collection, project, kind, plan, job] =
-        VARIABLES.map(|name| text(call.context, name));
-    let [project, kind, plan, job] = [project, kind, plan, job].map(percent_encode);
+    let bearer = text(call.context, DEVOPS_TOKEN);
+    let id_token = id_token(call, bearer).map_err(|e| e.without(&Secret::new(bearer)))?;
+    exchange(call, &id_token)
+}
+
+fn id_token(call: &ProviderCall<'_>, bearer: &str) -> Result<IdToken> {
+    let [_, collection, path @ ..] = VARIABLES.map(|name| text(call.context, name));
+    let [project, kind, plan, job] = path.map(percent_encode);
     let url = format!(
         "{}/{project}/_apis/distributedtask/hubs/{kind}/plans/{plan}/jobs/{job}/oidctoken\
          ?api-version=7.2-preview.1",
         collection.trim_end_matches('/')
     );
-    let headers = [("Authorization", format!("Bearer {token}"))];
+    let headers = [("Authorization", format!("Bearer {bearer}"))];
     let body = Some(("application/json", String::new()));
     let request = Request { method: "POST", url: &url, headers: &headers, body, once: false };
-    let asked = || {
-        let what = "to give this job an identity token";
-        let body = ask_json(call.client, &request, what, call.deadline)?;
-        let text = require(&body, "oidcToken", "Azure DevOps' answer")?;
-        IdToken::new("Azure DevOps' identity token".to_owned(), text)
-    };
-    let id_token = asked().map_err(|e| e.without(&Secret::new(token)))?;
-    exchange(call, &id_token)
+
+    let what = "to give this job an identity token";
+    let body = ask_json(call.client, &request, what, call.deadline)?;
+    let text = require(&body, "oidcToken", "Azure DevOps' answer")?;
+    IdToken::new("Azure DevOps' identity token".to_owned(), text)
 }

@@ -1,4 +1,4 @@
-//! `azure-msi`: the managed identity of the machine in Azure that this runs on
+//! `azure-msi`: the managed identity of the Azure machine that the program runs on
 //! (<https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>).
 
 use crate::auth::entra;
@@ -7,7 +7,7 @@ use crate::auth::provider::{Provider, ProviderCall, ROW, Service};
 use crate::config::table::Id;
 use crate::credential::encoding::percent_encode;
 use crate::credential::token::Token;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lakebase::workspace_api::access_token;
 use crate::net::http::Request;
 use crate::net::refusal::ask_json;
@@ -16,11 +16,11 @@ pub const PROVIDER: Provider = Provider {
     name: "azure-msi",
     needs: "azure_use_msi and a workspace on Azure",
     configured: |settings, _| is_azure(settings) && settings.is_on(Id::AzureUseMsi),
-    // Another machine may have this home, and has another identity.
+    // A home may be shared by several machines, each with an identity of its own.
     identity: |settings, context| {
         [entra::identity(settings, context), (context.machine)()].join("\0")
     },
-    // This one may get another, too.
+    // An administrator may give the machine another identity.
     login_can_change: true,
     azure: Some(Service { token, must_manage: true }),
     check: entra::check_zone,
@@ -38,18 +38,24 @@ fn token(call: &ProviderCall<'_>, resource: &str) -> Result<Token> {
         url.push_str(&format!("&client_id={}", percent_encode(id)));
     }
     let headers = [("Metadata", "true".to_owned())];
-    let origin = call.settings.origin(Id::AzureUseMsi);
-    let (request, what) = (Request::get(&url, &headers), "to give this machine a token");
-    let body = ask_json(call.client, &request, what, call.deadline).map_err(|failure| {
-        let error = failure.into_error();
-        match error.kind {
-            ErrorKind::Unavailable => error.because(format!(
-                "azure_use_msi from {origin} is for machines in Azure that have a managed identity"
-            )),
-            ErrorKind::Denied => error
-                .hint("a managed identity for this machine, and ARM_CLIENT_ID if it has several"),
-            _ => error,
-        }
-    })?;
+    let request = Request::get(&url, &headers);
+
+    let answer = ask_json(call.client, &request, "to give this machine a token", call.deadline);
+    let body = answer.map_err(|failure| explain(failure.into_error(), call))?;
     access_token("the managed identity", &body, call.context.now())
+}
+
+fn explain(error: Error, call: &ProviderCall<'_>) -> Error {
+    match error.kind {
+        ErrorKind::Unavailable => {
+            let origin = call.settings.origin(Id::AzureUseMsi);
+            error.because(format!(
+                "azure_use_msi from {origin} needs a machine in Azure that has a managed identity"
+            ))
+        }
+        ErrorKind::Denied => error.hint(
+            "assign a managed identity to this machine, and set ARM_CLIENT_ID if it has several",
+        ),
+        _ => error,
+    }
 }

@@ -1,16 +1,18 @@
 //! `databricks-cli`: a person's login, kept and renewed by the Databricks CLI.
 //!
-//! `databricks auth token` is asked, never its token cache read (since version 1.0 that is the
-//! system's keyring). It runs under our lock, because two of them at once lose each other's
-//! refresh tokens; without stdin, so that it cannot call; with none of the `DATABRICKS_*`
-//! variables that would make it answer for another profile. A plain call already gives a token
-//! with minutes to live, so `--force-refresh` is only the one retry.
+//! `databricks auth token` prints the token; the CLI's own token cache is never read (since version
+//! 1.0 it is the system's keyring). The CLI runs under a lock, because two runs at once lose each
+//! other's refresh tokens; without stdin, so that it cannot prompt; and without the `DATABRICKS_*`
+//! variables that would make it print another profile's token. A plain run usually prints a token
+//! with minutes left, so `--force-refresh` is used for one retry only.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::auth::no_identity::nothing;
 use crate::auth::provider::{Provider, ProviderCall, ROW};
 use crate::config::host_url::Host;
 use crate::config::resolve::Settings;
@@ -37,7 +39,7 @@ pub const PROVIDER: Provider = Provider {
     ..ROW
 };
 
-const VERSION: &str =
+const MIN_VERSION_HINT: &str =
     "install the Databricks CLI 0.296 or later, or set DATABRICKS_CLI_PATH to one";
 
 fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
@@ -49,15 +51,15 @@ fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
     run(call, true)?
 }
 
-/// All that decides whose token the CLI prints, short of what it keeps itself.
+/// All that decides whose token the CLI prints, except its own files.
 fn identity(settings: &Settings, context: &Context) -> String {
     let (flag, value) = selector(settings);
     let var = |name| context.var(name).map(|value| value.to_string_lossy()).unwrap_or_default();
     let path = settings.text(Id::DatabricksCliPath).unwrap_or_default();
-    [flag, &value, path, &var("HOME"), &KEPT.map(var).join("\0")].join("\0")
+    [flag, &value, path, &var("HOME"), &KEPT_VARIABLES.map(var).join("\0")].join("\0")
 }
 
-/// The CLI: where the settings say, or on PATH.
+/// The path of the CLI, from the settings or PATH.
 fn program(settings: &Settings, context: &Context) -> Option<PathBuf> {
     match settings.text(Id::DatabricksCliPath) {
         Some(path) if path.contains('/') => {
@@ -68,7 +70,7 @@ fn program(settings: &Settings, context: &Context) -> Option<PathBuf> {
     }
 }
 
-/// How the CLI is told whose token: by profile where one was loaded, else by host.
+/// The flag that selects the login, and its value: the profile that was read, else the host.
 fn selector(settings: &Settings) -> (&'static str, String) {
     match &settings.profile {
         Some((name, Some(_))) => ("--profile", name.clone()),
@@ -76,7 +78,7 @@ fn selector(settings: &Settings) -> (&'static str, String) {
     }
 }
 
-/// With `--profile` the CLI answers for the profile's host, which must be the one we talk to.
+/// With `--profile`, the CLI prints a token for the profile's host, which must be the workspace.
 fn check_host(settings: &Settings) -> Result<()> {
     let Some((name, Some(own))) = &settings.profile else { return Ok(()) };
     let host = settings.text(Id::Host).unwrap_or_default();
@@ -89,43 +91,54 @@ fn check_host(settings: &Settings) -> Result<()> {
         .hint("unset DATABRICKS_HOST, or choose another profile"))
 }
 
-/// One run. The outer result is for what asking again cannot change, the inner one for the rest.
+/// One run. The outer result is an error that a forced run cannot mend, the inner one is a token
+/// that another run may replace by a better one.
 fn run(call: &ProviderCall<'_>, force: bool) -> Result<Result<Token>> {
     let program = program(call.settings, call.context).ok_or_else(|| absent(call.settings))?;
     let (flag, value) = selector(call.settings);
-    let mut args = vec!["auth", "token", flag, &value];
+    let mut arguments = vec!["auth", "token", flag, &value];
     if force {
-        args.push("--force-refresh");
+        arguments.push("--force-refresh");
     }
+
     let shown = format!("databricks auth token {flag} {value}");
-    let tool =
-        Program { path: &program, arguments: &args, sees: &keeps, variables: &[], lock: call.lock };
-    let said = run_tool(call.context, &tool, &shown, call.deadline)?;
-    if !said.status.success() {
-        return Err(explain(&shown, &said.stderr, flag, &value));
+    let tool = Program {
+        path: &program,
+        arguments: &arguments,
+        sees: &sees,
+        variables: &[],
+        lock: call.lock,
+    };
+    let output = run_tool(call.context, &tool, &shown, call.deadline)?;
+    if !output.status.success() {
+        return Err(explain(&shown, &output.stderr, flag, &value));
     }
-    let now = call.context.now();
-    let body: Value = serde_json::from_slice(&said.stdout).map_err(|_| {
-        // Not quoted: whatever it is, it could be a token.
-        Error::failed(format!("`{shown}` printed something that is not JSON")).hint(VERSION)
+
+    let body: Value = serde_json::from_slice(&output.stdout).map_err(|_| {
+        // The output is not quoted, since it may be a token.
+        Error::failed(format!("`{shown}` printed something that is not JSON"))
+            .hint(MIN_VERSION_HINT)
     })?;
     let text = require(&body, "access_token", "the Databricks CLI's answer")?;
     let stated = body["expiry"].as_str().and_then(Timestamp::parse);
-    // Too short a life is worth the one retry.
-    Ok(Token::received("the Databricks CLI's token", text, stated, now).and_then(|token| {
-        let left = token.left(now);
-        if left > LEAST_LIFE {
-            return Ok(token);
-        }
-        let left = show_duration(std::time::Duration::from_millis(left.max(0) as u64));
-        Err(Error::failed(format!("`{shown}` gives a token with only {left} to live")))
-    }))
+    let now = call.context.now();
+    let token = Token::received("the Databricks CLI's token", text, stated, now);
+    Ok(token.and_then(|token| check_life(token, now, &shown)))
 }
 
-/// There is no CLI, which matters only to those who want it.
+fn check_life(token: Token, now: Timestamp, shown: &str) -> Result<Token> {
+    let left = token.left(now);
+    if left > LEAST_LIFE {
+        return Ok(token);
+    }
+    let left = show_duration(Duration::from_millis(left.max(0) as u64));
+    Err(Error::failed(format!("`{shown}` printed a token that expires in {left}")))
+}
+
+/// The error if there is no CLI. It names the CLI only if the user has named that auth type.
 fn absent(settings: &Settings) -> Error {
     if settings.get(Id::AuthType).is_none() {
-        return crate::auth::no_identity::nothing(settings);
+        return nothing(settings);
     }
     let origin = settings.origin(Id::AuthType);
     Error::usage(format!("auth type databricks-cli from {origin} needs the Databricks CLI"))
@@ -133,60 +146,65 @@ fn absent(settings: &Settings) -> Error {
         .hint("DATABRICKS_CLI_PATH=/path/to/databricks")
 }
 
-/// All that the CLI sees of Databricks' variables: where its files, its storage and its login are.
-const KEPT: [&str; 3] =
+/// The variables of Databricks that the CLI sees: those that say where its files, its tokens and its
+/// login page are.
+const KEPT_VARIABLES: [&str; 3] =
     ["DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE", "DATABRICKS_DISCOVERY_HOST"];
 
-/// Which variables the CLI sees: not those of Databricks', but for [`KEPT`]. An inherited
-/// `DATABRICKS_HOST` or profile would change whose token it prints.
-fn keeps(name: &OsStr) -> bool {
+/// An inherited `DATABRICKS_HOST` or profile would change whose token the CLI prints.
+fn sees(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    !name.starts_with("DATABRICKS_") || KEPT.contains(&name.as_ref())
+    !name.starts_with("DATABRICKS_") || KEPT_VARIABLES.contains(&name.as_ref())
 }
 
-/// What the CLI's failure means. It has one exit code, so its texts must tell
-/// (`cmd/auth/token.go` and the acceptance tests of databricks/cli).
+// Parts of what the CLI prints on stderr, by what they mean (`cmd/auth/token.go` and the acceptance
+// tests of databricks/cli).
+const TOO_OLD: [&str; 4] = ["No such command", "no such option", "unknown command", "unknown flag"];
+const NO_PROFILE: [&str; 3] = ["Use --profile", "no profile specified", "no profiles configured"];
+const LOGIN_NEEDED: [&str; 4] = [
+    "OAuth is not configured for this host",
+    "no cached credentials",
+    "refresh token is invalid",
+    "no refresh token",
+];
+const NOT_A_PERSON: [&str; 2] = ["only supports U2M", "M2M"];
+const UNREACHABLE: [&str; 7] = [
+    "dial tcp",
+    "no such host",
+    "connection refused",
+    "i/o timeout",
+    "TLS handshake",
+    "deadline exceeded",
+    "connection reset",
+];
+
+/// The error for a failure of the CLI. All have the same exit code, so stderr decides its kind.
 fn explain(shown: &str, stderr: &str, flag: &str, value: &str) -> Error {
-    let lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
-    let words = lines.clone().find(|line| line.starts_with("Error")).or(lines.clone().next_back());
-    let words = redact(words.unwrap_or("it said nothing"));
-    let login = format!("databricks auth login {flag} {value}");
     let says = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
-    if says(&["No such command", "no such option", "unknown command", "unknown flag"]) {
-        return Error::usage("the `databricks` on PATH is too old").because(words).hint(VERSION);
-    }
-    if says(&["Use --profile", "no profile specified", "no profiles configured"]) {
-        return Error::usage("the Databricks CLI does not know which profile is meant")
-            .because(words)
-            .hint("--profile NAME, or DATABRICKS_CONFIG_PROFILE");
-    }
-    if says(&[
-        "OAuth is not configured for this host",
-        "no cached credentials",
-        "refresh token is invalid",
-        "no refresh token",
-    ]) {
-        return Error::login(format!("the Databricks CLI has no valid login for {value}"))
-            .because(words)
-            .hint(login);
-    }
-    if says(&["only supports U2M", "M2M"]) {
-        return Error::usage(format!("`{shown}` cannot serve a service principal"))
-            .because(words)
-            .hint("DATABRICKS_AUTH_TYPE=oauth-m2m");
-    }
-    if says(&[
-        "dial tcp",
-        "no such host",
-        "connection refused",
-        "i/o timeout",
-        "TLS handshake",
-        "deadline exceeded",
-        "connection reset",
-    ]) {
-        return Error::unavailable("the Databricks CLI cannot reach the workspace").because(words);
-    }
-    Error::failed(format!("`{shown}` failed")).because(words).hint(login)
+    let login = format!("databricks auth login {flag} {value}");
+    let error = if says(&TOO_OLD) {
+        Error::usage("the `databricks` on PATH is too old").hint(MIN_VERSION_HINT)
+    } else if says(&NO_PROFILE) {
+        Error::usage("the Databricks CLI does not know which profile is meant")
+            .hint("--profile NAME, or DATABRICKS_CONFIG_PROFILE")
+    } else if says(&LOGIN_NEEDED) {
+        Error::login(format!("the Databricks CLI has no valid login for {value}")).hint(login)
+    } else if says(&NOT_A_PERSON) {
+        Error::usage(format!("`{shown}` does not work for a service principal"))
+            .hint("DATABRICKS_AUTH_TYPE=oauth-m2m")
+    } else if says(&UNREACHABLE) {
+        Error::unavailable("the Databricks CLI cannot reach the workspace")
+    } else {
+        Error::failed(format!("`{shown}` failed")).hint(login)
+    };
+    error.because(reason(stderr))
+}
+
+/// The line with the error, else the last one.
+fn reason(stderr: &str) -> String {
+    let mut lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+    let error = lines.clone().find(|line| line.starts_with("Error"));
+    redact(error.or(lines.next_back()).unwrap_or("it printed no error"))
 }
 
 #[cfg(test)]
@@ -195,7 +213,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[test]
-    fn the_clis_texts_become_kinds() {
+    fn the_text_of_a_failure_decides_its_kind() {
         for (text, kind) in [
             (
                 "Warn: x\nError: cache: databricks OAuth is not configured for this host. no cached credentials; run",
@@ -222,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_cli_sees_no_variable_that_changes_its_answer() {
-        for (name, kept) in [
+        for (name, is_seen) in [
             ("PATH", true),
             ("DBUS_SESSION_BUS_ADDRESS", true),
             ("DATABRICKS_CONFIG_FILE", true),
@@ -230,7 +248,7 @@ mod tests {
             ("DATABRICKS_CONFIG_PROFILE", false),
             ("DATABRICKS_CLIENT_SECRET", false),
         ] {
-            assert_eq!(keeps(OsStr::new(name)), kept, "{name}");
+            assert_eq!(sees(OsStr::new(name)), is_seen, "{name}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `env-oidc`: an identity token in a variable, `DATABRICKS_OIDC_TOKEN` or the one that
+//! `env-oidc`: exchanges an identity token from a variable, `DATABRICKS_OIDC_TOKEN` or the one that
 //! `oidc_token_env` names.
 
 use crate::auth::provider::{Provider, ProviderCall, ROW, has};
@@ -15,12 +15,7 @@ use crate::platform::context::Context;
 pub const PROVIDER: Provider = Provider {
     name: "env-oidc",
     needs: "host and an identity token in DATABRICKS_OIDC_TOKEN",
-    // Who names a variable means it, also where it is empty.
-    configured: |settings, context| {
-        let named = settings.get(Id::OidcTokenEnv).is_some();
-        let usual = || context.var(OIDC_TOKEN).is_some() && !settings.ignored.contains(&OIDC_TOKEN);
-        has(settings, &[Id::Host]) && (named || usual())
-    },
+    configured: is_configured,
     identity: |settings, context| token_exchange::identity(settings, token(settings, context)),
     identity_token: |settings, context| token(settings, context).map(Secret::new),
     secret_places: &[Id::OidcTokenEnv],
@@ -30,11 +25,20 @@ pub const PROVIDER: Provider = Provider {
     ..ROW
 };
 
+fn is_configured(settings: &Settings, context: &Context) -> bool {
+    if !has(settings, &[Id::Host]) {
+        return false;
+    }
+    // A variable that the user names is meant, even if it is empty.
+    has(settings, &[Id::OidcTokenEnv])
+        || context.var(OIDC_TOKEN).is_some() && !settings.ignored.contains(&OIDC_TOKEN)
+}
+
 fn variable(settings: &Settings) -> &str {
     settings.text(Id::OidcTokenEnv).unwrap_or(OIDC_TOKEN)
 }
 
-fn token<'w>(settings: &Settings, context: &'w Context) -> Option<&'w str> {
+fn token<'c>(settings: &Settings, context: &'c Context) -> Option<&'c str> {
     context.var(variable(settings)).and_then(|text| text.to_str()).map(str::trim)
 }
 

@@ -1,7 +1,8 @@
-//! `file-oidc`: an identity token in a file, such as a Kubernetes service account's projected one.
+//! `file-oidc`: exchanges an identity token from a file, such as the projected token of a Kubernetes
+//! service account.
 //!
-//! The platform replaces the file, so each call reads it, once (`settings.rs`). A line end at its end
-//! is no part of the token (the Go SDK sends it along).
+//! The platform replaces the file, so each call reads it anew, once (`config/resolve.rs`). White
+//! space at its end is not part of the token; the SDK for Go sends it along.
 
 use crate::auth::provider::{Provider, ProviderCall, ROW, has};
 use crate::auth::token_exchange;

@@ -1,6 +1,5 @@
-//! `github-oidc`: a GitHub Actions job with `permissions: id-token: write` asks its runner for an
-//! identity token
-//! (<https://docs.github.com/actions/concepts/security/openid-connect>), which is exchanged.
+//! `github-oidc`: a GitHub Actions job with `permissions: id-token: write` requests an identity token
+//! (<https://docs.github.com/actions/concepts/security/openid-connect>) and exchanges it.
 
 use crate::auth::entra::means_azure;
 use crate::auth::host_metadata::audience;
@@ -15,16 +14,16 @@ use crate::net::refusal::{ask_json, require};
 
 pub const PROVIDER: Provider = Provider {
     name: "github-oidc",
-    needs: "host, a GitHub Actions job with the permission id-token: write, and no service of \
-            Azure's configured beside it",
+    needs: "host and a GitHub Actions job with the permission id-token: write (a configured Azure \
+            identity takes precedence)",
     configured: |settings, _| {
-        has(settings, &[Id::Host]) && here(settings) && !means_azure(settings)
+        has(settings, &[Id::Host]) && is_github_job(settings) && !means_azure(settings)
     },
     identity: |settings, _| {
         let text = |id| settings.text(id).unwrap_or_default();
         [text(Id::ClientId), text(Id::ActionsRequestUrl), text(Id::Audience)].join("\0")
     },
-    // Another job has another one.
+    // It tells one job from another.
     secret: Some(Id::ActionsRequestToken),
     role: Some(Id::ClientId),
     groups: true,
@@ -32,8 +31,8 @@ pub const PROVIDER: Provider = Provider {
     ..ROW
 };
 
-/// Whether this is such a job.
-pub fn here(settings: &Settings) -> bool {
+/// Whether the program runs in a job that may request an identity token.
+pub fn is_github_job(settings: &Settings) -> bool {
     has(settings, &[Id::ActionsRequestUrl, Id::ActionsRequestToken])
 }
 
@@ -43,7 +42,9 @@ pub fn id_token(call: &ProviderCall<'_>, audience: &str) -> Result<IdToken> {
     let url = format!("{url}&audience={}", percent_encode(audience));
     let bearer = call.settings.secret(Id::ActionsRequestToken).map_or("", |token| token.expose());
     let headers = [("Authorization", format!("Bearer {bearer}"))];
-    let (request, what) = (Request::get(&url, &headers), "to give this job an identity token");
+    let request = Request::get(&url, &headers);
+
+    let what = "to give this job an identity token";
     let body = ask_json(call.client, &request, what, call.deadline).map_err(|failure| {
         let hint = "permissions: id-token: write, in the workflow";
         failure.into_error().if_denied(|e| e.hint(hint))

@@ -1,11 +1,11 @@
-//! `github-oidc-azure`: a GitHub Actions job's identity token stands in for the secret of a service
-//! principal of Entra that has a federated credential
+//! `github-oidc-azure`: a GitHub Actions job's identity token replaces the client secret of an Entra
+//! service principal that has a federated credential
 //! (<https://learn.microsoft.com/entra/workload-id/workload-identity-federation>).
 
 use crate::auth::entra;
 use crate::auth::entra::{Azure, entra, is_azure};
 use crate::auth::provider::{Provider, ProviderCall, ROW, has};
-use crate::auth::providers::github_oidc::{here, id_token};
+use crate::auth::providers::github_oidc::{id_token, is_github_job};
 use crate::config::table::Id;
 use crate::credential::token::Token;
 use crate::error::Result;
@@ -15,11 +15,11 @@ pub const PROVIDER: Provider = Provider {
     needs: "azure_client_id, azure_tenant_id, a workspace on Azure and a GitHub Actions job with \
             the permission id-token: write",
     configured: |settings, _| {
-        let known = has(settings, &[Id::Host, Id::AzureClientId, Id::AzureTenantId]);
-        is_azure(settings) && known && here(settings)
+        let is_principal = has(settings, &[Id::Host, Id::AzureClientId, Id::AzureTenantId]);
+        is_azure(settings) && is_principal && is_github_job(settings)
     },
     identity: entra::identity,
-    // Another job has another one.
+    // It tells one job from another.
     secret: Some(Id::ActionsRequestToken),
     role: Some(Id::AzureClientId),
     check: entra::check_zone,
@@ -27,15 +27,18 @@ pub const PROVIDER: Provider = Provider {
     ..ROW
 };
 
+/// The audience that Entra expects in the identity token.
+const AUDIENCE: &str = "api://AzureADTokenExchange";
+
 fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
-    // The audience that Entra wants.
-    let token = id_token(call, "api://AzureADTokenExchange")?;
+    let token = id_token(call, AUDIENCE)?;
     let proof = [
         ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
         ("client_assertion", token.secret.expose()),
     ];
     let resource = Azure::of(call.settings)?.application;
-    let mends = || "a federated credential with these, for that application in Entra".to_owned();
+    let policy =
+        || "add a federated credential with these claims to the application in Entra".to_owned();
     entra(call, resource, &proof)
-        .map_err(|e| e.without(&token.secret).if_denied(|e| token.explain(e, mends)))
+        .map_err(|e| e.without(&token.secret).if_denied(|e| token.explain(e, policy)))
 }

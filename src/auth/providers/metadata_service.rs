@@ -1,5 +1,5 @@
-//! `metadata-service`: a parent process on this machine, such as the VS Code extension, hands out
-//! its tokens (databricks-sdk-go `config/auth_metadata_service.go`).
+//! `metadata-service`: a process on this machine, such as the VS Code extension, hands out its tokens
+//! over HTTP (databricks-sdk-go `config/auth_metadata_service.go`).
 
 use crate::auth::provider::{Provider, ProviderCall, ROW, has, hashed};
 use crate::config::table::Id;
@@ -14,7 +14,7 @@ pub const PROVIDER: Provider = Provider {
     name: "metadata-service",
     needs: "host and metadata_service_url",
     configured: |settings, _| has(settings, &[Id::Host, Id::MetadataServiceUrl]),
-    // Whoever knows the URL gets the tokens.
+    // Every process that knows the URL gets the tokens, so it is a secret.
     identity: |settings, _| hashed(settings, Id::MetadataServiceUrl),
     secret: Some(Id::MetadataServiceUrl),
     login_can_change: true,
@@ -22,34 +22,41 @@ pub const PROVIDER: Provider = Provider {
     ..ROW
 };
 
+const LOCALHOST: &str = "http://localhost";
+const LOOPBACK: &str = "http://127.0.0.1";
+
 fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
     let url = call.settings.secret(Id::MetadataServiceUrl).map_or("", |url| url.expose());
     let origin = call.settings.origin(Id::MetadataServiceUrl);
-    let local = ["http://localhost", "http://127.0.0.1"];
-    let rest = local.iter().find_map(|start| url.strip_prefix(start)).and_then(|rest| {
-        let (port, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        let digits = port.strip_prefix(':').unwrap_or("80");
-        let is_port = digits.parse::<u16>().is_ok() && (port.is_empty() || port.starts_with(':'));
-        is_port.then_some((port, path))
-    });
-    let Some((port, path)) = rest else {
+    let Some((port, path)) = local_port_and_path(url) else {
         return Err(Error::usage(format!(
             "metadata_service_url from {origin} is not on this machine"
         ))
-        .hint("an address that begins with http://localhost or http://127.0.0.1"));
+        .hint("a URL that begins with http://localhost or http://127.0.0.1"));
     };
+
     let token = match get(call, &format!("127.0.0.1{port}{path}")) {
-        // `localhost` may be either.
-        Err(e) if url.starts_with(local[0]) && e.unreachable.is_some() => {
+        // The service may listen on the IPv6 address of `localhost` only.
+        Err(e) if url.starts_with(LOCALHOST) && e.unreachable.is_some() => {
             get(call, &format!("[::1]{port}{path}")).map_err(|_| e)
         }
         token => token,
     };
-    // Its path may be what makes it private, and servers repeat what they are asked for.
+    // The path may be what keeps the URL secret, and servers repeat it in their answers.
     token.map_err(|e| {
-        let words = format!("metadata_service_url comes from {origin}");
-        e.because(words).without(&Secret::new(path))
+        e.because(format!("metadata_service_url comes from {origin}")).without(&Secret::new(path))
     })
+}
+
+/// The port with its colon, "" if there is none, and the path of a URL on this machine.
+fn local_port_and_path(url: &str) -> Option<(&str, &str)> {
+    let rest = url.strip_prefix(LOCALHOST).or(url.strip_prefix(LOOPBACK))?;
+    let (port, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if port.is_empty() {
+        return Some((port, path));
+    }
+    port.strip_prefix(':')?.parse::<u16>().ok()?;
+    Some((port, path))
 }
 
 fn get(call: &ProviderCall<'_>, address: &str) -> Result<Token> {

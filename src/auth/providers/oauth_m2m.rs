@@ -1,4 +1,4 @@
-//! `oauth-m2m`: a service principal's client credentials (RFC 6749 §4.4).
+//! `oauth-m2m`: a Databricks service principal, with its client credentials (RFC 6749 §4.4).
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -26,7 +26,7 @@ pub const PROVIDER: Provider = Provider {
 fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
     let id = call.settings.text(Id::ClientId).unwrap_or_default();
     let secret = call.settings.secret(Id::ClientSecret).map_or("", |secret| secret.expose());
-    // RFC 6749 §2.3.1: both are form-encoded before they are joined.
+    // Both are percent-encoded before they are joined (RFC 6749 §2.3.1).
     let pair = format!("{}:{}", percent_encode(id), percent_encode(secret));
     let headers = [("Authorization", format!("Basic {}", BASE64_STANDARD.encode(pair)))];
     let grant = TokenGrant {
@@ -39,17 +39,15 @@ fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
 }
 
 fn explained(call: &ProviderCall<'_>, refusal: Refusal) -> Error {
-    let wrong = refusal.code == "invalid_client" || refusal.status == 401;
+    let is_about_client = refusal.code == "invalid_client" || refusal.status == 401;
     let error = refusal.into_error();
-    if wrong {
-        let origin = |id| call.settings.origin(id);
-        error.hint(format!(
-            "check client_id from {} and client_secret from {}, and that the service principal \
-             belongs to this workspace",
-            origin(Id::ClientId),
-            origin(Id::ClientSecret)
-        ))
-    } else {
-        error
+    if !is_about_client {
+        return error;
     }
+    error.hint(format!(
+        "check client_id from {} and client_secret from {}, and that the service principal belongs \
+         to this workspace",
+        call.settings.origin(Id::ClientId),
+        call.settings.origin(Id::ClientSecret)
+    ))
 }

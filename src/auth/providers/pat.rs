@@ -1,7 +1,7 @@
-//! `pat`: a configured personal access token, as the bearer of the workspace's APIs.
+//! `pat`: a configured personal access token, which is the workspace token itself.
 //!
-//! It is never a Postgres password (Lakebase answers that with "not a valid JWT encoding") and
-//! never copied into the cache. What the workspace thinks of it shows at the first call.
+//! It is never a Postgres password (Lakebase refuses it with "not a valid JWT encoding") and never
+//! copied into the cache. Whether it is valid shows at the first call of an API.
 
 use crate::auth::provider::{Provider, ProviderCall, ROW, has, hashed};
 use crate::config::table::Id;

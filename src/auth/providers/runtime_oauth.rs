@@ -1,8 +1,8 @@
-//! `runtime-oauth`: in a notebook or job on Databricks, the notebook's token is exchanged for one
-//! with scopes of its own (databricks-sdk-py `runtime_oauth`).
+//! `runtime-oauth`: in a notebook or job on Databricks, exchanges the notebook's token for one with
+//! the configured scopes (databricks-sdk-py `runtime_oauth`).
 //!
-//! The notebook's token is in the memory of its Python, where no other process can see it. So it
-//! has to be handed over as `DATABRICKS_TOKEN`, and this auth type has to be named.
+//! The notebook's token is in the memory of its Python process, so the user must pass it on in
+//! `DATABRICKS_TOKEN` and name this auth type.
 
 use crate::auth::provider::{Provider, ProviderCall, ROW, has};
 use crate::auth::providers::pat;
@@ -15,10 +15,10 @@ use crate::net::refusal::CallError;
 
 pub const PROVIDER: Provider = Provider {
     name: "runtime-oauth",
-    needs: "host, the notebook's token as DATABRICKS_TOKEN, and DATABRICKS_RUNTIME_VERSION, which \
-            Databricks sets",
+    needs: "auth_type runtime-oauth, host, the notebook's token in DATABRICKS_TOKEN, and \
+            DATABRICKS_RUNTIME_VERSION, which Databricks sets",
     configured: |settings, context| {
-        settings.text(Id::AuthType) == Some("runtime-oauth")
+        settings.text(Id::AuthType) == Some(PROVIDER.name)
             && has(settings, &[Id::Host, Id::Token])
             && context.var("DATABRICKS_RUNTIME_VERSION").is_some()
     },

@@ -1,9 +1,9 @@
-//! A person's login of our own, kept in the state folder (`login.rs`): `external-browser`, and
-//! `pat` where the login is a personal access token that replaces itself.
+//! A login made by `lakebase-token login` (`login/store.rs`): `external-browser`, or `pat` for a
+//! personal access token that replaces itself.
 //!
-//! What a login is renewed with may be good for once only, so that is done by a process of its own
-//! (the verb `renew-login`), which finishes and stores what it has begun however this one ends: by
-//! a deadline, Ctrl-C, or a caller that kills helpers after five seconds.
+//! A refresh token may be valid for one use only. So a process of its own renews the login (the
+//! command `renew-login`): it stores what it got even if this process ends meanwhile, by a deadline,
+//! by Ctrl-C, or because the caller kills it. What renewal does is `login/renewal.rs`'s business.
 
 use std::time::Duration;
 
@@ -14,20 +14,23 @@ use crate::credential::redact::redact;
 use crate::credential::token::{LEAST_LIFE, Token};
 use crate::error::{Error, ErrorKind, Result};
 use crate::login::renewal::{Need, nobody, read};
-use crate::login::store;
-use crate::login::store::{Login, LoginKey, Logins};
+use crate::login::store::{self, Login, LoginKey, Logins, RenewWith};
 use crate::platform::context::Context;
 use crate::platform::process::{Program, own_program, run_tool};
+use crate::platform::time::Deadline;
+
+/// How long to wait for the successor of a personal access token that is still valid.
+const REPLACEMENT_WAIT: Duration = Duration::from_secs(2);
 
 pub const BROWSER: Provider = Provider {
     name: store::BROWSER,
-    needs: "host or profile, and lakebase-token login",
+    needs: "host or profile, and a login made by lakebase-token login",
     configured: |settings, context| {
-        let named = settings.text(Id::AuthType) == Some(BROWSER.name);
-        settings.get(Id::Host).is_some() && (named || ready_by_browser(settings, context))
+        let is_named = settings.text(Id::AuthType) == Some(BROWSER.name);
+        settings.get(Id::Host).is_some() && (is_named || has_browser_login(settings, context))
     },
     identity,
-    ready: ready_by_browser,
+    ready: has_browser_login,
     login_can_change: true,
     login: true,
     stored_login: true,
@@ -35,61 +38,69 @@ pub const BROWSER: Provider = Provider {
     ..ROW
 };
 
-/// Its tokens are not cached: the login is where they are kept.
+/// Its tokens are not cached, because the stored login already holds the valid one.
 pub const PAT: Provider = Provider {
     name: store::PAT,
-    needs: "host or profile, and lakebase-token login --pat",
-    configured: ready_by_pat,
-    ready: ready_by_pat,
+    needs: "host or profile, and a login made by lakebase-token login --pat",
+    configured: has_pat_login,
+    ready: has_pat_login,
     cached: false,
     ..BROWSER
 };
 
-fn ready_by_browser(settings: &Settings, context: &Context) -> bool {
-    is_of(store::BROWSER, settings, context)
+fn has_browser_login(settings: &Settings, context: &Context) -> bool {
+    let login = settings.login(context);
+    login.is_some_and(|login| matches!(login.renew_with, RenewWith::Refresh(_)))
 }
 
-fn ready_by_pat(settings: &Settings, context: &Context) -> bool {
-    is_of(store::PAT, settings, context)
+fn has_pat_login(settings: &Settings, context: &Context) -> bool {
+    settings.login(context).is_some_and(is_pat)
 }
 
-fn is_of(auth_type: &str, settings: &Settings, context: &Context) -> bool {
-    settings.login(context).is_some_and(|login| login.renew_with.auth_type() == auth_type)
+fn is_pat(login: &Login) -> bool {
+    matches!(login.renew_with, RenewWith::Pat(_))
 }
 
-/// Another person who logs in here is another identity.
+/// If another person logs in at this workspace, that is another identity.
 fn identity(settings: &Settings, context: &Context) -> String {
     let login = settings.login(context);
     login.map_or(String::new(), |login| format!("{} {}", login.key.flag(), login.who))
 }
 
 fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
-    /// Nobody has to wait for a successor where the old one is still good.
-    const PATIENCE: Duration = Duration::from_secs(2);
-    // As it is now: it may have been renewed since this call began.
+    // Another process may have renewed the login since this call began.
     let Some(login) = call.settings.find_login(&Logins::of(call.context)?) else {
         let key = call.settings.login_key();
         return Err(nobody(&key.unwrap_or(LoginKey::Host("https://…".to_owned()))));
     };
-    let another = call.refused || call.least_life == i64::MAX;
-    let need = if another { Need::Another } else { Need::Life(call.least_life) };
-    if login.serves(need, call.context.now()) {
+
+    let needs_another = call.refused || call.least_life == i64::MAX;
+    let need = if needs_another { Need::Another } else { Need::Life(call.least_life) };
+    let now = call.context.now();
+    if login.serves(need, now) {
         return Ok(token(&login));
     }
-    // A personal access token that is to be replaced is still good; an access token that was to be
-    // renewed has too little life.
-    let is_pat = login.renew_with.auth_type() == store::PAT;
-    let good = is_pat && !call.refused && login.left(call.context.now()) > LEAST_LIFE;
-    if good && call.settings.is_on(Id::Offline) {
-        return Ok(token(&login));
+
+    let is_valid = is_pat(&login) && !call.refused && login.left(now) > LEAST_LIFE;
+    if is_valid {
+        replace_valid_pat(call, &login, need)
+    } else {
+        renew(call, &login, need, call.deadline)
     }
-    let deadline = if good { call.deadline.at_most(PATIENCE) } else { call.deadline };
-    match renewed(&ProviderCall { deadline, ..*call }, &login, need) {
-        Err(error) if good && error.kind != ErrorKind::Login => {
+}
+
+/// A personal access token is due for replacement long before it expires, so it is used if its
+/// successor does not come soon.
+fn replace_valid_pat(call: &ProviderCall<'_>, login: &Login, need: Need) -> Result<Token> {
+    if call.settings.is_on(Id::Offline) {
+        return Ok(token(login));
+    }
+    match renew(call, login, need, call.deadline.at_most(REPLACEMENT_WAIT)) {
+        Err(error) if error.kind != ErrorKind::Login => {
             call.context.note(&format!("the personal access token is not replaced yet: {error}"));
-            Ok(token(&login))
+            Ok(token(login))
         }
-        renewed => renewed,
+        result => result,
     }
 }
 
@@ -103,8 +114,8 @@ fn token(login: &Login) -> Token {
     }
 }
 
-/// Has a login renewed by a process of its own.
-fn renewed(call: &ProviderCall<'_>, login: &Login, need: Need) -> Result<Token> {
+/// Renews a login in a process of its own.
+fn renew(call: &ProviderCall<'_>, login: &Login, need: Need, deadline: Deadline) -> Result<Token> {
     let program = own_program(call.context)
         .map_err(|e| Error::failed("cannot find this program's own file").because(e))?;
     let need = match need {
@@ -119,11 +130,11 @@ fn renewed(call: &ProviderCall<'_>, login: &Login, need: Need) -> Result<Token> 
         variables: &[],
         lock: call.lock,
     };
-    let said = run_tool(call.context, &tool, "lakebase-token renew-login", call.deadline)?;
-    read(&said.stdout, call.context).ok_or_else(|| {
-        let words = redact(&said.stderr);
+    let output = run_tool(call.context, &tool, "lakebase-token renew-login", deadline)?;
+    read(&output.stdout, call.context).ok_or_else(|| {
+        let stderr = redact(&output.stderr);
         Error::failed("the login could not be renewed")
-            .because(format!("lakebase-token renew-login: {}: {words}", said.status))
+            .because(format!("lakebase-token renew-login: {}: {stderr}", output.status))
             .hint(login.command())
     })?
 }

@@ -1,5 +1,5 @@
-// The official SDK for Go, asking a workspace who it is, with the configuration of its environment. The
-// requests go out in the usual way; only those to a machine's own metadata go where METADATA says.
+// The official SDK for Go: asks a workspace for its own user name, with the configuration of its
+// environment. Only requests to the instance metadata service go to the address in METADATA instead.
 package main
 
 import (
@@ -39,7 +39,7 @@ func ask() error {
 	if err := c.EnsureResolved(); err != nil {
 		return err
 	}
-	// The first sets the host, where that has to be found.
+	// The first request sets the host, if it must be resolved.
 	request, _ := http.NewRequest("GET", "https://x/", nil)
 	if err := c.Authenticate(request); err != nil {
 		return err

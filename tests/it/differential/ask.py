@@ -1,4 +1,4 @@
-"""The official SDK for Python, asking a workspace who it is, with the configuration of its environment."""
+"""The official SDK for Python: asks a workspace for its own user name, with its environment's settings."""
 
 from databricks.sdk import WorkspaceClient
 

@@ -1,5 +1,5 @@
-// The official SDK for Go, asked what it makes of surroundings: a line of JSON each on stdin, a line of
-// JSON each on stdout. Nothing leaves this process: every request is answered by a stub.
+// The official SDK for Go: reads environments from stdin, one JSON object a line, and prints what it
+// chooses, one JSON object a line. No request leaves this process: a stub answers all.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/databricks/databricks-sdk-go/config"
 )
 
-type surroundings struct {
+type environment struct {
 	Env  map[string]string `json:"env"`
 	Home string            `json:"home"`
 	File *string           `json:"file"`
@@ -62,7 +62,7 @@ func (stub) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer(404, `{}`, "")
 }
 
-func judge(s surroundings) (v verdict) {
+func judge(s environment) (v verdict) {
 	os.Clearenv()
 	for name, value := range s.Env {
 		os.Setenv(name, value)
@@ -95,7 +95,7 @@ func main() {
 	lines.Buffer(nil, 1<<24)
 	out := json.NewEncoder(os.Stdout)
 	for lines.Scan() {
-		var s surroundings
+		var s environment
 		if err := json.Unmarshal(lines.Bytes(), &s); err != nil {
 			panic(err)
 		}

@@ -1,5 +1,5 @@
-"""The official SDK for Python, asked what it makes of surroundings: a line of JSON each on stdin, a
-line of JSON each on stdout. Nothing leaves this process: every request is answered by a stub."""
+"""The official SDK for Python: reads environments from stdin, one JSON object a line, and prints what
+it chooses, one JSON object a line. No request leaves this process: a stub answers all."""
 
 import json
 import logging
@@ -49,13 +49,13 @@ logging.disable(logging.CRITICAL)
 from databricks.sdk.core import Config  # noqa: E402
 
 for line in sys.stdin:
-    around = json.loads(line)
+    environment = json.loads(line)
     os.environ.clear()
-    os.environ.update(around["env"])
-    file = pathlib.Path(around["home"]) / ".databrickscfg"
+    os.environ.update(environment["env"])
+    file = pathlib.Path(environment["home"]) / ".databrickscfg"
     file.unlink(missing_ok=True)
-    if around["file"] is not None:
-        file.write_bytes(around["file"].encode())
+    if environment["file"] is not None:
+        file.write_bytes(environment["file"].encode())
     verdict = {"host": "", "auth_type": "", "error": ""}
     try:
         config = Config()

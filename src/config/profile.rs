@@ -1,0 +1,164 @@
+//! The profile: which section of which file is read, and what is said if either is missing.
+//!
+//! It follows the Databricks SDK for Go (`config/config_file.go`): the requested profile, else the
+//! file's `default_profile`, else `DEFAULT`, which no other profile inherits from. Whether a profile
+//! is needed at all is `resolve.rs`'s business, the notation of the file `databrickscfg.rs`'s.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use crate::config::databrickscfg::{self, DEFAULT, RESERVED};
+use crate::config::files::{cannot_read, read_config};
+use crate::config::host_url::Host;
+use crate::config::value::Origin;
+use crate::credential::redact::redact;
+use crate::error::{Error, Result};
+use crate::platform::context::Context;
+use crate::suggest::nearest;
+
+/// What became of the configuration file, so that messages can say why a setting is missing.
+#[derive(Debug, Default)]
+pub enum ConfigFile {
+    /// Workspace or auth method were known without it, and no profile was named.
+    #[default]
+    NotNeeded,
+    /// HOME is not set.
+    NoHome,
+    Missing(PathBuf),
+    /// No profile was named, and there is none called DEFAULT.
+    NoDefault {
+        path: PathBuf,
+        /// The names of the file's profiles, as a list in one text.
+        profiles: String,
+    },
+    Read,
+}
+
+/// The profile that a flag or variable names.
+#[derive(Clone, Copy)]
+pub struct Requested<'r> {
+    pub name: &'r str,
+    pub origin: &'r Origin,
+}
+
+/// A profile as it is written in the file.
+pub struct Profile {
+    pub name: String,
+    pub pairs: Vec<(String, String)>,
+}
+
+impl Profile {
+    pub fn host(&self) -> Option<&str> {
+        let (_, host) = self.pairs.iter().find(|(key, _)| key == "host")?;
+        Some(host.as_str()).filter(|host| !host.is_empty())
+    }
+}
+
+/// Reads the profile from the file at `path`, which is missing if HOME is not set. It is an error
+/// only if the requested profile cannot be read, or the file is malformed.
+pub fn read_profile(
+    path: Option<PathBuf>,
+    requested: Option<Requested<'_>>,
+    context: &Context,
+) -> Result<(ConfigFile, Option<Profile>)> {
+    let Some(path) = path else {
+        return match requested {
+            None => Ok((ConfigFile::NoHome, None)),
+            Some(_) => Err(Error::usage("HOME is not set, so there is no ~/.databrickscfg")
+                .hint("DATABRICKS_CONFIG_FILE=/path/to/.databrickscfg")),
+        };
+    };
+    let Some(text) = read_config(&path)? else {
+        if let Some(requested) = requested {
+            report_missing_file(&path, requested, context)?;
+        }
+        return Ok((ConfigFile::Missing(path), None));
+    };
+
+    let selected = match requested {
+        Some(requested) => Some(requested.name),
+        None => default_profile(&text).map_err(|e| cannot_read(&path, e.message))?,
+    };
+    let name = selected.unwrap_or(DEFAULT);
+    if name == RESERVED {
+        return Err(Error::usage(format!("{RESERVED} is a reserved section, not a profile")));
+    }
+
+    let section = databrickscfg::section(&text, name).map_err(|e| cannot_read(&path, e.message))?;
+    if section.is_empty() {
+        if selected.is_some() {
+            return Err(unknown_profile(&path, name, requested, &text));
+        }
+        let profiles = list_profiles(&text);
+        return Ok((ConfigFile::NoDefault { path, profiles }, None));
+    }
+
+    let pairs = section.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let profile = Profile { name: name.to_owned(), pairs: pairs.collect() };
+    Ok((ConfigFile::Read, Some(profile)))
+}
+
+/// The profile that the Databricks CLI's settings in the file name.
+fn default_profile(text: &str) -> Result<Option<&str>> {
+    let section = databrickscfg::section(text, RESERVED)?;
+    let is_default = |(key, value): &&(&str, &str)| *key == "default_profile" && !value.is_empty();
+    Ok(section.iter().find(is_default).map(|(_, value)| value.trim()))
+}
+
+/// The SDKs go on without the file. For a profile that is named by variable so do we, with a note;
+/// for one that is named by flag it is an error.
+fn report_missing_file(path: &Path, requested: Requested<'_>, context: &Context) -> Result<()> {
+    let path = path.display();
+    let name = redact(requested.name);
+    let origin = requested.origin;
+    if matches!(origin, Origin::Flag(_)) {
+        return Err(Error::usage(format!("profile {name} from {origin}: there is no {path}"))
+            .hint(format!("a file with [{name}] and host = https://…, or --host")));
+    }
+    context.note(&format!("profile {name} from {origin} is not used: there is no {path}"));
+    Ok(())
+}
+
+fn unknown_profile(path: &Path, name: &str, requested: Option<Requested<'_>>, text: &str) -> Error {
+    let path = path.display();
+    let shown = redact(name);
+    let origin: &dyn Display = match &requested {
+        Some(requested) => requested.origin,
+        None => &"its default_profile",
+    };
+    let error = Error::usage(format!("{path} has no {shown} profile configured"))
+        .because(format!("profile {shown} comes from {origin}"))
+        .because(format!("the file has {}", redact(&list_profiles(text))));
+
+    match nearest(name, profile_names(text).into_iter()) {
+        Some(near) => error.hint(format!("--profile {near}, or DATABRICKS_CONFIG_PROFILE={near}")),
+        None => error
+            .hint(format!("databricks auth login --profile {shown}"))
+            .hint("lakebase-token login --host https://…"),
+    }
+}
+
+fn profile_names(text: &str) -> Vec<&str> {
+    let names = databrickscfg::sections(text).unwrap_or_default();
+    names.into_iter().filter(|name| *name != RESERVED).collect()
+}
+
+fn list_profiles(text: &str) -> String {
+    let names = profile_names(text);
+    if names.is_empty() { "no profile at all".to_owned() } else { names.join(", ") }
+}
+
+/// Whether a profile of this file is a login of the Databricks CLI at this workspace: `databricks
+/// auth login` leaves one, with this `auth_type`.
+pub fn has_cli_login(text: &str, workspace: &str) -> bool {
+    let names = databrickscfg::sections(text).unwrap_or_default();
+    names.into_iter().any(|name| {
+        let section = databrickscfg::section(text, name).unwrap_or_default();
+        let is_cli =
+            |(key, value): &(&str, &str)| *key == "auth_type" && *value == "databricks-cli";
+        let is_here = |(key, value): &(&str, &str)| {
+            *key == "host" && Host::parse(value, name).is_ok_and(|host| host.url == workspace)
+        };
+        section.iter().any(is_cli) && section.iter().any(is_here)
+    })
+}

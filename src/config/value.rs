@@ -1,0 +1,48 @@
+//! A value of a setting, and where it came from.
+
+use std::fmt;
+
+use crate::credential::secret::Secret;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Flag(&'static str),
+    Env(&'static str),
+    /// A profile of the configuration file.
+    Profile(String),
+    /// The query of the workspace URL.
+    Query,
+    /// The only stored login, if nothing else names a workspace.
+    Login,
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Flag(name) => write!(f, "--{name}"),
+            Origin::Env(name) => f.write_str(name),
+            Origin::Profile(name) => write!(f, "profile {name}"),
+            Origin::Query => f.write_str("the workspace URL"),
+            Origin::Login => f.write_str("the only login"),
+            Origin::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value with its origin. Every value is stored as a secret; `Settings::text` hands out only those
+/// whose row is not secret.
+#[derive(Clone, Debug)]
+pub struct Value {
+    pub(super) text: Secret,
+    pub origin: Origin,
+}
+
+/// Go's `strconv.ParseBool`.
+pub(super) fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
