@@ -207,7 +207,7 @@ fn answers_that_are_neither_yes_nor_no_are_broken() {
     }
     let head = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(200_000));
     workspace.fault(MINT, 9, Answer::Raw(head.into_bytes()));
-    test.run("--no-cache").fails(1, &["proper HTTP"]);
+    test.run("--no-cache").fails(1, &["invalid HTTP response"]);
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn an_answer_that_is_cut_off_is_asked_for_again_and_never_printed() {
     workspace.state().faults.clear();
     workspace.fault(MINT, 9, Answer::Raw(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()));
     let outcome = test.run("--no-cache");
-    assert!(outcome.code == 1 && outcome.stderr.contains("proper HTTP"), "{outcome:?}");
+    assert!(outcome.code == 1 && outcome.stderr.contains("invalid HTTP response"), "{outcome:?}");
 }
 
 #[test]
