@@ -350,7 +350,7 @@ fn a_role_that_is_no_name_is_refused_and_not_stored() {
     for name in ["me\ntext postgres", "", "me\u{7}"] {
         let me = json!({ "userName": name });
         workspace.fault("/api/2.0/preview/scim/v2/Me", 1, Answer::Json(200, me));
-        test.run("-f pgbouncer").fails(1, &["userName that is no name"]);
+        test.run("-f pgbouncer").fails(1, &["empty or unprintable userName"]);
     }
     assert!(test.run("-f pgbouncer").token().starts_with(&format!("\"{USER}\"")));
 }
@@ -361,7 +361,7 @@ fn endless_lists_end() {
     let page = json!({ "projects": vec![json!([]); 30_000], "next_page_token": "again" });
     workspace.fault("/api/2.0/postgres/projects", 999, Answer::Json(200, page));
     let mut test = unnamed(&workspace);
-    test.set("PGHOST", ENDPOINT_HOST).run("").fails(1, &["does not come to an end"]);
+    test.set("PGHOST", ENDPOINT_HOST).run("").fails(1, &["does not end"]);
     assert!(workspace.take_requests().len() < 5);
 }
 

@@ -412,7 +412,7 @@ fn a_refused_token_is_named_by_its_claims_and_never_shown() {
     // What is no token is told before it is sent anywhere.
     test.set("DATABRICKS_OIDC_TOKEN", "two words");
     around.workspace.take_requests();
-    test.run("").fails(2, &["the token from DATABRICKS_OIDC_TOKEN holds characters"]);
+    test.run("").fails(2, &["the token from DATABRICKS_OIDC_TOKEN has characters"]);
     assert!(around.workspace.take_requests().is_empty());
 }
 

@@ -146,7 +146,7 @@ fn a_pat_is_a_bearer_and_never_a_password() {
     assert!(workspace.take_requests().is_empty());
     test.set("DATABRICKS_TOKEN", "dapi with blanks")
         .run("")
-        .fails(2, &["the token from DATABRICKS_TOKEN holds characters"]);
+        .fails(2, &["the token from DATABRICKS_TOKEN has characters"]);
 }
 
 // databricks-cli
