@@ -11,8 +11,8 @@ pub fn fish(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// A string of PowerShell, where a quote is doubled. PowerShell accepts typographic quotes as quotes
-/// too.
+/// A string of PowerShell, where a quote is doubled. PowerShell accepts typographic quotes as
+/// quotes too.
 pub fn powershell(text: &str) -> String {
     const QUOTES: &str = "'\u{2018}\u{2019}\u{201a}\u{201b}";
     let doubled = text.chars().flat_map(|c| {

@@ -13,8 +13,8 @@ pub fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&
     (distance <= max_distance).then_some(name)
 }
 
-/// The optimal string alignment distance: Levenshtein's, but two neighbours that changed places count
-/// as one mistake.
+/// The optimal string alignment distance: Levenshtein's, but two neighbours that changed places
+/// count as one mistake.
 fn distance(a: &str, b: &str) -> usize {
     let a = a.as_bytes();
     let b = b.as_bytes();

@@ -1,8 +1,8 @@
 //! Which hosts a secret may be sent to (SECURITY.md, "Where a secret may go").
 //!
-//! Pure functions over host names: nothing here reads a setting or makes a request. The callers know
-//! where a name came from. The zones are Databricks' own domains for each cloud (databricks-sdk-go
-//! `common/environment`).
+//! Pure functions over host names: nothing here reads a setting or makes a request. The callers
+//! know where a name came from. The zones are Databricks' own domains for each cloud
+//! (databricks-sdk-go `common/environment`).
 
 use std::net::IpAddr;
 
@@ -21,8 +21,8 @@ const ZONES: [&str; 7] = [
 const MAX_NAME_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
 
-/// Whether this is one host name or one IP address. With a socket path, a list of hosts, an option or
-/// a `user@host`, libpq or a driver would send the password to another host.
+/// Whether this is one host name or one IP address. With a socket path, a list of hosts, an option
+/// or a `user@host`, libpq or a driver would send the password to another host.
 pub fn is_host(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok() || is_host_name(text)
 }
@@ -45,9 +45,9 @@ pub fn in_databricks_zone(host: &str) -> bool {
     is_host(&host) && ZONES.iter().any(|zone| host.len() > zone.len() && host.ends_with(zone))
 }
 
-/// Whether a database password may be sent to this host because the workspace's answer names it. The
-/// host must be in Databricks' domains, the workspace's own host or below it, or, for a workspace on
-/// this machine, another address of this machine.
+/// Whether a database password may be sent to this host because the workspace's answer names it.
+/// The host must be in Databricks' domains, the workspace's own host or below it, or, for a
+/// workspace on this machine, another address of this machine.
 pub fn is_database_host(host: &str, workspace_url: &str) -> bool {
     let host = normalised(host);
     let workspace = normalised(host_of(workspace_url));

@@ -1,5 +1,5 @@
-//! Redacts secrets in text from outside (servers, child programs, settings) and makes it fit one line
-//! of output.
+//! Redacts secrets in text from outside (servers, child programs, settings) and makes it fit one
+//! line of output.
 
 /// What replaces a secret.
 pub const REDACTED: &str = "***";

@@ -1,8 +1,9 @@
 //! A text that cannot be printed by accident.
 //!
-//! There is no `Display`, `Debug` shows nothing, and [`Secret::expose`] is the only way to read it, so
-//! a search for that name finds all uses (`tests/it/tidy.rs` lists them). The memory is wiped when the
-//! secret is dropped; the memory of copies that are sent, received, parsed or printed is not.
+//! There is no `Display`, `Debug` shows nothing, and [`Secret::expose`] is the only way to read it,
+//! so a search for that name finds all uses (`tests/it/tidy.rs` lists them). The memory is wiped
+//! when the secret is dropped; the memory of copies that are sent, received, parsed or printed is
+//! not.
 
 use std::fmt;
 

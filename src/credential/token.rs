@@ -10,16 +10,16 @@ use crate::credential::secret::Secret;
 use crate::error::{Error, Result};
 use crate::platform::time::{MINUTE, Timestamp};
 
-/// The longest token that is accepted, in bytes. Postgres accepts 65,535 (`PG_MAX_AUTH_TOKEN_LENGTH`);
-/// tokens of Databricks have one or two thousand.
+/// The longest token that is accepted, in bytes. Postgres accepts 65,535
+/// (`PG_MAX_AUTH_TOKEN_LENGTH`); tokens of Databricks have one or two thousand.
 pub const MAX_TOKEN: usize = 16 * 1024;
 
 /// The lifetime that is assumed if neither the answer nor the JWT states an expiry
 /// (databricks-ai-bridge assumes the same).
 const ASSUMED_LIFE_MS: i64 = 15 * MINUTE;
 
-/// A token with less time left, in milliseconds, is not used: Databricks refuses tokens in their last
-/// 30 seconds, and the request takes time too.
+/// A token with less time left, in milliseconds, is not used: Databricks refuses tokens in their
+/// last 30 seconds, and the request takes time too.
 pub const LEAST_LIFE: i64 = MINUTE;
 
 /// A workspace token or a database credential.
@@ -63,8 +63,8 @@ impl Token {
                 .hint("date -u"));
         }
 
-        // If the workspace's clock is far behind, a new token has little time left by ours. The limits
-        // for a refresh must not exceed that time, or every call would mint.
+        // If the workspace's clock is far behind, a new token has little time left by ours. The
+        // limits for a refresh must not exceed that time, or every call would mint.
         let lifetime = lifetime.min(expires.since(now));
         let secret = Secret::new(text);
         Ok(Token { secret, issued: now, expires: Some(expires), lifetime, subject: claims.sub })
@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn the_jwt_gives_the_lifetime_and_the_earlier_expiry_counts() {
-        // The workspace's clock is an hour ahead of ours: by its expiry, we would use an expired token.
+        // The workspace's clock is an hour ahead of ours: by its expiry, we would use an expired
+        // token.
         let text = jwt(r#"{"sub":"me","iat":1800003600,"exp":1800007200}"#);
         let stated = Some(Timestamp::from_seconds(1_800_007_200));
         let token = Token::received("token", &text, stated, NOW).unwrap();

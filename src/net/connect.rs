@@ -1,6 +1,6 @@
 //! The first two steps of a connection: resolving a host's name and connecting by TCP, both inside
-//! the deadline. Which proxy is used is in `proxy.rs`, which certificates are trusted in `trust.rs`;
-//! TLS and the tunnel through a proxy are ureq's own connectors.
+//! the deadline. Which proxy is used is in `proxy.rs`, which certificates are trusted in
+//! `trust.rs`; TLS and the tunnel through a proxy are ureq's own connectors.
 
 use std::time::Duration;
 

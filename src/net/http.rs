@@ -7,8 +7,8 @@
 //! 503, 504 and failed connections are tried three times inside the deadline.
 //!
 //! What a failed exchange means is in `send_failure.rs`, how a connection is made in `connect.rs`,
-//! `proxy.rs` and `trust.rs`, what a refusal says in `refusal.rs`. What an answer means is up to the
-//! caller.
+//! `proxy.rs` and `trust.rs`, what a refusal says in `refusal.rs`. What an answer means is up to
+//! the caller.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub struct Request<'a> {
     pub method: &'static str,
     /// The whole URL.
     pub url: &'a str,
-    /// Headers beside `Accept` and `User-Agent`.
+    /// Headers besides `Accept` and `User-Agent`.
     pub headers: &'a [(&'static str, String)],
     /// The content type and the body.
     pub body: Option<(&'static str, String)>,

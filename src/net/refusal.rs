@@ -10,8 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::net::http::{Answer, Client, Request};
 use crate::platform::time::Deadline;
 
-/// Sends a request and expects JSON with status 200. `what` names the request in messages, as in "to
-/// mint a credential".
+/// Sends a request and expects JSON with status 200. `what` names the request in messages, as in
+/// "to mint a credential".
 pub fn ask_json(
     client: &Client<'_>,
     request: &Request<'_>,
@@ -133,8 +133,9 @@ impl Refusal {
         }
     }
 
-    /// Whether the server refuses the bearer token itself. Databricks does so with 401, and with 403
-    /// if the token is invalid, expired or about to expire; `PERMISSION_DENIED` is about rights.
+    /// Whether the server refuses the bearer token itself. Databricks does so with 401, and with
+    /// 403 if the token is invalid, expired or about to expire; `PERMISSION_DENIED` is about
+    /// rights.
     pub fn is_about_token(&self) -> bool {
         if self.status != 403 {
             return self.status == 401;
@@ -146,8 +147,8 @@ impl Refusal {
 
     pub fn into_error(self) -> Error {
         let Refusal { what, host, status, code, message } = &self;
-        // Only a 4xx is a refusal. Every call here expects 200, so any status below 400 is a fault of
-        // the server.
+        // Only a 4xx is a refusal. Every call here expects 200, so any status below 400 is a fault
+        // of the server.
         let (kind, outcome) = match status {
             408 | 425 | 429 | 500..=599 => (ErrorKind::Unavailable, "failed"),
             400..=499 => (ErrorKind::Denied, "refused"),

@@ -48,7 +48,7 @@ impl Route<'_> {
 
     fn invalid_http(&self, why: &str) -> Error {
         let (host, through) = (self.host, self.through_proxy());
-        let error = Error::failed(format!("{host} sent an invalid HTTP response{through}"))
+        let error = Error::failed(format!("invalid HTTP response from {host}{through}"))
             .because(redact(why));
         self.with_proxy_hint(error)
     }

@@ -1,5 +1,5 @@
-//! HTTP with servers and proxies that misbehave: redirects, deadlines, retries, proxies, trust. Many
-//! more faults, each with a limit on time and memory, are in `faults/network.rs`.
+//! HTTP with servers and proxies that misbehave: redirects, deadlines, retries, proxies, trust.
+//! Many more faults, each with a limit on time and memory, are in `faults/network.rs`.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! No secret in output or files where it does not belong: the tests configure sentinels and search all
-//! output and files for them. `faults/secrets.rs` does the same for more commands and answers.
+//! No secret in output or files where it does not belong: the tests configure sentinels and search
+//! all output and files for them. `faults/secrets.rs` does the same for more commands and answers.
 
 use std::fs;
 use std::path::Path;

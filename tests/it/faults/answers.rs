@@ -1,5 +1,5 @@
-//! Answers that a generator makes malformed in many ways. The program never panics, and never prints
-//! a token that is not in the answer or that has expired.
+//! Answers that a generator makes malformed in many ways. The program never panics, and never
+//! prints a token that is not in the answer or that has expired.
 
 use serde_json::{Value, json};
 
@@ -137,8 +137,8 @@ fn malformed_object(dice: &mut Dice, signer: &Signer) -> String {
     text
 }
 
-/// Whether a printed token can be valid: it is in the answer, it has a token's alphabet, and neither it
-/// nor the answer says that it has expired.
+/// Whether a printed token can be valid: it is in the answer, it has a token's alphabet, and
+/// neither it nor the answer says that it has expired.
 fn is_valid(printed: &str, body: &[u8]) -> Result<(), String> {
     use base64::Engine as _;
 

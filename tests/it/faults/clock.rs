@@ -1,6 +1,6 @@
 //! Clocks that are wrong: ours jumps back or forward before or after a token is issued, and the
-//! workspace's differs by some minutes. The program never prints a credential that has expired by our
-//! clock and its cache entry, or in truth, if any clock could have shown that.
+//! workspace's differs by some minutes. The program never prints a credential that has expired by
+//! our clock and its cache entry, or in truth, if any clock could have shown that.
 
 use super::{Class, holds, times};
 use crate::support::{Dice, HOUR, MINUTE, SECOND, Test, workspace};

@@ -1,6 +1,6 @@
-//! Disks that fail: strace makes each system call on a file fail in turn, with each error that disks
-//! and permissions cause. Cache entries and folders that are damaged or planted. The program prints a
-//! credential or a clear error, leaves no target half-written, and the next call works.
+//! Disks that fail: strace makes each system call on a file fail in turn, with each error that
+//! disks and permissions cause. Cache entries and folders that are damaged or planted. The program
+//! prints a credential or a clear error, leaves no target half-written, and the next call works.
 
 use std::fs;
 use std::path::{Path, PathBuf};

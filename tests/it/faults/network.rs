@@ -1,6 +1,6 @@
-//! Faults of the network: answers, connections, certificates, proxies and name servers. Every call ends
-//! by its deadline, with the expected exit code, nothing on stdout, one error that names the host or
-//! proxy that failed, and little memory.
+//! Faults of the network: answers, connections, certificates, proxies and name servers. Every call
+//! ends by its deadline, with the expected exit code, nothing on stdout, one error that names the
+//! host or proxy that failed, and little memory.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,5 +1,5 @@
-//! Processes that are killed or stopped, that run in large numbers, or that have no descriptor, thread
-//! or stream left.
+//! Processes that are killed or stopped, that run in large numbers, or that have no descriptor,
+//! thread or stream left.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -243,8 +243,8 @@ fn without_a_thread_it_fails_clearly() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("lakebase-token");
-    // Copied by another process: a file cannot be executed while a child that a test of this process
-    // has forked meanwhile has it open for writing.
+    // Copied by another process: a file cannot be executed while a child that a test of this
+    // process has forked meanwhile has it open for writing.
     assert!(Command::new("cp").arg(executable()).arg(&program).status().unwrap().success());
     let as_other_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     let limited = ["prlimit", "--nproc=1", program.to_str().unwrap()];

@@ -21,8 +21,8 @@ const PAT: &str = "dapiJQZVXKWMPYBFGHDLsentinelpat";
 const TOKEN: &str = "/oidc/v1/token";
 const MINT: &str = "/api/2.0/postgres/credentials";
 
-/// Finds eight characters of a sentinel or, if `jwts` count too, a text that begins like a JWT and is
-/// as long as one.
+/// Finds eight characters of a sentinel or, if `jwts` count too, a text that begins like a JWT and
+/// is as long as one.
 fn leak(text: &str, jwts: bool) -> Option<String> {
     let sentinels = [SECRET, PAT].into_iter().flat_map(|secret| secret.as_bytes().windows(8));
     let mut pieces = sentinels.map(|piece| std::str::from_utf8(piece).unwrap());
