@@ -276,53 +276,57 @@ fn a_damaged_cache_entry_is_a_miss() {
     class.end();
 }
 
+/// Changes an entry or the cache folder.
+type Plant = fn(entry: &Path, folder: &Path);
+
+/// What another user could have planted, whether only root can do it, and how.
+const PLANTS: [(&str, bool, Plant); 11] = [
+    ("an entry that others may read", false, |entry, _| set_mode(entry, 0o644)),
+    ("an entry that the group may write", false, |entry, _| set_mode(entry, 0o620)),
+    ("a symbolic link", false, |entry, _| {
+        let moved = entry.with_extension("moved");
+        fs::rename(entry, &moved).unwrap();
+        std::os::unix::fs::symlink(moved, entry).unwrap();
+    }),
+    ("a FIFO", false, |entry, _| {
+        fs::remove_file(entry).unwrap();
+        assert!(Command::new("mkfifo").arg(entry).status().unwrap().success());
+        set_mode(entry, 0o600);
+    }),
+    ("a folder", false, |entry, _| {
+        fs::remove_file(entry).unwrap();
+        fs::create_dir(entry).unwrap();
+    }),
+    ("a socket", false, |entry, _| {
+        fs::remove_file(entry).unwrap();
+        std::os::unix::net::UnixListener::bind(entry).unwrap();
+    }),
+    ("a device", true, |entry, _| {
+        fs::remove_file(entry).unwrap();
+        let made = Command::new("mknod").arg(entry).args(["c", "1", "5"]).status();
+        assert!(made.unwrap().success());
+        set_mode(entry, 0o600);
+    }),
+    ("an entry of another user", true, |entry, _| {
+        std::os::unix::fs::chown(entry, Some(65_534), None).unwrap()
+    }),
+    ("an entry of 1 TiB", false, |entry, _| {
+        fs::File::options().write(true).open(entry).unwrap().set_len(1 << 40).unwrap()
+    }),
+    ("an entry in a folder that all users may write to", false, |entry, folder| {
+        set_mode(folder, 0o777);
+        fs::remove_file(entry).unwrap();
+    }),
+    ("an entry in another user's folder", true, |entry, folder| {
+        std::os::unix::fs::chown(folder, Some(65_534), None).unwrap();
+        fs::remove_file(entry).unwrap();
+    }),
+];
+
 #[test]
 fn an_entry_that_another_user_could_have_planted_is_a_miss() {
     let mut class = Class::new("disk: planted entries and folders");
-    type Plant = fn(entry: &Path, folder: &Path);
-    let plants: [(&str, bool, Plant); 11] = [
-        ("an entry that others may read", false, |entry, _| set_mode(entry, 0o644)),
-        ("an entry that the group may write", false, |entry, _| set_mode(entry, 0o620)),
-        ("a symbolic link", false, |entry, _| {
-            let moved = entry.with_extension("moved");
-            fs::rename(entry, &moved).unwrap();
-            std::os::unix::fs::symlink(moved, entry).unwrap();
-        }),
-        ("a FIFO", false, |entry, _| {
-            fs::remove_file(entry).unwrap();
-            assert!(Command::new("mkfifo").arg(entry).status().unwrap().success());
-            set_mode(entry, 0o600);
-        }),
-        ("a folder", false, |entry, _| {
-            fs::remove_file(entry).unwrap();
-            fs::create_dir(entry).unwrap();
-        }),
-        ("a socket", false, |entry, _| {
-            fs::remove_file(entry).unwrap();
-            std::os::unix::net::UnixListener::bind(entry).unwrap();
-        }),
-        ("a device", true, |entry, _| {
-            fs::remove_file(entry).unwrap();
-            let made = Command::new("mknod").arg(entry).args(["c", "1", "5"]).status();
-            assert!(made.unwrap().success());
-            set_mode(entry, 0o600);
-        }),
-        ("an entry of another user", true, |entry, _| {
-            std::os::unix::fs::chown(entry, Some(65_534), None).unwrap()
-        }),
-        ("an entry of 1 TiB", false, |entry, _| {
-            fs::File::options().write(true).open(entry).unwrap().set_len(1 << 40).unwrap()
-        }),
-        ("an entry in a folder that all users may write to", false, |entry, folder| {
-            set_mode(folder, 0o777);
-            fs::remove_file(entry).unwrap();
-        }),
-        ("an entry in another user's folder", true, |entry, folder| {
-            std::os::unix::fs::chown(folder, Some(65_534), None).unwrap();
-            fs::remove_file(entry).unwrap();
-        }),
-    ];
-    for (what, needs_root, plant) in plants {
+    for (what, needs_root, plant) in PLANTS {
         if needs_root && !is_root() {
             say_not_run("faults::disk::planted", &format!("only root can plant {what}"));
             continue;

@@ -235,33 +235,18 @@ fn wait_for_bytes(client: &TcpStream) {
     let _ = client.peek(&mut [0]);
 }
 
-#[test]
-fn every_bad_connection_is_a_clear_error_in_time() {
-    if !has("faults::network", "time") {
-        return;
-    }
-    let mut class = Class::new("network: connections");
-    let hole = BlackHole::new();
+/// Servers that do not complete an exchange, with a description.
+fn bad_servers(hole: &BlackHole, secure: SocketAddr) -> [(&'static str, SocketAddr); 8] {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n";
-    let (secure, _certificates, configured) = secure();
-    let secure_address: SocketAddr = secure.url.strip_prefix("https://").unwrap().parse().unwrap();
-    let servers = [
+    [
         ("refused", free),
         ("black hole", hole.address()),
         ("reset at once", server(|client| wait_for_bytes(&client))),
-        (
-            "reset within the head",
-            server(|mut client| {
-                wait_for_bytes(&client);
-                let _ = client.write_all(b"HTTP/1.1 200 O");
-            }),
-        ),
+        ("reset within the head", server(|client| send_and_reset(client, b"HTTP/1.1 200 O"))),
         (
             "reset within the body",
-            server(move |mut client| {
-                wait_for_bytes(&client);
-                let _ = client.write_all(head);
+            server(|client| {
+                send_and_reset(client, b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")
             }),
         ),
         (
@@ -281,21 +266,38 @@ fn every_bad_connection_is_a_clear_error_in_time() {
         ),
         (
             "a handshake, a byte at a time",
-            server(move |mut client| {
-                let mut server = TcpStream::connect(secure_address).unwrap();
-                let mut from_client = client.try_clone().unwrap();
-                let mut to_server = server.try_clone().unwrap();
-                std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
-
-                let mut byte = [0];
-                while server.read(&mut byte).is_ok_and(|read| read > 0)
-                    && client.write_all(&byte).is_ok()
-                {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-            }),
+            server(move |client| forward_slowly(client, TcpStream::connect(secure).unwrap())),
         ),
-    ];
+    ]
+}
+
+fn send_and_reset(mut client: TcpStream, text: &[u8]) {
+    wait_for_bytes(&client);
+    let _ = client.write_all(text);
+}
+
+/// Forwards what the server sends a byte at a time, and what the client sends at once.
+fn forward_slowly(mut client: TcpStream, mut server: TcpStream) {
+    let mut from_client = client.try_clone().unwrap();
+    let mut to_server = server.try_clone().unwrap();
+    std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
+
+    let mut byte = [0];
+    while server.read(&mut byte).is_ok_and(|read| read > 0) && client.write_all(&byte).is_ok() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn every_bad_connection_is_a_clear_error_in_time() {
+    if !has("faults::network", "time") {
+        return;
+    }
+    let mut class = Class::new("network: connections");
+    let hole = BlackHole::new();
+    let (secure, _certificates, configured) = secure();
+    let secure_address = secure.url.strip_prefix("https://").unwrap().parse().unwrap();
+    let servers = bad_servers(&hole, secure_address);
     for _ in 0..times(1, 5) {
         for scheme in ["http", "https"] {
             for (what, address) in &servers {
@@ -446,6 +448,17 @@ fn name_server(last: u8, answers: NameAnswer) -> std::io::Result<String> {
     Ok(address)
 }
 
+/// Runs the program in a mount namespace with another `resolv.conf` and another `hosts`.
+fn run_with_names(test: &Test, resolv_conf: &str, hosts: &str, deadline: Duration) -> Ended {
+    let script = "mount --bind \"$1\" /etc/resolv.conf && mount --bind \"$2\" /etc/hosts \
+                  && shift 2 && exec \"$@\"";
+    let resolv_conf = test.write("resolv.conf", resolv_conf);
+    let hosts = test.write("hosts", hosts);
+    let files = [resolv_conf.to_str().unwrap(), hosts.to_str().unwrap()];
+    let wrapper = ["unshare", "--mount", "sh", "-c", script, "sh", files[0], files[1]];
+    run_until(test, &wrapper, deadline)
+}
+
 #[test]
 fn name_servers_that_fail_and_addresses_that_do_not_answer() {
     let test = "faults::network::name_servers";
@@ -455,23 +468,16 @@ fn name_servers_that_fail_and_addresses_that_do_not_answer() {
     if !is_root() {
         return say_not_run(test, "only root can give a process another resolv.conf");
     }
-    let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let script = "mount --bind \"$1\" /etc/resolv.conf && mount --bind \"$2\" /etc/hosts && shift 2 && exec \"$@\"";
-    let run = |test: &Test, servers: &str, hosts: &str, deadline| {
-        let wrapper = ["unshare", "--mount", "sh", "-c", script, "sh", servers, hosts];
-        run_until(test, &wrapper, deadline)
-    };
-    let no_hosts = file("hosts", "");
     let mut class = Class::new("network: names");
-    let late = Duration::from_secs(3);
+    try_name_servers(&mut class);
+    try_first_addresses(&mut class, test);
+    class.end();
+}
+
+fn try_name_servers(class: &mut Class) {
     let servers = [
         ("silent", NameAnswer::Silent),
-        ("late", NameAnswer::Late(late)),
+        ("late", NameAnswer::Late(Duration::from_secs(3))),
         ("NXDOMAIN", NameAnswer::Code(3)),
         ("SERVFAIL", NameAnswer::Code(2)),
         ("REFUSED", NameAnswer::Code(5)),
@@ -480,48 +486,34 @@ fn name_servers_that_fail_and_addresses_that_do_not_answer() {
     ];
     for (n, (what, answers)) in servers.into_iter().enumerate() {
         let address = name_server(1 + n as u8, answers).unwrap();
-        let servers = file("resolv.conf", &format!("nameserver {address}\n"));
         let mut test = Test::at(&workspace());
         test.set("DATABRICKS_HOST", "https://workspace.example");
-        class.tried(
-            what,
-            failed_well(&run(&test, &servers, &no_hosts, DEADLINE), 5, "workspace.example"),
-        );
+        let ended = run_with_names(&test, &format!("nameserver {address}\n"), "", DEADLINE);
+        class.tried(what, failed_well(&ended, 5, "workspace.example"));
     }
+}
 
-    // The first of two addresses refuses the connection, or never answers.
+/// The first of a host's two addresses refuses the connection, or never answers.
+fn try_first_addresses(class: &mut Class, name: &str) {
     let (secure, _certificates, configured) = secure();
     let port = secure.url.rsplit_once(':').unwrap().1;
-    let servers = file("resolv.conf", "");
-    let hole = TcpListener::bind(format!("[::1]:{port}"));
-    for is_silent in [false, true] {
-        let mut waiting = Vec::new();
-        if is_silent {
-            let Ok(hole) = &hole else {
-                say_not_run(test, "this machine has no IPv6");
-                continue;
-            };
-            let address = hole.local_addr().unwrap();
-            let soon = Duration::from_millis(200);
-            while let Ok(stream) = TcpStream::connect_timeout(&address, soon) {
-                waiting.push(stream);
-            }
-        }
-
-        let hosts = if is_silent {
-            "::1 localhost\n127.0.0.1 localhost\n"
-        } else {
-            "127.0.0.2 localhost\n127.0.0.1 localhost\n"
-        };
-        let hosts = file("hosts", hosts);
+    let mut check = |what: &str, hosts: &str| {
         let mut test = Test::bare();
         test.env = configured.env.clone();
         test.set("DATABRICKS_HOST", &format!("https://localhost:{port}"));
-        let ended = run(&test, &servers, &hosts, DEADLINE_WITH_SILENT_ADDRESS);
-        let what =
-            if is_silent { "the first address never answers" } else { "the first address refuses" };
+        let ended = run_with_names(&test, "", hosts, DEADLINE_WITH_SILENT_ADDRESS);
         let delivered = holds(ended.code == Some(0), || ended.stderr.clone());
         class.tried(what, delivered.and_then(|()| ended_well(&ended)));
+    };
+    check("the first address refuses", "127.0.0.2 localhost\n127.0.0.1 localhost\n");
+
+    let Ok(hole) = TcpListener::bind(format!("[::1]:{port}")) else {
+        return say_not_run(name, "this machine has no IPv6");
+    };
+    let address = hole.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        waiting.push(stream);
     }
-    class.end();
+    check("the first address never answers", "::1 localhost\n127.0.0.1 localhost\n");
 }
