@@ -1,9 +1,9 @@
-//! What can go wrong, and the words for it.
+//! Errors: their kinds, and their parts for the user.
 //!
-//! An [`ErrorKind`] decides the exit code, which is a contract with scripts. The rest is for people:
-//! one sentence that says what failed, then reasons, then what mends it. Sentences are lower-case
-//! without a full stop; a hint is a command or a setting. Behaviour never depends on their text: a
-//! cause that matters to the program has a field of its own.
+//! An [`ErrorKind`] is the exit code, which scripts depend on. The rest is for people: one sentence
+//! that says what failed, then reasons, then hints. Sentences are lower-case without a full stop; a
+//! hint is a command or a setting that solves the problem. Behaviour never depends on a message: a
+//! cause that the program handles has a field.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use crate::credential::secret::Secret;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The kind of a failure. Its number is the process's exit code.
+/// The kind of an error. Its number is the process's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// Something is broken here, or an answer makes no sense.
+    /// A malformed answer, a full disk, or another fault.
     Failed = 1,
     /// Usage or configuration.
     Usage = 2,
     /// A person must log in.
     Login = 3,
-    /// The server said no; asking again will not help.
+    /// The server refuses; a retry will not help.
     Denied = 4,
-    /// Not now: network, overload, a lock, the deadline.
+    /// A retry may help: network, overload, a lock, the deadline.
     Unavailable = 5,
 }
 
@@ -44,23 +44,22 @@ impl ErrorKind {
     }
 }
 
-/// A failure as its reader will see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     pub kind: ErrorKind,
     /// What failed, in one sentence.
     pub message: String,
-    /// Why, as far as it is known: often the server's own words.
+    /// The reasons, often a server's message.
     pub because: Vec<String>,
-    /// Commands or settings that mend it.
+    /// Commands or settings that solve the problem.
     pub hints: Vec<String>,
-    /// It was read from the failure cache: no request was made this time.
+    /// The error comes from the failure cache: this call made no request.
     pub from_cache: bool,
-    /// How much more time another try would have needed, where time ran out.
+    /// If the deadline was too short: how much more time another try would have needed.
     pub time_lacking: Option<Duration>,
-    /// The host, with its port, that could not be reached, where that is what failed.
+    /// The host that could not be reached, with its port.
     pub unreachable: Option<String>,
-    /// The exit code, where it is not the kind's.
+    /// The exit code, if it is not the kind's.
     pub exit: Option<u8>,
 }
 
@@ -103,49 +102,49 @@ impl Error {
         Error::new(ErrorKind::Unavailable, message)
     }
 
-    /// Adds a reason. Words from outside go through `redact` first.
+    /// Adds a reason. Text from outside must have passed `redact`.
     pub fn because(mut self, reason: impl fmt::Display) -> Error {
         self.because.push(reason.to_string());
         self
     }
 
-    /// Adds another failure's sentence and reasons as reasons.
+    /// Adds another error's sentence and reasons as reasons.
     pub fn caused_by(mut self, cause: Error) -> Error {
         self.because.push(cause.message);
         self.because.extend(cause.because);
         self
     }
 
-    /// Adds a command or setting that mends it.
+    /// Adds a command or setting that solves the problem.
     pub fn hint(mut self, hint: impl fmt::Display) -> Error {
         self.hints.push(hint.to_string());
         self
     }
 
-    /// Says more if the server refused; other trouble has another cause.
+    /// Adds details if the server refused; other errors have other causes.
     pub fn if_denied(self, more: impl FnOnce(Error) -> Error) -> Error {
         if self.kind == ErrorKind::Denied { more(self) } else { self }
     }
 
-    /// Time ran out; another try would have needed so much more.
+    /// The deadline was too short: another try would have needed this much more time.
     pub fn lacking(mut self, more: Duration) -> Error {
         self.time_lacking = Some(more);
         self
     }
 
-    /// It failed because this host could not be reached.
+    /// This host could not be reached.
     pub fn unreachable(mut self, host: &str) -> Error {
         self.unreachable = Some(host.to_owned());
         self
     }
 
-    /// Ends the process with this code instead of the kind's.
+    /// Sets an exit code that is not the kind's.
     pub fn exit(mut self, code: u8) -> Error {
         self.exit = Some(code);
         self
     }
 
-    /// Without any occurrence of a secret that was sent: servers echo what they get.
+    /// Redacts every occurrence of a secret that was sent: servers repeat what they receive.
     pub fn without(mut self, secret: &Secret) -> Error {
         let texts = self.because.iter_mut().chain(&mut self.hints).chain([&mut self.message]);
         for text in texts {
@@ -154,14 +153,14 @@ impl Error {
         self
     }
 
-    /// The error as labelled lines: what failed, why, what mends it.
+    /// The lines of the error with their labels.
     pub fn lines(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let because = self.because.iter().map(|reason| ("because", reason.as_str()));
         let hints = self.hints.iter().map(|hint| ("hint", hint.as_str()));
         [("error", self.message.as_str())].into_iter().chain(because).chain(hints)
     }
 
-    /// The error for another process of ours, or for the failure cache.
+    /// The form in which the failure cache and other processes of ours read the error.
     pub fn to_json(&self) -> Value {
         json!({
             "kind": self.kind as u8,
@@ -173,7 +172,7 @@ impl Error {
         })
     }
 
-    /// Reads what [`Error::to_json`] wrote.
+    /// Reads the form that [`Error::to_json`] writes.
     pub fn from_json(value: &Value) -> Option<Error> {
         let texts = |name: &str| -> Vec<String> {
             let list = value[name].as_array().into_iter().flatten();
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_is_found_by_its_code() {
+    fn every_kind_has_a_code_that_leads_back_to_it() {
         for code in 1..=5 {
             assert_eq!(ErrorKind::from_code(code).map(|kind| kind as u8), Some(code));
         }
@@ -218,10 +217,10 @@ mod tests {
     }
 
     #[test]
-    fn an_error_survives_json() {
+    fn an_error_is_unchanged_by_json() {
         let error = Error::unavailable("cannot reach h")
             .because("why")
-            .hint("mend")
+            .hint("solution")
             .lacking(Duration::from_millis(5))
             .unreachable("h:1");
         assert_eq!(Error::from_json(&error.to_json()), Some(error));

@@ -1,21 +1,23 @@
-//! Quoting, once for each language that we write.
+//! Quoting, for each language that this program writes. Percent-encoding is in
+//! `credential/encoding.rs`, the escapes of `.pgpass` and other formats in `formats.rs`.
 
-/// A word of sh: inside single quotes nothing is special but the quote itself.
+/// A word of sh. Inside single quotes, only the quote itself is special.
 pub fn sh(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// A word of fish, which knows two escapes inside single quotes: of a backslash and of a quote.
+/// A word of fish, which has two escapes inside single quotes: for a backslash and for a quote.
 pub fn fish(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// A string of PowerShell, which doubles a quote and takes the typographic ones for it too.
+/// A string of PowerShell, where a quote is doubled. PowerShell accepts typographic quotes as
+/// quotes too.
 pub fn powershell(text: &str) -> String {
     const QUOTES: &str = "'\u{2018}\u{2019}\u{201a}\u{201b}";
     let doubled = text.chars().flat_map(|c| {
-        let times = if QUOTES.contains(c) { 2 } else { 1 };
-        std::iter::repeat_n(c, times)
+        let count = if QUOTES.contains(c) { 2 } else { 1 };
+        std::iter::repeat_n(c, count)
     });
     format!("'{}'", doubled.collect::<String>())
 }
@@ -30,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_and_backslashes_are_carried() {
+    fn quotes_and_backslashes_are_escaped() {
         assert_eq!(sh(r"a'b\c"), r"'a'\''b\c'");
         assert_eq!(fish(r"a'b\c"), r"'a\'b\\c'");
         assert_eq!(powershell("a'b\u{2019}"), "'a''b\u{2019}\u{2019}'");

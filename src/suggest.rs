@@ -1,19 +1,23 @@
-//! "Did you mean": the known name that a mistyped one is nearest to.
+//! "Did you mean": the known name that is nearest to a mistyped one.
 
-/// Whether a word of the command line looks like a name, so that it may be repeated.
+/// Whether a word of the command line looks like a name. Other words may be secrets, so messages do
+/// not repeat them.
 pub fn is_plain(word: &str) -> bool {
     word.len() <= 20 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
 }
 
-/// The name that differs least, unless it differs too much to be meant.
+/// The name that differs least, unless it differs too much to be what the user meant.
 pub fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let best = names.map(|name| (distance(word, name), name)).min()?;
-    (best.0 <= 1 + word.len() / 3).then_some(best.1)
+    let (distance, name) = names.map(|name| (distance(word, name), name)).min()?;
+    let max_distance = 1 + word.len() / 3;
+    (distance <= max_distance).then_some(name)
 }
 
-/// Levenshtein's, with two neighbours exchanged as one mistake.
+/// The optimal string alignment distance: Levenshtein's, but two neighbours that changed places
+/// count as one mistake.
 fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let a = a.as_bytes();
+    let b = b.as_bytes();
     let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
     for i in 0..=a.len() {
         for j in 0..=b.len() {
@@ -35,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_name_is_one_that_could_be_meant() {
+    fn the_nearest_name_must_be_near_enough() {
         let near = |word| nearest(word, ["get", "exec", "status"].into_iter());
         assert_eq!(near("gte"), Some("get"));
         assert_eq!(near("stauts"), Some("status"));

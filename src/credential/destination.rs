@@ -1,8 +1,8 @@
 //! Which hosts a secret may be sent to (SECURITY.md, "Where a secret may go").
 //!
-//! Pure functions over host names: no request and no setting is looked at here. The callers say
-//! where a name came from. The zones are Databricks' own domains, as its documentation lists them
-//! for each cloud (reference: databricks-sdk-go `common/environment`).
+//! Pure functions over host names: nothing here reads a setting or makes a request. The callers
+//! know where a name came from. The zones are Databricks' own domains for each cloud
+//! (databricks-sdk-go `common/environment`).
 
 use std::net::IpAddr;
 
@@ -21,62 +21,64 @@ const ZONES: [&str; 7] = [
 const MAX_NAME_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
 
-/// Whether this is one host name or one IP address. A socket path, a list of hosts, an option and
-/// a `user@host` are none: libpq or a driver would send the password somewhere else.
+/// Whether this is one host name or one IP address. With a socket path, a list of hosts, an option
+/// or a `user@host`, libpq or a driver would send the password to another host.
 pub fn is_host(text: &str) -> bool {
     is_host_name(text) || text.parse::<IpAddr>().is_ok()
 }
 
 fn is_host_name(text: &str) -> bool {
-    // A final dot ends a fully qualified name.
+    // A fully qualified name may end with a dot.
     let name = text.strip_suffix('.').unwrap_or(text);
     let is_label = |label: &str| {
-        let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         (1..=MAX_LABEL_BYTES).contains(&label.len())
-            && label.bytes().all(legal)
+            && label.bytes().all(is_allowed)
             && !label.starts_with('-')
     };
     name.len() <= MAX_NAME_BYTES && name.split('.').all(is_label)
 }
 
-/// Whether a host lies in one of Databricks' domains.
+/// Whether a host is below one of Databricks' domains.
 pub fn in_databricks_zone(host: &str) -> bool {
     let host = normalised(host);
     is_host(&host) && ZONES.iter().any(|zone| host.len() > zone.len() && host.ends_with(zone))
 }
 
-/// Whether a workspace may send a database password to this host, which an answer of it names:
-/// one in Databricks' domains, the workspace's own, a name below that, or, for a workspace on this
-/// machine, another address of this machine.
+/// Whether a database password may be sent to this host because the workspace's answer names it.
+/// The host must be in Databricks' domains, the workspace's own host or below it, or, for a
+/// workspace on this machine, another address of this machine.
 pub fn is_database_host(host: &str, workspace_url: &str) -> bool {
-    let (host, own) = (normalised(host), normalised(host_of(workspace_url)));
+    let host = normalised(host);
+    let workspace = normalised(host_of(workspace_url));
     if !is_host(&host) {
         return false;
     }
-    let below_own = || {
-        let is_name = own.parse::<IpAddr>().is_err() && own.contains('.');
-        is_name && host.strip_suffix(&own).is_some_and(|rest| rest.ends_with('.'))
+
+    let is_below_workspace = || {
+        let is_domain = workspace.parse::<IpAddr>().is_err() && workspace.contains('.');
+        is_domain && host.strip_suffix(&workspace).is_some_and(|rest| rest.ends_with('.'))
     };
     in_databricks_zone(&host)
-        || (!own.is_empty() && host == own)
-        || below_own()
-        || (is_loopback(&own) && is_loopback(&host))
+        || (!workspace.is_empty() && host == workspace)
+        || is_below_workspace()
+        || (is_loopback(&workspace) && is_loopback(&host))
 }
 
-/// Whether Entra's tokens may be sent to this workspace: to Databricks' domains, and to this
+/// Whether Entra's tokens may be sent to this workspace: only to Databricks' domains and to this
 /// machine itself.
 pub fn takes_entra_tokens(workspace_url: &str) -> bool {
     let host = host_of(workspace_url);
     in_databricks_zone(host) || is_loopback(host)
 }
 
-/// Whether this is a literal loopback address; a name could be resolved to anything.
+/// Whether this is a literal loopback address. A name is not enough: it can resolve to any address.
 pub fn is_loopback(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// The host in a URL of scheme, host and port, without brackets.
+/// The host of a URL, without the brackets of an IPv6 address.
 fn host_of(url: &str) -> &str {
     let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
@@ -95,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_one_name_or_one_address() {
+    fn a_host_is_a_single_name_or_address() {
         for text in ["db", "a.b-c.example", "my_db", "127.0.0.1", "::1", "ep-x.example."] {
             assert!(is_host(text), "{text}");
         }
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn zones_are_domains_and_not_endings() {
+    fn a_zone_covers_hosts_below_a_domain_and_no_similar_names() {
         for host in [
             "ep-x.database.us-east-1.cloud.databricks.com",
             "instance-1.database.azuredatabricks.net",
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answers_host_is_databricks_or_the_workspaces_own() {
+    fn a_database_host_is_in_a_zone_or_belongs_to_the_workspace() {
         for (host, url, expected) in [
             ("ep-x.database.cloud.databricks.com", "https://ws.example", true),
             ("ws.example", "https://ws.example:8443", true),

@@ -1,6 +1,8 @@
-//! Percent-encoding, forms and hexadecimal digits.
+//! Percent-encoding (RFC 3986), forms and hexadecimal digits. Quoting for shells and HTML is in
+//! `quoting.rs`.
 
-/// Percent-encodes all but RFC 3986's unreserved characters, for query and form values.
+/// Percent-encodes every byte but the unreserved characters (RFC 3986 §2.3), for values of queries
+/// and forms.
 pub fn percent_encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -14,13 +16,13 @@ pub fn percent_encode(text: &str) -> String {
     encoded
 }
 
-/// Names and values as a form or a query has them.
+/// A form's body, or a URL's query.
 pub fn form(pairs: &[(&str, &str)]) -> String {
     let pairs = pairs.iter().map(|(name, value)| format!("{name}={}", percent_encode(value)));
     pairs.collect::<Vec<_>>().join("&")
 }
 
-/// Lower-case hexadecimal.
+/// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
@@ -32,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percent_encoding_leaves_only_the_unreserved() {
+    fn percent_encoding_keeps_only_unreserved_characters() {
         assert_eq!(percent_encode("a.b@c:é/~"), "a.b%40c%3A%C3%A9%2F~");
     }
 

@@ -1,14 +1,15 @@
-//! What a JWT says of itself (RFC 7519).
+//! The claims of a JWT (RFC 7519).
 //!
-//! Its signature is not checked: the claims are the server's own words about its own answer, used for
-//! expiry, for messages and for noticing that another person has logged in, never for trust.
+//! The signature is not checked. The claims are used for expiry, for messages and to notice that
+//! another person has logged in, never for a decision about trust.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::Value;
 
 use crate::platform::time::Timestamp;
 
-/// The claims of a JWT that concern us; all missing where it is none.
+/// The claims that this program uses. All are missing if the text is not a JWT.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     pub sub: Option<String>,
@@ -19,7 +20,7 @@ pub struct Claims {
 impl Claims {
     pub fn of(text: &str) -> Claims {
         let Some(claims) = payload(text) else { return Claims::default() };
-        // RFC 7519 §2: NumericDate may have a fraction.
+        // A NumericDate may have a fraction (RFC 7519 §2).
         let time = |name: &str| {
             let value = &claims[name];
             let seconds = value.as_i64().or_else(|| value.as_f64().map(|f| f as i64))?;
@@ -30,65 +31,65 @@ impl Claims {
     }
 }
 
-/// Issuer, subject and audiences of a JWT, as they stand there: what federation policies are about.
-/// For messages, never for trust.
+/// The claims that federation policies match. For messages only.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Names {
-    /// `iss`.
     pub issuer: String,
-    /// `sub`.
     pub subject: String,
-    /// `aud`, one or several.
+    /// All audiences, separated by spaces.
     pub audience: String,
 }
 
 impl Names {
-    /// Reads them; nothing where it is no JWT.
     pub fn of(text: &str) -> Option<Names> {
         let claims = payload(text)?;
-        let one = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let audience = match &claims["aud"] {
-            serde_json::Value::Array(several) => {
-                several.iter().map(one).collect::<Vec<_>>().join(" ")
-            }
-            single => one(single),
+            Value::Array(audiences) => audiences.iter().map(text_of).collect::<Vec<_>>().join(" "),
+            audience => text_of(audience),
         };
-        Some(Names { issuer: one(&claims["iss"]), subject: one(&claims["sub"]), audience })
+        Some(Names { issuer: text_of(&claims["iss"]), subject: text_of(&claims["sub"]), audience })
     }
 }
 
-/// All that a JWT says, but for what is new in each: a policy may look at any of it.
+fn text_of(claim: &Value) -> String {
+    claim.as_str().unwrap_or_default().to_owned()
+}
+
+/// Claims that differ in every token of the same identity: RFC 7519 §4.1, then Microsoft Entra's
+/// (its "access token claims reference").
+const CLAIMS_OF_ONE_TOKEN: [&str; 8] =
+    ["iat", "exp", "nbf", "jti", "uti", "rh", "aio", "auth_time"];
+
+/// The claims that all tokens of an identity share. A federation policy may match any of them.
 pub fn lasting_claims(text: &str) -> Option<String> {
-    // RFC 7519 §4.1; then Microsoft Entra's (its reference of access token claims).
-    const NEW: [&str; 8] = ["iat", "exp", "nbf", "jti", "uti", "rh", "aio", "auth_time"];
     let mut claims = payload(text)?;
     let object = claims.as_object_mut()?;
-    object.retain(|name, _| !NEW.contains(&name.as_str()));
-    // When the kubelet is to have replaced it (Kubernetes, `pkg/serviceaccount/claims.go`).
+    object.retain(|name, _| !CLAIMS_OF_ONE_TOKEN.contains(&name.as_str()));
+
+    // The time by which the kubelet should have replaced the token (Kubernetes,
+    // `pkg/serviceaccount/claims.go`).
     let kubernetes = object.get_mut("kubernetes.io").and_then(|claims| claims.as_object_mut());
     kubernetes.map(|claims| claims.remove("warnafter"));
     Some(claims.to_string())
 }
 
-/// The second part of a JWT, if it is one.
-fn payload(text: &str) -> Option<serde_json::Value> {
-    let mut parts = text.split('.');
-    let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
-        return None;
-    };
+/// The second of a JWT's three parts.
+fn payload(text: &str) -> Option<Value> {
+    let parts: Vec<&str> = text.splitn(4, '.').collect();
+    let [_header, payload, _signature] = parts[..] else { return None };
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
-/// When the JWT that stands somewhere in a text dies, by the clock of whoever issued it.
+/// When the first JWT in a text expires, by its issuer's clock.
 pub fn expiry_within(text: &[u8]) -> Option<Timestamp> {
     let in_jwt = |b: &u8| b.is_ascii_alphanumeric() || b"-_.".contains(b);
     let words = text.split(|b| !in_jwt(b)).filter_map(|word| std::str::from_utf8(word).ok());
     words.filter_map(|word| Claims::of(word).exp).next()
 }
 
-/// Whether a token stands somewhere in a text: a JWT, or a personal access token (`dapi` and 32
-/// hexadecimal digits, sometimes more).
+/// Whether a text contains a token: a JWT, or a personal access token (`dapi` and 32 hexadecimal
+/// digits, sometimes more).
 pub fn holds_token(text: &[u8]) -> bool {
     let words = text.split(|byte| !byte.is_ascii_alphanumeric());
     let mut digits = words.filter_map(|word| word.strip_prefix(b"dapi"));
@@ -96,9 +97,13 @@ pub fn holds_token(text: &[u8]) -> bool {
     expiry_within(text).is_some() || digits.any(is_pat)
 }
 
-/// A subject that fits a line, and still differs from every other one.
+/// A subject of at most this length is stored as it is.
+const MAX_SUBJECT_BYTES: usize = 200;
+
+/// The subject, or its hash if it does not fit a line of a cache entry. Different subjects stay
+/// different.
 fn subject(sub: &str) -> String {
-    if sub.len() <= 200 && !sub.chars().any(char::is_control) {
+    if sub.len() <= MAX_SUBJECT_BYTES && !sub.chars().any(char::is_control) {
         return sub.to_owned();
     }
     let digest = ring::digest::digest(&ring::digest::SHA256, sub.as_bytes());
@@ -115,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_in_each_token_makes_no_other_identity() {
+    fn tokens_of_the_same_identity_have_the_same_lasting_claims() {
         let claims = |text: &str| lasting_claims(&jwt(text));
         let pod = |after: u32, name: &str| {
             claims(&format!(
@@ -129,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expiry_is_found_wherever_the_jwt_stands() {
+    fn the_expiry_of_a_jwt_inside_a_text_is_found() {
         let token = jwt(r#"{"exp":1800000600}"#);
         for text in [
             format!("{token}\n"),
@@ -144,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_told_from_a_word_that_begins_alike() {
+    fn a_word_that_begins_like_a_token_is_not_a_token() {
         for (text, expected) in [
             ("token = dapi0123456789abcdef0123456789abcdef\n", true),
             ("dapi0123456789abcdef0123456789abcdef-2", true),
@@ -157,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn subjects_stay_apart_and_fit_a_line() {
+    fn different_subjects_stay_different_and_fit_a_line() {
         let of = |sub: &str| {
             Claims::of(&jwt(&serde_json::json!({ "sub": sub }).to_string())).sub.unwrap()
         };

@@ -1,5 +1,5 @@
-//! What a credential is: secrets that cannot be printed, tokens with their life, and the hosts that
-//! one may be sent to. Nothing here does I/O.
+//! What a credential is: secrets that cannot be printed, tokens with their lifetime, and the hosts
+//! that they may be sent to. Nothing here does I/O.
 
 pub mod connection;
 pub mod destination;

@@ -1,72 +1,92 @@
-//! Hides secrets in text that comes from outside, and makes it fit for one line of ours.
+//! Redacts secrets in text from outside (servers, child programs, settings) and makes it fit one
+//! line of output.
 
-/// What stands in the place of a secret.
+/// What replaces a secret.
 pub const REDACTED: &str = "***";
 
-/// Somebody else's words, fit for one line of ours: no control characters, bounded, and with
-/// everything blotted out that looks like a secret.
-pub fn redact(words: &str) -> String {
-    const MOST: usize = 300;
-    let plain = words.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let plain: String = plain.skip_while(|c| c.is_whitespace()).take(4 * MOST).collect();
+/// The longest text that a message repeats.
+const MAX_CHARS: usize = 300;
+
+/// How JWTs, personal access tokens and service principals' secrets begin.
+const TOKEN_PREFIXES: [&str; 3] = ["eyJ", "dapi", "dose"];
+
+/// A shorter word with such a prefix is not a token ("dapi" alone, "eyJ").
+const MIN_TOKEN_BYTES: usize = 12;
+
+/// With a shorter secret, [`hide`] would also hide ordinary words.
+const MIN_SECRET_BYTES: usize = 8;
+
+/// A text for one line of output: without control characters, shortened, and with everything
+/// redacted that looks like a secret.
+pub fn redact(text: &str) -> String {
+    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let plain: String = plain.skip_while(|c| c.is_whitespace()).take(4 * MAX_CHARS).collect();
+
     let mut line = String::with_capacity(plain.len());
-    let mut scheme = false;
+    let mut follows_scheme = false;
     for word in plain.split_inclusive(char::is_whitespace) {
-        line.push_str(&masked(word, scheme));
+        line.push_str(&redact_word(word, follows_scheme));
         let word = word.trim_end().to_ascii_lowercase();
         if !word.is_empty() {
-            scheme = word.ends_with("bearer") || word.ends_with("basic");
+            follows_scheme = word.ends_with("bearer") || word.ends_with("basic");
         }
     }
+
     line.truncate(line.trim_end().len());
-    if let Some((end, _)) = line.char_indices().nth(MOST) {
+    if let Some((end, _)) = line.char_indices().nth(MAX_CHARS) {
         line.truncate(end);
         line.push('…');
     }
     line
 }
 
-/// A word without JWTs, Databricks' tokens and secrets, what follows an auth scheme, and the
-/// user information of a URL.
-fn masked(word: &str, after_scheme: bool) -> String {
-    /// Beginnings of JWTs, personal access tokens and service principals' secrets.
-    const BEGINNINGS: [&str; 3] = ["eyJ", "dapi", "dose"];
-    const LEAST: usize = 12;
-    let mut word = word.to_owned();
-    let start = word.find("://").map_or(0, |scheme| scheme + 3);
-    let end = word[start..].find(['/', '?', '#']).map_or(word.len(), |end| start + end);
-    if let Some(at) = word[start..end].rfind('@').map(|at| start + at)
-        && word[start..at].contains(':')
-    {
-        word.replace_range(start..at, REDACTED);
-    }
-    let in_token = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);
-    let parts = word.split_inclusive(|c| !in_token(c));
-    let hide = |part: &str| {
-        let token = part.trim_end_matches(|c| !in_token(c));
-        let known = BEGINNINGS.iter().find_map(|beginning| token.find(beginning));
-        // "Bearer token is …" is about a token, "Bearer abc123" is one.
-        let odd = |b: u8| b.is_ascii_digit() || b"._~+/=".contains(&b);
-        let credential = after_scheme && (token.len() >= LEAST || token.bytes().any(odd));
-        match known.filter(|at| token.len() - at >= LEAST).or(credential.then_some(0)) {
-            Some(at) => [&part[..at], REDACTED, &part[token.len()..]].concat(),
-            None => part.to_owned(),
-        }
-    };
-    parts.map(hide).collect()
+/// Redacts the user information of a URL, and every part of the word that may be a token.
+fn redact_word(word: &str, follows_scheme: bool) -> String {
+    let word = redact_user_info(word);
+    let parts = word.split_inclusive(|c| !is_token_char(c));
+    parts.map(|part| redact_token(part, follows_scheme)).collect()
 }
 
-/// A shorter secret would hide innocent words.
-const MIN_SECRET_BYTES: usize = 8;
+/// Replaces `user:password` before the `@` of a URL or of a connection string.
+fn redact_user_info(word: &str) -> String {
+    let start = word.find("://").map_or(0, |scheme| scheme + 3);
+    let end = word[start..].find(['/', '?', '#']).map_or(word.len(), |end| start + end);
+    let (user_info, _) = word[start..end].rsplit_once('@').unwrap_or_default();
+    if !user_info.contains(':') {
+        return word.to_owned();
+    }
+    [&word[..start], REDACTED, &word[start + user_info.len()..]].concat()
+}
 
-/// The text without any occurrence of a secret: servers echo what they are sent.
+/// Replaces a token that begins like one of Databricks' or follows an auth scheme.
+fn redact_token(part: &str, follows_scheme: bool) -> String {
+    let token = part.trim_end_matches(|c| !is_token_char(c));
+    let prefix = TOKEN_PREFIXES.iter().find_map(|prefix| token.find(prefix));
+    let start = prefix.filter(|at| token.len() - at >= MIN_TOKEN_BYTES);
+
+    // "Bearer abc123" contains a token, "Bearer token is expired" does not.
+    let unlike_a_word = |b: u8| b.is_ascii_digit() || b"._~+/=".contains(&b);
+    let may_be_token = token.len() >= MIN_TOKEN_BYTES || token.bytes().any(unlike_a_word);
+    let start = start.or((follows_scheme && may_be_token).then_some(0));
+    match start {
+        Some(start) => [&part[..start], REDACTED, &part[token.len()..]].concat(),
+        None => part.to_owned(),
+    }
+}
+
+/// RFC 6750's `b64token`.
+fn is_token_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-._~+/=".contains(c)
+}
+
+/// Redacts every occurrence of a known secret: servers repeat what they are sent.
 pub fn hide(text: &str, secret: &str) -> String {
     if secret.len() < MIN_SECRET_BYTES {
         return text.to_owned();
     }
     let text = text.replace(secret, REDACTED);
 
-    // What was cut off may end with the beginning of the secret.
+    // A shortened text may end in the middle of the secret.
     let Some(cut) = text.strip_suffix('…') else { return text };
     let starts = cut.char_indices().map(|(at, _)| at);
     let mut starts = starts.filter(|at| cut.len() - at >= MIN_SECRET_BYTES);
@@ -81,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn foreign_words_lose_control_characters_and_length() {
+    fn control_characters_are_removed_and_long_texts_shortened() {
         assert_eq!(redact(" a\r\nb\u{1b}[31m "), "a  b [31m");
         let long = redact(&"x ".repeat(5000));
         assert_eq!(long.chars().count(), 301);
@@ -89,8 +109,8 @@ mod tests {
     }
 
     #[test]
-    fn foreign_words_lose_what_looks_like_a_secret() {
-        for (words, expected) in [
+    fn text_that_looks_like_a_secret_is_redacted() {
+        for (text, expected) in [
             ("bad token eyJhbGciOi.eyJzdWIi.c2ln!", "bad token ***!"),
             ("header 'Bearer abc1' and Basic YTpi=", "header 'Bearer ***' and Basic ***"),
             ("Bearer  opaque-token-123456", "Bearer  ***"),
@@ -104,9 +124,9 @@ mod tests {
             ("ada@example.com has no dapi", "ada@example.com has no dapi"),
         ] {
             assert_eq!(
-                redact(words).trim_end_matches('.'),
+                redact(text).trim_end_matches('.'),
                 expected.trim_end_matches('.'),
-                "{words}"
+                "{text}"
             );
         }
     }

@@ -1,8 +1,9 @@
 //! A text that cannot be printed by accident.
 //!
-//! There is no `Display`, `Debug` shows nothing, and [`Secret::expose`] is the only way out, so
-//! every place where a secret leaves can be found by that word (a test counts them). Its memory
-//! is wiped when it is dropped; that of copies which are sent, received, parsed or printed is not.
+//! There is no `Display`, `Debug` shows nothing, and [`Secret::expose`] is the only way to read it,
+//! so a search for that name finds all uses (`tests/it/tidy.rs` lists them). The memory is wiped
+//! when the secret is dropped; the memory of copies that are sent, received, parsed or printed is
+//! not.
 
 use std::fmt;
 
@@ -13,12 +14,11 @@ use zeroize::Zeroize;
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a text into custody.
     pub fn new(text: impl Into<String>) -> Secret {
         Secret(text.into())
     }
 
-    /// The text itself, for the place that must send or print it.
+    /// The text itself, for code that sends or prints it.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,7 +1,6 @@
-//! A token with its life: when it was issued, when it expires, whose it is.
+//! A token with its lifetime: when it was issued, when it expires, and for which subject.
 //!
-//! When a token is fresh enough is `cache/policy.rs`'s business; this file only knows when it really
-//! ends.
+//! Whether a token is fresh enough for a caller is decided in `cache/policy.rs`.
 
 use std::fmt;
 
@@ -11,36 +10,35 @@ use crate::credential::secret::Secret;
 use crate::error::{Error, Result};
 use crate::platform::time::{MINUTE, Timestamp};
 
-/// The longest token taken from anybody. Postgres itself stops at 65,535 bytes
-/// (`PG_MAX_AUTH_TOKEN_LENGTH`), real ones have one or two thousand.
+/// The longest token that is accepted, in bytes. Postgres accepts 65,535
+/// (`PG_MAX_AUTH_TOKEN_LENGTH`); tokens of Databricks have one or two thousand.
 pub const MAX_TOKEN: usize = 16 * 1024;
 
-/// What is assumed where neither the answer nor the JWT tells an expiry
-/// (databricks-ai-bridge keeps a token for as long).
-const UNKNOWN_LIFE: i64 = 15 * MINUTE;
+/// The lifetime that is assumed if neither the answer nor the JWT states an expiry
+/// (databricks-ai-bridge assumes the same).
+const ASSUMED_LIFE_MS: i64 = 15 * MINUTE;
 
-/// With less life than this a token is no use to anybody: the backend refuses the last 30
-/// seconds, and it has yet to be sent.
+/// A token with less time left, in milliseconds, is not used: Databricks refuses tokens in their
+/// last 30 seconds, and the request takes time too.
 pub const LEAST_LIFE: i64 = MINUTE;
 
-/// A bearer token or database credential, and how long it lives.
+/// A workspace token or a database credential.
 #[derive(Clone, Debug)]
 pub struct Token {
-    /// The token itself.
     pub secret: Secret,
-    /// When its answer was received, by our clock.
+    /// When it was received, by our clock.
     pub issued: Timestamp,
-    /// When it dies, by our clock. None: never, as a PAT of which nothing is known.
+    /// When it expires, by our clock. `None` for a personal access token, whose expiry is unknown.
     pub expires: Option<Timestamp>,
-    /// Full life in milliseconds, by the clock of whoever issued it.
+    /// The whole lifetime in milliseconds, by the issuer's clock.
     pub lifetime: i64,
-    /// The JWT's `sub`, where it is one.
+    /// The `sub` of a JWT.
     pub subject: Option<String>,
 }
 
 impl Token {
-    /// Takes a token out of an answer that was received `now`. `stated` is the expiry the
-    /// answer gives. `what` names the token in messages: "the workspace's token".
+    /// A token from an answer that was received `now`. `stated` is the expiry in the answer; `what`
+    /// names the token in messages, as in "the workspace's token".
     pub fn received(
         what: &str,
         text: &str,
@@ -49,62 +47,65 @@ impl Token {
     ) -> Result<Token> {
         check_text(what, text)?;
         let claims = Claims::of(text);
-        // Where they differ, whoever checks it may go by either.
+
+        // If answer and JWT differ, a server may check either of them.
         let stated = stated.into_iter().chain(claims.exp).min();
         let lifetime = match (claims.iat, claims.exp, stated) {
             (Some(iat), Some(exp), _) if exp > iat => exp.since(iat),
             (_, _, Some(stated)) => stated.since(now),
-            _ => UNKNOWN_LIFE,
+            _ => ASSUMED_LIFE_MS,
         };
-        let by_life = now.plus(lifetime);
-        let expires = stated.map_or(by_life, |stated| stated.min(by_life));
+        let expires_by_lifetime = now.plus(lifetime);
+        let expires = stated.map_or(expires_by_lifetime, |stated| stated.min(expires_by_lifetime));
         if expires <= now {
             return Err(Error::failed(format!("{what} has already expired, at {expires}"))
-                .because(format!("it is {now} here; one of the two clocks may be wrong"))
+                .because(format!("this machine's time is {now}; its clock may be wrong"))
                 .hint("date -u"));
         }
-        // A workspace far behind may give one that is nearly dead by our clock; its bands must
-        // not be wider than what is left, or each call would mint.
+
+        // If the workspace's clock is far behind, a new token has little time left by ours. The
+        // limits for a refresh must not exceed that time, or every call would mint.
         let lifetime = lifetime.min(expires.since(now));
         let secret = Secret::new(text);
         Ok(Token { secret, issued: now, expires: Some(expires), lifetime, subject: claims.sub })
     }
 
-    /// A secret of which no expiry is known: a configured personal access token.
+    /// A configured personal access token, whose expiry is unknown.
     pub fn unbounded(secret: Secret, now: Timestamp) -> Token {
         Token { secret, issued: now, expires: None, lifetime: i64::MAX, subject: None }
     }
 
-    /// Milliseconds of life left.
+    /// Milliseconds until it expires.
     pub fn left(&self, now: Timestamp) -> i64 {
         self.expires.map_or(i64::MAX, |expires| expires.since(now))
     }
 }
 
-/// Whose it is and how long it lives, for people.
+/// For messages: the subject and the expiry.
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "subject {}, ", redact(self.subject.as_deref().unwrap_or("unnamed")))?;
         match self.expires {
-            Some(expires) => write!(f, "good until {expires}"),
-            None => f.write_str("with no known end"),
+            Some(expires) => write!(f, "valid until {expires}"),
+            None => f.write_str("with no known expiry"),
         }
     }
 }
 
-/// Refuses what could not be a token. The alphabet is RFC 6750's `b64token`; anything else
-/// would have to be escaped in some format, and several readers of those unescape wrongly.
+/// Refuses a text that cannot be a token. The alphabet is RFC 6750's `b64token`. Other characters
+/// would need escapes in some formats, and several readers of these formats unescape wrongly.
 pub fn check_text(what: &str, text: &str) -> Result<()> {
     if text.is_empty() {
         return Err(Error::failed(format!("{what} is empty")));
     }
     if text.len() > MAX_TOKEN {
         let length = text.len();
-        return Err(Error::failed(format!("{what} has {length} bytes; {MAX_TOKEN} are the most")));
+        let message = format!("{what} has {length} bytes, more than the limit of {MAX_TOKEN}");
+        return Err(Error::failed(message));
     }
-    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
-    if !text.bytes().all(legal) {
-        return Err(Error::failed(format!("{what} holds characters that no token has")));
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
+    if !text.bytes().all(is_allowed) {
+        return Err(Error::failed(format!("{what} has characters that no token has")));
     }
     Ok(())
 }
@@ -124,12 +125,13 @@ mod tests {
     }
 
     fn minutes(token: &Token) -> i64 {
-        token.left(NOW) / 60_000
+        token.left(NOW) / MINUTE
     }
 
     #[test]
-    fn life_is_the_jwts_and_expiry_the_earlier_one() {
-        // The workspace's clock is an hour ahead of ours: its expiry would let us use a dead token.
+    fn the_jwt_gives_the_lifetime_and_the_earlier_expiry_counts() {
+        // The workspace's clock is an hour ahead of ours: by its expiry, we would use an expired
+        // token.
         let text = jwt(r#"{"sub":"me","iat":1800003600,"exp":1800007200}"#);
         let stated = Some(Timestamp::from_seconds(1_800_007_200));
         let token = Token::received("token", &text, stated, NOW).unwrap();
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_expiry_the_jwt_tells_and_then_fifteen_minutes() {
+    fn without_a_stated_expiry_the_jwts_counts_or_fifteen_minutes() {
         let token = Token::received("token", &jwt(r#"{"exp":1800000600}"#), None, NOW).unwrap();
         assert_eq!(minutes(&token), 10);
         for opaque in ["dapi0123", "a.b.c", &jwt("[1,2]"), &jwt(r#"{"exp":"soon","scope":[1]}"#)] {
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_or_impossible_tokens_are_refused() {
+    fn expired_or_impossible_tokens_are_refused() {
         let past = Some(Timestamp(NOW.0 - 1));
         assert!(Token::received("token", "abc", past, NOW).is_err());
         assert!(Token::received("token", &jwt(r#"{"exp":1}"#), None, NOW).is_err());

@@ -2,4 +2,8 @@
 
 pub mod connect;
 pub mod http;
+mod no_proxy;
+mod proxy;
 pub mod refusal;
+mod send_failure;
+mod trust;

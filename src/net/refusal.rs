@@ -1,7 +1,7 @@
-//! Answers that must be JSON with status 200, and what a server says when it refuses.
+//! Calls that expect JSON with status 200, and the refusals that servers send instead.
 //!
-//! A refusal keeps the server's own words, in whichever of its shapes, because callers must tell a
-//! refused bearer token (worth one more try) from a missing right (final).
+//! A [`Refusal`] keeps the server's code and message (`http.rs` reads them), because callers must
+//! distinguish a refused bearer token (worth one more try) from a missing right (final).
 
 use serde_json::Value;
 
@@ -10,7 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::net::http::{Answer, Client, Request};
 use crate::platform::time::Deadline;
 
-/// Sends a request and expects JSON with status 200; `what` completes "refused …".
+/// Sends a request and expects JSON with status 200. `what` names the request in messages, as in
+/// "to mint a credential".
 pub fn ask_json(
     client: &Client<'_>,
     request: &Request<'_>,
@@ -20,7 +21,6 @@ pub fn ask_json(
     expect_json(&client.send(request, deadline)?, what)
 }
 
-/// The JSON of an answer with status 200.
 pub fn expect_json(answer: &Answer, what: &str) -> Outcome<Value> {
     if answer.status != 200 {
         return Err(CallError::Refused(Refusal::of(what, answer)));
@@ -28,15 +28,13 @@ pub fn expect_json(answer: &Answer, what: &str) -> Outcome<Value> {
     Ok(answer.json(what)?)
 }
 
-/// The outcome of a call.
 pub type Outcome<T> = std::result::Result<T, CallError>;
 
-/// Why a call gave nothing.
+/// Why a call failed.
 #[derive(Debug)]
 pub enum CallError {
-    /// The server answered, and said no.
+    /// The server answered with another status than 200.
     Refused(Refusal),
-    /// Anything else.
     Other(Error),
 }
 
@@ -47,39 +45,40 @@ impl From<Error> for CallError {
 }
 
 impl CallError {
-    /// The same with every occurrence of a secret blotted out.
+    /// Redacts every occurrence of a secret.
     pub fn without(self, secret: &Secret) -> CallError {
         match self {
             CallError::Other(error) => CallError::Other(error.without(secret)),
-            CallError::Refused(no) => {
-                let message = Error::failed(no.message).without(secret).message;
-                CallError::Refused(Refusal { message, ..no })
+            CallError::Refused(refusal) => {
+                let message = Error::failed(refusal.message).without(secret).message;
+                CallError::Refused(Refusal { message, ..refusal })
             }
         }
     }
 
-    /// The failure as its reader will see it.
     pub fn into_error(self) -> Error {
         self.into()
     }
 
-    /// The same with more to say about a refusal.
+    /// The error, in the caller's words if it is a refusal.
     pub fn explained(self, explain: impl FnOnce(Refusal) -> Error) -> Error {
         match self {
-            CallError::Refused(no) => explain(no),
+            CallError::Refused(refusal) => explain(refusal),
             CallError::Other(error) => error,
         }
     }
 
-    /// The same with the right that is missing where the workspace says that one is.
+    /// Adds the right that the call needs if the server says that a right is missing.
     pub fn wants(self, right: &str) -> CallError {
         match self {
-            CallError::Refused(no) if no.status == 403 && !no.is_about_token() => {
-                let error = no.into_error();
-                // Another right may be named already.
-                let known = !error.hints.is_empty();
+            CallError::Refused(refusal) if refusal.status == 403 && !refusal.is_about_token() => {
+                let error = refusal.into_error();
+                // The server's message may have named another right already.
+                if !error.hints.is_empty() {
+                    return CallError::Other(error);
+                }
                 let hint = format!("an admin must grant this identity {right}");
-                CallError::Other(if known { error } else { error.hint(hint) })
+                CallError::Other(error.hint(hint))
             }
             failure => failure,
         }
@@ -95,65 +94,72 @@ impl From<CallError> for Error {
     }
 }
 
-/// A refusal in the server's words.
+/// A server's refusal, with its code and message.
 #[derive(Debug)]
 pub struct Refusal {
-    /// What was asked, in our words: "to mint a credential".
+    /// The request, as in "to mint a credential".
     pub what: String,
-    /// Who refused.
     pub host: String,
-    /// The HTTP status.
     pub status: u16,
-    /// The server's error code, if it gave one.
+    /// The server's error code; empty if it sent none.
     pub code: String,
-    /// The server's message.
     pub message: String,
 }
 
+/// How messages say that a bearer token is not accepted. Databricks sends no code of its own for it
+/// with status 403.
+const TOKEN_REFUSALS: [&str; 10] = [
+    "invalid access token",
+    "invalid token",
+    "token is expir",
+    "invalid bearer token",
+    "token expired",
+    "expired token",
+    "token has expired",
+    "access token is",
+    "token is invalid",
+    "credential was not sent",
+];
+
 impl Refusal {
-    /// Reads a refusal.
     pub fn of(what: &str, answer: &Answer) -> Refusal {
         let (code, message) = answer.said();
-        let (host, status) = (answer.host.clone(), answer.status);
-        Refusal { what: what.to_owned(), host, status, code, message }
+        Refusal {
+            what: what.to_owned(),
+            host: answer.host.clone(),
+            status: answer.status,
+            code,
+            message,
+        }
     }
 
-    /// Whether the bearer token itself is what is wrong. Databricks says so with 401, and with
-    /// 403 for invalid, expired and nearly expired ones; `PERMISSION_DENIED` is about rights.
+    /// Whether the server refuses the bearer token itself. Databricks does so with 401, and with
+    /// 403 if the token is invalid, expired or about to expire; `PERMISSION_DENIED` is about
+    /// rights.
     pub fn is_about_token(&self) -> bool {
+        if self.status != 403 {
+            return self.status == 401;
+        }
         let message = self.message.to_ascii_lowercase();
-        let token_words = [
-            "invalid access token",
-            "invalid token",
-            "token is expir",
-            "invalid bearer token",
-            "token expired",
-            "expired token",
-            "token has expired",
-            "access token is",
-            "token is invalid",
-            "credential was not sent",
-        ];
-        self.status == 401
-            || (self.status == 403
-                && self.code != "PERMISSION_DENIED"
-                && token_words.iter().any(|words| message.contains(words)))
+        self.code != "PERMISSION_DENIED"
+            && TOKEN_REFUSALS.iter().any(|phrase| message.contains(phrase))
     }
 
-    /// The refusal as its reader will see it.
     pub fn into_error(self) -> Error {
         let Refusal { what, host, status, code, message } = &self;
-        // A "no" is a 4xx; anything but 200 below that makes no sense here.
-        let (kind, verb) = match status {
+        // Only a 4xx is a refusal. Every call here expects 200, so any status below 400 is a fault
+        // of the server.
+        let (kind, outcome) = match status {
             408 | 425 | 429 | 500..=599 => (ErrorKind::Unavailable, "failed"),
             400..=499 => (ErrorKind::Denied, "refused"),
-            _ => (ErrorKind::Failed, "was asked in vain"),
+            _ => (ErrorKind::Failed, "sent an unexpected answer when asked"),
         };
-        let mut error = Error::new(kind, format!("{host} {verb} {what} (HTTP status {status})"));
-        let words = [code.as_str(), message.as_str()];
-        let words: Vec<&str> = words.into_iter().filter(|words| !words.is_empty()).collect();
-        if !words.is_empty() {
-            error = error.because(words.join(": "));
+        let mut error = Error::new(kind, format!("{host} {outcome} {what} (HTTP status {status})"));
+
+        let reasons = [code.as_str(), message.as_str()];
+        let reasons: Vec<&str> = reasons.into_iter().filter(|text| !text.is_empty()).collect();
+        if !reasons.is_empty() {
+            error = error.because(reasons.join(": "));
         }
         if message.contains("workspace-access") {
             error.hint("an admin must grant this identity the entitlement \"Workspace access\"")
@@ -163,20 +169,21 @@ impl Refusal {
     }
 }
 
-/// A string field of an answer that must be there.
+/// A field that must be in an answer and must be a text; `what` names the answer in the error.
 pub fn require<'v>(answer: &'v Value, field: &str, what: &str) -> Result<&'v str> {
     match &answer[field] {
         Value::String(text) => Ok(text),
         Value::Null => Err(Error::failed(format!("{what} has no field `{field}`"))),
-        other => Err(Error::failed(format!(
-            "{what} has a field `{field}` that is {}, not a text",
-            match other {
+        other => {
+            let found = match other {
                 Value::Bool(_) => "a boolean",
                 Value::Number(_) => "a number",
                 Value::Array(_) => "a list",
                 _ => "an object",
-            }
-        ))),
+            };
+            let message = format!("{what} has a field `{field}` that is {found}, not a text");
+            Err(Error::failed(message))
+        }
     }
 }
 
@@ -221,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_bearer_is_told_from_a_missing_right() {
+    fn a_refused_bearer_token_is_distinguished_from_a_missing_right() {
         for (status, body, expected) in [
             (401, "", true),
             (403, r#"{"error_code":"403","message":"Invalid access token."}"#, true),
@@ -241,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn server_trouble_is_passing_and_a_no_is_final() {
+    fn a_server_error_is_temporary_and_a_refusal_is_final() {
         assert_eq!(refusal(500, "").into_error().kind, ErrorKind::Unavailable);
         assert_eq!(refusal(404, "").into_error().kind, ErrorKind::Denied);
     }

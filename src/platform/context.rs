@@ -1,7 +1,8 @@
-//! What a call depends on beside its arguments: environment, clock, folders, notes, randomness.
+//! What a call depends on besides its arguments: environment, clock, folders, notes, randomness.
 //!
-//! It is plain data and closures, so that a test builds another one: a list for the environment, a
-//! clock moved by hand. What it takes from the operating system is in the other files of `platform`.
+//! It is plain data and closures, so that a test can build another one, with a list for the
+//! environment and a clock that the test moves. What it takes from the operating system is in the
+//! other files of `platform`.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -19,8 +20,8 @@ use crate::platform::folders;
 use crate::platform::signals::{self, SignalState};
 use crate::platform::time::{Deadline, Timestamp};
 
-/// Where a machine in a cloud asks for its own identity: link-local, so that nothing leaves the
-/// machine that it runs on.
+/// The address at which a machine in a cloud gets its own identity. It is link-local, so requests
+/// to it do not leave the machine.
 pub const INSTANCE_METADATA: &str = "http://169.254.169.254";
 
 /// The context of one call.
@@ -28,14 +29,14 @@ pub struct Context {
     pub env: Environment,
     /// The wall clock.
     pub now: Box<dyn Fn() -> Timestamp>,
-    /// Where cache entries belong if no setting says otherwise.
+    /// The folder for cache entries if no setting names another one.
     pub cache_home: fn(&Context) -> Option<PathBuf>,
-    /// Where this program keeps what no cache setting concerns: logins.
+    /// The folder for logins, which no cache setting changes.
     pub state_home: fn(&Context) -> Option<PathBuf>,
     /// Writes a line to stderr.
     pub say: Box<dyn Fn(&str)>,
     pub instance_metadata: Cow<'static, str>,
-    /// Tells this machine from others that share a home with it.
+    /// Distinguishes this machine from others that share its home.
     pub machine: fn() -> String,
     pub signal_state: Arc<SignalState>,
     /// The path of this program's own file.
@@ -69,7 +70,7 @@ impl Context {
         (self.now)()
     }
 
-    /// Writes a note to stderr: something that the user should know and that is no error.
+    /// Writes a note to stderr: a message that is not an error.
     pub fn note(&self, text: &str) {
         (self.say)(&format!("lakebase-token: note: {text}"));
     }
@@ -84,11 +85,11 @@ impl Context {
         self.var("HOME").map(Path::new).filter(|home| home.is_absolute())
     }
 
-    /// Where settings of programs belong (XDG Base Directory Specification).
+    /// The folder for settings of programs (XDG Base Directory Specification).
     pub fn config_home(&self) -> Option<PathBuf> {
-        let named = self.var("XDG_CONFIG_HOME").map(PathBuf::from);
-        let named = named.filter(|path| path.is_absolute());
-        named.or_else(|| Some(self.home()?.join(".config")))
+        let configured = self.var("XDG_CONFIG_HOME").map(PathBuf::from);
+        let configured = configured.filter(|path| path.is_absolute());
+        configured.or_else(|| Some(self.home()?.join(".config")))
     }
 
     pub fn cache_home(&self) -> Option<PathBuf> {
@@ -125,13 +126,13 @@ impl Context {
         signals::end_on_signals(&self.signal_state, self.var("NOTIFY_SOCKET"))
     }
 
-    /// Tells systemd the state of a service, if it wants to know (sd_notify(3)).
+    /// Reports the state of a service to systemd, if systemd asks for it (sd_notify(3)).
     pub fn notify_systemd(&self, state: &str) {
         signals::notify_systemd(self.var("NOTIFY_SOCKET"), state);
     }
 }
 
-/// The machine's id (machine-id(5)), which images may share, and its name.
+/// The machine's id (machine-id(5)) and its name: several machines of one image may share an id.
 fn machine() -> String {
     ["/etc/machine-id", "/proc/sys/kernel/hostname"]
         .map(|path| files::read_or_empty(Path::new(path)))

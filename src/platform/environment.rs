@@ -1,4 +1,5 @@
-//! A snapshot of the environment. The program never changes its own, and tests have one of theirs.
+//! A snapshot of the environment variables. The program never changes its own, and each test builds
+//! another one.
 
 use std::ffi::{OsStr, OsString};
 
@@ -11,7 +12,7 @@ impl Environment {
         self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
     }
 
-    /// The first variable of this name, as getenv(3) has it.
+    /// The first variable of this name, like getenv(3).
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }

@@ -1,5 +1,5 @@
-//! Plain files and folders: reading with a limit, listing, removing. Files that hold secrets are
-//! `private_file.rs`'s business, files of the user's that we change `target_file.rs`'s.
+//! Plain files and folders: reading with a limit, listing, removing. Files that hold secrets are in
+//! `private_file.rs`, files of the user that this program changes in `target_file.rs`.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -36,7 +36,7 @@ pub fn read_or_empty(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// The files of a folder; none where it cannot be read.
+/// The files of a folder; none if it cannot be read.
 pub fn list(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).collect()

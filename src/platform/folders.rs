@@ -1,5 +1,5 @@
-//! Where this platform keeps caches and state. Only asked where HOME is set: without it
-//! `directories` takes the home of the passwd file, and a guess may be another user's.
+//! Where this platform keeps caches and state. Callers check first that HOME is set: without it,
+//! `directories` takes the home from the passwd file, which may be another user's.
 
 use std::path::PathBuf;
 

@@ -1,8 +1,8 @@
 //! Locks between processes: `flock` on files and folders.
 //!
-//! A lock file is never unlinked, or two processes could hold "the" lock. A lock ends with the
-//! processes that hold it. A child may be given the lock that it works under, so that the lock lasts
-//! as long as the work, however its parent ends.
+//! A lock file is never removed: after a removal, two processes could hold the same lock. A lock
+//! ends with the processes that hold it. A child can share its parent's lock, so that the lock
+//! lasts as long as the child's work, even if the parent ends first.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -22,7 +22,7 @@ const MAX_PAUSE: Duration = Duration::from_millis(20);
 pub struct LockFile(fd_lock::RwLock<File>);
 
 impl LockFile {
-    /// Opens a lock file, creating it if need be.
+    /// Opens a lock file and creates it if it is missing.
     pub fn open(path: &Path) -> io::Result<LockFile> {
         Ok(LockFile::on(unix::open_or_create_private(path, false)?))
     }
@@ -45,7 +45,7 @@ impl LockFile {
         }
     }
 
-    /// Does something under the lock; nothing where the deadline passes first.
+    /// Runs `work` under the lock; `None` if the deadline passes first.
     pub fn while_locked<T>(
         &mut self,
         context: &Context,

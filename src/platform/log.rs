@@ -1,8 +1,8 @@
-//! The event log: `LAKEBASE_TOKEN_LOG=path`, a line an event.
+//! The event log: `LAKEBASE_TOKEN_LOG=path`, one line for each event.
 //!
-//! `2027-01-15T08:00:00Z info minted …`: RFC 3339 in UTC, a level, words that hold no secret. The
-//! file is ours and 0600; at 1 MiB it becomes `path.1` and a new one begins. A log that cannot be
-//! written is a note, never a failure. Without the variable no log is written.
+//! `2027-01-15T08:00:00Z info minted …`: RFC 3339 in UTC, a level, a text without secrets. The file
+//! belongs to the user and has mode 0600; at 1 MiB it becomes `path.1` and a new one begins. A log
+//! that cannot be written is a note, never an error. Without the variable no log is written.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -14,7 +14,7 @@ use crate::platform::files;
 use crate::platform::lock::LockFile;
 use crate::platform::unix::{self, FileFacts, FileKind};
 
-/// Where a log ends and the next one begins.
+/// A larger log is renamed to `path.1`.
 const MAX_LOG_BYTES: u64 = 1024 * 1024;
 
 /// How much an event matters.
@@ -27,15 +27,15 @@ pub enum Level {
     Error,
 }
 
-pub fn event(context: &Context, level: Level, words: &str) {
+pub fn event(context: &Context, level: Level, text: &str) {
     let Some(path) = context.var("LAKEBASE_TOKEN_LOG").map(PathBuf::from) else { return };
     let level = match level {
         Level::Info => "info",
         Level::Warning => "warning",
         Level::Error => "error",
     };
-    let words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let line = format!("{} {level} {words}\n", context.now());
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line = format!("{} {level} {text}\n", context.now());
     if let Err(e) = append(&path, &line) {
         context.note(&format!("cannot write LAKEBASE_TOKEN_LOG {}: {e}", path.display()));
     }
@@ -66,7 +66,7 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes the full log the previous one, unless another process does so or has done so.
+/// Renames the full log, unless another process does so or has done so.
 fn set_aside(path: &Path, full: &File) -> io::Result<bool> {
     let mut lock = LockFile::on(full.try_clone()?);
     let Some(_guard) = lock.try_lock()? else { return Ok(false) };
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_an_event_in_a_private_file() {
+    fn each_event_is_a_line_in_a_private_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         fs::write(&path, "").unwrap();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_log_is_kept_beside_the_next_one() {
+    fn a_full_log_is_renamed_and_a_new_one_begins() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let (context, _) = context(&path);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_cannot_be_is_a_note() {
+    fn a_log_that_cannot_be_written_is_a_note() {
         for path in ["/nowhere/log", "/dev/null", "/"] {
             let (context, notes) = context(Path::new(path));
             event(&context, Level::Info, "x");

@@ -1,9 +1,9 @@
-//! Private files: the one place that checks, reads and replaces them.
+//! Private files: checking, reading and replacing them.
 //!
 //! A private file belongs to us, no other user may read it, and it is never a symbolic link, a FIFO
-//! or a folder. It is replaced whole: a new file is created with mode 0600 and O_EXCL under a random
-//! name and renamed over the old one, so that a reader, or the next process after a kill, sees the
-//! old content or the new one.
+//! or a folder. It is replaced whole: a new file is created with mode 0600 and O_EXCL under a
+//! random name and renamed over the old one, so that a reader, or the next process after a kill,
+//! sees the old content or the new one.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -14,10 +14,10 @@ use std::time::{Duration, SystemTime};
 use crate::platform::time::Timestamp;
 use crate::platform::unix::{self, FileFacts, FileKind, Folder};
 
-/// What was found where a private file should be.
+/// The result of reading a private file.
 pub enum Found {
     Nothing,
-    /// Something, and why it is not trusted.
+    /// A file that is not trusted, with the reason.
     Unsafe(&'static str),
     Content(Vec<u8>),
 }
@@ -52,7 +52,7 @@ pub fn read_private(path: &Path, max_bytes: usize) -> Found {
         return Found::Unsafe("it is too large");
     }
 
-    // Exactly its size: such files are replaced and never written to, so it cannot have grown.
+    // Exactly its size: private files are replaced and never appended to, so it cannot have grown.
     let mut content = vec![0; size];
     match (&file).read_exact(&mut content) {
         Ok(()) => Found::Content(content),
@@ -60,8 +60,8 @@ pub fn read_private(path: &Path, max_bytes: usize) -> Found {
     }
 }
 
-/// Makes a folder (and what leads to it) that only we can enter, or checks the one that is there:
-/// it must be ours, and no other user may put files into it.
+/// Creates a folder and its parents so that only this user can enter them, or checks an existing
+/// one: it must belong to this user, and no other user may write into it.
 pub fn private_folder(path: &Path) -> io::Result<()> {
     unix::create_private_folders(path)?;
     let facts = FileFacts::of(&path.metadata()?);
@@ -79,18 +79,18 @@ pub fn private_folder(path: &Path) -> io::Result<()> {
 pub struct Replacement<'a> {
     /// The name of the new file until it is renamed.
     pub temporary: OsString,
-    /// The file's time, where another one than now.
+    /// The time of modification, if it is not the present.
     pub modified: Option<Timestamp>,
     /// The old file, whose owner, group and narrower mode are kept.
     pub keep: Option<&'a FileFacts>,
-    /// Whether it must survive a power failure.
+    /// Whether the content must survive a power failure.
     pub sync: bool,
-    /// Whether it is still right, just before the rename.
+    /// Called just before the rename; `false` cancels the replacement.
     pub still_right: Option<&'a dyn Fn() -> bool>,
 }
 
-/// Puts `content` in the place of a file, whole or not at all. Whether it did: it does not where it
-/// was no longer right.
+/// Replaces a file by a new one with this content, completely or not at all. Returns `false` if
+/// `still_right` cancelled it.
 pub(super) fn replace(
     folder: &Folder,
     name: &OsStr,
@@ -134,7 +134,7 @@ fn write_new(folder: &Folder, content: &[u8], how: &Replacement<'_>) -> io::Resu
         keep_owner(&file, old)?;
     }
     if how.sync {
-        // The mode is set in any case: the umask may have taken away more than it should.
+        // The mode is always set: the umask may have removed too much.
         let read_only = how.keep.is_some_and(|old| old.mode & 0o200 == 0);
         unix::set_mode(&file, if read_only { 0o400 } else { 0o600 })?;
         file.sync_all()?;
@@ -142,7 +142,7 @@ fn write_new(folder: &Folder, content: &[u8], how: &Replacement<'_>) -> io::Resu
     Ok(())
 }
 
-/// Only a hint for sweeps: a file system without times still keeps the content.
+/// An error is ignored: the time only helps to find old entries, and some file systems store none.
 fn set_modified(file: &File, modified: Timestamp) {
     let since = Duration::from_millis(modified.0.max(0) as u64);
     if let Some(time) = SystemTime::UNIX_EPOCH.checked_add(since) {
@@ -156,7 +156,7 @@ fn keep_owner(file: &File, old: &FileFacts) -> io::Result<()> {
         return unix::set_owner(file, Some(old.owner), old.group);
     }
     if new.group != old.group {
-        // As far as we may: the group has no right to read it in any case.
+        // May fail without harm: the group has no right to read the file.
         let _ = unix::set_owner(file, None, old.group);
     }
     Ok(())

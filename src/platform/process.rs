@@ -16,42 +16,41 @@ use crate::platform::lock::LockGuard;
 use crate::platform::time::Deadline;
 use crate::platform::unix::{self, FileFacts};
 
-/// What is read of a child's stdout or stderr.
+/// How much is read of a child's stdout and of its stderr.
 const MAX_OUTPUT_BYTES: u64 = 256 * 1024;
 
-/// A child that writes more than this has gone wrong, and is ended.
+/// A child that writes more than this is killed, so that it does not fill the memory or the disk.
 const RUNAWAY_OUTPUT_BYTES: u64 = 16 * 1024 * 1024;
 
-/// How often a running child is looked at: at first, and at most.
+/// The interval at which a running child is checked: the first one, and the longest.
 const FIRST_POLL: Duration = Duration::from_micros(500);
 const MAX_POLL: Duration = Duration::from_millis(10);
 
-/// The result of the work, or nothing where it takes longer; then its thread is left behind. An
-/// error means that the system has no thread for it.
+/// The result of the work, or `None` if it takes longer; its thread is then left behind. An error
+/// means that the system has no thread left.
 pub fn within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<Option<T>> {
     let (sender, receiver) = mpsc::channel();
     std::thread::Builder::new().spawn(move || {
-        // Nobody may be waiting any more.
+        // The receiver may have stopped waiting.
         let _ = sender.send(work());
     })?;
     Ok(receiver.recv_timeout(limit).ok())
 }
 
-/// A child program, and what it gets.
+/// A child program, with its arguments and variables.
 pub struct Program<'a> {
     pub path: &'a Path,
     pub arguments: &'a [&'a str],
-    /// Which of our variables it sees.
+    /// Which of our variables it inherits.
     pub sees: &'a dyn Fn(&OsStr) -> bool,
     pub variables: &'a [(&'a str, String)],
-    /// The lock that it works under.
+    /// A lock that the child shares while it runs.
     pub lock: Option<&'a LockGuard<'a>>,
 }
 
-/// How a child program came out.
 enum Run {
     Ended {
         status: ExitStatus,
@@ -59,18 +58,19 @@ enum Run {
         stdout: Vec<u8>,
         stderr: Vec<u8>,
     },
-    /// The deadline came first; it goes on without us.
+    /// The deadline has passed; the child continues.
     StillRunning,
 }
 
-/// Runs a program that must not ask anything: it has no stdin, its output is kept apart from ours,
-/// and Ctrl-C does not reach it halfway.
+/// Runs a program without interaction: it has no stdin, its output is not mixed with ours, and
+/// Ctrl-C does not reach it.
 ///
-/// Where the deadline passes first it is left running: it may be in the middle of replacing a
-/// refresh token. For the same reason it writes into files, and not into pipes that would break with
-/// us, and shares the lock that it works under.
+/// At the deadline it is left running, because it may be replacing a refresh token. For the same
+/// reason it writes into files, where pipes would break when this process ends, and it shares the
+/// caller's lock.
 fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Result<Run> {
-    let (stdout, stderr) = (output_file(context)?, output_file(context)?);
+    let stdout = output_file(context)?;
+    let stderr = output_file(context)?;
     let variables = context.env.for_child().filter(|(name, _)| (program.sees)(name));
     let mut command = Command::new(program.path);
     command
@@ -89,7 +89,8 @@ fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Resu
     let mut pause = FIRST_POLL;
     loop {
         if let Some(status) = child.try_wait()? {
-            let (stdout, stderr) = (beginning_of(stdout)?, beginning_of(stderr)?);
+            let stdout = beginning_of(stdout)?;
+            let stderr = beginning_of(stderr)?;
             return Ok(Run::Ended { status, stdout, stderr });
         }
         if stdout.metadata()?.len().max(stderr.metadata()?.len()) > RUNAWAY_OUTPUT_BYTES {
@@ -104,15 +105,15 @@ fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Resu
     }
 }
 
-/// What a command-line tool printed.
+/// The exit status and output of a command-line tool.
 pub struct Said {
     pub status: ExitStatus,
     pub stdout: Vec<u8>,
     pub stderr: String,
 }
 
-/// Runs a command-line tool to its end. That it cannot be started, or does not end in time, is an
-/// error that shows its command line; what its output means is the caller's business.
+/// Runs a command-line tool to its end. If it cannot be started or does not end in time, the error
+/// shows the command line. What its output means is up to the caller.
 pub fn run_tool(
     context: &Context,
     program: &Program<'_>,
@@ -127,7 +128,7 @@ pub fn run_tool(
             Ok(Said { status, stdout, stderr })
         }
         Run::StillRunning => Err(Error::unavailable(format!("`{shown}` has not ended in time"))
-            .because("it goes on in the background, since it may be refreshing a login")
+            .because("it continues in the background, because it may be refreshing a login")
             .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT")),
     }
 }
@@ -145,9 +146,8 @@ fn beginning_of(mut file: File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Runs a line in `sh`, without the variables that are hidden from it; what it prints goes to our
-/// stderr. Where the deadline passes first it is ended, with all that it has started, and there is
-/// no status.
+/// Runs a line in `sh`, without the hidden variables; its output goes to our stderr. At the
+/// deadline it is killed, with all processes that it has started, and there is no status.
 pub fn run_shell_line(
     context: &Context,
     line: &str,
@@ -182,7 +182,7 @@ pub fn run_shell_line(
     }
 }
 
-/// Becomes a program that has these variables and no others; returns only if that fails.
+/// Replaces this process by a program with exactly these variables; returns only if that fails.
 pub fn become_program(
     program: &OsStr,
     arguments: &[OsString],
@@ -193,12 +193,13 @@ pub fn become_program(
     unix::replace_process(command.args(arguments).env_clear().envs(variables))
 }
 
-/// Opens a page: with `$BROWSER` (commands with a colon between them, `%s` where the URL goes), or
-/// in the platform's way. Whether a program could be started; what it shows cannot be known.
+/// Opens a page with a command of `$BROWSER` (separated by colons, `%s` stands for the URL), or
+/// with the platform's opener. Returns whether a program was started; whether it shows the page is
+/// unknown.
 pub fn open_in_browser(context: &Context, url: &str) -> bool {
-    let named = context.var("BROWSER").map(|list| list.to_string_lossy().into_owned());
-    let usual = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
-    let list = named.unwrap_or(usual.to_owned());
+    let configured = context.var("BROWSER").map(|list| list.to_string_lossy().into_owned());
+    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let list = configured.unwrap_or(opener.to_owned());
     list.split(':').any(|line| start_browser(context, line, url))
 }
 
@@ -219,7 +220,7 @@ fn start_browser(context: &Context, line: &str, url: &str) -> bool {
     unix::spawn_in_own_group(&mut command).is_ok()
 }
 
-/// This program, to be started again; also where its file was replaced meanwhile.
+/// A path to start this program again, even if its file was replaced meanwhile.
 pub fn own_program(context: &Context) -> io::Result<PathBuf> {
     let program = (context.program)()?;
     let is_gone = cfg!(target_os = "linux") && !program.exists();
@@ -239,7 +240,7 @@ pub fn user_id() -> u32 {
     unix::real_user_id()
 }
 
-/// As process 1 of a container: takes note of the end of processes whose parents have ended.
+/// As process 1 of a container: reaps processes whose parents have ended.
 pub fn reap_orphans() {
     unix::reap_orphans();
 }

@@ -1,8 +1,8 @@
 //! What happens on SIGTERM, SIGINT and SIGHUP.
 //!
-//! Most commands leave signals to the operating system, which ends them at once. `watch`, a hook and
-//! a hidden prompt have something to finish first: the replacement of a file, a child program, the
-//! terminal's settings.
+//! Most commands leave signals to the operating system, which ends them at once. `watch`, a hook
+//! and a hidden prompt have something to finish first: the replacement of a file, a child program,
+//! the terminal's settings.
 
 use std::ffi::{OsStr, OsString};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -19,7 +19,7 @@ const MAX_WRITE_WAIT: Duration = Duration::from_millis(80);
 /// State shared with the thread that waits for signals.
 #[derive(Debug, Default)]
 pub struct SignalState {
-    /// LockGuard while a file is replaced.
+    /// Held while a file is replaced.
     pub writing: Mutex<()>,
     /// The process group of a running child program; 0 for none.
     pub child_group: AtomicU32,
@@ -37,8 +37,8 @@ impl SignalState {
     }
 }
 
-/// From now on SIGTERM and SIGINT end the process within 100 ms whatever it is doing. A file that is
-/// being replaced is finished if possible, and a child program is asked to end, too.
+/// From now on SIGTERM and SIGINT end the process within 100 ms at any time. The replacement of a
+/// file is finished if possible, and a child program gets SIGTERM too.
 pub fn end_on_signals(state: &Arc<SignalState>, notify_socket: Option<&OsStr>) -> Result<()> {
     end_on(&END_SIGNALS[..2], state, notify_socket)
 }
@@ -80,7 +80,7 @@ fn wait_for_replacement(state: &SignalState) {
     }
 }
 
-/// From now on only SIGKILL ends the process: what it does must be finished, and is bounded.
+/// From now on only SIGKILL ends the process: its work must be finished, and takes limited time.
 pub fn ignore_signals() -> Result<()> {
     unix::ignore_signals().map_err(|e| Error::failed("cannot ignore signals").because(e))
 }

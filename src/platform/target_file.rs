@@ -1,11 +1,11 @@
-//! A file that other programs read: changed whole, under a lock on its folder.
+//! A file that other programs read: replaced as a whole, under a lock on its folder.
 //!
-//! The file is one of the user's own (`~/.pgpass`, an environment file), so its owner, its mode and a
-//! symbolic link that leads to it are kept, and it is never readable by others for an instant. A new
-//! file is written beside it, synced and renamed over it, so that a reader, a crash or a kill sees
-//! the old content or the new one. Every process that changes a file holds an flock on the folder:
-//! all that share the folder see that, and a temporary file found under the lock was left by a run
-//! that was killed. What the file says is the caller's business.
+//! The file belongs to the user (`~/.pgpass`, an environment file), so its owner, its mode and a
+//! symbolic link that leads to it are kept, and other users can never read it. A new file is
+//! written in the same folder, synced and renamed over the old one, so that readers see the old
+//! content or the new one, even after a crash. Every process that changes a file holds an flock on
+//! the folder. A temporary file that is found under this lock was left by a killed process. What
+//! the file contains is up to the caller.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, Read};
@@ -27,13 +27,13 @@ const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// How a temporary file's name begins; sixteen digits follow.
 const TEMPORARY: &str = ".lakebase-token.";
 
-/// How often a change is tried where another program keeps writing into the file.
+/// How often a change is tried while another program keeps writing to the file.
 const MAX_TRIES: u32 = 100;
 
 /// As many symbolic links as Linux follows (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
-/// A file to change, or to make.
+/// A file to change or create.
 pub struct TargetFile {
     /// The file itself, behind all symbolic links.
     path: PathBuf,
@@ -41,10 +41,10 @@ pub struct TargetFile {
     folder: Folder,
 }
 
-/// What a change makes of a file's content; `None` is no file.
+/// Computes a file's new content from the old one; `None` means no file.
 pub type Edit<'e> = dyn Fn(Option<&[u8]>) -> Result<Option<Vec<u8>>> + 'e;
 
-/// What became of a file.
+/// The result of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     Unchanged,
@@ -52,8 +52,8 @@ pub enum Change {
     Removed,
 }
 
-/// Whether a hook has to run after a change. A mark beside the file remembers it, so that the hook
-/// runs however the process ends that made the change.
+/// Whether a hook has to run after a change. A mark in the file's folder records it, so that the
+/// hook runs however the process ends that made the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookMark {
     /// There is no hook.
@@ -75,8 +75,8 @@ struct Old {
 }
 
 impl TargetFile {
-    /// Finds the file, and refuses at once what cannot be one. The file may be missing, its folder
-    /// may not.
+    /// Resolves the path and refuses at once what cannot be a file. The file may be missing, its
+    /// folder must exist.
     pub fn open(path: &Path) -> Result<TargetFile> {
         let absolute = std::path::absolute(path).map_err(|e| cannot("find", path, e))?;
         let (target, link_owners) = follow_links(absolute)?;
@@ -97,7 +97,7 @@ impl TargetFile {
         Ok(file)
     }
 
-    /// Refuses a folder that no file can be put into.
+    /// Refuses a folder that cannot be written to.
     pub fn check_folder(&self) -> Result<()> {
         let writable = self.folder.check_writable();
         writable.map_err(|e| cannot("write into the folder of", &self.path, e))
@@ -108,13 +108,14 @@ impl TargetFile {
         &self.path
     }
 
-    /// The file's content; nothing where there is no file.
+    /// The file's content; `None` if there is no file.
     pub fn read(&self) -> Result<Option<Vec<u8>>> {
-        Ok(self.look()?.map(|old| old.content))
+        Ok(self.read_old()?.map(|old| old.content))
     }
 
-    /// Puts in the file's place what `edit` makes of it; `None` removes it. A mark for the hook is
-    /// left before anything changes; it comes back until [`TargetFile::hook_succeeded`].
+    /// Replaces the file's content by the result of `edit`; `None` removes the file. A mark for the
+    /// hook is written before the file changes, and is returned by every call until
+    /// [`TargetFile::hook_succeeded`].
     pub fn change(
         &self,
         context: &Context,
@@ -133,14 +134,14 @@ impl TargetFile {
         })
     }
 
-    /// One try; nothing where another program has changed the file meanwhile.
+    /// One try; `None` if another program has changed the file meanwhile.
     fn try_change(
         &self,
         context: &Context,
         hook: HookMark,
         edit: &Edit<'_>,
     ) -> Result<Option<(Change, Option<PendingHook>)>> {
-        let old = self.look()?;
+        let old = self.read_old()?;
         let new = edit(old.as_ref().map(|old| old.content.as_slice()))?;
         let change = change_between(old.as_ref(), new.as_deref(), hook);
 
@@ -182,7 +183,8 @@ impl TargetFile {
         Ok(())
     }
 
-    /// Leaves a mark although nothing changes: the hook has to run for what is there.
+    /// Writes a mark although the file does not change: the hook has to run for its present
+    /// content.
     pub fn mark_hook(&self, context: &Context, deadline: Deadline) -> Result<Option<PendingHook>> {
         self.locked(context, deadline, || {
             self.write_mark(context)?;
@@ -190,7 +192,7 @@ impl TargetFile {
         })
     }
 
-    /// Takes a mark away, unless the file has changed again since.
+    /// Removes a mark, unless the file has changed again since.
     pub fn hook_succeeded(
         &self,
         context: &Context,
@@ -212,7 +214,7 @@ impl TargetFile {
         name
     }
 
-    /// Does something while no other process of ours changes a file in this folder.
+    /// Runs `work` while no other process of ours changes a file in this folder.
     fn locked<T>(
         &self,
         context: &Context,
@@ -232,23 +234,24 @@ impl TargetFile {
         })
     }
 
-    /// What stands in the way is told before a credential is minted for it.
+    /// Refuses a file that cannot be replaced, before a credential is minted for it.
     fn check(&self, link_owners: &[u32]) -> Result<()> {
         let us = unix::user_id();
-        // Another user's link must not decide which of our files is replaced, or where one is made.
+        // Another user's link must not decide which of our files is replaced or where one is
+        // created.
         if link_owners.iter().any(|owner| *owner != us && *owner != 0) {
             let why = "a symbolic link that another user has made leads to it";
             return Err(unfit(&self.path, why));
         }
 
         let facts = self.folder.facts_of(&self.name);
-        let Some(facts) = facts.map_err(|e| cannot("look at", &self.path, e))? else {
+        let Some(facts) = facts.map_err(|e| cannot("read the metadata of", &self.path, e))? else {
             return Ok(());
         };
         match facts.kind {
             FileKind::Regular if facts.owner == us => Ok(()),
-            // Root may keep a user's file up to date, but not by way of a link, nor where another
-            // user could have put it.
+            // Root may keep a user's file up to date, but not through a link, and not in a folder
+            // where another user could have put the file.
             FileKind::Regular
                 if unix::is_root() && link_owners.is_empty() && self.is_of(facts.owner)? =>
             {
@@ -265,11 +268,12 @@ impl TargetFile {
     /// Whether only this user and root can put files into the folder.
     fn is_of(&self, user: u32) -> Result<bool> {
         let folder = self.folder.facts();
-        let folder = folder.map_err(|e| cannot("look at the folder of", &self.path, e))?;
+        let folder =
+            folder.map_err(|e| cannot("read the metadata of the folder of", &self.path, e))?;
         Ok(folder.mode & 0o022 == 0 && (folder.owner == user || folder.owner == 0))
     }
 
-    fn look(&self) -> Result<Option<Old>> {
+    fn read_old(&self) -> Result<Option<Old>> {
         // Checked before it is opened: opening a device may have an effect.
         self.check(&[])?;
         let cannot_read = |e| cannot("read", &self.path, e);
@@ -289,7 +293,7 @@ impl TargetFile {
         Ok(Some(Old { content, facts }))
     }
 
-    /// Whether the file is as it was when it was read: an editor knows nothing of our lock.
+    /// Whether the file is unchanged since it was read: an editor does not use our lock.
     fn is_as_it_was(&self, old: Option<&Old>) -> bool {
         let stamp = |facts: &FileFacts| (facts.inode, facts.size, facts.changed);
         let now = FileFacts::at(&self.path).ok();
@@ -304,7 +308,7 @@ impl TargetFile {
         old: Option<&Old>,
         still_right: Option<&dyn Fn() -> bool>,
     ) -> Result<bool> {
-        // A poisoned lock is as good: it guards nothing but the time.
+        // A poisoned lock serves as well: it protects no data, it only delays a signal.
         let _writing = context.signal_state.writing.lock();
         let how = Replacement {
             temporary: format!("{TEMPORARY}{}", hex(&context.random::<8>()?)).into(),
@@ -322,14 +326,14 @@ impl TargetFile {
         removed.map_err(|e| self.cannot_change("remove", e))
     }
 
-    /// Removes what killed runs have left.
+    /// Removes the temporary files of killed processes.
     fn remove_leftovers(&self) -> Result<()> {
         let names = self.folder.names();
         let names = names.map_err(|e| cannot("list the folder of", &self.path, e))?;
         let us = unix::user_id();
         for name in names.iter().filter(|name| is_temporary(name)) {
             let Ok(name) = name.to_str().map(OsStr::new) else { continue };
-            // Root gives a new file to its owner before it is in place.
+            // Root gives a new file to its owner before it renames the file.
             let is_ours = |facts: FileFacts| facts.owner == us || us == 0;
             if self.folder.facts_of(name).ok().flatten().is_some_and(is_ours) {
                 let _ = self.folder.remove(name);
@@ -353,7 +357,7 @@ fn change_between(old: Option<&Old>, new: Option<&[u8]>, hook: HookMark) -> Chan
         (None, None) => Change::Unchanged,
         (Some(_), None) => Change::Removed,
         (Some(old), Some(new)) if old.content == new => {
-            // What stays although our entry is removed is not ours to make private.
+            // If our entry is removed, the rest of the file is not ours to make private.
             let is_private = old.facts.mode & 0o177 == 0;
             if is_private || hook == HookMark::Cancelled {
                 Change::Unchanged
@@ -370,12 +374,11 @@ fn is_temporary(name: &CString) -> bool {
     random.is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))
 }
 
-/// The path that a chain of symbolic links ends at, whether there is a file or not, and the links'
-/// owners.
+/// The end of a chain of symbolic links, which may be missing, and the owners of the links.
 fn follow_links(mut path: PathBuf) -> Result<(PathBuf, Vec<u32>)> {
     let mut owners = Vec::new();
     for _ in 0..=MAX_LINKS {
-        // Whatever else is wrong with it shows when it is opened.
+        // Any other problem of the path is reported when it is opened.
         let Ok(target) = files::link_target(&path) else { return Ok((path, owners)) };
         owners.extend(FileFacts::at(&path).map(|facts| facts.owner));
         path = path.parent().unwrap_or(Path::new("/")).join(target);
@@ -391,7 +394,7 @@ fn unfit(path: &Path, why: &str) -> Error {
     Error::failed(format!("{} cannot be kept up to date", shown(path))).because(why)
 }
 
-/// A path as it stands in a message.
+/// A path for messages.
 fn shown(path: &Path) -> String {
     redact(&path.to_string_lossy())
 }
@@ -485,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_refused_at_once() {
+    fn a_path_that_cannot_be_a_file_is_refused_at_once() {
         let folder = Folder::new();
         let fifo = folder.at("fifo");
         let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
@@ -505,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn what_killed_runs_left_is_removed_and_nothing_else() {
+    fn only_temporary_files_of_killed_processes_are_removed() {
         let folder = Folder::new();
         folder.file(".lakebase-token.0123456789abcdef", "secret", 0o600);
         folder.file(".lakebase-token.notes", "mine", 0o644);
@@ -515,32 +518,32 @@ mod tests {
     }
 
     #[test]
-    fn telling_is_owed_until_it_is_settled_for_the_last_change() {
+    fn a_hook_is_pending_until_it_succeeds_after_the_last_change() {
         let folder = Folder::new();
         let context = Context::of_process();
-        let place = TargetFile::open(&folder.at("file")).unwrap();
+        let target = TargetFile::open(&folder.at("file")).unwrap();
         let put = |text: &'static str| {
-            place.change(&context, soon(), HookMark::Pending, &|_| Ok(Some(text.into()))).unwrap()
+            target.change(&context, soon(), HookMark::Pending, &|_| Ok(Some(text.into()))).unwrap()
         };
         let (change, first) = put("one");
         assert_eq!(change, Change::Written);
-        assert_eq!(put("one"), (Change::Unchanged, first.clone()), "it is still owed");
+        assert_eq!(put("one"), (Change::Unchanged, first.clone()), "the hook is still pending");
         let (_, second) = put("two");
-        place.hook_succeeded(&context, soon(), &first.unwrap()).unwrap();
-        assert_eq!(put("two"), (Change::Unchanged, second.clone()), "the second one is");
-        place.hook_succeeded(&context, soon(), &second.unwrap()).unwrap();
+        target.hook_succeeded(&context, soon(), &first.unwrap()).unwrap();
+        assert_eq!(put("two"), (Change::Unchanged, second.clone()), "the second hook is pending");
+        target.hook_succeeded(&context, soon(), &second.unwrap()).unwrap();
         assert_eq!(put("two"), (Change::Unchanged, None));
         assert_eq!(folder.names(), ["file"]);
     }
 
     #[test]
-    fn a_locked_folder_is_waited_for_and_then_told() {
+    fn a_locked_folder_is_waited_for_and_then_reported() {
         let folder = Folder::new();
         let mut lock = LockFile::on(File::open(folder.0.path()).unwrap());
         let held = lock.try_lock().unwrap();
-        let place = TargetFile::open(&folder.at("file")).unwrap();
+        let target = TargetFile::open(&folder.at("file")).unwrap();
         let soon = Deadline::after(Duration::from_millis(50));
-        let error = place
+        let error = target
             .change(&Context::of_process(), soon, HookMark::None, &|_| Ok(None))
             .err()
             .unwrap();

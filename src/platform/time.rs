@@ -2,21 +2,18 @@
 //!
 //! Freshness is judged by the wall clock ([`Timestamp`], from `Context::now`), because a laptop
 //! sleeps while tokens age; waiting is bounded by the monotonic one ([`Deadline`]). The formats
-//! are RFC 3339 and what `databricks auth token` prints: any offset, any number of digits
-//! behind the second, and, from old versions, no zone at all, which means UTC.
+//! are RFC 3339 and what `databricks auth token` prints: any offset, any number of digits after the
+//! second, and, from old versions, no zone at all, which means UTC.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-/// Milliseconds.
+// In milliseconds, like a `Timestamp`.
 pub const SECOND: i64 = 1000;
-/// Milliseconds.
 pub const MINUTE: i64 = 60 * SECOND;
-/// Milliseconds.
 pub const HOUR: i64 = 60 * MINUTE;
-/// Milliseconds.
 pub const DAY: i64 = 24 * HOUR;
 
 /// Milliseconds since 1970 in UTC.
@@ -24,23 +21,22 @@ pub const DAY: i64 = 24 * HOUR;
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The system's clock. Only `Context` asks it.
+    /// The system's clock. Only `Context` reads it.
     pub fn of_system() -> Timestamp {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Timestamp(since.map_or(0, |since| since.as_millis().try_into().unwrap_or(i64::MAX)))
     }
 
-    /// From whole seconds, as JWTs and `expires_in` have them.
+    /// From whole seconds, as in JWTs and `expires_on`.
     pub fn from_seconds(seconds: i64) -> Timestamp {
         Timestamp(seconds.saturating_mul(SECOND))
     }
 
-    /// Milliseconds from `earlier` to here; negative where it is later.
+    /// Milliseconds since `earlier`; negative if that is later.
     pub fn since(self, earlier: Timestamp) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// This time and so many milliseconds.
     pub fn plus(self, millis: i64) -> Timestamp {
         Timestamp(self.0.saturating_add(millis))
     }
@@ -57,8 +53,8 @@ impl Timestamp {
 }
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339 in UTC, whole seconds, rounded down: never later than the truth. What lies behind
-    /// the year 9999 is shown as its end.
+    /// RFC 3339 in UTC, in whole seconds, rounded down so that an expiry is never shown too late. A
+    /// time after the year 9999 is shown as its end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let last = jiff::Timestamp::MAX.as_second();
         let seconds = self.0.div_euclid(1000).clamp(0, last);
@@ -102,17 +98,15 @@ impl Moment {
     }
 }
 
-/// When everything must have ended.
+/// The time by which a call must have ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(Instant);
 
 impl Deadline {
-    /// That long from now.
     pub fn after(limit: Duration) -> Deadline {
         Deadline::since(Moment::now(), limit)
     }
 
-    /// That long from then.
     pub fn since(began: Moment, limit: Duration) -> Deadline {
         Deadline(began.0.checked_add(limit).unwrap_or(began.0))
     }
@@ -122,12 +116,11 @@ impl Deadline {
         Deadline(self.0.min(Deadline::after(limit).0))
     }
 
-    /// What is left; zero once it has passed.
+    /// The remaining time; zero once the deadline has passed.
     pub fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
 
-    /// Whether it has passed.
     pub fn passed(self) -> bool {
         self.left().is_zero()
     }
@@ -138,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_the_workspace_and_the_cli_print() {
+    fn times_of_the_workspace_and_the_cli_are_parsed() {
         let expected = Timestamp(1_701_443_988_007);
         for text in [
             "2023-12-01T15:19:48.007742617Z",
@@ -157,13 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn prints_rfc_3339_in_whole_seconds_and_utc() {
+    fn times_are_printed_in_whole_seconds_and_utc() {
         assert_eq!(Timestamp(1_701_443_988_999).to_string(), "2023-12-01T15:19:48Z");
         assert_eq!(Timestamp(i64::MAX).to_string(), "9999-12-30T22:00:00Z");
     }
 
     #[test]
-    fn durations_want_a_unit() {
+    fn durations_need_a_unit() {
         assert_eq!(parse_duration("15m").unwrap(), Duration::from_secs(900));
         assert_eq!(parse_duration("1h 30m").unwrap(), Duration::from_secs(5400));
         assert_eq!(parse_duration("900s").unwrap(), Duration::from_secs(900));

@@ -27,7 +27,7 @@ pub fn user_id() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// The user who is logged in, whatever identity the program has taken on (getuid(2)).
+/// The user who is logged in, even if the program runs with another user's rights (getuid(2)).
 pub fn real_user_id() -> u32 {
     rustix::process::getuid().as_raw()
 }
@@ -36,7 +36,6 @@ pub fn is_root() -> bool {
     user_id() == 0
 }
 
-/// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     Regular,
@@ -46,8 +45,8 @@ pub enum FileKind {
     Other,
 }
 
-/// What the file system says of a file. Size, inode and time of change together tell whether
-/// another program has written to it since.
+/// A file's metadata. Size, inode and time of change together tell whether another program has
+/// written to it since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileFacts {
     pub kind: FileKind,
@@ -138,7 +137,7 @@ pub fn set_owner(file: &File, user: Option<u32>, group: u32) -> io::Result<()> {
     Ok(rustix::fs::fchown(file, user.map(Uid::from_raw), Some(Gid::from_raw(group)))?)
 }
 
-/// An open folder. What is done in it cannot be led elsewhere by renaming a folder on the way.
+/// An open folder. Renaming a folder of its path does not redirect what is done in it.
 pub struct Folder(File);
 
 impl Folder {
@@ -156,7 +155,7 @@ impl Folder {
         Ok(FileFacts::of(&self.0.metadata()?))
     }
 
-    /// What is there under this name; a symbolic link is not followed.
+    /// The facts of a file in the folder; a symbolic link is not followed.
     pub fn facts_of(&self, name: &OsStr) -> io::Result<Option<FileFacts>> {
         let stat = match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(None),
@@ -173,7 +172,7 @@ impl Folder {
         }))
     }
 
-    /// Opens a file for reading, never a symbolic link; nothing where there is none.
+    /// Opens a file for reading, never a symbolic link; `None` if it is missing.
     pub fn open_file(&self, name: &OsStr) -> io::Result<Option<File>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.0, name, flags, Mode::empty()) {
@@ -182,7 +181,7 @@ impl Folder {
         }
     }
 
-    /// Creates a file with mode 0600; fails where anything is there already.
+    /// Creates a file with mode 0600; fails if the name is taken.
     pub fn create_file(&self, name: &OsStr) -> io::Result<File> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -215,7 +214,8 @@ impl Folder {
     }
 }
 
-/// Whether processes that are started from now on get this open file, and with it its lock.
+/// Sets whether processes that are started from now on inherit this open file, and with it its
+/// lock.
 pub fn set_inherited(file: &File, inherited: bool) -> io::Result<()> {
     let flags = if inherited { FdFlags::empty() } else { FdFlags::CLOEXEC };
     Ok(fcntl_setfd(file, flags)?)
@@ -241,7 +241,7 @@ pub fn spawn_in_own_group(command: &mut Command) -> io::Result<Child> {
     command.process_group(0).spawn()
 }
 
-/// Becomes the command; returns only if that fails.
+/// Replaces this process by the command; returns only if that fails.
 pub fn replace_process(command: &mut Command) -> io::Error {
     command.exec()
 }
@@ -251,7 +251,7 @@ pub fn stderr_as_stdout() -> io::Result<Stdio> {
     Ok(fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)?.into())
 }
 
-/// Asks all processes of a group to end, or ends them.
+/// Asks all processes of a group to end, or kills them.
 pub fn end_group(group: u32, at_once: bool) -> io::Result<()> {
     let signal = if at_once { Signal::KILL } else { Signal::TERM };
     match Pid::from_raw(group as i32) {
@@ -260,7 +260,7 @@ pub fn end_group(group: u32, at_once: bool) -> io::Result<()> {
     }
 }
 
-/// As process 1 of a container: takes note of the end of processes whose parents have ended.
+/// As process 1 of a container: reaps processes whose parents have ended.
 pub fn reap_orphans() {
     if std::process::id() == 1 {
         while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
@@ -279,7 +279,7 @@ pub fn send_datagram(address: &OsStr, message: &str) {
         path => SocketAddr::from_pathname(OsStr::from_bytes(path)),
     };
     if let (Ok(socket), Ok(address)) = (UnixDatagram::unbound(), address) {
-        // A receiver that does not read must not keep us from ending.
+        // A receiver that does not read must not block this process.
         let _ = socket.set_nonblocking(true);
         let _ = socket.send_to_addr(message.as_bytes(), &address);
     }
@@ -300,8 +300,8 @@ pub fn on_signal(signals: &[i32], then: impl FnOnce(i32) + Send + 'static) -> io
         .map(drop)
 }
 
-/// Ends as a program does that has no handler, so that the parent sees the signal. Process 1 of a
-/// container, which no signal ends, exits with 128 and the signal's number.
+/// Ends like a program without a handler, so that the parent sees the signal. A signal does not end
+/// process 1 of a container, so that process exits with 128 plus the signal's number.
 pub fn end_by_signal(signal: i32) -> ! {
     if std::process::id() != 1 {
         let _ = signal_hook::low_level::emulate_default_handler(signal);
@@ -317,15 +317,15 @@ pub fn ignore_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// How a terminal was set before it was told to hide what is typed.
+/// A terminal's settings before it was told to hide what is typed.
 #[derive(Debug)]
 pub struct TerminalSettings(Termios);
 
 /// The longest line that a terminal passes on whole (termios(3), canonical mode).
 pub const MAX_TERMINAL_LINE_BYTES: usize = if cfg!(target_os = "linux") { 4095 } else { 1023 };
 
-/// Hides what is typed on stdin, if that is a terminal, and keeps its keys for suspending and core
-/// dumps from leaving it so.
+/// Hides what is typed on stdin if that is a terminal. The keys for suspending and core dumps are
+/// disabled meanwhile, because they would leave the terminal in this state.
 pub fn hide_input(remember: impl FnOnce(TerminalSettings)) -> io::Result<()> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
@@ -344,7 +344,7 @@ pub fn hide_input(remember: impl FnOnce(TerminalSettings)) -> io::Result<()> {
     Ok(tcsetattr(&stdin, OptionalActions::Flush, &hidden)?)
 }
 
-/// Shows again what is typed. What else was pasted is dropped: it is not for the shell.
+/// Shows again what is typed. Further pasted input is dropped: it must not reach the shell.
 pub fn show_input(before: &TerminalSettings) {
     let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &before.0);
 }

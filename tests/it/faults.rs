@@ -1,6 +1,6 @@
-//! Faults by class, each tried many times over: a handful in every run, thousands in a campaign
-//! (`tests/campaign`, which names a file for the counts). What is asked of each is the same: a
-//! credential that is right, or a clear failure with nothing on stdout, and a next call that works.
+//! Faults by class, each tried many times: a few in every run, thousands in a campaign
+//! (`tests/campaign`). After every fault the same must hold: the call prints a valid credential, or
+//! fails with a clear error and nothing on stdout; and the next call works.
 
 mod answers;
 mod clock;
@@ -13,10 +13,10 @@ use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::Write;
 
-/// Names the file for a campaign's counts.
+/// In a campaign, this variable names the file for the counts.
 const CAMPAIGN: &str = "LAKEBASE_TOKEN_CAMPAIGN";
 
-/// So often in every run, so often in a campaign.
+/// How often a fault is tried: in a usual run, and in a campaign.
 fn times(usual: usize, campaign: usize) -> usize {
     if is_campaign() { campaign } else { usual }
 }
@@ -25,39 +25,40 @@ fn is_campaign() -> bool {
     std::env::var_os(CAMPAIGN).is_some()
 }
 
-/// One class of faults: what was tried, and what did not hold.
+/// A class of faults, with the tries after which something did not hold.
 struct Class {
     name: String,
     tried: usize,
-    broken: Vec<String>,
+    failed: Vec<String>,
 }
 
 impl Class {
     fn new(name: impl Into<String>) -> Class {
-        Class { name: name.into(), tried: 0, broken: Vec::new() }
+        Class { name: name.into(), tried: 0, failed: Vec::new() }
     }
 
-    /// One fault; an error says what did not hold.
+    /// Counts a try. `held` is an error that says what did not hold.
     fn tried(&mut self, what: impl Display, held: Result<(), String>) {
         self.tried += 1;
-        self.broken.extend(held.err().map(|why| format!("{what}: {why}")));
+        self.failed.extend(held.err().map(|why| format!("{what}: {why}")));
     }
 
-    /// Writes the counts down, and fails if something did not hold.
+    /// Writes the counts, and fails if something did not hold.
     fn end(self) {
-        let Class { name, tried, broken } = self;
-        let held = tried - broken.len();
+        let Class { name, tried, failed } = self;
+        let held = tried - failed.len();
         eprintln!("{name}: {tried} tried, {held} held");
         if let Some(path) = std::env::var_os(CAMPAIGN) {
             let file = OpenOptions::new().append(true).create(true).open(path);
             file.unwrap().write_all(format!("| {name} | {tried} | {held} |\n").as_bytes()).unwrap();
         }
+
         assert!(tried > 0, "{name}: nothing was tried");
-        assert!(broken.is_empty(), "{name}: {} of {tried}\n{}", broken.len(), broken.join("\n"));
+        assert!(failed.is_empty(), "{name}: {} of {tried}\n{}", failed.len(), failed.join("\n"));
     }
 }
 
-/// What holds, or words for what does not.
-fn holds(condition: bool, words: impl FnOnce() -> String) -> Result<(), String> {
-    if condition { Ok(()) } else { Err(words()) }
+/// An error with this text if the condition does not hold.
+fn holds(condition: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+    if condition { Ok(()) } else { Err(otherwise()) }
 }

@@ -354,7 +354,7 @@ fn an_invalid_role_name_is_refused_and_not_cached() {
     for name in ["me\ntext postgres", "", "me\u{7}"] {
         let me = json!({ "userName": name });
         workspace.fault("/api/2.0/preview/scim/v2/Me", 1, Answer::Json(200, me));
-        test.run("-f pgbouncer").fails(1, &["userName that is no name"]);
+        test.run("-f pgbouncer").fails(1, &["empty or unprintable userName"]);
     }
     assert!(test.run("-f pgbouncer").token().starts_with(&format!("\"{USER}\"")));
 }
@@ -365,7 +365,7 @@ fn an_endless_list_is_an_error() {
     let page = json!({ "projects": vec![json!([]); 30_000], "next_page_token": "again" });
     workspace.fault("/api/2.0/postgres/projects", 999, Answer::Json(200, page));
     let mut test = unnamed(&workspace);
-    test.set("PGHOST", ENDPOINT_HOST).run("").fails(1, &["does not come to an end"]);
+    test.set("PGHOST", ENDPOINT_HOST).run("").fails(1, &["does not end"]);
     assert!(workspace.take_requests().len() < 5);
 }
 

@@ -1,4 +1,5 @@
-//! The wire when it misbehaves: redirects, deadlines, retries, proxies, trust.
+//! HTTP with servers and proxies that misbehave: redirects, deadlines, retries, proxies, trust.
+//! Many more faults, each with a limit on time and memory, are in `faults/network.rs`.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,7 +8,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::support::{Test, workspace};
+use lakebase_token::net::http::{Client, Request};
+use lakebase_token::platform::context::Context;
+use lakebase_token::platform::time::Deadline;
+
+use super::support::{self, Outcome, Test, workspace};
 use crate::sandbox::Certificates;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::Workspace;
@@ -15,18 +20,19 @@ use crate::sandbox::workspace::Workspace;
 const MINT: &str = "/api/2.0/postgres/credentials";
 const TOKEN: &str = "/oidc/v1/token";
 
-/// A workspace over TLS, and surroundings that trust it.
+/// A workspace over TLS, its certificates, and a context that trusts them.
 pub fn secure() -> (Workspace, Certificates, Test) {
     let mut test = Test::bare();
     let certificates = Certificates::make(test.home.path()).unwrap();
     let workspace = Workspace::start(Some(certificates.tls.clone())).unwrap();
-    let prepared = Test::at(&workspace);
-    test.env.extend(prepared.env.iter().filter(|(name, _)| name != "HOME").cloned());
+
+    let configured = Test::at(&workspace);
+    test.env.extend(configured.env.iter().filter(|(name, _)| name != "HOME").cloned());
     test.set("SSL_CERT_FILE", certificates.authority.to_str().unwrap());
     (workspace, certificates, test)
 }
 
-/// The same workspace by a name, which is no literal loopback address.
+/// The workspace's URL with a name, because a literal loopback address never uses a proxy.
 fn by_name(workspace: &Workspace) -> String {
     workspace.url.replace("127.0.0.1", "localhost")
 }
@@ -35,7 +41,7 @@ fn port(workspace: &Workspace) -> u16 {
     workspace.url.rsplit_once(':').unwrap().1.parse().unwrap()
 }
 
-/// A port where connecting is never answered: the queue of waiting connections is full.
+/// A port that never answers a new connection: the queue of waiting connections is full.
 pub struct BlackHole {
     listener: TcpListener,
     _waiting: Vec<TcpStream>,
@@ -59,13 +65,11 @@ impl BlackHole {
 }
 
 #[track_caller]
-fn ends_within(
-    limit: Duration,
-    call: impl FnOnce() -> super::support::Outcome,
-) -> super::support::Outcome {
+fn ends_within(limit: Duration, call: impl FnOnce() -> Outcome) -> Outcome {
     let began = Instant::now();
     let outcome = call();
-    // Room for a machine that is busy with other tests; a missed deadline is ten times this.
+
+    // Tolerance for a machine that runs other tests too; a missed deadline takes ten times as long.
     assert!(began.elapsed() < limit + Duration::from_millis(900), "{:?}", began.elapsed());
     outcome
 }
@@ -73,22 +77,23 @@ fn ends_within(
 #[test]
 fn no_redirect_is_followed() {
     let workspace = workspace();
-    let stranger = super::support::workspace();
+    let other = support::workspace();
     let test = Test::at(&workspace);
+
     for path in [TOKEN, MINT] {
         for status in [301, 302, 303, 307, 308] {
-            let target = format!("{}{path}?secret=1", stranger.url);
+            let target = format!("{}{path}?secret=1", other.url);
             workspace.fault(path, 1, Answer::redirect(status, &target));
             let outcome = test.run("--no-cache");
-            outcome.fails(1, &["redirects", &format!("HTTP status {status}"), &stranger.url]);
+            outcome.fails(1, &["redirects", &format!("HTTP status {status}"), &other.url]);
             assert!(!outcome.stderr.contains("secret=1"));
         }
     }
-    assert!(stranger.take_requests().is_empty());
+    assert!(other.take_requests().is_empty());
 }
 
 #[test]
-fn a_private_link_is_named() {
+fn an_error_says_that_a_workspace_needs_its_private_link() {
     let workspace = workspace();
     let page = "/login.html?error=private-link-validation-error:123";
     workspace.fault(TOKEN, 1, Answer::redirect(303, page));
@@ -96,7 +101,7 @@ fn a_private_link_is_named() {
 }
 
 #[test]
-fn everything_ends_by_the_deadline() {
+fn every_slow_answer_ends_by_the_deadline() {
     let workspace = workspace();
     let drip = Answer::Drip(Duration::from_millis(40), json!({ "token": "x".repeat(500) }));
     for (path, answer) in [
@@ -114,7 +119,7 @@ fn everything_ends_by_the_deadline() {
 }
 
 #[test]
-fn a_black_hole_ends_by_the_deadline() {
+fn an_address_that_never_answers_ends_by_the_deadline() {
     let hole = BlackHole::new();
     let mut test = Test::at(&workspace());
     test.set("DATABRICKS_HOST", &format!("http://{}", hole.address()));
@@ -123,7 +128,7 @@ fn a_black_hole_ends_by_the_deadline() {
 }
 
 #[test]
-fn a_handshake_that_never_comes_ends_by_the_deadline() {
+fn a_missing_tls_handshake_ends_by_the_deadline() {
     let (_workspace, _certificates, mut test) = secure();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     test.set("DATABRICKS_HOST", &format!("https://{}", silent.local_addr().unwrap()));
@@ -132,7 +137,7 @@ fn a_handshake_that_never_comes_ends_by_the_deadline() {
 }
 
 #[test]
-fn passing_trouble_is_tried_again_three_times_at_most() {
+fn temporary_failures_are_tried_three_times_at_most() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     for status in [429, 502, 503, 504] {
@@ -141,8 +146,10 @@ fn passing_trouble_is_tried_again_three_times_at_most() {
         assert_eq!(workspace.count(MINT), 3);
         workspace.take_requests();
     }
+
     workspace.fault(MINT, 2, Answer::Close);
     test.run("--no-cache").token();
+
     workspace.fault(TOKEN, 9, Answer::Json(503, json!({ "message": "maintenance until noon" })));
     workspace.take_requests();
     test.run("--no-cache").fails(5, &["HTTP status 503", "maintenance until noon"]);
@@ -150,7 +157,7 @@ fn passing_trouble_is_tried_again_three_times_at_most() {
 }
 
 #[test]
-fn a_no_is_asked_once() {
+fn a_refused_request_is_sent_once() {
     let workspace = workspace();
     for status in [400, 403, 404, 409, 500, 501] {
         workspace.take_requests();
@@ -162,7 +169,7 @@ fn a_no_is_asked_once() {
 }
 
 #[test]
-fn retry_after_is_obeyed_inside_the_deadline() {
+fn retry_after_is_respected_inside_the_deadline() {
     let workspace = workspace();
     let wait = |seconds: &str| Answer::Text {
         status: 429,
@@ -170,10 +177,12 @@ fn retry_after_is_obeyed_inside_the_deadline() {
         body: b"slow down".to_vec(),
     };
     let test = Test::at(&workspace);
+
     workspace.fault(MINT, 1, wait("1"));
     let began = Instant::now();
     test.run("").token();
     assert!(began.elapsed() >= Duration::from_secs(1));
+
     workspace.fault(MINT, 9, wait("3600"));
     workspace.take_requests();
     let outcome = ends_within(Duration::ZERO, || test.run("--refresh"));
@@ -182,7 +191,7 @@ fn retry_after_is_obeyed_inside_the_deadline() {
 }
 
 #[test]
-fn one_retry_after_says_nothing_of_the_next_pause() {
+fn retry_after_counts_for_one_pause_only() {
     let workspace = workspace();
     let busy = |headers: Vec<(String, String)>| Answer::Text {
         status: 503,
@@ -191,6 +200,7 @@ fn one_retry_after_says_nothing_of_the_next_pause() {
     };
     workspace.fault(MINT, 1, busy(vec![("Retry-After".to_owned(), "1".to_owned())]));
     workspace.fault(MINT, 1, busy(Vec::new()));
+
     let began = Instant::now();
     Test::at(&workspace).run("--timeout 3s").token();
     assert_eq!(workspace.count(MINT), 3);
@@ -198,20 +208,21 @@ fn one_retry_after_says_nothing_of_the_next_pause() {
 }
 
 #[test]
-fn answers_that_are_neither_yes_nor_no_are_broken() {
+fn answers_with_an_unexpected_status_are_errors() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     for (status, code) in [(201, 1), (202, 1), (204, 1), (206, 1), (408, 5), (425, 5), (999, 1)] {
         workspace.fault(MINT, 1, Answer::Json(status, json!({ "token": "abc" })));
         test.run("--no-cache").fails(code, &[&format!("HTTP status {status}")]);
     }
+
     let head = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(200_000));
     workspace.fault(MINT, 9, Answer::Raw(head.into_bytes()));
-    test.run("--no-cache").fails(1, &["proper HTTP"]);
+    test.run("--no-cache").fails(1, &["invalid HTTP response"]);
 }
 
 #[test]
-fn a_redirect_is_told_whatever_comes_with_it() {
+fn a_redirect_with_a_large_body_is_still_reported_as_a_redirect() {
     let workspace = workspace();
     let headers = vec![("Location".to_owned(), "https://x.example/#eyJhbGciOi.secret".to_owned())];
     let large = Answer::Text { status: 302, headers, body: vec![b'x'; 3 << 20] };
@@ -222,23 +233,25 @@ fn a_redirect_is_told_whatever_comes_with_it() {
 }
 
 #[test]
-fn an_answer_that_is_cut_off_is_asked_for_again_and_never_printed() {
+fn an_answer_that_is_cut_off_is_requested_again_and_never_printed() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"token\": \"abc".to_vec();
     workspace.fault(MINT, 1, Answer::Raw(cut.clone()));
     test.run("--no-cache").token();
+
     workspace.fault(MINT, 9, Answer::Raw(cut));
     let outcome = test.run("--no-cache");
     assert!(outcome.code == 5 && outcome.stdout.is_empty(), "{outcome:?}");
+
     workspace.state().faults.clear();
     workspace.fault(MINT, 9, Answer::Raw(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()));
     let outcome = test.run("--no-cache");
-    assert!(outcome.code == 1 && outcome.stderr.contains("proper HTTP"), "{outcome:?}");
+    assert!(outcome.code == 1 && outcome.stderr.contains("invalid HTTP response"), "{outcome:?}");
 }
 
 #[test]
-fn nobody_there_and_nobody_by_that_name() {
+fn a_refused_connection_and_an_unknown_host_are_errors() {
     let mut test = Test::at(&workspace());
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     test.set("DATABRICKS_HOST", &format!("http://{free}"));
@@ -248,93 +261,101 @@ fn nobody_there_and_nobody_by_that_name() {
 }
 
 #[test]
-fn an_untrusted_authority_is_refused_with_the_way_out() {
+fn an_untrusted_authority_is_refused_with_a_hint() {
     let (workspace, certificates, mut test) = secure();
     test.run("--no-cache").token();
-    let other = tempfile::tempdir().unwrap();
-    let stranger = Certificates::make(other.path()).unwrap();
-    test.set("SSL_CERT_FILE", stranger.authority.to_str().unwrap());
+
+    let folder = tempfile::tempdir().unwrap();
+    let other = Certificates::make(folder.path()).unwrap();
+    test.set("SSL_CERT_FILE", other.authority.to_str().unwrap());
     workspace.take_requests();
     test.run("--no-cache").fails(5, &["no trustworthy TLS connection", "SSL_CERT_FILE"]);
     assert!(workspace.take_requests().is_empty());
-    // A folder of certificates does as well.
+
+    // A folder of certificates is as good as a file.
     let folder = test.home.path().join("authorities");
     std::fs::create_dir(&folder).unwrap();
     std::fs::copy(&certificates.authority, folder.join("one.pem")).unwrap();
     test.unset("SSL_CERT_FILE").set("SSL_CERT_DIR", folder.to_str().unwrap());
     test.run("--no-cache").token();
+
     test.unset("SSL_CERT_DIR").set("SSL_CERT_FILE", "/does/not/exist.pem");
     test.run("--no-cache").fails(2, &["SSL_CERT_FILE is not a file: /does/not/exist.pem"]);
 }
 
 #[test]
-fn the_systems_own_store_is_used_without_any_variable() {
+fn the_systems_certificates_are_trusted_without_any_variable() {
     let (_workspace, _certificates, mut test) = secure();
     test.unset("SSL_CERT_FILE");
     let outcome = test.run("--no-cache");
-    // Our sandbox's authority is not in it, but something must be.
+    // The sandbox's authority is not among them, but there must be others.
     assert!(outcome.stderr.contains("UnknownIssuer") || outcome.code == 2, "{outcome:?}");
     if outcome.code == 2 {
-        super::support::not_run("http::the_systems_own_store", "no CA certificates are installed");
+        support::not_run("http::the_systems_certificates", "no CA certificates are installed");
     }
 }
 
-/// A proxy that tunnels to loopback and remembers whom it was asked for; or refuses.
+/// Starts a proxy that tunnels to loopback, or refuses. Its address, and the heads of the requests
+/// that it has received.
 fn proxy(refuses: bool) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let log = asked.clone();
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let received = heads.clone();
     std::thread::spawn(move || {
-        for mut client in listener.incoming().flatten() {
-            let log = log.clone();
-            std::thread::spawn(move || {
-                let mut head = Vec::new();
-                let mut byte = [0];
-                while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).unwrap_or(0) == 1 {
-                    head.push(byte[0]);
-                }
-                let head = String::from_utf8(head).unwrap();
-                let port = head.split([' ', ':']).nth(2).unwrap().to_owned();
-                log.lock().unwrap().push(head);
-                if refuses {
-                    let _ =
-                        client.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
-                    return;
-                }
-                let server = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
-                client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
-                let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
-                let (mut from, mut to) = (server, client);
-                let _ = std::io::copy(&mut from, &mut to);
-            });
+        for client in listener.incoming().flatten() {
+            let heads = heads.clone();
+            std::thread::spawn(move || tunnel(client, refuses, &heads));
         }
     });
-    (address, asked)
+    (address, received)
+}
+
+fn tunnel(mut client: TcpStream, refuses: bool, heads: &Mutex<Vec<String>>) {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).unwrap_or(0) == 1 {
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let port = head.split([' ', ':']).nth(2).unwrap().to_owned();
+    heads.lock().unwrap().push(head);
+    if refuses {
+        let _ = client.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
+        return;
+    }
+
+    let mut server = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
+    let mut from_client = client.try_clone().unwrap();
+    let mut to_server = server.try_clone().unwrap();
+    std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
+    let _ = std::io::copy(&mut server, &mut client);
 }
 
 #[test]
-fn a_proxy_is_used_where_one_is_set() {
+fn a_configured_proxy_is_used() {
     let (workspace, _certificates, mut test) = secure();
-    let (address, asked) = proxy(false);
+    let (address, heads) = proxy(false);
     test.set("DATABRICKS_HOST", &by_name(&workspace));
     test.set("HTTPS_PROXY", &format!("http://user:pass@{address}"));
     test.run("--no-cache").token();
-    let asked_for = std::mem::take(&mut *asked.lock().unwrap());
-    assert_eq!(asked_for.len(), 1, "one tunnel for both requests");
-    assert!(asked_for[0].starts_with(&format!("CONNECT localhost:{}", port(&workspace))));
-    assert!(asked_for[0].to_ascii_lowercase().contains("proxy-authorization: basic"));
-    // Not for a host that is excepted, nor for a literal loopback address.
+
+    let first_heads = std::mem::take(&mut *heads.lock().unwrap());
+    assert_eq!(first_heads.len(), 1, "one tunnel for both requests");
+    assert!(first_heads[0].starts_with(&format!("CONNECT localhost:{}", port(&workspace))));
+    assert!(first_heads[0].to_ascii_lowercase().contains("proxy-authorization: basic"));
+
+    // Neither a host in NO_PROXY nor a literal loopback address uses the proxy.
     test.set("NO_PROXY", "example.com,localhost");
     test.run("--no-cache").token();
     test.unset("NO_PROXY").set("DATABRICKS_HOST", &workspace.url);
     test.run("--no-cache").token();
-    assert!(asked.lock().unwrap().is_empty());
+    assert!(heads.lock().unwrap().is_empty());
 }
 
 #[test]
-fn a_proxy_that_drips_its_greeting_ends_by_the_deadline() {
+fn a_proxy_that_answers_a_byte_at_a_time_ends_by_the_deadline() {
     let (workspace, _certificates, mut test) = secure();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     test.set("DATABRICKS_HOST", &by_name(&workspace));
@@ -342,19 +363,20 @@ fn a_proxy_that_drips_its_greeting_ends_by_the_deadline() {
     std::thread::spawn(move || {
         for mut client in listener.incoming().flatten() {
             std::thread::spawn(move || {
-                let mut greeting = b"HTTP/1.1 200 OK\r\nX: ".iter().chain(std::iter::repeat(&b'x'));
-                while client.write_all(&[*greeting.next().unwrap()]).is_ok() {
+                let mut answer = b"HTTP/1.1 200 OK\r\nX: ".iter().chain(std::iter::repeat(&b'x'));
+                while client.write_all(&[*answer.next().unwrap()]).is_ok() {
                     std::thread::sleep(Duration::from_millis(50));
                 }
             });
         }
     });
+
     let outcome = ends_within(Duration::from_secs(1), || test.run("--timeout 1s"));
     outcome.fails(5, &["through the proxy 127.0.0.1"]);
 }
 
 #[test]
-fn a_proxy_of_another_kind_is_refused_and_not_passed_over() {
+fn a_proxy_of_another_protocol_is_refused_and_not_ignored() {
     let (workspace, _certificates, mut test) = secure();
     test.set("DATABRICKS_HOST", &by_name(&workspace));
     for url in ["socks5://127.0.0.1:1", "socks4://127.0.0.1:1", "socks5h://127.0.0.1:1"] {
@@ -363,13 +385,14 @@ fn a_proxy_of_another_kind_is_refused_and_not_passed_over() {
             .fails(2, &["HTTPS_PROXY is not the URL of an HTTP proxy"]);
     }
     assert!(workspace.take_requests().is_empty());
+
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     test.set("HTTPS_PROXY", &format!("http://{free}"));
     test.run("").fails(5, &[&format!("through the proxy {free}"), "check HTTPS_PROXY"]);
 }
 
 #[test]
-fn a_proxy_that_fails_is_named_without_its_password() {
+fn an_error_names_the_proxy_without_its_password() {
     let (workspace, _certificates, mut test) = secure();
     let (address, _) = proxy(true);
     test.set("DATABRICKS_HOST", &by_name(&workspace));
@@ -377,6 +400,7 @@ fn a_proxy_that_fails_is_named_without_its_password() {
     let outcome = test.run("--no-cache");
     outcome.fails(5, &["proxy"]);
     assert!(!outcome.stderr.contains("hunter2"));
+
     test.set("HTTPS_PROXY", "hunter2 is no URL");
     let outcome = test.run("--no-cache");
     outcome.fails(2, &["HTTPS_PROXY is not the URL of an HTTP proxy"]);
@@ -384,23 +408,24 @@ fn a_proxy_that_fails_is_named_without_its_password() {
 }
 
 #[test]
-fn who_stops_for_want_of_time_says_how_much() {
+fn an_error_says_how_much_time_was_missing() {
     let workspace = workspace();
-    let context = lakebase_token::platform::context::Context::of_process();
-    let client = lakebase_token::net::http::Client::new(&context, "pat");
+    let context = Context::of_process();
+    let client = Client::new(&context, "pat");
     let url = format!("{}{TOKEN}", workspace.url);
-    let lacked = |answer: Answer| {
+    let time_lacking = |answer: Answer| {
         workspace.fault("/", 1, answer);
-        let request = lakebase_token::net::http::Request::get(&url, &[]);
-        let deadline = lakebase_token::platform::time::Deadline::after(Duration::from_millis(400));
-        client.send(&request, deadline).map(|_| ()).unwrap_err().time_lacking
+        let deadline = Deadline::after(Duration::from_millis(400));
+        let sent = client.send(&Request::get(&url, &[]), deadline);
+        sent.map(|_| ()).unwrap_err().time_lacking
     };
+
     let busy = Answer::Text {
         status: 503,
         headers: vec![("Retry-After".to_owned(), "7".to_owned())],
         body: Vec::new(),
     };
-    assert_eq!(lacked(busy).map(|lacked| lacked.as_secs()), Some(7));
-    assert_eq!(lacked(Answer::Hang(Duration::from_secs(3))), Some(Duration::ZERO));
-    assert_eq!(lacked(Answer::redirect(302, "https://elsewhere.example/")), None);
+    assert_eq!(time_lacking(busy).map(|time| time.as_secs()), Some(7));
+    assert_eq!(time_lacking(Answer::Hang(Duration::from_secs(3))), Some(Duration::ZERO));
+    assert_eq!(time_lacking(Answer::redirect(302, "https://elsewhere.example/")), None);
 }

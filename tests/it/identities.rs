@@ -412,7 +412,7 @@ fn a_refused_identity_token_is_shown_by_its_claims_only() {
     // A text that cannot be a token is refused before a request.
     test.set("DATABRICKS_OIDC_TOKEN", "two words");
     around.workspace.take_requests();
-    test.run("").fails(2, &["the token from DATABRICKS_OIDC_TOKEN holds characters"]);
+    test.run("").fails(2, &["the token from DATABRICKS_OIDC_TOKEN has characters"]);
     assert!(around.workspace.take_requests().is_empty());
 }
 

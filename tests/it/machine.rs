@@ -1,8 +1,8 @@
-//! A machine of its own: a real systemd, booted in namespaces of this one.
+//! A virtual machine for tests: a real systemd that boots in namespaces of this machine.
 //!
-//! It has its own processes, `/run`, `/tmp` and cgroups, a user with a home, that user's manager
-//! with its timers, and this machine's network, so that the sandbox can be reached. `/mnt` in it is
-//! the folder outside. Needs root.
+//! It has its own processes, `/run`, `/tmp` and cgroups, and a user with a home and a systemd user
+//! manager. It shares this machine's network, so that it can reach the sandbox; its `/mnt` is
+//! [`Machine::folder`]. Needs root.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::support::{executable, has, is_root, not_run};
 
-/// A user that nobody has by accident.
+/// A user id that is probably unused on this machine.
 pub const UID: u32 = 4242;
 
 const BOOT: &str = r#"
@@ -51,7 +51,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Boots one, or says why it cannot.
+    /// Boots a machine, or notes why this test cannot run.
     pub fn boot(test: &str) -> Option<Machine> {
         if !is_root() {
             not_run(test, "only root can boot a systemd in namespaces");
@@ -61,6 +61,7 @@ impl Machine {
             not_run(test, "systemd is not installed");
             return None;
         }
+
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         for name in ["home", "bin"] {
@@ -69,6 +70,7 @@ impl Machine {
             chown(&path, Some(UID), Some(UID)).unwrap();
         }
         fs::copy(executable(), folder.path().join("bin/lakebase-token")).unwrap();
+
         let flags =
             ["--fork", "--kill-child", "--pid", "--mount", "--mount-proc", "--uts", "--ipc"];
         let unshare = Command::new("unshare")
@@ -80,19 +82,22 @@ impl Machine {
             .stderr(fs::File::create(folder.path().join("boot.log")).unwrap())
             .spawn()
             .unwrap();
+
         let pid = unshare.id();
         let children = format!("/proc/{pid}/task/{pid}/children");
         let log = folder.path().join("boot.log");
         let init = wait_for("a child of unshare", || {
-            let said = fs::read_to_string(&log).unwrap();
-            assert!(said.is_empty(), "{said}");
+            let errors = fs::read_to_string(&log).unwrap();
+            assert!(errors.is_empty(), "{errors}");
             fs::read_to_string(&children).ok()?.split_whitespace().next().map(str::to_owned)
         });
+
         let machine = Machine { folder, env: Vec::new(), unshare, init };
         wait_for("systemd", || {
-            let up = machine.root(&["systemctl", "start", &format!("user@{UID}")]).status.success();
+            let user_manager = format!("user@{UID}");
+            let started = machine.root(&["systemctl", "start", &user_manager]).status.success();
             let ready = || machine.run("systemctl --user is-active timers.target");
-            (up && ready().status.success()).then_some(())
+            (started && ready().status.success()).then_some(())
         });
         Some(machine)
     }
@@ -106,12 +111,12 @@ impl Machine {
 
     /// Runs a shell line as the user.
     pub fn run(&self, line: &str) -> Output {
-        let ids = format!("--reuid={UID}");
+        let user = format!("--reuid={UID}");
         let group = format!("--regid={UID}");
         let runtime = format!("XDG_RUNTIME_DIR=/run/user/{UID}");
         let mut command = Command::new("nsenter");
         command
-            .args(["-t", &self.init, "-a", "setpriv", &ids, &group])
+            .args(["-t", &self.init, "-a", "setpriv", &user, &group])
             .args(["--clear-groups", "env", "-i", "HOME=/mnt/home", "PATH=/mnt/bin:/usr/bin:/bin"])
             .arg(runtime)
             .args(self.env.iter().map(|(name, value)| format!("{name}={value}")))
@@ -120,7 +125,7 @@ impl Machine {
         command.output().unwrap()
     }
 
-    /// A file of the user's home, seen from outside.
+    /// The path of a file in the user's home, outside the machine.
     pub fn home(&self, name: &str) -> PathBuf {
         self.folder.path().join("home").join(name)
     }
@@ -128,20 +133,20 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // Nothing else ends a process 1 at once.
+        // SIGKILL from outside is the only signal that ends a process 1 at once.
         let _ = Command::new("kill").args(["-9", &self.init]).status();
         let _ = self.unshare.wait();
     }
 }
 
-/// Waits up to a minute until something is there.
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(60);
+/// Waits for a result of `check`, for a minute at most.
+pub fn wait_for<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        if let Some(found) = look() {
-            return found;
+        if let Some(result) = check() {
+            return result;
         }
-        assert!(Instant::now() < until, "{what} does not come");
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -1,5 +1,5 @@
-//! What only whole processes can show: herds, killed holders of locks, pipes and disks that are
-//! full.
+//! Behaviour that needs real processes: many at once, killed ones that held a lock, full pipes and
+//! disks, system calls.
 
 use std::fs;
 use std::io::Read;
@@ -8,14 +8,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::support::{MINUTE, Test, executable, is_root, not_run, say_not_run, workspace};
+use lakebase_token::platform::time::Timestamp;
+
+use super::support::{self, MINUTE, Test, executable, is_root, not_run, say_not_run, workspace};
+use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
 
 const MINT: &str = "/api/2.0/postgres/credentials";
 const TOKEN: &str = "/oidc/v1/token";
 
-/// Starts so many at once; codes, stdouts and stderrs come back.
-fn herd(test: &Test, count: usize, args: &[&str]) -> Vec<(i32, String, String)> {
+/// Starts processes at the same time. Returns the exit code, stdout and stderr of each.
+fn run_many(test: &Test, count: usize, args: &[&str]) -> Vec<(i32, String, String)> {
     let start = |_| {
         let mut command = test.command();
         command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
@@ -38,46 +41,48 @@ fn all_equal(answers: &[(i32, String, String)]) {
 }
 
 #[test]
-fn two_hundred_at_once_are_one_mint() {
+fn two_hundred_processes_at_once_mint_once() {
     let workspace = workspace();
     let test = Test::at(&workspace);
-    all_equal(&herd(&test, 200, &[]));
+    all_equal(&run_many(&test, 200, &[]));
     assert_eq!(workspace.take_requests(), [format!("POST {TOKEN}"), format!("POST {MINT}")]);
 }
 
 #[test]
-fn two_hundred_forced_refreshes_at_once_are_one_mint_too() {
+fn two_hundred_forced_refreshes_at_once_mint_once() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     test.run("").token();
     workspace.take_requests();
-    // So slow that all of them have begun before it is answered.
-    let token = workspace.signer.sign("me", crate::sandbox::jwt::Scope::Database, 3600, 0);
+
+    // The answer is so late that all processes have started before it.
+    let token = workspace.signer.sign("me", Scope::Database, 3600, 0);
     let answer = Answer::Json(200, json!({ "token": token }));
     workspace.fault(MINT, 1, Answer::Late(Duration::from_secs(3), Box::new(answer)));
-    all_equal(&herd(&test, 200, &["--refresh"]));
+    all_equal(&run_many(&test, 200, &["--refresh"]));
     assert_eq!(workspace.count(MINT), 1);
 }
 
 #[test]
-fn a_herd_asks_once_for_role_and_host_too() {
+fn many_processes_resolve_role_and_host_once() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.unset("LAKEBASE_ENDPOINT").unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
     test.set("DATABRICKS_TOKEN", crate::sandbox::workspace::PAT);
-    all_equal(&herd(&test, 50, &["-f", "json"]));
+    all_equal(&run_many(&test, 50, &["-f", "json"]));
     let requests = workspace.take_requests();
     assert_eq!(requests.len(), 4, "{requests:?}");
 }
 
 #[test]
-fn a_herd_shares_one_new_bearer_after_a_refusal() {
+fn many_processes_share_one_new_token_after_a_refusal() {
     let workspace = workspace();
     let test = Test::at(&workspace);
-    let bearer = test.run("--for workspace").token();
-    workspace.state().revoked.push(bearer);
+    let token = test.run("--for workspace").token();
+    workspace.state().revoked.push(token);
     workspace.take_requests();
-    // Each wants a credential of its own, so each meets the refusal itself.
+
+    // Each process needs a credential of its own, so the workspace refuses the token to each.
     let start = |n: usize| {
         let mut command = test.command();
         command.args(["--ttl", &format!("{}s", 600 + n)]).stdout(Stdio::piped()).spawn().unwrap()
@@ -91,65 +96,70 @@ fn a_herd_shares_one_new_bearer_after_a_refusal() {
 }
 
 #[test]
-fn in_the_soft_band_nobody_but_one_waits() {
+fn only_one_process_waits_for_an_early_refresh() {
     let workspace = workspace();
     let test = Test::at(&workspace);
-    let real = lakebase_token::platform::time::Timestamp::of_system();
+    let real = Timestamp::of_system();
     let answer =
         json!({ "token": "opaque0123", "expire_time": real.plus(15 * MINUTE).to_string() });
     workspace.fault(MINT, 1, Answer::Json(200, answer));
-    test.set_clock(-45 * MINUTE); // as if it had been issued three quarters of an hour ago
+    test.set_clock(-45 * MINUTE); // as if the credential had been issued 45 minutes ago
     let first = test.run("").token();
     workspace.take_requests();
     workspace.fault(MINT, 99, Answer::Hang(Duration::from_secs(20)));
+
     let began = Instant::now();
-    let answers = herd(&test, 40, &[]);
+    let answers = run_many(&test, 40, &[]);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert!(answers.iter().all(|(code, stdout, _)| *code == 0 && stdout.trim_end() == first));
-    assert_eq!(workspace.count(MINT), 1, "one tried");
+    assert_eq!(workspace.count(MINT), 1, "one process tries");
     let noted = answers.iter().filter(|(_, _, stderr)| stderr.contains("note")).count();
-    assert_eq!(noted, 1, "and only that one has something to say");
+    assert_eq!(noted, 1, "only that process writes a note");
 }
 
 #[test]
-fn a_lock_dies_with_its_holder() {
+fn a_lock_ends_with_its_process() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     workspace.fault(TOKEN, 1, Answer::Hang(Duration::from_secs(20)));
-    let mut stuck =
+    let mut holder =
         test.command().args(["--timeout", "20s"]).stdout(Stdio::null()).spawn().unwrap();
     while workspace.count(TOKEN) == 0 {
         std::thread::sleep(Duration::from_millis(5));
     }
-    // While it lives, others wait no longer than they may.
+
+    // Other processes wait for it until their deadline.
     let outcome = test.run("--timeout 300ms");
     outcome.fails(5, &["another lakebase-token is still fetching it"]);
-    stuck.kill().unwrap();
-    stuck.wait().unwrap();
+
+    holder.kill().unwrap();
+    holder.wait().unwrap();
     test.run("--timeout 2s").token();
 }
 
 #[test]
-fn a_herd_on_a_workspace_that_is_down_shares_its_failures() {
+fn many_processes_share_a_failure_of_the_workspace() {
     let workspace = workspace();
     let test = Test::at(&workspace);
-    let real = lakebase_token::platform::time::Timestamp::of_system();
+    let real = Timestamp::of_system();
     let answer = json!({ "token": "opaque0123", "expire_time": real.plus(5 * MINUTE).to_string() });
     workspace.fault(MINT, 1, Answer::Json(200, answer));
-    test.set_clock(-55 * MINUTE); // as if it had been issued that long ago
+    test.set_clock(-55 * MINUTE); // as if the credential had been issued 55 minutes ago
     let first = test.run("").token();
     workspace.take_requests();
     workspace.fault(MINT, 999, Answer::Json(503, json!({ "message": "down" })));
+
     let began = Instant::now();
-    let answers = herd(&test, 100, &[]);
+    let answers = run_many(&test, 100, &[]);
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     assert!(answers.iter().all(|(code, stdout, _)| *code == 0 && stdout.trim_end() == first));
     assert!(answers.iter().all(|(.., stderr)| stderr.contains("using the cached credential")));
-    // Whoever came while one was trying waits for what it comes to; three requests a try.
+    // A process that starts while another one tries shares its result. A try makes three requests.
     assert!(workspace.count(MINT) <= 12, "{}", workspace.count(MINT));
-    // With nothing to fall back on all of them fail alike.
+
+    // Without a cached credential, all processes fail with the same error.
     workspace.take_requests();
-    let answers = herd(&test, 100, &["--ttl", "10m"]);
+    let answers = run_many(&test, 100, &["--ttl", "10m"]);
     assert!(answers.iter().all(|(code, stdout, stderr)| {
         *code == 5 && stdout.is_empty() && stderr.contains("HTTP status 503")
     }));
@@ -157,7 +167,7 @@ fn a_herd_on_a_workspace_that_is_down_shares_its_failures() {
 }
 
 #[test]
-fn who_had_no_time_fails_for_nobody_else() {
+fn a_process_that_runs_out_of_time_does_not_fail_the_others() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     workspace.fault(TOKEN, 1, Answer::Hang(Duration::from_secs(20)));
@@ -166,18 +176,19 @@ fn who_had_no_time_fails_for_nobody_else() {
         command.args(["--timeout", timeout]).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     };
-    let impatient = start("400ms");
+    let short = start("400ms");
     while workspace.count(TOKEN) == 0 {
         std::thread::sleep(Duration::from_millis(2));
     }
-    let patient = start("20s");
-    assert_eq!(impatient.wait_with_output().unwrap().status.code(), Some(5));
-    let output = patient.wait_with_output().unwrap();
+    let long = start("20s");
+
+    assert_eq!(short.wait_with_output().unwrap().status.code(), Some(5));
+    let output = long.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 
 #[test]
-fn a_stdout_that_takes_nothing_is_a_failure() {
+fn a_stdout_that_cannot_be_written_is_an_error() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     test.run("").token();
@@ -199,10 +210,10 @@ fn a_stdout_that_takes_nothing_is_a_failure() {
 }
 
 #[test]
-fn a_full_disk_costs_only_the_cache() {
+fn on_a_full_disk_only_the_cache_is_lost() {
     if !is_root() {
         return say_not_run(
-            "process::a_full_disk_costs_only_the_cache",
+            "process::on_a_full_disk_only_the_cache_is_lost",
             "only root can mount a small disk",
         );
     }
@@ -215,8 +226,12 @@ fn a_full_disk_costs_only_the_cache() {
         .arg(&disk)
         .status();
     if !mounted.is_ok_and(|status| status.success()) {
-        return not_run("process::a_full_disk_costs_only_the_cache", "this root may not mount");
+        return not_run(
+            "process::on_a_full_disk_only_the_cache_is_lost",
+            "this root may not mount",
+        );
     }
+
     fs::write(disk.join("ballast"), [0; 4096]).unwrap();
     test.set("LAKEBASE_TOKEN_CACHE", disk.to_str().unwrap());
     let first = test.run("").token();
@@ -227,43 +242,46 @@ fn a_full_disk_costs_only_the_cache() {
         .filter(|name| !name.ends_with(".lock"))
         .collect();
     Command::new("umount").arg(&disk).status().unwrap();
+
     assert_ne!(first, second);
-    assert_eq!(left, ["ballast"], "no half-written file stays");
+    assert_eq!(left, ["ballast"], "no half-written file is left");
 }
 
 #[test]
-fn the_cache_lies_where_xdg_says() {
+fn the_cache_is_in_the_xdg_folder() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     let caches = test.home.path().join("caches");
     test.set("XDG_CACHE_HOME", caches.to_str().unwrap());
     assert!(test.command().output().unwrap().status.success());
     assert!(caches.join("lakebase-token").is_dir() && !test.cache_folder().exists());
-    // A relative one is to be ignored (XDG Base Directory Specification).
+
+    // A relative path must be ignored (XDG Base Directory Specification).
     test.set("XDG_CACHE_HOME", "caches");
     assert!(test.command().current_dir(test.home.path()).output().unwrap().status.success());
     assert!(test.cache_folder().is_dir());
 }
 
 #[test]
-fn a_read_only_home_costs_only_the_cache() {
+fn in_a_read_only_home_only_the_cache_is_lost() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
-    // No mode keeps root out; a folder in which nobody can make one does.
+    // Modes do not restrict root, but in this folder no process can create another one.
     test.set("HOME", "/proc/self");
     let output = test.command().output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
 #[test]
-fn the_cached_call_opens_one_file_and_no_socket() {
-    if !super::support::has("process::the_cached_call_opens_one_file", "strace") {
+fn a_cache_hit_opens_one_file_and_no_socket() {
+    if !support::has("process::a_cache_hit_opens_one_file", "strace") {
         return;
     }
     let workspace = workspace();
     let test = Test::at(&workspace);
-    let warm = test.command().output().unwrap();
-    assert!(warm.status.success());
+    let first = test.command().output().unwrap();
+    assert!(first.status.success());
+
     let trace = test.home.path().join("trace");
     let traced = Command::new("strace")
         .arg("-f")
@@ -274,7 +292,7 @@ fn the_cached_call_opens_one_file_and_no_socket() {
         .envs(test.env.iter().cloned())
         .output()
         .unwrap();
-    assert_eq!(traced.stdout, warm.stdout);
+    assert_eq!(traced.stdout, first.stdout);
     let mut calls = String::new();
     fs::File::open(trace).unwrap().read_to_string(&mut calls).unwrap();
     assert!(!calls.contains("socket(") && !calls.contains("flock("), "{calls}");
@@ -284,8 +302,8 @@ fn the_cached_call_opens_one_file_and_no_socket() {
 }
 
 #[test]
-fn new_files_are_private_from_their_first_instant() {
-    if !super::support::has("process::new_files_are_private", "strace") {
+fn new_files_are_private_from_the_start() {
+    if !support::has("process::new_files_are_private", "strace") {
         return;
     }
     let workspace = workspace();

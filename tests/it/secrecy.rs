@@ -1,4 +1,5 @@
-//! No secret anywhere it should not be: sentinels go in, everything that comes out is searched.
+//! No secret in output or files where it does not belong: the tests configure sentinels and search
+//! all output and files for them. `faults/secrets.rs` does the same for more commands and answers.
 
 use std::fs;
 use std::path::Path;
@@ -13,18 +14,18 @@ const ID: &str = "11111111-2222-3333-4444-555555555555";
 const SECRET: &str = "doseZQXJVKWMPYBFGHDLsentinel";
 const PAT: &str = "dapiJQZVXKWMPYBFGHDLsentinelpat";
 
-/// Any eight characters of a secret are too many.
+/// Fails if eight characters of a secret are in the text; `name` names the text.
 #[track_caller]
-fn holds_none(text: &str, secrets: &[&str], place: &str) {
+fn holds_none(text: &str, secrets: &[&str], name: &str) {
     for secret in secrets {
         let pieces = secret.as_bytes().windows(8).map(|piece| std::str::from_utf8(piece).unwrap());
         for piece in pieces {
-            assert!(!text.contains(piece), "{place} holds {piece}");
+            assert!(!text.contains(piece), "{name} holds {piece}");
         }
     }
 }
 
-fn surroundings(workspace: &Workspace) -> Test {
+fn context(workspace: &Workspace) -> Test {
     workspace.state().clients.insert(ID.to_owned(), SECRET.to_owned());
     let mut test = Test::at(workspace);
     test.set("DATABRICKS_CLIENT_ID", ID).set("DATABRICKS_CLIENT_SECRET", SECRET);
@@ -39,7 +40,7 @@ fn check(test: &Test, outcome: &Outcome, secrets: &[&str], line: &str) {
     }
     walk(test.home.path(), &mut |path| {
         holds_none(&path.to_string_lossy(), secrets, line);
-        // Tokens are in the cache on purpose; what they were had with is not.
+        // Tokens are in the cache on purpose; the secret that they were requested with is not.
         let text = String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
         holds_none(&text, &[SECRET, PAT], &path.to_string_lossy());
     });
@@ -67,22 +68,24 @@ const LINES: [&str; 11] = [
 ];
 
 #[test]
-fn a_success_shows_the_credential_and_nothing_else() {
+fn a_successful_call_shows_no_other_secret() {
     let workspace = workspace();
-    let test = surroundings(&workspace);
-    let (password, token) = (test.run("").token(), test.run("--for workspace").token());
-    // The parts that only these tokens have: payload's end and signature.
+    let test = context(&workspace);
+    let password = test.run("").token();
+    let token = test.run("--for workspace").token();
+
+    // The end of the payload and the signature differ between tokens.
     let tail = |token: &str| token[token.len() - 60..].to_owned();
-    let (password, token) = (tail(&password), tail(&token));
+    let secrets = [SECRET, &tail(&password), &tail(&token)];
     for line in LINES {
-        check(&test, &test.run(line), &[SECRET, &password, &token], line);
+        check(&test, &test.run(line), &secrets, line);
     }
 }
 
 #[test]
-fn no_failure_repeats_a_secret_even_if_the_server_does() {
+fn no_error_repeats_a_secret_that_the_server_repeats() {
     let workspace = workspace();
-    let test = surroundings(&workspace);
+    let test = context(&workspace);
     let paths = ["/oidc/v1/token", "/api/2.0/postgres/credentials"];
     let basic = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, format!("{ID}:{SECRET}"));
     for path in paths {
@@ -113,9 +116,9 @@ fn no_failure_repeats_a_secret_even_if_the_server_does() {
 }
 
 #[test]
-fn a_bearer_that_the_server_echoes_is_blotted_out() {
+fn a_token_that_the_server_repeats_is_redacted() {
     let workspace = workspace();
-    let test = surroundings(&workspace);
+    let test = context(&workspace);
     let token = test.run("--for workspace").token();
     let echo = json!({ "message": format!("I do not like {token}, nor Bearer {token}") });
     workspace.fault("/api/2.0/postgres/credentials", 9, Answer::Json(400, echo));
@@ -125,9 +128,9 @@ fn a_bearer_that_the_server_echoes_is_blotted_out() {
 }
 
 #[test]
-fn an_opaque_bearer_that_the_server_echoes_is_blotted_out_too() {
+fn an_opaque_token_that_the_server_repeats_is_redacted_too() {
     let workspace = workspace();
-    let test = surroundings(&workspace);
+    let test = context(&workspace);
     let opaque = "QmVhcmVyT3BhcXVlZZZ";
     let answer = json!({ "access_token": opaque, "expires_in": 3600 });
     workspace.fault("/oidc/v1/token", 9, Answer::Json(200, answer));
@@ -137,8 +140,8 @@ fn an_opaque_bearer_that_the_server_echoes_is_blotted_out_too() {
         let outcome = test.run("--refresh");
         outcome.fails(4, &["no session for *** here"]);
         walk(&test.cache_folder(), &mut |path| {
-            let failure = path.to_string_lossy().ends_with(".failure");
-            assert!(!failure || !fs::read_to_string(path).unwrap().contains(opaque));
+            let is_failure = path.to_string_lossy().ends_with(".failure");
+            assert!(!is_failure || !fs::read_to_string(path).unwrap().contains(opaque));
         });
     }
 }
@@ -166,7 +169,7 @@ fn a_password_in_a_setting_is_not_repeated() {
         ("PGSSLMODE", PAT),
         ("PGPORT", PAT),
     ] {
-        let mut test = surroundings(&workspace);
+        let mut test = context(&workspace);
         if name == "PGHOST" {
             test.unset("LAKEBASE_ENDPOINT");
         }
@@ -181,9 +184,9 @@ fn a_password_in_a_setting_is_not_repeated() {
 }
 
 #[test]
-fn what_is_no_identity_token_is_in_no_entry() {
+fn an_invalid_identity_token_is_not_cached() {
     let workspace = workspace();
-    let mut test = surroundings(&workspace);
+    let mut test = context(&workspace);
     test.unset("DATABRICKS_CLIENT_SECRET")
         .set("DATABRICKS_AUTH_TYPE", "env-oidc")
         .set("DATABRICKS_OIDC_TOKEN", PAT);
@@ -198,10 +201,10 @@ fn what_is_no_identity_token_is_in_no_entry() {
 }
 
 #[test]
-fn a_personal_access_token_stays_where_it_is() {
+fn a_personal_access_token_is_not_copied() {
     let workspace = workspace();
     workspace.state().pats[0].value = PAT.to_owned();
-    let mut test = surroundings(&workspace);
+    let mut test = context(&workspace);
     test.unset("DATABRICKS_CLIENT_ID")
         .unset("DATABRICKS_CLIENT_SECRET")
         .set("DATABRICKS_TOKEN", PAT);
@@ -218,7 +221,7 @@ fn a_personal_access_token_stays_where_it_is() {
 }
 
 #[test]
-fn a_conflict_and_a_broken_file_hide_their_secrets() {
+fn errors_about_settings_hide_their_secrets() {
     let mut test = Test::bare();
     test.set("DATABRICKS_HOST", "x")
         .set("DATABRICKS_TOKEN", PAT)
@@ -227,6 +230,7 @@ fn a_conflict_and_a_broken_file_hide_their_secrets() {
         let outcome = test.run(line);
         holds_none(&(outcome.stdout + &outcome.stderr), &[PAT, SECRET], line);
     }
+
     let test = Test::bare();
     test.write(".databrickscfg", &format!("[DEFAULT]\nhost = x\ntoken {PAT}\n"));
     for line in LINES {

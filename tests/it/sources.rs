@@ -145,7 +145,7 @@ fn a_pat_is_a_bearer_and_never_a_password() {
     assert!(workspace.take_requests().is_empty());
     test.set("DATABRICKS_TOKEN", "dapi with blanks")
         .run("")
-        .fails(2, &["the token from DATABRICKS_TOKEN holds characters"]);
+        .fails(2, &["the token from DATABRICKS_TOKEN has characters"]);
 }
 
 // databricks-cli
@@ -305,7 +305,7 @@ fn a_hanging_cli_keeps_running_and_keeps_the_lock() {
     let answer = prints(&workspace, USER, 3600);
     cli(&mut test, &format!("sleep 3\n{answer}"));
     let began = std::time::Instant::now();
-    test.run("--timeout 500ms").fails(5, &["has not ended in time", "goes on in the background"]);
+    test.run("--timeout 500ms").fails(5, &["has not ended in time", "continues in the background"]);
     assert!(began.elapsed().as_millis() < 1500);
     // Meanwhile no second one starts.
     test.run("--timeout 500ms").fails(5, &["another lakebase-token"]);

@@ -530,7 +530,7 @@ fn a_credential_that_expires_before_the_next_checks_is_an_error() {
     let down = Answer::Json(503, json!({ "error_code": "TEMPORARILY_UNAVAILABLE" }));
     workspace.fault("/", 1000, down);
     let late = test.run("write pgpass --interval 10m --timeout 2s");
-    late.fails(5, &["has no newer credential yet", "good until "]);
+    late.fails(5, &["has no newer credential yet", "valid until "]);
     assert!(!ours(&test).is_empty());
     let plain = test.run("write pgpass --timeout 2s");
     assert_eq!(plain.code, 0, "{plain:?}");
@@ -615,7 +615,7 @@ fn events_are_logged_where_a_log_is_set() {
         );
         assert!(rest.starts_with(words), "{line}");
     }
-    assert!(lines[1].contains(CLIENT_ID) && lines[1].contains("good until "), "{text}");
+    assert!(lines[1].contains(CLIENT_ID) && lines[1].contains("valid until "), "{text}");
     assert!(!text.contains("eyJ") && !text.contains("wrong"));
     assert_eq!(log.metadata().unwrap().mode() & 0o777, 0o600);
     test.set("LAKEBASE_TOKEN_LOG", "/nowhere/log")

@@ -1,5 +1,5 @@
-//! Answers that are malformed in every way a generator can think of: no panic, and never a token with
-//! exit code 0 that the answer does not hold or that is dead.
+//! Answers that a generator makes malformed in many ways. The program never panics, and never
+//! prints a token that is not in the answer or that has expired.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::support::{Dice, Test, workspace};
 const TOKEN: &str = "/oidc/v1/token";
 const MINT: &str = "/api/2.0/postgres/credentials";
 
-/// A text that could be meant for a token.
+/// A text in the place of a token: valid, expired or not a token at all.
 fn token(dice: &mut Dice, signer: &Signer) -> String {
     let times = [
         json!(now() + 3600),
@@ -44,8 +44,8 @@ fn token(dice: &mut Dice, signer: &Signer) -> String {
     }
 }
 
-/// When it ends, in a good or bad notation.
-fn end(dice: &mut Dice) -> Value {
+/// An expiry in a valid or invalid notation.
+fn expiry(dice: &mut Dice) -> Value {
     let numbers = [
         json!(3600),
         json!(0),
@@ -89,26 +89,9 @@ fn end(dice: &mut Dice) -> Value {
     }
 }
 
-fn broken(dice: &mut Dice, signer: &Signer) -> Vec<u8> {
-    let names =
-        ["token", "access_token", "expire_time", "expiration_time", "expires_in", "expires_on"];
-    let mut text = String::from("{");
-    for n in 0..1 + dice.roll(6) {
-        // Some are nearly right.
-        let name = if n == 0 { "token" } else { dice.pick(&names) };
-        let value = match name.contains("token") {
-            true => json!(token(dice, signer)),
-            false => end(dice),
-        };
-        let value = match dice.roll(20) {
-            0 => end(dice),
-            1 => json!({ "value": value }),
-            2 => json!([value]),
-            _ => value,
-        };
-        text.push_str(&format!("{}\"{name}\": {value}", if n == 0 { "" } else { ", " }));
-    }
-    text.push('}');
+/// A malformed answer. Some are nearly valid: their first field is `token`.
+fn malformed(dice: &mut Dice, signer: &Signer) -> Vec<u8> {
+    let text = malformed_object(dice, signer);
     let mut bytes = match dice.roll(24) {
         0 => format!("\u{feff}{text}"),
         1 => format!("{text}{text}"),
@@ -121,6 +104,7 @@ fn broken(dice: &mut Dice, signer: &Signer) -> Vec<u8> {
         _ => text,
     }
     .into_bytes();
+
     match dice.roll(16) {
         0 => {
             let at = dice.roll(bytes.len());
@@ -133,26 +117,52 @@ fn broken(dice: &mut Dice, signer: &Signer) -> Vec<u8> {
     bytes
 }
 
-/// Whether a printed token can be right: the answer holds it, it has a token's alphabet, and neither it
-/// nor the answer says that it is dead.
-fn is_right(printed: &str, body: &[u8]) -> Result<(), String> {
-    let legal = |b: u8| b.is_ascii_alphanumeric() || b"._~+/=-".contains(&b);
-    holds(!printed.is_empty() && printed.bytes().all(legal), || "no token's alphabet".to_owned())?;
-    let body: Value = serde_json::from_slice(body).map_err(|e| format!("of no JSON: {e}"))?;
-    holds(body["token"] == printed, || "not the answer's token".to_owned())?;
-    let payload = printed.split('.').nth(1).unwrap_or_default();
+/// An object with up to six fields, whose values may have the wrong type.
+fn malformed_object(dice: &mut Dice, signer: &Signer) -> String {
+    let names =
+        ["token", "access_token", "expire_time", "expiration_time", "expires_in", "expires_on"];
+    let mut text = String::from("{");
+    for n in 0..1 + dice.roll(6) {
+        let name = if n == 0 { "token" } else { dice.pick(&names) };
+        let value = if name.contains("token") { json!(token(dice, signer)) } else { expiry(dice) };
+        let value = match dice.roll(20) {
+            0 => expiry(dice),
+            1 => json!({ "value": value }),
+            2 => json!([value]),
+            _ => value,
+        };
+        text.push_str(&format!("{}\"{name}\": {value}", if n == 0 { "" } else { ", " }));
+    }
+    text.push('}');
+    text
+}
+
+/// Whether a printed token can be valid: it is in the answer, it has a token's alphabet, and
+/// neither it nor the answer says that it has expired.
+fn is_valid(printed: &str, body: &[u8]) -> Result<(), String> {
     use base64::Engine as _;
+
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._~+/=-".contains(&b);
+    let has_alphabet = !printed.is_empty() && printed.bytes().all(is_allowed);
+    holds(has_alphabet, || "not a token's alphabet".to_owned())?;
+
+    let body: Value = serde_json::from_slice(body)
+        .map_err(|e| format!("printed although the answer is not JSON: {e}"))?;
+    holds(body["token"] == printed, || "not the answer's token".to_owned())?;
+
+    let payload = printed.split('.').nth(1).unwrap_or_default();
     let payload = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();
     let claims: Value = serde_json::from_slice(&payload).unwrap_or_default();
-    let dead = claims["exp"].as_f64().is_some_and(|end| end <= now() as f64);
-    holds(!dead, || format!("it says that it is dead: {claims}"))?;
-    // `expiration_time` is the other product's.
+    let is_expired = claims["exp"].as_f64().is_some_and(|expires| expires <= now() as f64);
+    holds(!is_expired, || format!("it says that it has expired: {claims}"))?;
+
+    // `expiration_time` belongs to the other credential API.
     let past = body["expire_time"].as_str().is_some_and(|time| time.starts_with("2001-"));
-    holds(!past, || "the answer says that it is dead".to_owned())
+    holds(!past, || "the answer says that it has expired".to_owned())
 }
 
 #[test]
-fn nothing_malformed_is_printed() {
+fn no_malformed_token_is_printed() {
     let workspace = workspace();
     let mut dice = Dice(20_261_121);
     let mut class = Class::new("answers: malformed");
@@ -160,24 +170,25 @@ fn nothing_malformed_is_printed() {
     let test = Test::at(&workspace);
     for n in 0..times(500, 20_000) {
         let path = if dice.roll(3) == 0 { TOKEN } else { MINT };
-        let body = broken(&mut dice, &workspace.signer);
+        let body = malformed(&mut dice, &workspace.signer);
         let status = dice.pick(&[200, 200, 200, 200, 200, 200, 400, 401, 403, 404, 409, 500]);
         let types = ["application/json", "text/html", "text/plain; charset=utf-16", ""];
         let headers = vec![("Content-Type".to_owned(), (dice.pick(&types)).to_owned())];
         workspace.state().faults.clear();
         workspace.take_requests();
         workspace.fault(path, 2, Answer::Text { status, headers, body: body.clone() });
+
         let outcome = test.run("--no-cache --timeout 5s");
         let printed = outcome.stdout.trim_end();
         let is_ours = |printed| workspace.signer.check(printed, Scope::Database).is_ok();
         let held = match outcome.code {
             0 if path == TOKEN && is_ours(printed) => Ok(()),
-            0 => is_right(printed, &body),
+            0 => is_valid(printed, &body),
             1 | 4 | 5 => {
                 refused += 1;
-                let clear = outcome.stderr.contains("lakebase-token: error: ");
-                let printable = !outcome.stderr.chars().any(|c| c.is_control() && c != '\n');
-                holds(printed.is_empty() && clear && printable, || format!("{outcome:?}"))
+                let has_error = outcome.stderr.contains("lakebase-token: error: ");
+                let is_printable = !outcome.stderr.chars().any(|c| c.is_control() && c != '\n');
+                holds(printed.is_empty() && has_error && is_printable, || format!("{outcome:?}"))
             }
             code => Err(format!("exit code {code}")),
         };
@@ -188,7 +199,8 @@ fn nothing_malformed_is_printed() {
             held.map_err(|why| format!("{why}: {}", shown())),
         );
     }
-    // A generator whose answers are all refused at the door would prove nothing.
+
+    // If the program refused all answers alike, the test would prove nothing.
     assert!(delivered > 10 && refused > 10, "{delivered} delivered, {refused} refused");
     class.end();
 }

@@ -1,13 +1,13 @@
-//! Clocks that jump: ours set back and forward before and after a token is issued, and a workspace
-//! whose clock is some minutes off. Never a credential that our clock and the entry show to be dead,
-//! and never one that is dead in truth where any clock could have shown it.
+//! Clocks that are wrong: ours jumps back or forward before or after a token is issued, and the
+//! workspace's differs by some minutes. The program never prints a credential that has expired by
+//! our clock and its cache entry, or in truth, if any clock could have shown that.
 
 use super::{Class, holds, times};
 use crate::support::{Dice, HOUR, MINUTE, SECOND, Test, workspace};
 
 const DAY: i64 = 24 * HOUR;
 
-/// The seconds at which a JWT says that it was issued and ends.
+/// When a JWT says that it was issued and expires, in seconds.
 fn claims(token: &str) -> (i64, i64) {
     use base64::Engine as _;
     let payload = token.split('.').nth(1).unwrap();
@@ -17,35 +17,41 @@ fn claims(token: &str) -> (i64, i64) {
 }
 
 #[test]
-fn no_jump_brings_a_dead_credential_back() {
+fn no_jump_of_the_clock_makes_an_expired_credential_valid() {
     let jumps = [0, SECOND, 30 * SECOND, 3 * MINUTE, 50 * MINUTE, HOUR, 2 * HOUR, DAY];
     let jumps: Vec<i64> = jumps.into_iter().flat_map(|jump| [jump, -jump]).collect();
-    let offs = [0, 3 * MINUTE, -3 * MINUTE];
+    let skews = [0, 3 * MINUTE, -3 * MINUTE];
     let lives = [3600, 900, 120];
     let mut class = Class::new("clock: jumps");
     let mut dice = Dice(4);
-    // Before and after the issue, and the time that really passes between the two calls.
+
+    // A jump before and one after the token is issued, and the time that really passes between.
     for _ in 0..times(150, 4_000) {
-        let (before, after) = (dice.pick(&jumps), dice.pick(&jumps));
+        let before = dice.pick(&jumps);
+        let after = dice.pick(&jumps);
         let passed = dice.pick(&[0, 10 * SECOND, 20 * MINUTE, 45 * MINUTE, 59 * MINUTE, 3 * HOUR]);
-        let (off, life) = (dice.pick(&offs), dice.pick(&lives));
+        let skew = dice.pick(&skews);
+        let life = dice.pick(&lives);
+
         let workspace = workspace();
         {
             let mut state = workspace.state();
-            (state.credential_life, state.token_life) = (life, life);
-            state.skew = off / 1000;
+            state.credential_life = life;
+            state.token_life = life;
+            state.skew = skew / 1000;
         }
         let test = Test::at(&workspace);
         test.set_clock(before);
         let received = test.now();
         let first = test.run("");
         test.pass(passed);
-        // What jumps is our clock alone.
+        // Only our clock jumps, not the workspace's.
         test.set_clock(after);
         let second = test.run("");
         let now = test.now();
+
         let what =
-            format!("{before} ms, {passed} ms pass, {after} ms, off {off} ms, life {life} s");
+            format!("{before} ms, {passed} ms pass, {after} ms, skew {skew} ms, life {life} s");
         for outcome in [&first, &second] {
             let refused = outcome.code == 1 && outcome.stderr.contains("has already expired");
             let printed =
@@ -55,23 +61,23 @@ fn no_jump_brings_a_dead_credential_back() {
         if second.code != 0 {
             continue;
         }
-        let (issued, ends) = claims(second.stdout.trim_end());
-        let shown = if second.stdout == first.stdout {
-            // Its end by our clock, as far as anything says so.
-            let end = (ends * 1000).min(received.0 + life * 1000);
-            holds(now.0 < end, || "the entry shows that it is dead".to_owned())
+
+        let (issued, expires) = claims(second.stdout.trim_end());
+        let valid_by_our_clock = if second.stdout == first.stdout {
+            // The expiry by our clock: the stated one or that by the lifetime.
+            let expires = (expires * 1000).min(received.0 + life * 1000);
+            holds(now.0 < expires, || "expired by its cache entry".to_owned())
                 .and(holds(received.0 <= now.0 + MINUTE, || "it is from the future".to_owned()))
         } else {
-            holds(now.0 < ends * 1000, || "it was dead when it came".to_owned())
+            holds(now.0 < expires * 1000, || "expired when it was received".to_owned())
         };
-        class.tried(&what, shown);
-        // Where our clock did not jump between the two, it is alive in truth, which the workspace has.
+        class.tried(&what, valid_by_our_clock);
+
+        // If our clock did not jump between the calls, it is also valid by the workspace's clock.
         if after == 0 {
-            let truth = crate::sandbox::jwt::now() + (passed + off) / 1000;
-            class.tried(
-                &what,
-                holds((issued..ends).contains(&truth), || "dead in truth".to_owned()),
-            );
+            let now_there = crate::sandbox::jwt::now() + (passed + skew) / 1000;
+            let is_valid = (issued..expires).contains(&now_there);
+            class.tried(&what, holds(is_valid, || "expired by the workspace's clock".to_owned()));
         }
     }
     class.end();

@@ -1,6 +1,6 @@
-//! Disks that fail: every system call on a file, each in turn, with every error that disks and their
-//! permissions know (injected by strace), and entries that were harmed in every way. A credential
-//! or a clear failure; no place is left half-written; the next call is healed.
+//! Disks that fail: strace makes each system call on a file fail in turn, with each error that
+//! disks and permissions cause. Cache entries and folders that are damaged or planted. The program
+//! prints a credential or a clear error, leaves no target half-written, and the next call works.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,38 +13,39 @@ use crate::support::{Dice, Test, executable, has, is_root, say_not_run, workspac
 
 const ERRORS: [&str; 5] = ["ENOSPC", "EROFS", "EACCES", "EIO", "EDQUOT"];
 
-/// What belongs to no file, or whose failure says nothing about a disk.
-const OTHERS: [&str; 9] =
+/// System calls that concern no file, or whose failure says nothing about a disk.
+const NOT_DISK_CALLS: [&str; 9] =
     ["close", "poll", "ioctl", "fcntl", "execve", "exit_group", "connect", "recvfrom", "sendto"];
 
-/// One thing to do, and the surroundings it is done in.
+/// A command to run while the disk fails.
 struct Job {
     name: &'static str,
     args: &'static [&'static str],
-    /// What is there before.
     prepare: fn(&Test),
-    /// The file that others read, if it is about one, and whether a text is what it may hold.
-    place: Option<Place>,
+    /// The file that the command writes for other programs.
+    target: Option<Target>,
 }
 
-/// A file's name, and what it may hold.
-type Place = (&'static str, fn(&str, &Workspace) -> bool);
+/// A file's name, and whether a text is valid content for it.
+type Target = (&'static str, fn(&str, &Workspace) -> bool);
 
 const OTHER_LINE: &str = "# mine\nother:5432:db:me:hunter2\n";
 
 fn holds_a_credential(text: &str, workspace: &Workspace) -> bool {
-    let words = text.split(|c: char| c.is_whitespace() || c == ':' || c == '=');
-    words.clone().any(|word| workspace.signer.check(word, Scope::Database).is_ok())
-        || words.clone().any(|word| workspace.signer.check(word, Scope::Workspace).is_ok())
+    let mut words = text.split(|c: char| c.is_whitespace() || c == ':' || c == '=');
+    words.any(|word| {
+        workspace.signer.check(word, Scope::Database).is_ok()
+            || workspace.signer.check(word, Scope::Workspace).is_ok()
+    })
 }
 
 const JOBS: [Job; 5] = [
-    Job { name: "get on an empty cache", args: &[], prepare: |_| (), place: None },
+    Job { name: "get on an empty cache", args: &[], prepare: |_| (), target: None },
     Job {
         name: "get --refresh",
         args: &["--refresh"],
         prepare: |test| drop(test.run("").token()),
-        place: None,
+        target: None,
     },
     Job {
         name: "write pgpass",
@@ -53,7 +54,7 @@ const JOBS: [Job; 5] = [
             let path = test.write(".pgpass", OTHER_LINE);
             set_mode(&path, 0o600);
         },
-        place: Some((".pgpass", |text, workspace| {
+        target: Some((".pgpass", |text, workspace| {
             let rest = text.strip_prefix(OTHER_LINE);
             rest.is_some_and(|rest| rest.is_empty() || holds_a_credential(rest, workspace))
         })),
@@ -62,7 +63,7 @@ const JOBS: [Job; 5] = [
         name: "write file",
         args: &["write", "file", "token"],
         prepare: |_| (),
-        place: Some(("token", holds_a_credential)),
+        target: Some(("token", holds_a_credential)),
     },
     Job {
         name: "write databrickscfg",
@@ -71,7 +72,7 @@ const JOBS: [Job; 5] = [
             let path = test.write(".databrickscfg", "[mine]\nhost = https://x.example\n");
             set_mode(&path, 0o600);
         },
-        place: Some((".databrickscfg", |text, workspace| {
+        target: Some((".databrickscfg", |text, workspace| {
             let rest = text.strip_prefix("[mine]\nhost = https://x.example\n");
             rest.is_some_and(|rest| rest.is_empty() || holds_a_credential(rest, workspace))
         })),
@@ -85,8 +86,8 @@ fn traced(test: &Test, options: &[&str], args: &[&str]) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
 }
 
-/// The system calls on files, by name and number, of a run that goes well. What the dynamic loader
-/// does before the program begins is none of ours.
+/// The system calls on files of a successful run: each call's name, and how many of this name came
+/// before it. Calls of the dynamic loader, before the program begins, are left out.
 fn calls(workspace: &Workspace, job: &Job) -> Vec<(String, usize)> {
     let test = Test::at(workspace);
     (job.prepare)(&test);
@@ -94,6 +95,7 @@ fn calls(workspace: &Workspace, job: &Job) -> Vec<(String, usize)> {
     let output =
         traced(&test, &["-o", trace.to_str().unwrap(), "-e", "trace=%file,%desc"], job.args);
     assert!(output.status.success(), "{output:?}");
+
     let text = fs::read_to_string(&trace).unwrap();
     let home = test.home.path().to_str().unwrap();
     let begins = text.lines().position(|line| line.contains(home)).unwrap();
@@ -102,13 +104,14 @@ fn calls(workspace: &Workspace, job: &Job) -> Vec<(String, usize)> {
     for (n, line) in text.lines().enumerate() {
         let name = line.split_whitespace().nth(1).and_then(|call| call.split_once('('));
         let Some((name, _)) = name else { continue };
-        let is_ours = n >= begins && !OTHERS.contains(&name) && !line.contains("MAP_ANONYMOUS");
+        let concerns_disk =
+            n >= begins && !NOT_DISK_CALLS.contains(&name) && !line.contains("MAP_ANONYMOUS");
         match seen.iter_mut().find(|(known, _)| known == name) {
             Some((_, count)) => *count += 1,
             None => seen.push((name.to_owned(), 1)),
         }
         let count = seen.iter().find(|(known, _)| known == name).unwrap().1;
-        if is_ours && !name.starts_with("mm") {
+        if concerns_disk && !name.starts_with("mm") {
             all.push((name.to_owned(), count));
         }
     }
@@ -120,7 +123,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn no_failing_call_costs_more_than_the_call() {
+fn no_failing_system_call_affects_the_next_run() {
     if !has("faults::disk", "strace") {
         return;
     }
@@ -129,9 +132,9 @@ fn no_failing_call_costs_more_than_the_call() {
         let workspace = workspace();
         let mut class = Class::new(format!("disk: {}", job.name));
         for (call, number) in calls(&workspace, &job) {
-            // A campaign tries each error; else chance has it.
-            let chosen = [dice.pick(&ERRORS)];
-            for error in if is_campaign() { &ERRORS[..] } else { &chosen } {
+            // A campaign tries each error, a usual run a random one.
+            let random = [dice.pick(&ERRORS)];
+            for error in if is_campaign() { &ERRORS[..] } else { &random } {
                 let test = Test::at(&workspace);
                 (job.prepare)(&test);
                 let inject = format!("inject={call}:error={error}:when={number}");
@@ -140,8 +143,8 @@ fn no_failing_call_costs_more_than_the_call() {
                     &["-o", "/dev/null", "-e", "trace=none", "-e", &inject],
                     job.args,
                 );
-                let removing = call.starts_with("unlink");
-                let held = ended_well(&job, &test, &workspace, &output, removing);
+                let fails_to_remove = call.starts_with("unlink");
+                let held = ended_well(&job, &test, &workspace, &output, fails_to_remove);
                 class.tried(&inject, held);
             }
         }
@@ -149,62 +152,72 @@ fn no_failing_call_costs_more_than_the_call() {
     }
 }
 
-/// `removing`: what was left behind could not be removed.
 fn ended_well(
     job: &Job,
     test: &Test,
     workspace: &Workspace,
     output: &Output,
-    removing: bool,
+    fails_to_remove: bool,
 ) -> Result<(), String> {
-    let (stdout, stderr) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let code = output.status.code();
-    let is_get = job.name.starts_with("get");
-    match code {
-        Some(0) if is_get => {
-            let right = workspace.signer.check(stdout.trim_end(), Scope::Database).is_ok();
-            holds(right, || format!("printed {stdout:?}, {stderr}"))?;
-        }
-        Some(0) => {}
-        Some(1 | 2 | 5) => {
-            // Where stderr itself fails, nothing can be said.
-            let clear = stderr.contains("lakebase-token: error: ") || stderr.is_empty();
-            holds(stdout.is_empty() && clear, || format!("{code:?} {stdout:?} {stderr}"))?;
-        }
-        _ => return Err(format!("{code:?} {stdout:?} {stderr}")),
-    }
-    if let Some((name, may_hold)) = job.place {
+    let prints = job.name.starts_with("get");
+    succeeded_or_failed_clearly(prints, workspace, output)?;
+    if let Some((name, is_valid)) = job.target {
         let path = test.home.path().join(name);
         let text = fs::read_to_string(&path).unwrap_or_default();
         let exists = path.exists();
-        holds(!exists || may_hold(&text, workspace), || format!("{name} holds {text:?}"))?;
+        holds(!exists || is_valid(&text, workspace), || format!("{name} contains {text:?}"))?;
         holds(!exists || mode(&path) == 0o600, || format!("{name} has mode {:o}", mode(&path)))?;
-        let done = code != Some(0) || holds_a_credential(&text, workspace);
-        holds(done, || format!("{name} was not written: {stderr}"))?;
+        let is_written = !output.status.success() || holds_a_credential(&text, workspace);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        holds(is_written, || format!("{name} was not written: {stderr}"))?;
     }
-    let again = test.command().args(job.args).current_dir(test.home.path()).output().unwrap();
-    let healed = again.status.success()
-        && (!is_get
-            || workspace
-                .signer
-                .check(String::from_utf8_lossy(&again.stdout).trim_end(), Scope::Database)
-                .is_ok());
-    holds(healed, || format!("the next call: {}", String::from_utf8_lossy(&again.stderr)))?;
-    let left: Vec<PathBuf> =
-        fs::read_dir(test.home.path()).unwrap().map(|file| file.unwrap().path()).collect();
+
+    let next = test.command().args(job.args).current_dir(test.home.path()).output().unwrap();
+    let works = next.status.success() && (!prints || is_credential(&next.stdout, workspace));
+    holds(works, || format!("the next call: {}", String::from_utf8_lossy(&next.stderr)))?;
+    nothing_is_left_behind(test.home.path(), fails_to_remove)
+}
+
+fn is_credential(stdout: &[u8], workspace: &Workspace) -> bool {
+    let printed = String::from_utf8_lossy(stdout);
+    workspace.signer.check(printed.trim_end(), Scope::Database).is_ok()
+}
+
+fn succeeded_or_failed_clearly(
+    prints: bool,
+    workspace: &Workspace,
+    output: &Output,
+) -> Result<(), String> {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let code = output.status.code();
+    match code {
+        Some(0) => holds(!prints || is_credential(&output.stdout, workspace), || {
+            format!("printed {stdout:?}, {stderr}")
+        }),
+        Some(1 | 2 | 5) => {
+            // If writing to stderr fails, there is no error message.
+            let is_clear = stderr.contains("lakebase-token: error: ") || stderr.is_empty();
+            holds(stdout.is_empty() && is_clear, || format!("{code:?} {stdout:?} {stderr}"))
+        }
+        _ => Err(format!("{code:?} {stdout:?} {stderr}")),
+    }
+}
+
+fn nothing_is_left_behind(home: &Path, fails_to_remove: bool) -> Result<(), String> {
     let known = [".cache", ".pgpass", ".databrickscfg", "token", "bin"];
     let is_known = |path: &PathBuf| {
         let name = path.file_name().unwrap().to_str().unwrap();
-        // Lock files stay, or two processes would hold "the" lock.
-        known.contains(&name) || name.ends_with(".lock") || removing && name.starts_with('.')
+        // Lock files stay: if one were removed, two processes could hold the same lock.
+        known.contains(&name) || name.ends_with(".lock") || fails_to_remove && name.starts_with('.')
     };
-    let stray = left.iter().find(|path| !is_known(path));
-    holds(stray.is_none(), || format!("left behind: {stray:?}"))
+    let paths = fs::read_dir(home).unwrap().map(|file| file.unwrap().path());
+    let left = paths.into_iter().find(|path| !is_known(path));
+    holds(left.is_none(), || format!("left behind: {left:?}"))
 }
 
 #[test]
-fn a_harmed_entry_is_a_miss_whatever_happened_to_it() {
+fn a_damaged_cache_entry_is_a_miss() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let first = test.run("").token();
@@ -213,26 +226,30 @@ fn a_harmed_entry_is_a_miss_whatever_happened_to_it() {
         .set("LAKEBASE_TOKEN_TTL", "10m")
         .set("LAKEBASE_TOKEN_CACHE", test.cache_folder().to_str().unwrap());
     let second = other.run("").token();
-    let holding = |token: &str| {
+
+    let entry_with = |token: &str| {
         let entries = test.entries();
         entries.into_iter().find(|path| fs::read_to_string(path).unwrap().contains(token)).unwrap()
     };
-    let (path, strange) = (holding(&first), fs::read(holding(&second)).unwrap());
+    let path = entry_with(&first);
     let entry = fs::read(&path).unwrap();
+    let other_entry = fs::read(entry_with(&second)).unwrap();
+
     let mut class = Class::new("disk: harmed entries");
-    let mut check = |what: String, harmed: &[u8]| {
-        fs::write(&path, harmed).unwrap();
+    let mut check = |what: String, damaged: &[u8]| {
+        fs::write(&path, damaged).unwrap();
         let outcome = test.run("--offline");
-        let missed = outcome.code == 5 && outcome.stdout.is_empty();
-        let same = outcome.code == 0 && outcome.stdout.trim_end() == first;
-        let held = missed && harmed != entry || same && harmed == entry;
+        let is_miss = outcome.code == 5 && outcome.stdout.is_empty();
+        let is_hit = outcome.code == 0 && outcome.stdout.trim_end() == first;
+        let held = if damaged == entry { is_hit } else { is_miss };
         class.tried(what, holds(held, || format!("{outcome:?}")));
     };
+
     let step = times(37, 1);
     for at in (0..entry.len() * 8).step_by(step) {
-        let mut harmed = entry.clone();
-        harmed[at / 8] ^= 1 << (at % 8);
-        check(format!("bit {at}"), &harmed);
+        let mut damaged = entry.clone();
+        damaged[at / 8] ^= 1 << (at % 8);
+        check(format!("bit {at}"), &damaged);
     }
     for length in (0..entry.len()).step_by(step) {
         check(format!("cut to {length}"), &entry[..length]);
@@ -240,89 +257,96 @@ fn a_harmed_entry_is_a_miss_whatever_happened_to_it() {
     }
     for at in (0..entry.len()).step_by(step) {
         // The beginning of one entry and the end of another.
-        let at = at.min(strange.len());
-        check(format!("torn at {at}"), &[&entry[..at], &strange[at..]].concat());
+        let at = at.min(other_entry.len());
+        check(format!("torn at {at}"), &[&entry[..at], &other_entry[at..]].concat());
     }
+
     let mut dice = Dice(17);
     for n in 0..times(50, 5_000) {
-        let mut harmed = entry.clone();
+        let mut damaged = entry.clone();
         for _ in 0..2 + dice.roll(6) {
-            let at = dice.roll(harmed.len());
-            harmed[at] = dice.roll(256) as u8;
+            let at = dice.roll(damaged.len());
+            damaged[at] = dice.roll(256) as u8;
         }
-        check(format!("bytes, {n}"), &harmed);
+        check(format!("bytes, {n}"), &damaged);
     }
-    check("another's".to_owned(), &strange);
+
+    check("another call's entry".to_owned(), &other_entry);
     check("whole".to_owned(), &entry);
     class.end();
 }
 
+/// Changes an entry or the cache folder.
+type Plant = fn(entry: &Path, folder: &Path);
+
+/// What another user could have planted, whether only root can do it, and how.
+const PLANTS: [(&str, bool, Plant); 11] = [
+    ("an entry that others may read", false, |entry, _| set_mode(entry, 0o644)),
+    ("an entry that the group may write", false, |entry, _| set_mode(entry, 0o620)),
+    ("a symbolic link", false, |entry, _| {
+        let moved = entry.with_extension("moved");
+        fs::rename(entry, &moved).unwrap();
+        std::os::unix::fs::symlink(moved, entry).unwrap();
+    }),
+    ("a FIFO", false, |entry, _| {
+        fs::remove_file(entry).unwrap();
+        assert!(Command::new("mkfifo").arg(entry).status().unwrap().success());
+        set_mode(entry, 0o600);
+    }),
+    ("a folder", false, |entry, _| {
+        fs::remove_file(entry).unwrap();
+        fs::create_dir(entry).unwrap();
+    }),
+    ("a socket", false, |entry, _| {
+        fs::remove_file(entry).unwrap();
+        std::os::unix::net::UnixListener::bind(entry).unwrap();
+    }),
+    ("a device", true, |entry, _| {
+        fs::remove_file(entry).unwrap();
+        let made = Command::new("mknod").arg(entry).args(["c", "1", "5"]).status();
+        assert!(made.unwrap().success());
+        set_mode(entry, 0o600);
+    }),
+    ("an entry of another user", true, |entry, _| {
+        std::os::unix::fs::chown(entry, Some(65_534), None).unwrap()
+    }),
+    ("an entry of 1 TiB", false, |entry, _| {
+        fs::File::options().write(true).open(entry).unwrap().set_len(1 << 40).unwrap()
+    }),
+    ("an entry in a folder that all users may write to", false, |entry, folder| {
+        set_mode(folder, 0o777);
+        fs::remove_file(entry).unwrap();
+    }),
+    ("an entry in another user's folder", true, |entry, folder| {
+        std::os::unix::fs::chown(folder, Some(65_534), None).unwrap();
+        fs::remove_file(entry).unwrap();
+    }),
+];
+
 #[test]
-fn what_others_planted_is_not_believed() {
+fn an_entry_that_another_user_could_have_planted_is_a_miss() {
     let mut class = Class::new("disk: planted entries and folders");
-    type Plant = fn(entry: &Path, folder: &Path);
-    let plants: [(&str, bool, Plant); 11] = [
-        ("others may read it", false, |entry, _| set_mode(entry, 0o644)),
-        ("the group may write it", false, |entry, _| set_mode(entry, 0o620)),
-        ("a symbolic link", false, |entry, _| {
-            let moved = entry.with_extension("moved");
-            fs::rename(entry, &moved).unwrap();
-            std::os::unix::fs::symlink(moved, entry).unwrap();
-        }),
-        ("a FIFO", false, |entry, _| {
-            fs::remove_file(entry).unwrap();
-            assert!(Command::new("mkfifo").arg(entry).status().unwrap().success());
-            set_mode(entry, 0o600);
-        }),
-        ("a folder", false, |entry, _| {
-            fs::remove_file(entry).unwrap();
-            fs::create_dir(entry).unwrap();
-        }),
-        ("a socket", false, |entry, _| {
-            fs::remove_file(entry).unwrap();
-            std::os::unix::net::UnixListener::bind(entry).unwrap();
-        }),
-        ("a device", true, |entry, _| {
-            fs::remove_file(entry).unwrap();
-            let made = Command::new("mknod").arg(entry).args(["c", "1", "5"]).status();
-            assert!(made.unwrap().success());
-            set_mode(entry, 0o600);
-        }),
-        ("of another user", true, |entry, _| {
-            std::os::unix::fs::chown(entry, Some(65_534), None).unwrap()
-        }),
-        ("endless", false, |entry, _| {
-            fs::File::options().write(true).open(entry).unwrap().set_len(1 << 40).unwrap()
-        }),
-        ("in a folder that all may write", false, |entry, folder| {
-            set_mode(folder, 0o777);
-            fs::remove_file(entry).unwrap();
-        }),
-        ("in another's folder", true, |entry, folder| {
-            std::os::unix::fs::chown(folder, Some(65_534), None).unwrap();
-            fs::remove_file(entry).unwrap();
-        }),
-    ];
-    for (what, root, plant) in plants {
-        if root && !is_root() {
-            say_not_run("faults::disk::planted", &format!("only root can plant what is {what}"));
+    for (what, needs_root, plant) in PLANTS {
+        if needs_root && !is_root() {
+            say_not_run("faults::disk::planted", &format!("only root can plant {what}"));
             continue;
         }
+
         let workspace = workspace();
         let test = Test::at(&workspace);
         let first = test.run("").token();
         let holds_it = |path: &PathBuf| fs::read_to_string(path).unwrap().contains(&first);
         let entry = test.entries().into_iter().find(holds_it).unwrap();
         plant(&entry, &test.cache_folder());
-        for call in ["the next call", "and the one after"] {
+        for call in ["the next call", "the call after it"] {
             let outcome = test.run("--timeout 5s");
-            let printed = outcome.stdout.trim_end();
-            let right =
-                workspace.signer.check(printed, Scope::Database).is_ok() && printed != first;
-            let held = holds(outcome.code == 0 && right, || format!("{outcome:?}"));
+            let is_new = is_credential(outcome.stdout.as_bytes(), &workspace)
+                && outcome.stdout.trim_end() != first;
+            let held = holds(outcome.code == 0 && is_new, || format!("{outcome:?}"));
             class.tried(format!("{what}, {call}"), held);
         }
-        // So that it can be removed.
+
+        // So that the test's folder can be removed.
         set_mode(&test.cache_folder(), 0o700);
     }
     class.end();

@@ -1,5 +1,6 @@
-//! The network at its worst. Every call ends by its deadline, with the right exit code, nothing on
-//! stdout, one error that names the culprit, and little memory.
+//! Faults of the network: answers, connections, certificates, proxies and name servers. Every call
+//! ends by its deadline, with the expected exit code, nothing on stdout, one error that names the
+//! host or proxy that failed, and little memory.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -20,11 +21,11 @@ use crate::support::{Test, executable, has, is_root, say_not_run, workspace};
 const TOKEN: &str = "/oidc/v1/token";
 const MINT: &str = "/api/2.0/postgres/credentials";
 const DEADLINE: Duration = Duration::from_secs(1);
-/// Connecting to an address that never answers takes a second and a half.
-const PATIENT: Duration = Duration::from_secs(2);
+/// Connecting to an address that never answers takes 1.5 s (`ADDRESS_TIMEOUT` of `net/connect.rs`).
+const DEADLINE_WITH_SILENT_ADDRESS: Duration = Duration::from_secs(2);
 
-/// Peak memory in KiB that no answer may lead to.
-const MEMORY: u64 = 20 * 1024;
+/// The most memory that a call may use.
+const MAX_MEMORY_KIB: u64 = 20 * 1024;
 
 /// A process that has ended.
 struct Ended {
@@ -32,13 +33,11 @@ struct Ended {
     stdout: String,
     stderr: String,
     took: Duration,
-    /// In KiB.
-    peak: u64,
+    peak_kib: u64,
     deadline: Duration,
 }
 
-/// Runs the program with these surroundings, behind `wrapper`; GNU time, which is small itself, tells
-/// its peak memory.
+/// Runs the program in a test's context, started by `wrapper`. GNU time measures its peak memory.
 fn run(test: &Test, wrapper: &[&str]) -> Ended {
     run_until(test, wrapper, DEADLINE)
 }
@@ -48,48 +47,52 @@ fn run_until(test: &Test, wrapper: &[&str], deadline: Duration) -> Ended {
     let timeout = format!("{}s", deadline.as_secs());
     let words = [program.to_str().unwrap(), "--no-cache", "--timeout", &timeout];
     let mut ended = run_once(test, wrapper, &words, deadline);
-    // A machine has its moments: what is late must be later than sleep(1) is then, and each time.
+
+    // On a busy machine every process may be late. The program is too late only if it is later than
+    // sleep(1) is at the same time, in each of several tries.
     for _ in 0..3 {
-        if ended.took <= ended.deadline + slack() {
+        if ended.took <= ended.deadline + tolerance() {
             break;
         }
-        let asleep = run_once(test, wrapper, &["sleep", &timeout], deadline);
+        let sleep = run_once(test, wrapper, &["sleep", &timeout], deadline);
         ended = run_once(test, wrapper, &words, deadline);
-        ended.deadline = asleep.took.max(deadline);
+        ended.deadline = sleep.took.max(deadline);
     }
     ended
 }
 
-/// How late a process may be: a campaign runs alone, a test has others beside it.
-fn slack() -> Duration {
+/// How late a process may be. A campaign runs alone, a test at the same time as others.
+fn tolerance() -> Duration {
     Duration::from_millis(if is_campaign() { 100 } else { 900 })
 }
 
 fn run_once(test: &Test, wrapper: &[&str], program: &[&str], deadline: Duration) -> Ended {
-    let said = test.home.path().join("peak");
+    let peak_file = test.home.path().join("peak");
     let mut words: Vec<&str> = wrapper.to_vec();
-    words.extend(["time", "-q", "-f", "%M", "-o", said.to_str().unwrap()]);
+    words.extend(["time", "-q", "-f", "%M", "-o", peak_file.to_str().unwrap()]);
     words.extend(program);
+
     let mut command = Command::new(words[0]);
     command.args(&words[1..]);
     command.env_clear().envs(test.env.iter().cloned()).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     let began = Instant::now();
     let output = command.stdin(Stdio::null()).output().unwrap();
     let took = began.elapsed();
+
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let peak = fs::read_to_string(said).unwrap_or_default();
+    let peak = fs::read_to_string(peak_file).unwrap_or_default();
     Ended {
         code: output.status.code(),
         stdout: text(output.stdout),
         stderr: text(output.stderr),
         took,
-        peak: peak.trim().parse().unwrap_or(0),
+        peak_kib: peak.trim().parse().unwrap_or(0),
         deadline,
     }
 }
 
-/// What is asked of every failure.
-fn failed_well(ended: &Ended, code: i32, culprit: &str) -> Result<(), String> {
+/// What must hold for every failure; `named` is the host or proxy that the error must name.
+fn failed_well(ended: &Ended, code: i32, named: &str) -> Result<(), String> {
     let errors = ended.stderr.matches("lakebase-token: error: ").count();
     let ours = ended.stderr.lines().all(|line| line.starts_with("lakebase-token: "));
     holds(ended.code == Some(code), || {
@@ -97,47 +100,56 @@ fn failed_well(ended: &Ended, code: i32, culprit: &str) -> Result<(), String> {
     })?;
     holds(ended.stdout.is_empty(), || "something is on stdout".to_owned())?;
     holds(errors == 1 && ours, || format!("not one error of ours: {}", ended.stderr))?;
-    holds(ended.stderr.contains(culprit), || format!("no {culprit} in {}", ended.stderr))?;
+    holds(ended.stderr.contains(named), || format!("no {named} in {}", ended.stderr))?;
     ended_well(ended)
 }
 
 fn ended_well(ended: &Ended) -> Result<(), String> {
-    holds(ended.took <= ended.deadline + slack(), || format!("took {:?}", ended.took))?;
-    holds((1..=MEMORY).contains(&ended.peak), || format!("{} KiB of memory", ended.peak))
+    holds(ended.took <= ended.deadline + tolerance(), || format!("took {:?}", ended.took))?;
+    let peak_kib = ended.peak_kib;
+    holds((1..=MAX_MEMORY_KIB).contains(&peak_kib), || format!("{peak_kib} KiB of memory"))
 }
 
 fn raw(head: &str, body: &[u8]) -> Answer {
     Answer::Raw([format!("HTTP/1.1 {head}\r\n\r\n").as_bytes(), body].concat())
 }
 
-/// Honest servers' and broken ones' worst answers: what they are, and the exit code.
+/// 64 MiB, compressed.
+fn gzip_bomb() -> Vec<u8> {
+    let mut gzip =
+        Command::new("gzip").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = gzip.stdin.take().unwrap();
+    std::thread::spawn(move || (0..64).all(|_| input.write_all(&[b' '; 1 << 20]).is_ok()));
+    gzip.wait_with_output().unwrap().stdout
+}
+
+/// The worst answers of working and broken servers: a description, the answer and the exit code.
 fn answers() -> Vec<(&'static str, Answer, i32)> {
-    let honest = json!({ "token": "abc", "access_token": "abc", "expires_in": 3600 }).to_string();
+    let valid = json!({ "token": "abc", "access_token": "abc", "expires_in": 3600 }).to_string();
     let json = "Content-Type: application/json\r\n";
     let length =
-        |length: &str| raw(&format!("200 OK\r\n{json}Content-Length: {length}"), honest.as_bytes());
+        |length: &str| raw(&format!("200 OK\r\n{json}Content-Length: {length}"), valid.as_bytes());
     let text = |status, headers: &[(&str, &str)], body: Vec<u8>| {
         let headers = headers.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
         Answer::Text { status, headers, body }
     };
-    let mut zip =
-        Command::new("gzip").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut input = zip.stdin.take().unwrap();
-    std::thread::spawn(move || (0..64).all(|_| input.write_all(&[b' '; 1 << 20]).is_ok()));
-    let bomb = zip.wait_with_output().unwrap().stdout;
     let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
     let portal = "<html><title>Hotel Wi-Fi</title>Please log in</html>";
     vec![
-        ("closed without a word", Answer::Close, 5),
+        ("closed without an answer", Answer::Close, 5),
         ("hangs", Answer::Hang(Duration::from_secs(3)), 5),
-        ("drips", Answer::Drip(Duration::from_millis(30), json!({ "token": "x".repeat(500) })), 5),
+        (
+            "a byte at a time",
+            Answer::Drip(Duration::from_millis(30), json!({ "token": "x".repeat(500) })),
+            5,
+        ),
         ("late", Answer::Late(Duration::from_secs(3), Box::new(Answer::Close)), 5),
-        ("no head", Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Le".to_vec()), 5),
-        ("cut body", raw("200 OK\r\nContent-Length: 500", honest.as_bytes()), 5),
+        ("half a head", Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Le".to_vec()), 5),
+        ("half a body", raw("200 OK\r\nContent-Length: 500", valid.as_bytes()), 5),
         ("length too small", length("7"), 1),
         ("negative length", length("-7"), 1),
         ("no number for a length", length("seven"), 1),
-        ("length beyond all numbers", length("99999999999999999999999"), 1),
+        ("length beyond 64 bits", length("99999999999999999999999"), 1),
         (
             "200 MB announced and sent",
             raw("200 OK\r\nContent-Length: 209715200", &vec![b' '; 200 << 20]),
@@ -145,12 +157,16 @@ fn answers() -> Vec<(&'static str, Answer, i32)> {
         ),
         ("200 MB without a length", raw("200 OK", &vec![b' '; 200 << 20]), 1),
         (
-            "chunks for ever",
+            "endless chunks",
             raw("200 OK\r\nTransfer-Encoding: chunked", chunk.repeat(64).as_bytes()),
             1,
         ),
-        ("a chunk of no size", raw("200 OK\r\nTransfer-Encoding: chunked", b"zz\r\nabc\r\n"), 1),
-        ("gzip bomb", text(200, &[("Content-Encoding", "gzip")], bomb), 1),
+        (
+            "a chunk with an invalid size",
+            raw("200 OK\r\nTransfer-Encoding: chunked", b"zz\r\nabc\r\n"),
+            1,
+        ),
+        ("gzip bomb", text(200, &[("Content-Encoding", "gzip")], gzip_bomb()), 1),
         ("redirects to itself", Answer::redirect(302, TOKEN), 1),
         ("redirects to a portal", Answer::redirect(307, "http://portal.example/login"), 1),
         ("a portal's page", Answer::html(200, portal), 1),
@@ -172,16 +188,16 @@ fn answers() -> Vec<(&'static str, Answer, i32)> {
             raw(&format!("200 OK\r\n{}", "X: y\r\n".repeat(100_000)), b""),
             1,
         ),
-        ("NUL in a header", raw("200 OK\r\nX: a\0b", honest.as_bytes()), 1),
-        ("100 for ever", Answer::Raw("HTTP/1.1 100 Continue\r\n\r\n".repeat(50_000).into()), 1),
+        ("NUL in a header", raw("200 OK\r\nX: a\0b", valid.as_bytes()), 1),
+        ("endless 100", Answer::Raw("HTTP/1.1 100 Continue\r\n\r\n".repeat(50_000).into()), 1),
         ("101", raw("101 Switching Protocols\r\nUpgrade: x", b""), 1),
         ("busy", text(503, &[("Retry-After", "3600")], b"busy".to_vec()), 5),
-        ("busy in vain", text(429, &[], b"busy".to_vec()), 5),
+        ("busy at every try", text(429, &[], b"busy".to_vec()), 5),
     ]
 }
 
 #[test]
-fn no_answer_holds_us_or_is_taken_for_a_credential() {
+fn every_bad_answer_is_a_clear_error_in_time() {
     let test = "faults::network";
     if !has(test, "time") || !has(test, "gzip") {
         return;
@@ -201,7 +217,8 @@ fn no_answer_holds_us_or_is_taken_for_a_credential() {
     class.end();
 }
 
-/// A server below HTTP. Unread bytes make the system answer a close with a reset.
+/// Starts a TCP server that handles each connection with `behave`. If it closes a connection with
+/// unread bytes, the system sends a reset.
 fn server(behave: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -218,33 +235,18 @@ fn wait_for_bytes(client: &TcpStream) {
     let _ = client.peek(&mut [0]);
 }
 
-#[test]
-fn no_connection_holds_us() {
-    if !has("faults::network", "time") {
-        return;
-    }
-    let mut class = Class::new("network: connections");
-    let hole = BlackHole::new();
+/// Servers that do not complete an exchange, with a description.
+fn bad_servers(hole: &BlackHole, secure: SocketAddr) -> [(&'static str, SocketAddr); 8] {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n";
-    let (secure, _certificates, prepared) = secure();
-    let behind: SocketAddr = secure.url.strip_prefix("https://").unwrap().parse().unwrap();
-    let places = [
+    [
         ("refused", free),
         ("black hole", hole.address()),
         ("reset at once", server(|client| wait_for_bytes(&client))),
-        (
-            "reset within the head",
-            server(|mut client| {
-                wait_for_bytes(&client);
-                let _ = client.write_all(b"HTTP/1.1 200 O");
-            }),
-        ),
+        ("reset within the head", server(|client| send_and_reset(client, b"HTTP/1.1 200 O"))),
         (
             "reset within the body",
-            server(move |mut client| {
-                wait_for_bytes(&client);
-                let _ = client.write_all(head);
+            server(|client| {
+                send_and_reset(client, b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")
             }),
         ),
         (
@@ -263,29 +265,48 @@ fn no_connection_holds_us() {
             }),
         ),
         (
-            "a handshake that drips",
-            server(move |mut client| {
-                let mut server = TcpStream::connect(behind).unwrap();
-                let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
-                let mut byte = [0];
-                while server.read(&mut byte).is_ok_and(|read| read > 0)
-                    && client.write_all(&byte).is_ok()
-                {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-            }),
+            "a handshake, a byte at a time",
+            server(move |client| forward_slowly(client, TcpStream::connect(secure).unwrap())),
         ),
-    ];
+    ]
+}
+
+fn send_and_reset(mut client: TcpStream, text: &[u8]) {
+    wait_for_bytes(&client);
+    let _ = client.write_all(text);
+}
+
+/// Forwards what the server sends a byte at a time, and what the client sends at once.
+fn forward_slowly(mut client: TcpStream, mut server: TcpStream) {
+    let mut from_client = client.try_clone().unwrap();
+    let mut to_server = server.try_clone().unwrap();
+    std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
+
+    let mut byte = [0];
+    while server.read(&mut byte).is_ok_and(|read| read > 0) && client.write_all(&byte).is_ok() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn every_bad_connection_is_a_clear_error_in_time() {
+    if !has("faults::network", "time") {
+        return;
+    }
+    let mut class = Class::new("network: connections");
+    let hole = BlackHole::new();
+    let (secure, _certificates, configured) = secure();
+    let secure_address = secure.url.strip_prefix("https://").unwrap().parse().unwrap();
+    let servers = bad_servers(&hole, secure_address);
     for _ in 0..times(1, 5) {
         for scheme in ["http", "https"] {
-            for (what, address) in &places {
+            for (what, address) in &servers {
                 let mut test = Test::bare();
-                test.env = prepared.env.clone();
+                test.env = configured.env.clone();
                 test.set("DATABRICKS_HOST", &format!("{scheme}://{address}"));
-                let plain = scheme == "http" && what.contains("handshake");
-                // What answers HTTP with TLS does not speak HTTP.
-                let code = if plain { 1 } else { 5 };
+                // A server that answers with TLS sends an invalid HTTP response.
+                let is_http_to_tls = scheme == "http" && what.contains("handshake");
+                let code = if is_http_to_tls { 1 } else { 5 };
                 let ended = run(&test, &[]);
                 class.tried(
                     format!("{scheme}, {what}"),
@@ -298,13 +319,13 @@ fn no_connection_holds_us() {
 }
 
 #[test]
-fn nobody_is_trusted_who_is_not_to_be() {
+fn invalid_certificates_are_not_trusted() {
     if !has("faults::network", "time") {
         return;
     }
     let mut class = Class::new("network: trust");
     type Change = fn(&mut rcgen::CertificateParams);
-    let wrong: [(&str, Change); 4] = [
+    let invalid: [(&str, Change); 4] = [
         ("expired", |server| server.not_after = rcgen::date_time_ymd(2020, 1, 1)),
         ("not valid yet", |server| server.not_before = rcgen::date_time_ymd(2400, 1, 1)),
         ("another name", |server| {
@@ -319,16 +340,16 @@ fn nobody_is_trusted_who_is_not_to_be() {
         let workspace = Workspace::start(Some(certificates.tls.clone())).unwrap();
         (workspace, certificates, folder)
     };
-    let mut check = |what: &str, change: Change, store: Option<&Path>| {
+    let mut check = |what: &str, change: Change, trusted: Option<&Path>| {
         let (workspace, certificates, _folder) = start(change);
         let mut test = Test::at(&workspace);
-        test.set("SSL_CERT_FILE", store.unwrap_or(&certificates.authority).to_str().unwrap());
+        test.set("SSL_CERT_FILE", trusted.unwrap_or(&certificates.authority).to_str().unwrap());
         let ended = run(&test, &[]);
-        let asked = workspace.take_requests();
+        let requests = workspace.take_requests();
         class.tried(what, failed_well(&ended, 5, "no trustworthy TLS connection to 127.0.0.1:"));
-        class.tried(what, holds(asked.is_empty(), || format!("was asked {asked:?}")));
+        class.tried(what, holds(requests.is_empty(), || format!("received {requests:?}")));
     };
-    for (what, change) in wrong {
+    for (what, change) in invalid {
         check(what, change, None);
     }
     let (_, other, _folder) = start(|_| ());
@@ -337,15 +358,15 @@ fn nobody_is_trusted_who_is_not_to_be() {
 }
 
 #[test]
-fn a_proxy_that_fails_is_the_one_that_is_named() {
+fn an_error_names_the_proxy_that_fails() {
     if !has("faults::network", "time") {
         return;
     }
     let mut class = Class::new("network: proxies");
-    let say = |words: &'static [u8]| {
+    let answering = |answer: &'static [u8]| {
         server(move |mut client| {
             wait_for_bytes(&client);
-            let _ = client.write_all(words);
+            let _ = client.write_all(answer);
             std::thread::sleep(Duration::from_millis(50));
         })
     };
@@ -356,13 +377,13 @@ fn a_proxy_that_fails_is_the_one_that_is_named() {
     });
     let proxies = [
         ("refused", free),
-        ("closes", say(b"")),
-        ("502", say(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")),
-        ("407", say(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")),
-        ("a page", say(b"HTTP/1.1 403 No\r\nContent-Length: 6\r\n\r\n<html>")),
+        ("closes", answering(b"")),
+        ("502", answering(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")),
+        ("407", answering(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")),
+        ("a page", answering(b"HTTP/1.1 403 No\r\nContent-Length: 6\r\n\r\n<html>")),
         ("silence", silence),
         (
-            "drips",
+            "a byte at a time",
             server(|mut client| {
                 wait_for_bytes(&client);
                 while client.write_all(b"H").is_ok() {
@@ -370,7 +391,7 @@ fn a_proxy_that_fails_is_the_one_that_is_named() {
                 }
             }),
         ),
-        ("connects to nobody", say(b"HTTP/1.1 200 Connection established\r\n\r\n")),
+        ("connected to no server", answering(b"HTTP/1.1 200 Connection established\r\n\r\n")),
     ];
     for _ in 0..times(1, 5) {
         for (what, address) in &proxies {
@@ -378,8 +399,8 @@ fn a_proxy_that_fails_is_the_one_that_is_named() {
             test.set("DATABRICKS_HOST", "https://workspace.example");
             test.set("HTTPS_PROXY", &format!("http://me:hunter2@{address}"));
             let ended = run(&test, &[]);
-            // Half a greeting is no proper HTTP.
-            let code = if *what == "drips" { 1 } else { 5 };
+            // This proxy's answer is not valid HTTP.
+            let code = if *what == "a byte at a time" { 1 } else { 5 };
             class.tried(what, failed_well(&ended, code, &address.to_string()));
             class.tried(what, holds(!ended.stderr.contains("hunter2"), || "a password".to_owned()));
         }
@@ -387,118 +408,112 @@ fn a_proxy_that_fails_is_the_one_that_is_named() {
     class.end();
 }
 
-/// A name server's answer to a question: none, an error, or an address of the kind that is asked for.
-enum Name {
+/// How a name server answers.
+enum NameAnswer {
     Silent,
     Late(Duration),
+    /// A response code (RFC 1035 §4.1.1) without an address.
     Code(u8),
     Garbage,
 }
 
-/// Starts a name server on an address of its own; port 53 is root's.
-fn name_server(last: u8, name: Name) -> std::io::Result<String> {
-    // Another run of these tests may have its own.
+/// Starts a name server on an address of its own. Only root may use port 53.
+fn name_server(last: u8, answers: NameAnswer) -> std::io::Result<String> {
+    // Another run of these tests may use other addresses at the same time.
     let address = format!("127.53.{}.{last}", 1 + std::process::id() % 250);
     let socket = UdpSocket::bind((address.as_str(), 53))?;
     std::thread::spawn(move || {
         let mut packet = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut packet) {
             let mut answer = packet[..length].to_vec();
-            let code = match name {
-                Name::Silent => continue,
-                Name::Late(time) => {
+            let code = match answers {
+                NameAnswer::Silent => continue,
+                NameAnswer::Late(time) => {
                     std::thread::sleep(time);
                     3
                 }
-                Name::Code(code) => code,
-                Name::Garbage => {
+                NameAnswer::Code(code) => code,
+                NameAnswer::Garbage => {
                     answer.truncate(2);
                     answer.extend([0xff; 40]);
                     0
                 }
             };
-            // Response, recursion available (RFC 1035 §4.1.1).
-            (answer[2], answer[3]) = (0x81, 0x80 | code);
+            // A response, with recursion available (RFC 1035 §4.1.1).
+            answer[2] = 0x81;
+            answer[3] = 0x80 | code;
             let _ = socket.send_to(&answer, from);
         }
     });
     Ok(address)
 }
 
+/// Runs the program in a mount namespace with another `resolv.conf` and another `hosts`.
+fn run_with_names(test: &Test, resolv_conf: &str, hosts: &str, deadline: Duration) -> Ended {
+    let script = "mount --bind \"$1\" /etc/resolv.conf && mount --bind \"$2\" /etc/hosts \
+                  && shift 2 && exec \"$@\"";
+    let resolv_conf = test.write("resolv.conf", resolv_conf);
+    let hosts = test.write("hosts", hosts);
+    let files = [resolv_conf.to_str().unwrap(), hosts.to_str().unwrap()];
+    let wrapper = ["unshare", "--mount", "sh", "-c", script, "sh", files[0], files[1]];
+    run_until(test, &wrapper, deadline)
+}
+
 #[test]
-fn names_that_lead_nowhere() {
-    let test = "faults::network::names";
+fn name_servers_that_fail_and_addresses_that_do_not_answer() {
+    let test = "faults::network::name_servers";
     if !has(test, "time") || !has(test, "unshare") {
         return;
     }
     if !is_root() {
         return say_not_run(test, "only root can give a process another resolv.conf");
     }
-    let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let inside = "mount --bind \"$1\" /etc/resolv.conf && mount --bind \"$2\" /etc/hosts && shift 2 && exec \"$@\"";
-    let run = |test: &Test, servers: &str, hosts: &str, deadline| {
-        let wrapper = ["unshare", "--mount", "sh", "-c", inside, "sh", servers, hosts];
-        run_until(test, &wrapper, deadline)
-    };
-    let nobody = file("hosts", "");
     let mut class = Class::new("network: names");
-    let late = Duration::from_secs(3);
+    try_name_servers(&mut class);
+    try_first_addresses(&mut class, test);
+    class.end();
+}
+
+fn try_name_servers(class: &mut Class) {
     let servers = [
-        ("silent", Name::Silent),
-        ("late", Name::Late(late)),
-        ("NXDOMAIN", Name::Code(3)),
-        ("SERVFAIL", Name::Code(2)),
-        ("REFUSED", Name::Code(5)),
-        ("no address", Name::Code(0)),
-        ("garbage", Name::Garbage),
+        ("silent", NameAnswer::Silent),
+        ("late", NameAnswer::Late(Duration::from_secs(3))),
+        ("NXDOMAIN", NameAnswer::Code(3)),
+        ("SERVFAIL", NameAnswer::Code(2)),
+        ("REFUSED", NameAnswer::Code(5)),
+        ("no address", NameAnswer::Code(0)),
+        ("garbage", NameAnswer::Garbage),
     ];
-    for (n, (what, name)) in servers.into_iter().enumerate() {
-        let address = name_server(1 + n as u8, name).unwrap();
-        let servers = file("resolv.conf", &format!("nameserver {address}\n"));
+    for (n, (what, answers)) in servers.into_iter().enumerate() {
+        let address = name_server(1 + n as u8, answers).unwrap();
         let mut test = Test::at(&workspace());
         test.set("DATABRICKS_HOST", "https://workspace.example");
-        class.tried(
-            what,
-            failed_well(&run(&test, &servers, &nobody, DEADLINE), 5, "workspace.example"),
-        );
+        let ended = run_with_names(&test, &format!("nameserver {address}\n"), "", DEADLINE);
+        class.tried(what, failed_well(&ended, 5, "workspace.example"));
     }
-    // One address of two is dead: refused, or a black hole, in either family first.
-    let (secure, _certificates, prepared) = secure();
+}
+
+/// The first of a host's two addresses refuses the connection, or never answers.
+fn try_first_addresses(class: &mut Class, name: &str) {
+    let (secure, _certificates, configured) = secure();
     let port = secure.url.rsplit_once(':').unwrap().1;
-    let servers = file("resolv.conf", "");
-    let hole = TcpListener::bind(format!("[::1]:{port}"));
-    for dead_is_there in [false, true] {
-        let mut waiting = Vec::new();
-        if dead_is_there {
-            let Ok(hole) = &hole else {
-                say_not_run(test, "this machine has no IPv6");
-                continue;
-            };
-            let address = hole.local_addr().unwrap();
-            let soon = Duration::from_millis(200);
-            while let Ok(stream) = TcpStream::connect_timeout(&address, soon) {
-                waiting.push(stream);
-            }
-        }
-        let hosts = if dead_is_there {
-            "::1 localhost\n127.0.0.1 localhost\n"
-        } else {
-            "127.0.0.2 localhost\n127.0.0.1 localhost\n"
-        };
-        let hosts = file("hosts", hosts);
+    let mut check = |what: &str, hosts: &str| {
         let mut test = Test::bare();
-        test.env = prepared.env.clone();
+        test.env = configured.env.clone();
         test.set("DATABRICKS_HOST", &format!("https://localhost:{port}"));
-        let ended = run(&test, &servers, &hosts, PATIENT);
-        let what =
-            if dead_is_there { "IPv6 first and a black hole" } else { "the first address refuses" };
+        let ended = run_with_names(&test, "", hosts, DEADLINE_WITH_SILENT_ADDRESS);
         let delivered = holds(ended.code == Some(0), || ended.stderr.clone());
         class.tried(what, delivered.and_then(|()| ended_well(&ended)));
+    };
+    check("the first address refuses", "127.0.0.2 localhost\n127.0.0.1 localhost\n");
+
+    let Ok(hole) = TcpListener::bind(format!("[::1]:{port}")) else {
+        return say_not_run(name, "this machine has no IPv6");
+    };
+    let address = hole.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        waiting.push(stream);
     }
-    class.end();
+    check("the first address never answers", "::1 localhost\n127.0.0.1 localhost\n");
 }

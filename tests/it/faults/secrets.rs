@@ -1,5 +1,5 @@
-//! Sentinel secrets through every verb, format and verbosity, in success and in failure, with servers
-//! that repeat what they are sent; then a search of all that came out.
+//! Sentinel secrets in every command, format and verbosity, in success and in failure, with servers
+//! that repeat what they are sent. All output and all files are then searched for the sentinels.
 
 use std::fs;
 use std::path::Path;
@@ -21,19 +21,21 @@ const PAT: &str = "dapiJQZVXKWMPYBFGHDLsentinelpat";
 const TOKEN: &str = "/oidc/v1/token";
 const MINT: &str = "/api/2.0/postgres/credentials";
 
-/// Any eight characters of a sentinel, or anything that begins like a JWT and is as long as one.
+/// Finds eight characters of a sentinel or, if `jwts` count too, a text that begins like a JWT and
+/// is as long as one.
 fn leak(text: &str, jwts: bool) -> Option<String> {
     let sentinels = [SECRET, PAT].into_iter().flat_map(|secret| secret.as_bytes().windows(8));
     let mut pieces = sentinels.map(|piece| std::str::from_utf8(piece).unwrap());
     if let Some(piece) = pieces.find(|piece| text.contains(piece)) {
         return Some(piece.to_owned());
     }
+
     let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c));
     let jwt = words.find(|word| jwts && word.contains("eyJ") && word.len() > 60);
     jwt.map(|word| word.chars().take(40).collect())
 }
 
-/// What lies below a folder: paths, and what it holds but for what these tests put there.
+/// Searches the names and contents of all files below a folder, except those that the test wrote.
 fn search(folder: &Path, found: &mut Vec<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -43,27 +45,30 @@ fn search(folder: &Path, found: &mut Vec<String>) {
             search(&path, found);
             continue;
         }
-        let prepared =
+
+        let is_of_test =
             ["prepared-secret", ".databrickscfg"].iter().any(|known| name.ends_with(known));
         let text = String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
-        // Tokens lie in the cache and in places; in a log nothing does.
-        let piece = leak(&text, name.ends_with("log")).filter(|_| !prepared);
+        // The cache and targets contain tokens on purpose, a log contains none.
+        let piece = leak(&text, name.ends_with("log")).filter(|_| !is_of_test);
         found.extend(piece.map(|piece| format!("{name} holds {piece}")));
     }
 }
 
-/// How the secret is given, with the arguments that say so.
-const ROUTE_VARIABLES: [&str; 4] = ["environment", "file", "profile", "personal access token"];
+/// Where the secret is configured.
+const ORIGINS: [&str; 4] = ["environment", "file", "profile", "personal access token"];
 
-fn surroundings(workspace: &Workspace, way: &str) -> (Test, String) {
+/// A context with the secret in this origin, and the flag that names it.
+fn context(workspace: &Workspace, origin: &str) -> (Test, String) {
     workspace.state().clients.insert(ID.to_owned(), SECRET.to_owned());
     workspace.state().pats[0].value = PAT.to_owned();
     let mut test = Test::at(workspace);
     test.unset("DATABRICKS_CLIENT_SECRET").set("DATABRICKS_CLIENT_ID", ID);
     let log = test.home.path().join("log").to_str().unwrap().to_owned();
     test.set("LAKEBASE_TOKEN_LOG", &log).set("PGHOST", "db.example").set("PGUSER", "me");
+
     let mut flag = String::new();
-    match way {
+    match origin {
         "environment" => drop(test.set("DATABRICKS_CLIENT_SECRET", SECRET)),
         "file" => {
             let path = test.write("prepared-secret", SECRET);
@@ -82,9 +87,9 @@ fn surroundings(workspace: &Workspace, way: &str) -> (Test, String) {
     (test, flag)
 }
 
-/// What a server may say that knows the secret and the bearer.
+/// Answers of a server that repeats the secret and the token.
 fn faults() -> Vec<(&'static str, Option<(&'static str, Answer)>)> {
-    let words = format!("bad {SECRET} or {PAT}: Bearer {PAT}, https://me:{SECRET}@x/?t={PAT}");
+    let message = format!("bad {SECRET} or {PAT}: Bearer {PAT}, https://me:{SECRET}@x/?t={PAT}");
     let text =
         |status, body: String| Answer::Text { status, headers: Vec::new(), body: body.into() };
     vec![
@@ -93,23 +98,26 @@ fn faults() -> Vec<(&'static str, Option<(&'static str, Answer)>)> {
             "refused",
             Some((
                 TOKEN,
-                Answer::Json(401, json!({ "error": "invalid_client", "error_description": words })),
+                Answer::Json(
+                    401,
+                    json!({ "error": "invalid_client", "error_description": message }),
+                ),
             )),
         ),
         (
             "not minted",
-            Some((MINT, Answer::Json(403, json!({ "error_code": "X", "message": words })))),
+            Some((MINT, Answer::Json(403, json!({ "error_code": "X", "message": message })))),
         ),
-        ("not found", Some((MINT, Answer::Json(404, json!({ "message": words }))))),
-        ("a page", Some((MINT, Answer::html(200, &format!("<title>{words}</title>"))))),
-        ("no JSON", Some((MINT, text(200, words.clone())))),
-        ("busy", Some((MINT, text(503, words.clone())))),
+        ("not found", Some((MINT, Answer::Json(404, json!({ "message": message }))))),
+        ("a page", Some((MINT, Answer::html(200, &format!("<title>{message}</title>"))))),
+        ("no JSON", Some((MINT, text(200, message.clone())))),
+        ("busy", Some((MINT, text(503, message.clone())))),
         (
             "redirected",
             Some((TOKEN, Answer::redirect(302, &format!("https://{SECRET}.example/?{PAT}")))),
         ),
-        ("a token with more", Some((MINT, Answer::Json(200, json!({ "token": words }))))),
-        ("no HTTP", Some((MINT, Answer::Raw(words.into_bytes())))),
+        ("a token with more", Some((MINT, Answer::Json(200, json!({ "token": message }))))),
+        ("no HTTP", Some((MINT, Answer::Raw(message.into_bytes())))),
     ]
 }
 
@@ -129,7 +137,7 @@ fn lines() -> Vec<String> {
     .into();
     for format in FORMATS {
         lines.push(format!("get -f {}", format.name));
-        lines.push(format!("write file place --format {}", format.name));
+        lines.push(format!("write file target --format {}", format.name));
     }
     lines
         .extend(["raw", "header", "json"].map(|format| format!("get --for workspace -f {format}")));
@@ -137,31 +145,37 @@ fn lines() -> Vec<String> {
 }
 
 #[test]
-fn no_verb_shows_a_secret() {
+fn no_command_shows_a_secret() {
     let mut class = Class::new("secrets: verbs, formats, verbosity");
     let workspace = workspace();
     for (n, (fault, answer)) in faults().into_iter().enumerate() {
-        for way in ROUTE_VARIABLES {
+        for origin in ORIGINS {
             for (m, line) in lines().into_iter().enumerate() {
-                // A campaign tries all of them, each run a ninth.
+                // A campaign tries all of them, a usual run a ninth.
                 if !is_campaign() && (n + m) % 9 != 0 && answer.is_some() {
                     continue;
                 }
-                let (test, flag) = surroundings(&workspace, way);
-                let place = test.home.path().join("place").to_str().unwrap().to_owned();
-                let line = line.replace("file place", &format!("file {place}"));
+
+                let (test, flag) = context(&workspace, origin);
+                let target = test.home.path().join("target").to_str().unwrap().to_owned();
+                let line = line.replace("file target", &format!("file {target}"));
                 workspace.state().faults.clear();
                 if let Some((path, answer)) = &answer {
                     workspace.fault(path, 9, answer.clone());
                 }
-                let flags = if line.starts_with("service") { "" } else { &flag };
-                let verbose = if line.starts_with("service") { "" } else { " -v --timeout 1s" };
-                let outcome = test.run(&format!("{line}{flags}{verbose}"));
+                let flags = if line.starts_with("service") {
+                    String::new()
+                } else {
+                    format!("{flag} -v --timeout 1s")
+                };
+                let outcome = test.run(&format!("{line}{flags}"));
+
                 let prints = line.starts_with("get");
                 let printed = outcome.stdout.clone();
-                // A personal access token is what `--for workspace` prints where there is one.
-                let own = prints && line.contains("--for workspace") && way.starts_with("personal");
-                let on_stdout = leak(&printed, !prints).filter(|_| !own);
+                // `--for workspace` prints a configured personal access token on purpose.
+                let prints_pat =
+                    prints && line.contains("--for workspace") && origin.starts_with("personal");
+                let on_stdout = leak(&printed, !prints).filter(|_| !prints_pat);
                 let mut found: Vec<String> = Vec::new();
                 found.extend(on_stdout.map(|piece| format!("stdout holds {piece}")));
                 found.extend(
@@ -169,7 +183,7 @@ fn no_verb_shows_a_secret() {
                 );
                 search(test.home.path(), &mut found);
                 let held = holds(found.is_empty(), || found.join("; "));
-                class.tried(format!("{line}, {way}, {fault}"), held);
+                class.tried(format!("{line}, {origin}, {fault}"), held);
             }
         }
     }
@@ -190,7 +204,7 @@ fn no_argument_list_holds_a_secret() {
         &["exec", "--for", "workspace", "--", "sh", "-c", "env >/dev/null"],
         &["doctor"],
         &["write", "pgpass", "--then", "true"],
-        &["write", "file", "place", "--format", "url", "--then", "sh -c 'exit 3'"],
+        &["write", "file", "target", "--format", "url", "--then", "sh -c 'exit 3'"],
         &["get", "-v"],
     ];
     for arguments in commands {
@@ -202,14 +216,11 @@ fn no_argument_list_holds_a_secret() {
         command.env("PATH", "/usr/bin:/bin").env("LAKEBASE_ENDPOINT", ENDPOINT).current_dir(&home);
         let output = command.stdin(Stdio::null()).output().unwrap();
         let text = fs::read_to_string(&trace).unwrap();
-        let begun = text.lines().filter(|line| line.contains("execve(")).count();
-        assert!(
-            begun >= if arguments[0] == "get" { 1 } else { 2 },
-            "{arguments:?}: {text} {output:?}"
-        );
+        let started = text.lines().filter(|line| line.contains("execve(")).count();
+        let expected = if arguments[0] == "get" { 1 } else { 2 };
+        assert!(started >= expected, "{arguments:?}: {text} {output:?}");
         let piece = leak(&text, true);
-        let words = arguments.join(" ");
-        class.tried(words, holds(piece.is_none(), || format!("{piece:?}")));
+        class.tried(arguments.join(" "), holds(piece.is_none(), || format!("{piece:?}")));
     }
     class.end();
 }
