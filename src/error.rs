@@ -127,7 +127,7 @@ impl Error {
     }
 
     /// The deadline was too short: another try would have needed this much more time.
-    pub fn lacking(mut self, more: Duration) -> Error {
+    pub fn with_time_lacking(mut self, more: Duration) -> Error {
         self.time_lacking = Some(more);
         self
     }
@@ -145,7 +145,7 @@ impl Error {
     }
 
     /// Redacts every occurrence of a secret that was sent: servers repeat what they receive.
-    pub fn without(mut self, secret: &Secret) -> Error {
+    pub fn redacted(mut self, secret: &Secret) -> Error {
         let texts = self.because.iter_mut().chain(&mut self.hints).chain([&mut self.message]);
         for text in texts {
             *text = hide(text, secret.expose());
@@ -201,10 +201,10 @@ mod tests {
     #[test]
     fn a_secret_in_an_error_is_redacted() {
         let secret = Secret::new("a-secret");
-        let error = Error::denied("no a-secret").because("a-secret!").without(&secret);
+        let error = Error::denied("no a-secret").because("a-secret!").redacted(&secret);
         assert_eq!((error.message.as_str(), error.because[0].as_str()), ("no ***", "***!"));
 
-        let cut = Error::denied("bad a-long-sec…").without(&Secret::new("a-long-secret"));
+        let cut = Error::denied("bad a-long-sec…").redacted(&Secret::new("a-long-secret"));
         assert_eq!(cut.message, "bad ***…");
     }
 
@@ -221,7 +221,7 @@ mod tests {
         let error = Error::unavailable("cannot reach h")
             .because("why")
             .hint("solution")
-            .lacking(Duration::from_millis(5))
+            .with_time_lacking(Duration::from_millis(5))
             .unreachable("h:1");
         assert_eq!(Error::from_json(&error.to_json()), Some(error));
         assert_eq!(Error::from_json(&json!({ "kind": 9, "message": "" })), None);

@@ -1,33 +1,39 @@
-//! lakebase-token: asked for the Lakebase password, it prints one.
+//! lakebase-token prints a valid Lakebase (Postgres) password: from its cache, or newly minted.
 //!
 //! ```text
-//! argv ─args─▶ Args ─settings─▶ Settings ─plan─▶ Plan ─get─▶ Credential ─┬─ format ─▶ stdout
-//!     no I/O      flag>env>profile   checked, nothing        cache, lock,├─ exec   ─▶ environment
-//!                 with its origin    fetched yet             source, mint└─ sink   ─▶ .pgpass, file, profile, secret
+//! argv ─cli─▶ Args ─config─▶ Settings ──plan──▶ Plan ─session─▶ Credential ─┬─ formats ─▶ stdout
+//!     no I/O     flag > env > profile    checked, nothing     cache, lock,  ├─ targets ─▶ .pgpass, file, profile, secret
+//!                with its origin         requested yet        auth, mint    └─ exec    ─▶ environment of a program
 //! ```
 //!
-//! Read `freshness.rs` first: the table of freshness and the one function that carries it out.
-//! Then `get.rs` (the pipeline), `plan.rs` (what was asked), `source.rs` with
-//! `source/oauth_m2m.rs` (where workspace tokens come from), `lakebase.rs` (what is minted with
-//! them), `format.rs` (how it is printed).
+//! Read `cache/policy.rs` first: when a cached token is good enough, and which process fetches
+//! another one. Then `session.rs` (from a plan to a credential), `plan.rs` (what was asked for,
+//! checked), `auth/chain.rs` (the order of the auth types) with `auth/providers/oauth_m2m.rs` (one of
+//! them), `lakebase/credentials.rs` (the mint) and `formats.rs` (the output).
 //!
-//! Layers; imports point upwards in this list only (`tests/it/tidy.rs` checks it):
+//! The layers, from low to high; a file imports only from its own layer and from lower ones, never
+//! in a circle (`tests/it/tidy.rs` checks both):
 //!
-//! | layer | files | job |
-//! |---|---|---|
-//! | 0 | `destination` `error` `secret` `time` `token` | which hosts may get a secret; kinds and words; a text that cannot be printed; what a credential is |
-//! | 1 | `environment` `file` `context` | private files and locks; the door to everything else outside |
-//! | 2 | `http` `ini` `pgpass` `place` `log` | one request in, one answer out; lines of `.databrickscfg` and `.pgpass`; a file that others read; what happened |
-//! | 3 | `settings` `cache` `api` `login` | where values come from; what is kept; calls of the workspace; what people log in with |
-//! | 4 | `source` `lakebase` `format` `sink` | workspace tokens; the two credential APIs; how it is printed; where it is kept |
-//! | 5 | `plan` `freshness` `get` `update` `service` | what will be done; when the cache will do; the pipeline; a place brought up to date, and scheduled |
-//! | 6 | `command` | one file a command |
-//! | 7 | `args` `help` | the command line in, help out |
+//! | layer | what is in it |
+//! |---|---|
+//! | `error` `suggest` `quoting`, `credential/{secret,redact,encoding,destination}` | errors with their hints and exit codes; "did you mean"; quoting for shells; texts that cannot be printed; which hosts may get a secret |
+//! | `platform/` | the operating system: processes, signals, clocks, private files, locks; `platform/unix.rs` alone names Unix crates, `platform/target_file.rs` replaces files that other programs read, `platform/process.rs` runs tools |
+//! | `credential/` | tokens, JWTs, connections |
+//! | `net/`, `login/{record,store}` | one HTTP request, its proxies and certificates; the files of stored logins |
+//! | `config/` | the table of settings, and where each value comes from |
+//! | `cache/` `lakebase/` `login/` | what is kept and for how long; the workspace's APIs: resolve a database, mint; browser login, refresh, rotating personal access tokens |
+//! | `auth/` | one file for each auth type, and the order in which they are tried |
+//! | `formats` `plan` `session` | how a credential is printed; what will be done; the way to a credential |
+//! | `targets/` | the entry in `.pgpass`, the file, the profile, the secret; the `--then` hook |
+//! | `service/` | systemd, launchd, and the settings that a service runs with |
+//! | `commands/` | one file for each command |
+//! | `cli/` | command line, help, manual page, completions |
 //!
-//! Five tables hold all growth: settings, sources, formats, sinks, commands. Adding one is a row and a
-//! function; help, completeness tests and documentation follow from the row.
+//! Five tables hold all growth: settings (`config/table.rs`), auth types (`auth/chain.rs`), formats
+//! (`formats.rs`), targets (`targets/table.rs`) and commands (`cli/table.rs`). To add one is to add a
+//! row and a function; help, manual page, completions and the tests of documents follow from the row.
 //!
-//! The library is for this program and its tests; it promises no stable interface.
+//! The library is for this program and its tests; its interface may change in any version.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -77,7 +83,7 @@ pub fn run(
         Err(error) => {
             print_error(&error, stderr);
 
-            let command = args::named(argv);
+            let command = args::named_command(argv);
             let code = exit_code(&error, command);
             let name = command.unwrap_or(&COMMANDS[0]).name;
             log::event(context, log::Level::Error, &format!("failed {name} ({code}): {error}"));
@@ -110,7 +116,7 @@ fn run_command(argv: &[OsString], context: &Context, stdout: &mut dyn Write) -> 
 
 /// The error's own code, else the command's (`exec`: 125), else that of the error's kind.
 fn exit_code(error: &Error, command: Option<&Command>) -> u8 {
-    let of_command = command.and_then(|command| command.failure);
+    let of_command = command.and_then(|command| command.failure_code);
     error.exit.or(of_command).unwrap_or(error.kind as u8)
 }
 

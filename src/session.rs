@@ -18,7 +18,7 @@ use crate::credential::connection::{Connection, Credential, Purpose};
 use crate::credential::destination::is_database_host;
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
-use crate::credential::token::{LEAST_LIFE, Token};
+use crate::credential::token::{MIN_LIFE_MS, Token};
 use crate::error::{Error, Result};
 use crate::formats::API_VERSIONS;
 use crate::lakebase::credentials::{self, Database};
@@ -142,8 +142,8 @@ impl<'a> Session<'a> {
 
     /// What is cached, without a request: the credential and the workspace token.
     pub fn peek(&self) -> [(Purpose, Option<Token>); 2] {
-        let database = self.database_slot().look();
-        [(Purpose::Database, database), (Purpose::Workspace, self.workspace_slot().look())]
+        let database = self.database_slot().load();
+        [(Purpose::Database, database), (Purpose::Workspace, self.workspace_slot().load())]
     }
 
     /// The last failure of each, without a request.
@@ -155,7 +155,7 @@ impl<'a> Session<'a> {
     /// What is cached of database and role, without a request.
     pub fn peek_resolved(&self) -> (Option<Database>, Option<String>) {
         let look = |what: &str| {
-            let cached = self.text_slot(what).look()?;
+            let cached = self.text_slot(what).load()?;
             (cached.left(self.policy.context.now()) > 0).then_some(cached.text)
         };
         let known = [self.location_key(), self.selector_key()].iter().find_map(|key| look(key));
@@ -218,7 +218,7 @@ impl<'a> Session<'a> {
         let Some(subject) = cached.subject().filter(|_| self.plan.provider.login_can_change) else {
             return false;
         };
-        let now = self.workspace_slot().look().and_then(|token| token.subject);
+        let now = self.workspace_slot().load().and_then(|token| token.subject);
         now.is_some_and(|now| now != subject)
     }
 
@@ -233,7 +233,7 @@ impl<'a> Session<'a> {
         let fetch = |deadline, lock: Option<&LockGuard<'_>>| {
             fetch(deadline, lock).map_err(|error| {
                 let secrets = self.plan.settings.secrets();
-                secrets.fold(self.with_origin(error), |error, secret| error.without(secret))
+                secrets.fold(self.with_origin(error), |error, secret| error.redacted(secret))
             })
         };
         self.policy.cached(&Wanted { slot, freshness, fetch: &fetch, deadline })
@@ -256,17 +256,17 @@ impl<'a> Session<'a> {
         let Some(fetch) = provider.fetch else {
             return Err(Error::usage(format!("{provider} gives no tokens")));
         };
-        let (refused, least_life) = match freshness {
+        let (refused, min_life_ms) = match freshness {
             Freshness::Printed { .. } if self.plan.refresh => (false, i64::MAX),
             Freshness::Printed { min_ttl } => (false, limits(HOUR, min_ttl).0),
-            Freshness::Used { refused } => (refused.is_some(), LEAST_LIFE),
+            Freshness::Used { refused } => (refused.is_some(), MIN_LIFE_MS),
         };
         let slot = self.workspace_slot();
         let url = self.url(deadline)?;
 
         let fetch = |deadline, lock: Option<&LockGuard<'_>>| {
             let token = self.with_provider_call(&url, lock, deadline, |call| {
-                fetch(&ProviderCall { refused, least_life, ..*call })
+                fetch(&ProviderCall { refused, min_life_ms, ..*call })
             })?;
             if provider.login_can_change {
                 slot.evict_other_subjects(token.subject.as_deref());
@@ -301,7 +301,7 @@ impl<'a> Session<'a> {
             },
             lock,
             refused: false,
-            least_life: LEAST_LIFE,
+            min_life_ms: MIN_LIFE_MS,
             deadline,
         })
     }
@@ -372,7 +372,7 @@ impl<'a> Session<'a> {
 
     /// Says where the name of a missing database came from, or which right is missing.
     fn explained(&self, failure: CallError) -> CallError {
-        let failure = failure.wants("CAN USE on the project or instance");
+        let failure = failure.with_missing_right("CAN USE on the project or instance");
         match (failure, self.plan.selector_origin) {
             (CallError::Refused(no), Some(id)) if no.status == 404 => {
                 let origin = self.plan.settings.origin(id);
@@ -405,7 +405,7 @@ impl<'a> Session<'a> {
         let mut database = self.database(deadline)?;
         if database.host().is_none() {
             database = self.resolved_database(&self.location_key(), deadline, &|deadline| {
-                self.with_bearer(deadline, |api| credentials::locate(api, database.clone()))
+                self.with_bearer(deadline, |api| credentials::resolve_host(api, database.clone()))
                     .map_err(|failure| self.explained(failure))
             })?;
         }
@@ -524,7 +524,7 @@ impl<'a> Session<'a> {
             Ok(answer) => Ok(Answered { answer, subject: token.subject.clone() }),
             Err(failure) => {
                 let secrets = headers.iter().map(|(_, secret)| secret).chain([&token.secret]);
-                Err(secrets.fold(failure, CallError::without))
+                Err(secrets.fold(failure, CallError::redacted))
             }
         }
     }

@@ -15,7 +15,7 @@
 
 use std::ptr;
 
-use crate::auth::no_identity::{incomplete, nothing};
+use crate::auth::no_identity::{self, incomplete};
 use crate::auth::provider::{Provider, ROW, has};
 use crate::auth::providers::{
     azure_cli, azure_client_secret, azure_devops_oidc, azure_msi, databricks_cli, env_oidc,
@@ -102,11 +102,11 @@ pub fn choose(settings: &Settings, context: &Context) -> Result<&'static Provide
     }
 
     let Some(provider) = first_configured(settings, context) else {
-        return Err(nothing(settings));
+        return Err(no_identity::error(settings));
     };
     // An incomplete service principal is an error, never a fallback to a person's login.
     if provider.login && settings.part_of_principal().is_some() {
-        return Err(nothing(settings));
+        return Err(no_identity::error(settings));
     }
     if provider.fetch.is_none() {
         let why = format!("it would be used because of {}", provider.needs);
@@ -192,7 +192,7 @@ fn check_profile_host(provider: &Provider, settings: &Settings) -> Result<()> {
 }
 
 /// One auth type of the chain, and why it will or will not be used.
-pub struct Explained {
+pub struct ProviderChoice {
     pub provider: &'static Provider,
     pub chosen: bool,
     /// Half a sentence.
@@ -200,12 +200,12 @@ pub struct Explained {
 }
 
 /// The chain in its order, explained.
-pub fn explain(settings: &Settings, context: &Context) -> Vec<Explained> {
+pub fn explain(settings: &Settings, context: &Context) -> Vec<ProviderChoice> {
     let chosen = choose(settings, context).ok();
     // A configured auth type ends the chain even if it cannot be used.
     let last = chosen.or_else(|| first_configured(settings, context));
 
-    let explain_one = |provider: &'static Provider| Explained {
+    let explain_one = |provider: &'static Provider| ProviderChoice {
         provider,
         chosen: chosen.is_some_and(|chosen| ptr::eq(chosen, provider)),
         why: reason(provider, last, settings, context),

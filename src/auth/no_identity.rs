@@ -6,7 +6,7 @@ use crate::credential::redact::redact;
 use crate::error::Error;
 
 /// What is missing: the workspace, the other part of a service principal, or everything.
-pub fn nothing(settings: &Settings) -> Error {
+pub fn error(settings: &Settings) -> Error {
     let error = no_workspace(settings)
         .or_else(|| half_a_databricks_principal(settings))
         .or_else(|| incomplete_entra_principal(settings));

@@ -121,7 +121,7 @@ pub struct ProviderCall<'a> {
     /// The workspace has refused the last token, so it must be another one.
     pub refused: bool,
     /// The least life of the token, in milliseconds; `i64::MAX` for a new one.
-    pub least_life: i64,
+    pub min_life_ms: i64,
     pub deadline: Deadline,
 }
 

@@ -17,7 +17,7 @@ use crate::cache::entry::Cacheable;
 use crate::cache::failures::PastFailure;
 use crate::cache::store::Slot;
 use crate::credential::secret::Secret;
-use crate::credential::token::LEAST_LIFE;
+use crate::credential::token::MIN_LIFE_MS;
 use crate::error::{Error, ErrorKind, Result};
 use crate::platform::context::Context;
 use crate::platform::lock::{LockFile, LockGuard};
@@ -110,7 +110,7 @@ pub struct Policy<'a> {
 impl Policy<'_> {
     /// The table at the head of this file.
     pub fn cached<T: Cacheable>(&self, wanted: &Wanted<'_, T>) -> Result<T> {
-        let cached = wanted.slot.look();
+        let cached = wanted.slot.load();
         let band = cached.as_ref().map_or(Band::MustRefresh, |cached| self.band(wanted, cached));
         match (band, cached) {
             (Band::Fresh, Some(cached)) => Ok(cached),
@@ -142,7 +142,7 @@ impl Policy<'_> {
         match wanted.freshness {
             Freshness::Used { refused } => {
                 let is_refused = refused.is_some_and(|refused| cached.is(refused));
-                if left > LEAST_LIFE && !is_refused { Band::Fresh } else { Band::MustRefresh }
+                if left > MIN_LIFE_MS && !is_refused { Band::Fresh } else { Band::MustRefresh }
             }
             Freshness::Printed { min_ttl } => self.band_of_printed(cached, min_ttl, now),
         }
@@ -179,7 +179,7 @@ impl Policy<'_> {
         let Ok(Some(guard)) = lock.try_lock() else { return Ok(old) };
 
         // Another process may have stored it between the look and the lock.
-        if let Some(cached) = slot.look().filter(|cached| self.is_fresh(wanted, cached)) {
+        if let Some(cached) = slot.load().filter(|cached| self.is_fresh(wanted, cached)) {
             return Ok(cached);
         }
         if self.failed_lately(slot) {
@@ -221,7 +221,7 @@ impl Policy<'_> {
             let Some(Ok(guard)) = lock.as_mut().map(LockFile::try_lock) else { break None };
 
             // Another process may have stored it between the look and the lock.
-            old = slot.look();
+            old = slot.load();
             if let Some(cached) = old.take_if(|cached| self.is_fresh(wanted, cached)) {
                 return Ok(cached);
             }
@@ -264,7 +264,7 @@ impl Policy<'_> {
     /// Whether the entry went while its successor was being fetched: another person has logged in,
     /// so the former one's token must not be used.
     fn was_evicted<T: Cacheable>(&self, slot: &Slot<'_, T>) -> bool {
-        self.login_can_change && slot.look().is_none()
+        self.login_can_change && slot.load().is_none()
     }
 
     /// The cached one for a passing reason, with a note; else the error.
@@ -282,7 +282,7 @@ impl Policy<'_> {
         let is_good = |old: &T| {
             error.kind == ErrorKind::Unavailable
                 && will_do
-                && old.left(now) >= LEAST_LIFE
+                && old.left(now) >= MIN_LIFE_MS
                 && !self.was_evicted(wanted.slot)
         };
         match old.filter(is_good) {

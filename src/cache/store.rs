@@ -17,7 +17,7 @@ use crate::cache::entry::{Cacheable, Fields, Seal, hash};
 use crate::config::resolve::Settings;
 use crate::credential::encoding::hex;
 use crate::credential::secret::Secret;
-use crate::credential::token::MAX_TOKEN;
+use crate::credential::token::MAX_TOKEN_BYTES;
 use crate::platform::context::Context;
 use crate::platform::files;
 use crate::platform::lock::LockFile;
@@ -25,7 +25,7 @@ use crate::platform::private_file::{self, Found, Replacement};
 use crate::platform::time::{DAY, MINUTE, Timestamp};
 
 /// No entry is larger: a token and a failure's words.
-const MAX_ENTRY_BYTES: usize = MAX_TOKEN + 16 * 1024;
+const MAX_ENTRY_BYTES: usize = MAX_TOKEN_BYTES + 16 * 1024;
 
 /// An entry from further ahead than this was written before the clock was set back.
 const MAX_AHEAD_MS: i64 = MINUTE;
@@ -96,7 +96,7 @@ impl<'a> CacheFolder<'a> {
 
 impl<T: Cacheable> Slot<'_, T> {
     /// Reads the entry, perhaps an expired one, without a lock.
-    pub fn look(&self) -> Option<T> {
+    pub fn load(&self) -> Option<T> {
         let cached = self.read(&self.name, T::from_fields)?;
         if cached.issued().since(self.context().now()) > MAX_AHEAD_MS {
             self.complain(&self.name, "it was issued in the future");
@@ -123,7 +123,7 @@ impl<T: Cacheable> Slot<'_, T> {
     /// Evicts what this identity has beside this entry if it was of another subject: another person
     /// has logged in.
     pub fn evict_other_subjects(&self, subject: Option<&str>) {
-        let former = self.look();
+        let former = self.load();
         let former = former.as_ref().and_then(Cacheable::subject);
         if former.is_some() && subject.is_some() && former != subject {
             self.folder.evict_all_but(Some(&self.name));

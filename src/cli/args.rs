@@ -273,7 +273,7 @@ fn secret_as_flag(long: &str, row: &Setting) -> Error {
 
 /// The command that a command line names, even if the rest of the line is wrong. The exit code of the
 /// error depends on it.
-pub fn named(argv: &[OsString]) -> Option<&'static Command> {
+pub fn named_command(argv: &[OsString]) -> Option<&'static Command> {
     let mut parser = Parser::from_args(split(argv).0);
     loop {
         let row = match parser.next() {
@@ -374,7 +374,11 @@ mod tests {
             ("--pg-database exec --ttl 1m", ""),
             ("-- exec", ""),
         ] {
-            assert_eq!(named(&argv(line)).map_or("", |command| command.name), command, "{line}");
+            assert_eq!(
+                named_command(&argv(line)).map_or("", |command| command.name),
+                command,
+                "{line}"
+            );
         }
     }
 

@@ -25,8 +25,8 @@ pub const COMMAND: Command = Command {
            PowerShell: put `lakebase-token completions powershell | Out-String | \
            Invoke-Expression` into $PROFILE.",
     max_words: 1,
-    words: || SHELLS.iter().map(|shell| shell.name).collect(),
-    codes: "exit codes: 0 printed, 2 unknown shell",
+    completions: || SHELLS.iter().map(|shell| shell.name).collect(),
+    exit_codes: "exit codes: 0 printed, 2 unknown shell",
     run,
     ..ROW
 };
@@ -141,7 +141,7 @@ fn bash(commands: &Commands) -> String {
     let cases = cases(commands.public().map(|command| {
         let flags: Vec<String> = flags(command).map(|row| typed(row, " ")).collect();
         let flags = flags.join(" ");
-        let words = (command.words)().join(" ");
+        let words = (command.completions)().join(" ");
         let body = format!("flags='{flags} --help -h --version -V' words='{words}'");
         (command.name.to_owned(), body)
     }));
@@ -162,7 +162,7 @@ fn zsh(commands: &Commands) -> String {
         .collect();
     let cases = cases(commands.public().map(|command| {
         let flags = zsh_flags(command);
-        let words = (command.words)().join(" ");
+        let words = (command.completions)().join(" ");
         (command.name.to_owned(), format!("flags=({flags}) words_=({words})"))
     }));
     let values = value_cases("_files; return", |names| format!("compadd -- {names}; return"));
@@ -221,7 +221,7 @@ fn fish(commands: &Commands) -> String {
 
 fn fish_lines(command: &'static Command, start: &str) -> Vec<String> {
     let mut lines = Vec::new();
-    let words = (command.words)();
+    let words = (command.completions)();
     if !words.is_empty() {
         lines.push(format!("{start} -F -a {}", quoting::fish(&words.join(" "))));
     }
@@ -246,7 +246,7 @@ fn powershell(commands: &Commands) -> String {
         .map(|command| {
             let flags: Vec<String> = flags(command).map(|row| format!("--{}", row.flag)).collect();
             let flags = powershell_list(flags.iter().map(String::as_str));
-            let words = powershell_list((command.words)().into_iter());
+            let words = powershell_list((command.completions)().into_iter());
             format!("        '{}' = @({flags}), @({words})\n", command.name)
         })
         .collect();

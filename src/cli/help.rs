@@ -148,7 +148,7 @@ fn environment(text: &mut String, command: &Command) {
 }
 
 fn exit_codes(text: &mut String, command: &Command) {
-    let _ = writeln!(text, "{}", command.codes);
+    let _ = writeln!(text, "{}", command.exit_codes);
 }
 
 /// A line of a list: the name in a column of this width, then what it is.

@@ -11,7 +11,7 @@ pub const COMMAND: Command = Command {
     about: "print the manual page",
     usage: "> lakebase-token.1",
     more: "To read it without a file: lakebase-token man | man -l -",
-    codes: "exit codes: 0 printed",
+    exit_codes: "exit codes: 0 printed",
     run,
     ..ROW
 };
@@ -29,6 +29,7 @@ fn page(commands: &[Command]) -> String {
     description(&mut page, &public);
     targets_and_formats(&mut page);
     options(&mut page);
+    freshness(&mut page);
     foot(&mut page);
     page
 }
@@ -66,7 +67,7 @@ fn description(page: &mut String, commands: &[&Command]) {
         for (name, about) in (command.subcommands)() {
             item(page, name, about);
         }
-        page.push_str(&format!(".PP\n{}.\n", escaped(&in_one_line(command.codes))));
+        page.push_str(&format!(".PP\n{}.\n", escaped(&in_one_line(command.exit_codes))));
     }
 }
 
@@ -99,6 +100,23 @@ fn option(page: &mut String, row: &Setting) {
         names => format!(" ({})", names.join(", ")),
     };
     item(page, name.trim_end(), &format!("{about}{variables}"));
+}
+
+/// `cache/policy.rs` for users.
+fn freshness(page: &mut String) {
+    page.push_str(
+        ".SH FRESHNESS\n\
+         A cached credential is printed at once while it has more than 20 minutes left, or half of \
+         its lifetime if that is less. Below that, one caller mints a new one, for at most two \
+         seconds, and all others get the cached one without waiting. With less than 10 minutes, or \
+         a third of its lifetime, callers wait for the new one; if the workspace does not answer, \
+         the cached one is printed while it has a minute left. A credential that has expired is \
+         never printed.\n\
+         .PP\n\
+         Each identity, workspace, database and lifetime has an entry of its own in the cache. When \
+         the secret of an identity changes, its entries are no longer used. Postgres checks a \
+         password at login only, so open connections outlive it.\n",
+    );
 }
 
 fn foot(page: &mut String) {

@@ -33,7 +33,7 @@ pub struct Command {
     /// How many arguments may follow its name.
     pub max_words: usize,
     /// The arguments that completions offer after its name.
-    pub words: fn() -> Vec<&'static str>,
+    pub completions: fn() -> Vec<&'static str>,
     /// Its subcommands (`service install`), each with one line for its help.
     pub subcommands: fn() -> Vec<(&'static str, &'static str)>,
     /// Whether a child program follows after `--`.
@@ -41,9 +41,9 @@ pub struct Command {
     /// Whether `--format` selects the form of a report (text or JSON), not of a credential.
     pub prints_report: bool,
     /// Its exit codes, for its help.
-    pub codes: &'static str,
+    pub exit_codes: &'static str,
     /// The exit code for all failures, where the usual codes could be the child program's.
-    pub failure: Option<u8>,
+    pub failure_code: Option<u8>,
     /// Carries out the command and returns the exit code.
     pub run: fn(Call<'_>) -> Result<u8>,
 }
@@ -58,12 +58,12 @@ pub const ROW: Command = Command {
     common: &[],
     takes_target: false,
     max_words: 0,
-    words: Vec::new,
+    completions: Vec::new,
     subcommands: Vec::new,
     takes_child: false,
     prints_report: false,
-    codes: "",
-    failure: None,
+    exit_codes: "",
+    failure_code: None,
     run: |_| Ok(0),
 };
 

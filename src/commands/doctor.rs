@@ -40,7 +40,7 @@ pub const COMMAND: Command = Command {
            (30s). --format is text or json.",
     flags: &[Id::Format],
     common: COMMON,
-    codes: "exit codes: 0 every step that could be tried works; otherwise as for get",
+    exit_codes: "exit codes: 0 every step that could be tried works; otherwise as for get",
     run,
     prints_report: true,
     ..ROW

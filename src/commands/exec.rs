@@ -33,8 +33,8 @@ pub const COMMAND: Command = Command {
     flags: &[Id::For, Id::As, Id::Clean],
     common: COMMON,
     takes_child: true,
-    codes: "exit codes: the program's own; 125 no credential, 126 not executable, 127 not found",
-    failure: Some(125),
+    exit_codes: "exit codes: the program's own; 125 no credential, 126 not executable, 127 not found",
+    failure_code: Some(125),
     run,
     ..ROW
 };

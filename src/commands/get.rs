@@ -21,7 +21,7 @@ pub const COMMAND: Command = Command {
            the credential and nothing else; on failure it is empty.",
     flags: &[Id::For, Id::Format],
     common: COMMON,
-    codes: "exit codes: 0 printed, 1 internal failure or malformed answer,\n\
+    exit_codes: "exit codes: 0 printed, 1 internal failure or malformed answer,\n\
             2 usage or configuration, 3 login required, 4 refused by the server,\n\
             5 temporarily unavailable",
     run,
@@ -52,7 +52,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
 /// The version of Kubernetes' ExecCredential. client-go refuses an answer in another version than
 /// the one that it names in `KUBERNETES_EXEC_INFO`.
 fn api_version(context: &Context, format: &Format) -> Result<&'static str> {
-    if format.name != "exec-credential" {
+    if !format.has_api_version {
         return Ok(API_VERSIONS[0]);
     }
 

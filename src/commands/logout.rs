@@ -27,7 +27,7 @@ pub const COMMAND: Command = Command {
            workspace too. The tokens of a browser login expire by themselves.",
     flags: &[Id::All],
     common: PERSON,
-    codes: "exit codes: 0 logged out, or there was no login; otherwise as for get:\n\
+    exit_codes: "exit codes: 0 logged out, or there was no login; otherwise as for get:\n\
             a token could not be revoked",
     run,
     ..ROW
@@ -54,7 +54,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
         Some(key) => logins.get(key).into_iter().collect(),
     };
     let (mut lines, failure) = end_all(&logins, &ended, lock_wait, &call);
-    for path in logins.discard(key.as_ref())? {
+    for path in logins.remove_unreadable(key.as_ref())? {
         lines.push_str(&format!("removed {}, which cannot be read\n", path.display()));
     }
     if let Some(error) = failure {
@@ -109,7 +109,7 @@ fn end_all(
 }
 
 fn end(logins: &Logins<'_>, login: &Login, lock_wait: Duration, call: &Call<'_>) -> Result<()> {
-    logins.alone(&login.key, Deadline::after(lock_wait), || {
+    logins.with_lock(&login.key, Deadline::after(lock_wait), || {
         // Another process may have renewed it before this one got the lock.
         let login = logins.get(&login.key).unwrap_or(login.clone());
         // The cache keys contain the identity, which is unknown after the login is removed.
@@ -133,7 +133,8 @@ pub fn revoke(context: &Context, login: &Login) -> Result<()> {
     }
 
     let client = Client::new(context, store::PAT);
-    let revoked = rotating_pat::revoke(login, &login.api(&client, Deadline::after(REVOKE_LIMIT)));
+    let revoked =
+        rotating_pat::delete_all(login, &login.api(&client, Deadline::after(REVOKE_LIMIT)));
     let is_already_revoked =
         |failure: &CallError| matches!(failure, CallError::Refused(no) if no.is_about_token());
     if revoked.as_ref().is_err_and(is_already_revoked) {
@@ -141,7 +142,7 @@ pub fn revoke(context: &Context, login: &Login) -> Result<()> {
     }
 
     revoked.map_err(|failure| {
-        let error = failure.without(&login.access).into_error();
+        let error = failure.redacted(&login.access).into_error();
         let who = &login.who;
         let expires = login.expires;
         let message = format!(
@@ -152,7 +153,7 @@ pub fn revoke(context: &Context, login: &Login) -> Result<()> {
 }
 
 /// Evicts the cache entries of this login.
-pub fn forget_cached(call: &Call<'_>, login: &Login) {
+pub fn evict_cached(call: &Call<'_>, login: &Login) {
     if let Some(plan) = plan_of(call, login) {
         Session::new(&plan, call.context).evict_all();
     }

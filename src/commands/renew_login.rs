@@ -7,7 +7,7 @@
 use crate::commands::command::{Call, Command, PERSON, ROW};
 use crate::config::table::Id;
 use crate::error::{Error, Result};
-use crate::login::renewal::{Need, renew, report};
+use crate::login::renewal::{TokenNeed, renew, report};
 use crate::login::store::LoginKey;
 use crate::platform::signals;
 
@@ -17,7 +17,7 @@ pub const COMMAND: Command = Command {
     more: "Renews a login and prints the outcome as JSON. lakebase-token runs this command itself.",
     common: PERSON,
     max_words: 1,
-    codes: "exit codes: 0, with one JSON object on stdout",
+    exit_codes: "exit codes: 0, with one JSON object on stdout",
     run,
     ..ROW
 };
@@ -32,8 +32,8 @@ fn run(mut call: Call<'_>) -> Result<u8> {
 
     let word = call.words.first().and_then(|word| word.to_str()).ok_or_else(wrong_usage)?;
     let need = match word {
-        "another" => Need::Another,
-        min_life => Need::Life(min_life.parse().map_err(|_| wrong_usage())?),
+        "another" => TokenNeed::Another,
+        min_life => TokenNeed::Life(min_life.parse().map_err(|_| wrong_usage())?),
     };
 
     signals::ignore_signals()?;

@@ -32,11 +32,11 @@ pub const COMMAND: Command = Command {
            Databricks and Azure CLIs.",
     flags: &[Id::Interval, Id::Then, Id::Name, Id::Linger, Id::Purge],
     takes_target: true,
-    words: || names().chain(table::names()).collect(),
+    completions: || names().chain(table::names()).collect(),
     subcommands: || ACTIONS.iter().map(|action| (action.name, action.about)).collect(),
     common: COMMON,
     max_words: 3,
-    codes: "exit codes: 0 done, or the service works; otherwise as for write.\n\
+    exit_codes: "exit codes: 0 done, or the service works; otherwise as for write.\n\
             status: 1 not scheduled, or no valid credential in the target; 2 not installed;\n\
             otherwise the exit code of the last run",
     run,
@@ -131,7 +131,7 @@ fn install(mut call: Call<'_>, words: &[OsString]) -> Result<u8> {
     let mut target = table::named(&os_strs(words), &settings, call.context)?;
     target.explicit = true;
     let name = settings.text(Id::Name);
-    let service = Service::new(target, name, Manager::OURS, call.context)?;
+    let service = Service::new(target, name, Manager::CURRENT, call.context)?;
 
     let linger = settings.is_on(Id::Linger);
     let update = Update::new(settings, words, call.context)?;
@@ -142,7 +142,7 @@ fn install(mut call: Call<'_>, words: &[OsString]) -> Result<u8> {
     }
 
     let interval = show_duration(job.interval);
-    call.print(&format!("{outcome} {}: {}, every {interval}\n", service.name(), job.place))?;
+    call.print(&format!("{outcome} {}: {}, every {interval}\n", service.name(), job.target))?;
     Ok(0)
 }
 
@@ -182,7 +182,7 @@ fn restart(mut call: Call<'_>, words: &[OsString]) -> Result<u8> {
 fn installed<'a>(call: &Call<'a>, words: &[OsString]) -> Result<Service<'a>> {
     let (settings, _) = Settings::resolve_what_can_be(call.flags, call.context);
     let target = table::named(&os_strs(words), &settings, call.context)?;
-    Service::new(target, settings.text(Id::Name), Manager::OURS, call.context)
+    Service::new(target, settings.text(Id::Name), Manager::CURRENT, call.context)
 }
 
 fn os_strs(words: &[OsString]) -> Vec<&OsStr> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::auth::chain;
-use crate::auth::chain::Explained;
+use crate::auth::chain::ProviderChoice;
 use crate::auth::no_identity;
 use crate::cache::policy::limits;
 use crate::commands::command::{COMMON, Call, Command, ROW};
@@ -32,7 +32,7 @@ pub const COMMAND: Command = Command {
     more: "Makes no network request and shows no secret. --format is text or json.",
     flags: &[Id::For, Id::Format],
     common: COMMON,
-    codes: "exit codes: 0 a credential can be requested, 2 configuration is missing or wrong,\n\
+    exit_codes: "exit codes: 0 a credential can be requested, 2 configuration is missing or wrong,\n\
             3 login required",
     run,
     prints_report: true,
@@ -77,7 +77,7 @@ struct StatusReport {
     cache: Option<String>,
     cached: Vec<Cached>,
     login: Option<LoggedIn>,
-    providers: Vec<Explained>,
+    providers: Vec<ProviderChoice>,
     error: Option<Error>,
 }
 
@@ -147,7 +147,7 @@ impl StatusReport {
             return StatusReport { error: Some(error), ..report };
         }
 
-        let no_identity = no_identity::nothing(&settings);
+        let no_identity = no_identity::error(&settings);
         report.providers = chain::explain(&settings, call.context);
         match Plan::new(settings, call.context) {
             Ok(plan) if (plan.provider.ready)(&plan.settings, call.context) => {
@@ -238,7 +238,7 @@ impl StatusReport {
             RenewWith::Refresh(None) => "cannot be renewed".to_owned(),
             RenewWith::Pat(pat) => {
                 if login.left(now) <= 0 {
-                    self.error = Some(rotating_pat::lapsed(login));
+                    self.error = Some(rotating_pat::expired_unused(login));
                 }
                 let max_age = Duration::from_millis(pat.max_age.max(0) as u64);
                 format!("replaced when it is used after {}", show_duration(max_age))
@@ -280,7 +280,7 @@ impl StatusReport {
             "ignored": self.ignored,
             "cached": self.cached.iter().map(Cached::json).collect::<Vec<_>>(),
             "login": self.login.as_ref().map(LoggedIn::json),
-            "sources": self.providers.iter().map(provider_json).collect::<Vec<_>>(),
+            "providers": self.providers.iter().map(provider_json).collect::<Vec<_>>(),
             "errors": self.error.iter().map(error_json).collect::<Vec<_>>(),
         })
     }
@@ -361,7 +361,7 @@ impl StatusReport {
         if !self.providers.is_empty() {
             lines.add("auth types", "");
         }
-        for Explained { provider, chosen, why } in &self.providers {
+        for ProviderChoice { provider, chosen, why } in &self.providers {
             lines.add(if *chosen { "  chosen" } else { "" }, &format!("{provider}: {why}"));
         }
     }
@@ -413,8 +413,8 @@ impl LoggedIn {
     }
 }
 
-fn provider_json(explained: &Explained) -> Value {
-    let Explained { provider, chosen, why } = explained;
+fn provider_json(explained: &ProviderChoice) -> Value {
+    let ProviderChoice { provider, chosen, why } = explained;
     json!({ "auth_type": provider.to_string(), "chosen": chosen, "why": why })
 }
 

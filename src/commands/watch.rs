@@ -30,10 +30,10 @@ pub const COMMAND: Command = Command {
            each failure. SIGTERM and SIGINT end it at once, also as process 1 of a container.",
     flags: &[Id::Interval, Id::Then],
     takes_target: true,
-    words: || table::names().collect(),
+    completions: || table::names().collect(),
     common: COMMON,
     max_words: 2,
-    codes: "exit codes: as for write, if the first check fails and the failure is not temporary (5);\n\
+    exit_codes: "exit codes: as for write, if the first check fails and the failure is not temporary (5);\n\
             every other failure is reported and retried",
     run,
     ..ROW

@@ -21,10 +21,10 @@ pub const COMMAND: Command = Command {
            two runs. A --then command is stopped after --timeout.",
     flags: &[Id::Interval, Id::Then, Id::Remove],
     takes_target: true,
-    words: || table::names().collect(),
+    completions: || table::names().collect(),
     common: COMMON,
     max_words: 2,
-    codes: "exit codes: 0 up to date, 1 internal failure or malformed answer,\n\
+    exit_codes: "exit codes: 0 up to date, 1 internal failure or malformed answer,\n\
             2 usage or configuration, 3 login required, 4 refused by the server,\n\
             5 temporarily unavailable",
     run,

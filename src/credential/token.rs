@@ -12,7 +12,7 @@ use crate::platform::time::{MINUTE, Timestamp};
 
 /// The longest token that is accepted, in bytes. Postgres accepts 65,535
 /// (`PG_MAX_AUTH_TOKEN_LENGTH`); tokens of Databricks have one or two thousand.
-pub const MAX_TOKEN: usize = 16 * 1024;
+pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// The lifetime that is assumed if neither the answer nor the JWT states an expiry
 /// (databricks-ai-bridge assumes the same).
@@ -20,7 +20,7 @@ const ASSUMED_LIFE_MS: i64 = 15 * MINUTE;
 
 /// A token with less time left, in milliseconds, is not used: Databricks refuses tokens in their
 /// last 30 seconds, and the request takes time too.
-pub const LEAST_LIFE: i64 = MINUTE;
+pub const MIN_LIFE_MS: i64 = MINUTE;
 
 /// A workspace token or a database credential.
 #[derive(Clone, Debug)]
@@ -98,9 +98,10 @@ pub fn check_text(what: &str, text: &str) -> Result<()> {
     if text.is_empty() {
         return Err(Error::failed(format!("{what} is empty")));
     }
-    if text.len() > MAX_TOKEN {
+    if text.len() > MAX_TOKEN_BYTES {
         let length = text.len();
-        let message = format!("{what} has {length} bytes, more than the limit of {MAX_TOKEN}");
+        let message =
+            format!("{what} has {length} bytes, more than the limit of {MAX_TOKEN_BYTES}");
         return Err(Error::failed(message));
     }
     let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
@@ -159,7 +160,7 @@ mod tests {
         let past = Some(Timestamp(NOW.0 - 1));
         assert!(Token::received("token", "abc", past, NOW).is_err());
         assert!(Token::received("token", &jwt(r#"{"exp":1}"#), None, NOW).is_err());
-        for text in ["", "a b", "a\nb", "a\0", "é", &"x".repeat(MAX_TOKEN + 1)] {
+        for text in ["", "a b", "a\nb", "a\0", "é", &"x".repeat(MAX_TOKEN_BYTES + 1)] {
             assert!(Token::received("token", text, None, NOW).is_err());
         }
         // The year 292 million neither panics nor wraps around.

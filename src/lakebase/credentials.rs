@@ -139,7 +139,7 @@ pub fn mint(
 }
 
 /// Resolves the host of a database that the user named.
-pub fn locate(api: &Api<'_>, database: Database) -> Outcome<Database> {
+pub fn resolve_host(api: &Api<'_>, database: Database) -> Outcome<Database> {
     match database {
         Database::Endpoint { name, .. } => {
             let answer = endpoint(api, &name)?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::credential::secret::Secret;
-use crate::credential::token::{LEAST_LIFE, Token};
+use crate::credential::token::{MIN_LIFE_MS, Token};
 use crate::error::{Error, Result};
 use crate::lakebase::workspace_api::{Api, user_name};
 use crate::login::oauth::{self, GrantError, LoginTokens};
@@ -40,7 +40,7 @@ const MAX_CLOCK_SKEW_MS: i64 = MINUTE;
 
 /// What a caller needs of a login's token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum TokenNeed {
     /// The token must be valid for longer than this, in milliseconds.
     Life(i64),
     /// The current token must be replaced: the workspace has refused it, or the caller asks for a new
@@ -50,8 +50,8 @@ pub enum Need {
 
 impl Login {
     /// Whether the current token is good enough without a renewal.
-    pub fn serves(&self, need: Need, now: Timestamp) -> bool {
-        let Need::Life(min_life) = need else { return false };
+    pub fn serves(&self, need: TokenNeed, now: Timestamp) -> bool {
+        let TokenNeed::Life(min_life) = need else { return false };
         // After the clock was set back, the age of an old token cannot be known.
         if self.is_from_the_future(now) {
             return false;
@@ -59,7 +59,7 @@ impl Login {
 
         match &self.renew_with {
             RenewWith::Refresh(_) => self.left(now) > min_life,
-            RenewWith::Pat(pat) => self.left(now) > LEAST_LIFE && !self.rotation_is_due(pat, now),
+            RenewWith::Pat(pat) => self.left(now) > MIN_LIFE_MS && !self.rotation_is_due(pat, now),
         }
     }
 
@@ -114,14 +114,14 @@ impl From<Login> for RenewedLogin {
 }
 
 /// Renews a login, unless another process has done so meanwhile.
-pub fn renew(context: &Context, key: &LoginKey, need: Need) -> Result<RenewedLogin> {
+pub fn renew(context: &Context, key: &LoginKey, need: TokenNeed) -> Result<RenewedLogin> {
     let logins = Logins::of(context)?;
-    let before = logins.get(key).ok_or_else(|| nobody(key))?;
+    let before = logins.get(key).ok_or_else(|| no_stored_login(key))?;
 
-    logins.alone(key, Deadline::after(RENEWAL_TIMEOUT), || {
-        let login = logins.get(key).ok_or_else(|| nobody(key))?;
+    logins.with_lock(key, Deadline::after(RENEWAL_TIMEOUT), || {
+        let login = logins.get(key).ok_or_else(|| no_stored_login(key))?;
         let was_replaced = before.access != login.access;
-        let need = if was_replaced { Need::Life(LEAST_LIFE) } else { need };
+        let need = if was_replaced { TokenNeed::Life(MIN_LIFE_MS) } else { need };
         if login.serves(need, context.now()) {
             return Ok(login.into());
         }
@@ -137,7 +137,7 @@ pub fn renew(context: &Context, key: &LoginKey, need: Need) -> Result<RenewedLog
 }
 
 /// The error for a profile or workspace without a stored login.
-pub fn nobody(key: &LoginKey) -> Error {
+pub fn no_stored_login(key: &LoginKey) -> Error {
     let shown = match key {
         LoginKey::Profile(_) => format!("profile {}", key.shown_name()),
         LoginKey::Host(_) => format!("workspace {}", key.shown_name()),
@@ -166,8 +166,8 @@ impl Renewal<'_> {
         let client = Client::new(self.context, BROWSER);
         let tokens = oauth::refresh(self.context, &client, &login.host, token, self.deadline)
             .map_err(|error| match error {
-                GrantError::Ended(error) => ended(login, error).without(token),
-                GrantError::Other(error) => error.without(token),
+                GrantError::Ended(error) => ended(login, error).redacted(token),
+                GrantError::Other(error) => error.redacted(token),
             })?;
 
         // The workspace does not give this refresh token again, so it is stored before the access
@@ -188,7 +188,7 @@ impl Renewal<'_> {
         }
     }
 
-    fn replace(&self, login: &Login, pat: &RotatingPat, need: Need) -> Result<RenewedLogin> {
+    fn replace(&self, login: &Login, pat: &RotatingPat, need: TokenNeed) -> Result<RenewedLogin> {
         let now = self.context.now();
         let client = Client::new(self.context, PAT);
         let api = login.api(&client, self.deadline);
@@ -197,7 +197,7 @@ impl Renewal<'_> {
         }
 
         let rotated = self.rotate(login, pat, need, &api);
-        match rotated.map_err(|failure| failure.without(&login.access)) {
+        match rotated.map_err(|failure| failure.redacted(&login.access)) {
             Ok(login) => Ok(login.into()),
             Err(CallError::Refused(refusal)) if refusal.is_about_token() => {
                 // Stored as expired, so that no process hands it out again.
@@ -212,16 +212,16 @@ impl Renewal<'_> {
         &self,
         login: &Login,
         pat: &RotatingPat,
-        need: Need,
+        need: TokenNeed,
         api: &Api<'_>,
     ) -> Outcome<Login> {
         let now = self.context.now();
         let is_old = now.since(login.issued) >= pat.max_age || login.is_from_the_future(now);
-        let replace = is_old || need == Need::Another;
+        let replace = is_old || need == TokenNeed::Another;
         let store = |login: &Login| self.store(login);
         let rotated = rotating_pat::rotate(login.clone(), replace, self.context, api, &store)?;
 
-        if need == Need::Another && rotated.access == login.access {
+        if need == TokenNeed::Another && rotated.access == login.access {
             // It was replaced lately and cannot be replaced again yet. A request shows whether it is
             // still valid.
             user_name(api)?;
@@ -237,7 +237,7 @@ impl Renewal<'_> {
     /// have stored a newer login before it failed.
     fn keep_old_token(&self, login: &Login, error: Error) -> Result<RenewedLogin> {
         let login = self.logins.get(&login.key).unwrap_or(login.clone());
-        if login.left(self.context.now()) > LEAST_LIFE {
+        if login.left(self.context.now()) > MIN_LIFE_MS {
             Ok(RenewedLogin { login, not_replaced: Some(error) })
         } else {
             Err(error)
@@ -256,7 +256,7 @@ fn check_expired_token(
         Err(CallError::Refused(refusal)) if refusal.is_about_token() => {
             let was_unused = now.since(login.issued) >= pat.lifetime;
             if was_unused {
-                Err(rotating_pat::lapsed(login))
+                Err(rotating_pat::expired_unused(login))
             } else {
                 Err(ended(login, refusal.into_error()))
             }

@@ -58,7 +58,7 @@ pub fn create(api: &Api<'_>, comment: &str, lifetime: i64) -> Outcome<CreatedPat
     let body = json!({ "comment": comment, "lifetime_seconds": lifetime / SECOND });
     let answer = api
         .post_once("to create a personal access token", &path("create"), &body)
-        .map_err(|failure| failure.wants(PERMISSION))?;
+        .map_err(|failure| failure.with_missing_right(PERMISSION))?;
 
     let secret = require(&answer, "token_value", ANSWER)?;
     check_text(ANSWER, secret)?;
@@ -89,7 +89,7 @@ pub struct ListedPat {
 pub fn list(api: &Api<'_>) -> Outcome<Vec<ListedPat>> {
     let answer = api
         .get("to list personal access tokens", &path("list"))
-        .map_err(|failure| failure.wants(PERMISSION))?;
+        .map_err(|failure| failure.with_missing_right(PERMISSION))?;
     let is_complete = answer["next_page_token"].as_str().is_none_or(str::is_empty);
     // A caller with a personal access token must be in the list itself.
     let may_be_missing = !api.token.expose().starts_with("dapi");
@@ -200,7 +200,7 @@ fn create_successor(
 
 /// Deletes all tokens of a login, the current token last, since it authenticates the requests. A
 /// failure does not keep the other tokens from being deleted.
-pub fn revoke(login: &Login, api: &Api<'_>) -> Outcome<()> {
+pub fn delete_all(login: &Login, api: &Api<'_>) -> Outcome<()> {
     let RenewWith::Pat(pat) = &login.renew_with else { return Ok(()) };
     let listed = list(api);
     let mut other_ids: Vec<&String> = listed
@@ -222,7 +222,7 @@ pub fn revoke(login: &Login, api: &Api<'_>) -> Outcome<()> {
 }
 
 /// The error for a login whose token has expired unused.
-pub fn lapsed(login: &Login) -> Error {
+pub fn expired_unused(login: &Login) -> Error {
     Error::login(format!("the login of {} has ended", login.who))
         .because(format!("it was not used in time: its last token expired at {}", login.expires))
         .hint(login.command())

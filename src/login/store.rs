@@ -69,7 +69,7 @@ impl<'a> Logins<'a> {
 
     /// Removes the file of this login, or of every login, if it cannot be read. Returns the paths of
     /// the removed files.
-    pub fn discard(&self, key: Option<&LoginKey>) -> Result<Vec<PathBuf>> {
+    pub fn remove_unreadable(&self, key: Option<&LoginKey>) -> Result<Vec<PathBuf>> {
         let paths = key.map_or_else(|| self.paths(), |key| vec![self.path(key)]);
         let is_unreadable = |path: &PathBuf| {
             let exists = path.symlink_metadata().is_ok();
@@ -100,7 +100,7 @@ impl<'a> Logins<'a> {
 
     /// Does `work` under the lock of this login: no other process renews, replaces or removes the
     /// login meanwhile.
-    pub fn alone<T>(
+    pub fn with_lock<T>(
         &self,
         key: &LoginKey,
         deadline: Deadline,

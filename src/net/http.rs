@@ -101,7 +101,7 @@ impl Answer {
 
     /// The server's error code and message, in each shape that Databricks is known to send
     /// (databricks-sdk-go `apierr`): JSON of several API generations, `CODE: message`, HTML.
-    pub fn said(&self) -> (String, String) {
+    pub fn error_code_and_message(&self) -> (String, String) {
         match serde_json::from_slice::<Value>(&self.body) {
             // Azure's resource manager puts the object into another one.
             Ok(body) if body["error"].is_object() => {
@@ -345,7 +345,7 @@ fn not_available(host: &str, status: u16) -> Error {
 
 fn busy(answer: &Answer) -> Error {
     let error = not_available(&answer.host, answer.status);
-    let (code, message) = answer.said();
+    let (code, message) = answer.error_code_and_message();
     match [code, message].join(" ").trim() {
         "" => error,
         reason => error.because(reason),
@@ -353,7 +353,7 @@ fn busy(answer: &Answer) -> Error {
 }
 
 fn no_time_to_retry(error: Error, pause: Duration, retry_after: Duration) -> Error {
-    let error = error.lacking(pause);
+    let error = error.with_time_lacking(pause);
     if retry_after.is_zero() {
         return error;
     }

@@ -46,11 +46,11 @@ impl From<Error> for CallError {
 
 impl CallError {
     /// Redacts every occurrence of a secret.
-    pub fn without(self, secret: &Secret) -> CallError {
+    pub fn redacted(self, secret: &Secret) -> CallError {
         match self {
-            CallError::Other(error) => CallError::Other(error.without(secret)),
+            CallError::Other(error) => CallError::Other(error.redacted(secret)),
             CallError::Refused(refusal) => {
-                let message = Error::failed(refusal.message).without(secret).message;
+                let message = Error::failed(refusal.message).redacted(secret).message;
                 CallError::Refused(Refusal { message, ..refusal })
             }
         }
@@ -69,7 +69,7 @@ impl CallError {
     }
 
     /// Adds the right that the call needs if the server says that a right is missing.
-    pub fn wants(self, right: &str) -> CallError {
+    pub fn with_missing_right(self, right: &str) -> CallError {
         match self {
             CallError::Refused(refusal) if refusal.status == 403 && !refusal.is_about_token() => {
                 let error = refusal.into_error();
@@ -123,7 +123,7 @@ const TOKEN_REFUSALS: [&str; 10] = [
 
 impl Refusal {
     pub fn of(what: &str, answer: &Answer) -> Refusal {
-        let (code, message) = answer.said();
+        let (code, message) = answer.error_code_and_message();
         Refusal {
             what: what.to_owned(),
             host: answer.host.clone(),

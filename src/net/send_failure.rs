@@ -56,7 +56,7 @@ impl Route<'_> {
     fn no_answer_in_time(&self) -> Error {
         let (host, through) = (self.host, self.through_proxy());
         Error::unavailable(format!("no answer from {host}{through} before the deadline"))
-            .lacking(Duration::ZERO)
+            .with_time_lacking(Duration::ZERO)
             .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT")
     }
 

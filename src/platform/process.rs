@@ -106,7 +106,7 @@ fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Resu
 }
 
 /// The exit status and output of a command-line tool.
-pub struct Said {
+pub struct ToolOutput {
     pub status: ExitStatus,
     pub stdout: Vec<u8>,
     pub stderr: String,
@@ -119,13 +119,13 @@ pub fn run_tool(
     program: &Program<'_>,
     shown: &str,
     deadline: Deadline,
-) -> Result<Said> {
+) -> Result<ToolOutput> {
     let run = run(context, program, deadline)
         .map_err(|e| Error::failed(format!("cannot run {}", program.path.display())).because(e))?;
     match run {
         Run::Ended { status, stdout, stderr } => {
             let stderr = String::from_utf8_lossy(&stderr).into_owned();
-            Ok(Said { status, stdout, stderr })
+            Ok(ToolOutput { status, stdout, stderr })
         }
         Run::StillRunning => Err(Error::unavailable(format!("`{shown}` has not ended in time"))
             .because("it continues in the background, because it may be refreshing a login")

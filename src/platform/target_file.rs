@@ -209,7 +209,7 @@ impl TargetFile {
     }
 
     fn mark_name(&self) -> OsString {
-        let mut name = OsString::from(".lakebase-token.owed.");
+        let mut name = OsString::from(".lakebase-token.pending.");
         name.push(&self.name);
         name
     }

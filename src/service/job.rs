@@ -23,7 +23,7 @@ pub struct Job {
     /// The name of the service, with which the names of its files begin.
     pub name: String,
     /// The target in a message.
-    pub place: String,
+    pub target: String,
     /// The program and its arguments.
     pub command: Vec<String>,
     pub interval: Duration,
@@ -65,7 +65,7 @@ impl Job {
 
         Ok(Job {
             name: name.to_owned(),
-            place: target.shown(),
+            target: target.shown(),
             interval: plan.interval.unwrap_or_default(),
             env_file: EnvFile::of(update, target, flags, &command, context)?,
             env_file_path,

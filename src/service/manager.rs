@@ -17,7 +17,7 @@ pub enum Manager {
 
 impl Manager {
     /// The service manager of this platform.
-    pub const OURS: Manager =
+    pub const CURRENT: Manager =
         if cfg!(target_os = "macos") { Manager::Launchd } else { Manager::Systemd };
 
     pub fn name(self) -> &'static str {

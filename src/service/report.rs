@@ -1,7 +1,7 @@
 //! `service status`: the state of the job, and of our entry in its target.
 
 use crate::credential::jwt::{expiry_within, holds_token};
-use crate::credential::token::LEAST_LIFE;
+use crate::credential::token::MIN_LIFE_MS;
 use crate::error::Result;
 use crate::platform::target_file::TargetFile;
 use crate::service::env_file::EnvFile;
@@ -63,7 +63,7 @@ impl Service<'_> {
         };
         match expiry_within(token) {
             None => ("the expiry of its token is not known".to_owned(), true),
-            Some(expires) if expires.since(self.context.now()) < LEAST_LIFE => {
+            Some(expires) if expires.since(self.context.now()) < MIN_LIFE_MS => {
                 (format!("expired at {expires}"), false)
             }
             Some(expires) => (format!("valid until {expires}"), true),

@@ -35,7 +35,7 @@ pub fn folder(context: &Context) -> Option<PathBuf> {
 }
 
 pub fn files(job: &Job) -> Vec<String> {
-    let description = format!("lakebase-token: {}", rest_of_line(&job.place));
+    let description = format!("lakebase-token: {}", rest_of_line(&job.target));
     let [program, arguments @ ..] = &job.command[..] else { return Vec::new() };
     let mut command = quoted(program, false);
     for word in arguments {

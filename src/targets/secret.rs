@@ -34,7 +34,7 @@ pub fn put(api: &Api<'_>, target: &SecretRef<'_>, value: &Secret) -> Outcome<Cha
     let old = match get(api, scope, key) {
         // --force also replaces a value that this identity may not read.
         Err(CallError::Refused(no)) if force && no.status == 403 && !no.is_about_token() => None,
-        old => old.map_err(|failure| failure.wants("READ on the scope"))?,
+        old => old.map_err(|failure| failure.with_missing_right("READ on the scope"))?,
     };
     if let Some(old) = old {
         if *old == value.expose().as_bytes() {
@@ -63,7 +63,7 @@ pub fn put(api: &Api<'_>, target: &SecretRef<'_>, value: &Secret) -> Outcome<Cha
                     .hint("--create-scope, to create it"),
             ));
         }
-        written => written.map_err(|failure| failure.wants("WRITE on the scope"))?,
+        written => written.map_err(|failure| failure.with_missing_right("WRITE on the scope"))?,
     }
     Ok(Change::Written)
 }
@@ -95,7 +95,7 @@ pub fn remove(api: &Api<'_>, target: &SecretRef<'_>) -> Outcome<Change> {
 
     let body = json!({ "scope": scope, "key": key });
     api.post("to delete the secret", &format!("{SECRETS_PATH}/delete"), &body)
-        .map_err(|failure| failure.wants("WRITE on the scope"))?;
+        .map_err(|failure| failure.with_missing_right("WRITE on the scope"))?;
     Ok(Change::Removed)
 }
 

@@ -258,9 +258,9 @@ fn check_agent_with_helper(agent: &'static Agent, test: &str, failure: &str) {
 
     // With a slow workspace, the helper takes three seconds.
     home.remove_cache();
-    home.workspace.state().thinking = Duration::from_secs(3);
+    home.workspace.state().answer_delay = Duration::from_secs(3);
     home.assert_replies();
-    home.workspace.state().thinking = Duration::ZERO;
+    home.workspace.state().answer_delay = Duration::ZERO;
     home.assert_no_file_holds_a_token();
 
     home.reject_client_secret();

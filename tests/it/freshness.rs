@@ -441,7 +441,7 @@ fn a_credential_that_expires_during_the_refresh_is_not_printed() {
         assert_eq!(kind(table.get(Some(old), &[], &who)), expected);
     }
     // The early refresh had two seconds; below hard, the rest of the deadline counts.
-    let late = Error::unavailable("no answer").lacking(Duration::ZERO);
+    let late = Error::unavailable("no answer").with_time_lacking(Duration::ZERO);
     let table = Table::new(vec![(6 * MINUTE, Err(late)), (0, Ok(()))]);
     let old = table.token(-45 * MINUTE, 15 * MINUTE);
     assert_eq!(kind(table.get(Some(old), &[], &who)), Ok("new".to_owned()));
@@ -459,7 +459,7 @@ fn a_credential_from_the_future_is_not_fresh_for_that() {
 fn a_failure_is_shared_unless_a_caller_has_more_time() {
     let waiting = Caller { began_ms_ago: SECOND, ..Caller::default() };
     let impatient = Caller { timeout_s: 2, ..Caller { began_ms_ago: SECOND, ..Caller::default() } };
-    let asked_to_wait = || Error::unavailable("busy").lacking(Duration::from_secs(3));
+    let asked_to_wait = || Error::unavailable("busy").with_time_lacking(Duration::from_secs(3));
     let shared = Table::new(Vec::new());
     for (error, who) in [
         (Error::unavailable("away"), &waiting),

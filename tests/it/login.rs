@@ -349,7 +349,7 @@ fn killed_callers_do_not_lose_the_login() {
     }
     let workspace = workspace();
     let test = logged_in(&workspace);
-    workspace.state().thinking = Duration::from_millis(15);
+    workspace.state().answer_delay = Duration::from_millis(15);
     workspace.take_requests();
     for _ in 0..200 {
         let args = ["--for", "workspace", "--refresh", "--no-cache"];
@@ -371,7 +371,7 @@ fn a_renewal_survives_signals_and_a_full_disk() {
     }
     let workspace = workspace();
     let test = logged_in(&workspace);
-    workspace.state().thinking = Duration::from_millis(400);
+    workspace.state().answer_delay = Duration::from_millis(400);
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let mut command = test.command();
         command.args(["renew-login", "--host", &workspace.url, "another"]).stdout(Stdio::null());
@@ -380,7 +380,7 @@ fn a_renewal_survives_signals_and_a_full_disk() {
         rustix::process::kill_process(Pid::from_child(&child), signal).unwrap();
         assert!(child.wait().unwrap().success());
     }
-    workspace.state().thinking = Duration::ZERO;
+    workspace.state().answer_delay = Duration::ZERO;
 
     // The second rename is the one that stores the new refresh token.
     let mut command = Command::new("strace");

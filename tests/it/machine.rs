@@ -21,9 +21,9 @@ mount --make-rprivate /
 for file in passwd group shadow; do
     cp -p "/etc/$file" "$1/$file"
 done
-echo 'somebody:x:4242:4242::/mnt/home:/bin/sh' >>"$1/passwd"
-echo 'somebody:x:4242:' >>"$1/group"
-echo 'somebody:*:19000:0:99999:7:::' >>"$1/shadow"
+echo 'tester:x:4242:4242::/mnt/home:/bin/sh' >>"$1/passwd"
+echo 'tester:x:4242:' >>"$1/group"
+echo 'tester:*:19000:0:99999:7:::' >>"$1/shadow"
 for file in passwd group shadow; do
     mount --bind "$1/$file" "/etc/$file"
 done

@@ -36,11 +36,11 @@ mod packages; // what a release consists of
 mod pasted; // a person's pasted token, and those that replace themselves
 mod postgres; // a real psql at a real server
 mod process; // herds, pipes, full disks
+mod providers; // pat, oauth-m2m, databricks-cli, the chain
 mod requests; // what each source asks, and what the official SDKs ask
 mod secrecy; // no secret anywhere it should not be
 mod service; // systemd, launchd, cron
 mod settings; // unified authentication's rules, and bad input
-mod sources; // pat, oauth-m2m, databricks-cli, the chain
 mod status; // what would be used
 mod targets; // a profile of .databrickscfg, a Databricks secret
 mod tidy; // the repository itself

@@ -200,7 +200,7 @@ fn a_used_token_is_replaced_and_a_token_in_use_is_never_deleted_early() {
     // The workspace is requests, since the local clock may be wrong.
     assert_eq!(workspace.take_requests(), [format!("GET {ME}")]);
     assert_eq!(test.run("status").code, 3);
-    assert_eq!(workspace.state().most_alike, 2);
+    assert_eq!(workspace.state().max_valid_alike, 2);
     assert!(workspace.state().pats.iter().any(|pat| pat.value == PAT), "the pasted token stays");
 }
 
@@ -425,7 +425,7 @@ fn a_second_login_keeps_the_tokens_that_are_in_use() {
     log_in(&test, &[]);
     assert_eq!(test.run("--for workspace").token(), second);
     assert_eq!(rotating_tokens(&workspace), [first, second]);
-    assert_eq!(workspace.state().most_alike, 2);
+    assert_eq!(workspace.state().max_valid_alike, 2);
 }
 
 #[test]
@@ -582,7 +582,7 @@ fn renew(test: &Test, workspace: &Workspace, fault: Fault) -> Option<String> {
             workspace.fault(path, 1, Answer::Json(400, answer));
         }
         Fault::Closed(path) => workspace.fault(path, 1, Answer::Close),
-        Fault::LostAnswer(path) => workspace.state().lost = Some(path),
+        Fault::LostAnswer(path) => workspace.state().lost_answer = Some(path),
         _ => (),
     }
     let args = ["renew-login", "--host", &workspace.url, "60000"];
@@ -601,7 +601,7 @@ fn renew(test: &Test, workspace: &Workspace, fault: Fault) -> Option<String> {
         }
     };
     let mut state = workspace.state();
-    state.lost = None;
+    state.lost_answer = None;
     state.faults.clear();
     let answer: Value = serde_json::from_slice(&output.stdout).ok()?;
     answer["access_token"].as_str().map(str::to_owned)
@@ -637,7 +637,7 @@ fn a_thousand_rotations_with_faults_neither_lose_nor_accumulate_tokens() {
         pass(&test, &workspace, 5 * MINUTE + i64::from(wait % 12) * MINUTE);
         let before = rotating_tokens(&workspace);
         let at = now(&workspace.state());
-        workspace.state().most_alike = 0;
+        workspace.state().max_valid_alike = 0;
         let token = renew(&test, &workspace, fault);
         let after = rotating_tokens(&workspace);
 
@@ -658,7 +658,7 @@ fn a_thousand_rotations_with_faults_neither_lose_nor_accumulate_tokens() {
         }
 
         // Never three, not even if a run was killed between creating a token and storing it.
-        max_valid = max_valid.max(workspace.state().most_alike).max(after.len());
+        max_valid = max_valid.max(workspace.state().max_valid_alike).max(after.len());
         assert!(max_valid <= 2, "{rotations}: {fault:?}: {max_valid} valid");
         faults += usize::from(fault != Fault::None);
         killed += usize::from(token.is_none());

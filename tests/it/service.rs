@@ -189,7 +189,7 @@ fn a_booted_systemd_keeps_pgpass_up_to_date() {
     machine.says("lakebase-token service install pgpass", 0, &["note: ", "enable-linger"]);
     let lingering = machine.says("lakebase-token service install pgpass --linger", 0, &[]);
     assert!(!lingering.contains("note: "), "{lingering}");
-    machine.says("loginctl show-user somebody -p Linger", 0, &["Linger=yes"]);
+    machine.says("loginctl show-user tester -p Linger", 0, &["Linger=yes"]);
 
     // A stopped timer is a failure.
     machine.says("systemctl --user stop lakebase-token-pgpass.timer", 0, &[]);
@@ -389,7 +389,7 @@ fn a_real_cron_runs_the_documented_line() {
 fn job() -> Job {
     Job {
         name: "lakebase-token-x".to_owned(),
-        place: format!("/home/{ODD}/.pgpass"),
+        target: format!("/home/{ODD}/.pgpass"),
         command: vec![format!("/opt/{ODD}/lakebase-token"), "write".into(), "two\nlines\t".into()],
         interval: Duration::from_secs(7 * 60 + 30),
         env_file_path: PathBuf::from(format!("/home/{ODD}/x.env")),

@@ -44,7 +44,7 @@ fn it_says_why_each_auth_type_is_chosen_or_not() {
 
     let why = |test: &Test, name: &str| {
         let (_, report) = report(test, "");
-        let providers = report["sources"].as_array().unwrap().clone();
+        let providers = report["providers"].as_array().unwrap().clone();
         assert!(providers.iter().filter(|provider| provider["chosen"] == true).count() <= 1);
         let provider =
             providers.into_iter().find(|provider| provider["auth_type"] == name).unwrap();

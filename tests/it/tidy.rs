@@ -232,11 +232,11 @@ fn secrets_leave_their_type_in_few_places() {
         "formats",                              // the output
         "lakebase::workspace_api",              // the bearer header
         "login::oauth",                         // what is sent with a grant
+        "login::record",                        // the login's file, 0600
         "login::renewal",                       // what the refreshing process hands over
         "login::rotating_pat",                  // whether a token of its kind asks
-        "login::store",                         // the login's file, 0600
         "service::env_file",                    // the environment file, 0600
-        "service::manage",                      // the same
+        "service::install",                     // the same
         "targets::secret",                      // the Databricks secret
         "targets::update",                      // what is put into a file
     ];

@@ -63,13 +63,13 @@ pub struct State {
     pub trusts_github: bool,
     pub consent: Consent,
     /// The next request to this path is carried out, and its answer is lost.
-    pub lost: Option<&'static str>,
+    pub lost_answer: Option<&'static str>,
     /// The largest number of tokens with the same comment that were valid at once.
-    pub most_alike: usize,
+    pub max_valid_alike: usize,
     /// When the last grant to a person was committed.
     pub committed: Option<SystemTime>,
     /// The pause between carrying out a token request and answering it.
-    pub thinking: Duration,
+    pub answer_delay: Duration,
     /// Until this time every request is answered with 503.
     pub down: Instant,
     /// Authorization codes that are not used yet, with challenge and redirection.
@@ -242,10 +242,10 @@ impl State {
             policies: Vec::new(),
             trusts_github: true,
             consent: Consent::Page,
-            lost: None,
-            most_alike: 0,
+            lost_answer: None,
+            max_valid_alike: 0,
             committed: None,
-            thinking: Duration::ZERO,
+            answer_delay: Duration::ZERO,
             down: Instant::now(),
             codes: HashMap::new(),
             refresh: HashMap::new(),
@@ -313,9 +313,9 @@ fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request)
         ("GET", "/oidc/v1/authorize") => authorize(&mut state, &request),
         ("POST", "/oidc/v1/token") => {
             let answer = token(signer, &mut state, &request);
-            let thinking = state.thinking;
+            let answer_delay = state.answer_delay;
             drop(state);
-            std::thread::sleep(thinking);
+            std::thread::sleep(answer_delay);
             answer
         }
         (_, path) if path.starts_with("/api/") => {
@@ -323,7 +323,7 @@ fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request)
                 Ok(identity) => api(signer, &mut state, &request, &identity),
                 Err(refusal) => refusal,
             };
-            let is_lost = state.lost.take_if(|lost| path == *lost).is_some();
+            let is_lost = state.lost_answer.take_if(|lost| path == *lost).is_some();
             if is_lost { Answer::Close } else { answer }
         }
         // A Kubernetes API server that accepts workspace tokens.
@@ -583,7 +583,8 @@ fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) ->
             state.pats.push(pat);
             let time = now() + state.skew;
             let is_alike = |pat: &&Pat| pat.comment == comment && pat.expires > time;
-            state.most_alike = state.most_alike.max(state.pats.iter().filter(is_alike).count());
+            state.max_valid_alike =
+                state.max_valid_alike.max(state.pats.iter().filter(is_alike).count());
             Answer::Json(200, json!({ "token_value": value, "token_info": info }))
         }
         ("GET", "/token/list") => {

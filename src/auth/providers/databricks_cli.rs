@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::auth::no_identity::nothing;
+use crate::auth::no_identity;
 use crate::auth::provider::{Provider, ProviderCall, ROW};
 use crate::config::host_url::Host;
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
 use crate::credential::redact::redact;
-use crate::credential::token::{LEAST_LIFE, Token};
+use crate::credential::token::{MIN_LIFE_MS, Token};
 use crate::error::{Error, Result};
 use crate::net::refusal::require;
 use crate::platform::context::Context;
@@ -128,7 +128,7 @@ fn run(call: &ProviderCall<'_>, force: bool) -> Result<Result<Token>> {
 
 fn check_life(token: Token, now: Timestamp, shown: &str) -> Result<Token> {
     let left = token.left(now);
-    if left > LEAST_LIFE {
+    if left > MIN_LIFE_MS {
         return Ok(token);
     }
     let left = show_duration(Duration::from_millis(left.max(0) as u64));
@@ -138,7 +138,7 @@ fn check_life(token: Token, now: Timestamp, shown: &str) -> Result<Token> {
 /// The error if there is no CLI. It names the CLI only if the user has named that auth type.
 fn absent(settings: &Settings) -> Error {
     if settings.get(Id::AuthType).is_none() {
-        return nothing(settings);
+        return no_identity::error(settings);
     }
     let origin = settings.origin(Id::AuthType);
     Error::usage(format!("auth type databricks-cli from {origin} needs the Databricks CLI"))

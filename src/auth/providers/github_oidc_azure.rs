@@ -40,5 +40,5 @@ fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
     let policy =
         || "add a federated credential with these claims to the application in Entra".to_owned();
     entra(call, resource, &proof)
-        .map_err(|e| e.without(&token.secret).if_denied(|e| token.explain(e, policy)))
+        .map_err(|e| e.redacted(&token.secret).if_denied(|e| token.explain(e, policy)))
 }

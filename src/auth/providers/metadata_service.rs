@@ -44,7 +44,7 @@ fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
     };
     // The path may be what keeps the URL secret, and servers repeat it in their answers.
     token.map_err(|e| {
-        e.because(format!("metadata_service_url comes from {origin}")).without(&Secret::new(path))
+        e.because(format!("metadata_service_url comes from {origin}")).redacted(&Secret::new(path))
     })
 }
 

@@ -1,4 +1,4 @@
-//! One file for each auth type, under Databricks' name. Their order is in `chain.rs`.
+//! One file for each auth type, under Databricks' name. Their order is in `auth/chain.rs`.
 
 pub mod azure_cli;
 pub mod azure_client_secret;

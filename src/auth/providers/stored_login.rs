@@ -11,9 +11,9 @@ use crate::auth::provider::{Provider, ProviderCall, ROW};
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
 use crate::credential::redact::redact;
-use crate::credential::token::{LEAST_LIFE, Token};
+use crate::credential::token::{MIN_LIFE_MS, Token};
 use crate::error::{Error, ErrorKind, Result};
-use crate::login::renewal::{Need, nobody, read};
+use crate::login::renewal::{TokenNeed, no_stored_login, read};
 use crate::login::store::{self, Login, LoginKey, Logins, RenewWith};
 use crate::platform::context::Context;
 use crate::platform::process::{Program, own_program, run_tool};
@@ -71,17 +71,17 @@ fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
     // Another process may have renewed the login since this call began.
     let Some(login) = call.settings.find_login(&Logins::of(call.context)?) else {
         let key = call.settings.login_key();
-        return Err(nobody(&key.unwrap_or(LoginKey::Host("https://…".to_owned()))));
+        return Err(no_stored_login(&key.unwrap_or(LoginKey::Host("https://…".to_owned()))));
     };
 
-    let needs_another = call.refused || call.least_life == i64::MAX;
-    let need = if needs_another { Need::Another } else { Need::Life(call.least_life) };
+    let needs_another = call.refused || call.min_life_ms == i64::MAX;
+    let need = if needs_another { TokenNeed::Another } else { TokenNeed::Life(call.min_life_ms) };
     let now = call.context.now();
     if login.serves(need, now) {
         return Ok(token(&login));
     }
 
-    let is_valid = is_pat(&login) && !call.refused && login.left(now) > LEAST_LIFE;
+    let is_valid = is_pat(&login) && !call.refused && login.left(now) > MIN_LIFE_MS;
     if is_valid {
         replace_valid_pat(call, &login, need)
     } else {
@@ -91,7 +91,7 @@ fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
 
 /// A personal access token is due for replacement long before it expires, so it is used if its
 /// successor does not come soon.
-fn replace_valid_pat(call: &ProviderCall<'_>, login: &Login, need: Need) -> Result<Token> {
+fn replace_valid_pat(call: &ProviderCall<'_>, login: &Login, need: TokenNeed) -> Result<Token> {
     if call.settings.is_on(Id::Offline) {
         return Ok(token(login));
     }
@@ -115,12 +115,17 @@ fn token(login: &Login) -> Token {
 }
 
 /// Renews a login in a process of its own.
-fn renew(call: &ProviderCall<'_>, login: &Login, need: Need, deadline: Deadline) -> Result<Token> {
+fn renew(
+    call: &ProviderCall<'_>,
+    login: &Login,
+    need: TokenNeed,
+    deadline: Deadline,
+) -> Result<Token> {
     let program = own_program(call.context)
         .map_err(|e| Error::failed("cannot find this program's own file").because(e))?;
     let need = match need {
-        Need::Another => "another".to_owned(),
-        Need::Life(least) => least.to_string(),
+        TokenNeed::Another => "another".to_owned(),
+        TokenNeed::Life(least) => least.to_string(),
     };
     let [flag, name] = login.key.words();
     let tool = Program {

@@ -137,13 +137,13 @@ fn exchange_code(
     let deadline = Deadline::after(WORKSPACE_TIMEOUT);
     let tokens = request.exchange(attempt.context, client, attempt.host, &code, deadline).map_err(
         |error| match error {
-            GrantError::Ended(error) | GrantError::Other(error) => error.without(&code),
+            GrantError::Ended(error) | GrantError::Other(error) => error.redacted(&code),
         },
     )?;
 
     let login = new_login(attempt, tokens)?;
     let deadline = Deadline::after(WORKSPACE_TIMEOUT);
-    attempt.logins.alone(&attempt.key, deadline, || attempt.store(&login))?;
+    attempt.logins.with_lock(&attempt.key, deadline, || attempt.store(&login))?;
     Ok(login)
 }
 

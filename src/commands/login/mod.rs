@@ -38,7 +38,7 @@ pub const COMMAND: Command = Command {
            --pat-lifetime ends.",
     flags: &[Id::NoBrowser, Id::Pat, Id::PatLifetime, Id::PatMaxAge, Id::RevokePasted],
     common: PERSON,
-    codes: "exit codes: 0 logged in, 1 broken, 2 usage or configuration, 4 refused,\n\
+    exit_codes: "exit codes: 0 logged in, 1 broken, 2 usage or configuration, 4 refused,\n\
             5 not available, or not in time",
     run,
     ..ROW
@@ -72,7 +72,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
         if settings.is_on(Id::Pat) { paste::log_in(&attempt)? } else { browser::log_in(&attempt)? };
 
     // The cache may hold another person's credentials, or a failure that this login resolves.
-    logout::forget_cached(&call, &login);
+    logout::evict_cached(&call, &login);
     call.print(&format!("{}\n", result_line(&login)))?;
     Ok(0)
 }

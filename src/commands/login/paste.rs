@@ -62,17 +62,17 @@ pub fn log_in(attempt: &Attempt<'_>) -> Result<Login> {
     };
 
     let who = user_name(&api).map_err(|failure| {
-        explain_refusal(attempt, failure.into_error().without(&pasted), &page)
+        explain_refusal(attempt, failure.into_error().redacted(&pasted), &page)
     })?;
     let deadline = Deadline::after(WORKSPACE_TIMEOUT);
-    let login = attempt.logins.alone(&attempt.key, deadline, || {
-        create_login(attempt, &api, &who, times).map_err(|error| error.without(&pasted))
+    let login = attempt.logins.with_lock(&attempt.key, deadline, || {
+        create_login(attempt, &api, &who, times).map_err(|error| error.redacted(&pasted))
     })?;
 
     if attempt.settings.is_on(Id::RevokePasted) {
         let api = login.api(&client, Deadline::after(WORKSPACE_TIMEOUT));
         revoke_pasted(&api, &pasted).map_err(|error| {
-            error.without(&pasted).because("the login itself succeeded").hint(&page)
+            error.redacted(&pasted).because("the login itself succeeded").hint(&page)
         })?;
     } else {
         attempt

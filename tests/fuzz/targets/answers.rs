@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
             host,
             location: String::new(),
         };
-        let (code, message) = answer.said();
+        let (code, message) = answer.error_code_and_message();
         assert!(!code.chars().chain(message.chars()).any(char::is_control));
         if let Ok(token) = answer.json("request").and_then(|body| access_token("it", &body, NOW)) {
             sound(&token);

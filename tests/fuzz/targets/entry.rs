@@ -53,7 +53,7 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     std::fs::write(path, &bytes).unwrap();
-    if let Some(token) = slot.look() {
+    if let Some(token) = slot.load() {
         assert_eq!(token.secret.expose(), "eyJ.token.text");
         assert_eq!((token.subject.as_deref(), token.lifetime), (Some("ada"), 3_600_000));
         assert_eq!((token.issued, token.expires), (*issued, Some(issued.plus(3_600_000))));
