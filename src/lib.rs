@@ -16,18 +16,19 @@
 //!
 //! | layer | what is in it |
 //! |---|---|
-//! | `error` `suggest` `quoting`, `credential/{secret,redact,encoding,destination}` | errors with their hints and exit codes; "did you mean"; quoting for shells; texts that cannot be printed; which hosts may get a secret |
-//! | `platform/` | the operating system: processes, signals, clocks, private files, locks; `platform/unix.rs` alone names Unix crates, `platform/target_file.rs` replaces files that other programs read, `platform/process.rs` runs tools |
+//! | `error` `suggest` `quoting` | errors with their hints and exit codes; "did you mean"; quoting for shells |
+//! | `credential/{secret,redact,encoding,destination}` | a text that is not printed by accident; cleaning of foreign text for messages; percent and hexadecimal encoding; which hosts are trusted with a secret |
+//! | `platform/` | the operating system: environment, clocks, locks; `private_file` (our files), `target_file` (files that other programs read), `process` (running a CLI), `signals` (what happens on SIGTERM); only `unix` names Unix crates |
 //! | `credential/` | tokens, JWTs, connections |
 //! | `net/`, `login/{record,store}` | one HTTP request, its proxies and certificates; the files of stored logins |
 //! | `config/` | the table of settings, and where each value comes from |
 //! | `cache/` `lakebase/` `login/` | what is kept and for how long; the workspace's APIs: resolve a database, mint; browser login, refresh, rotating personal access tokens |
-//! | `auth/` | one file for each auth type, and the order in which they are tried |
+//! | `auth/` | the order in which auth types are tried, and in `auth/providers/` a file for each kind of identity |
 //! | `formats` `plan` `session` | how a credential is printed; what will be done; the way to a credential |
 //! | `targets/` | the entry in `.pgpass`, the file, the profile, the secret; the `--then` hook |
 //! | `service/` | systemd, launchd, and the settings that a service runs with |
-//! | `commands/` | one file for each command |
-//! | `cli/` | command line, help, manual page, completions |
+//! | `commands/` | the commands; `login/` has several files |
+//! | `cli/` | command line, help, and the commands that print it: `man`, `completions` |
 //!
 //! Five tables hold all growth: settings (`config/table.rs`), auth types (`auth/chain.rs`), formats
 //! (`formats.rs`), targets (`targets/table.rs`) and commands (`cli/table.rs`). To add one is to add a

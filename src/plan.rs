@@ -31,8 +31,9 @@ const DEFAULT_PORT: u16 = 5432;
 /// The database that every Lakebase project and instance has.
 const DEFAULT_DATABASE: &str = "databricks_postgres";
 
-/// The weakest sslmode: the password is sent in clear inside the connection.
-const REQUIRE: &str = "require";
+/// The weakest sslmode that is allowed. Lakebase takes the token as a clear-text password, so the
+/// connection must be encrypted.
+const WEAKEST_SSLMODE: &str = "require";
 
 /// What one call will do.
 #[derive(Debug)]
@@ -79,7 +80,7 @@ impl Plan {
             selector: DatabaseSelector::Only,
             selector_origin: None,
             port: DEFAULT_PORT,
-            sslmode: REQUIRE,
+            sslmode: WEAKEST_SSLMODE,
             ttl: None,
             min_ttl: lifetimes::min_ttl(&settings)?,
             interval: lifetimes::interval(&settings)?,
@@ -298,7 +299,7 @@ fn sslmode(settings: &Settings) -> Result<&'static str> {
         return Ok("verify-full");
     }
     match settings.text(Id::PgSslMode) {
-        None | Some("disable" | "allow" | "prefer" | REQUIRE) => Ok(REQUIRE),
+        None | Some("disable" | "allow" | "prefer" | WEAKEST_SSLMODE) => Ok(WEAKEST_SSLMODE),
         Some("verify-ca") => Ok("verify-ca"),
         Some("verify-full") => Ok("verify-full"),
         Some(other) => Err(Error::usage(format!("PGSSLMODE is not an sslmode: {}", redact(other)))

@@ -1,16 +1,16 @@
 //! The way from a plan to a credential.
 //!
 //! A database credential is minted with a workspace token, and both come from the cache while they
-//! are fresh (`cache/policy.rs`). What has to be asked for on the way (which endpoint, which host,
-//! which role) is cached for a day. Locks are taken in one order: database credential, resolved
-//! texts, workspace token or management token, what a provider looks up (token endpoint, tenant).
+//! are fresh (`cache/policy.rs`). The endpoint, the host and the role are cached for a day if they had
+//! to be requested. Locks are taken in one order: database credential, resolved texts, workspace
+//! token or management token, texts that a provider resolves (token endpoint, tenant).
 
 use std::cell::OnceCell;
 
 use crate::auth::entra;
 use crate::auth::provider::ProviderCall;
 use crate::cache::entry::{Cacheable, CachedText, OptionalToken};
-use crate::cache::policy::{Fetch, Freshness, Policy, Wanted, limits, offline};
+use crate::cache::policy::{CacheRequest, Fetch, Freshness, Policy, limits, offline};
 use crate::cache::store::{CacheFolder, CacheInputs, Slot};
 use crate::config::resolve::Origin;
 use crate::config::table::Id;
@@ -33,28 +33,33 @@ use crate::platform::lock::LockGuard;
 use crate::platform::log::{self, Level};
 use crate::platform::time::{DAY, Deadline, HOUR};
 
+/// The cache key of a text that a provider resolves: a host of ours may have the same name.
+fn provider_key(what: &str) -> String {
+    format!("provider\0{what}")
+}
+
 /// The name of the cached role.
 const ROLE: &str = "role";
 
-/// One call: the plan, and what it needs to be carried out.
+/// One call: the plan, the cache and the client that carry it out.
 pub struct Session<'a> {
     plan: &'a Plan,
     policy: Policy<'a>,
     client: Client<'a>,
     cache: CacheFolder<'a>,
-    /// The workspace's URL, where it had to be looked up.
-    located: OnceCell<String>,
+    /// The workspace's URL, if a provider had to resolve it.
+    resolved_url: OnceCell<String>,
 }
 
-/// An answer, and on whose behalf it was asked for.
+/// An answer, and the subject of the token that it was requested with.
 struct Answered<T> {
     answer: T,
     subject: Option<String>,
 }
 
-/// What a caller needs beside the token.
+/// What a caller needs in addition to the token.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wants {
+pub struct ConnectionParts {
     pub user: bool,
     /// Host, port and database.
     pub host: bool,
@@ -94,28 +99,29 @@ impl<'a> Session<'a> {
             login_can_change: provider.login_can_change,
         };
         let client = Client::new(context, provider.name);
-        Session { plan, policy, client, cache, located: OnceCell::new() }
+        Session { plan, policy, client, cache, resolved_url: OnceCell::new() }
     }
 
-    /// The credential, with what is wanted beside it.
-    pub fn credential(&self, wants: Wants, deadline: Deadline) -> Result<Credential> {
+    /// The credential, with the parts of the connection that the caller needs.
+    pub fn credential(&self, parts: ConnectionParts, deadline: Deadline) -> Result<Credential> {
         let plan = self.plan;
-        plan.check_names(wants.user, wants.host)?;
+        plan.check_names(parts.user, parts.host)?;
         let mut token = match plan.purpose {
             Purpose::Database => self.database_credential(deadline)?,
             Purpose::Workspace => self.workspace_token(self.printed(), deadline)?,
         };
-        let mut connection = self.connection(wants, deadline)?;
+        let mut connection = self.connection(parts, deadline)?;
 
         // A request for the connection may have shown that another person has logged in meanwhile.
         if plan.purpose == Purpose::Database && self.is_of_another(&token) {
             token = self.database_credential(deadline)?;
-            connection = self.connection(wants, deadline)?;
+            connection = self.connection(parts, deadline)?;
         }
         if plan.is_rotating_token() {
-            // Another process may have it replaced just now.
-            let at_least = self.policy.context.now().plus(ROTATION_GRACE_MS);
-            token.expires = token.expires.map(|expires| expires.min(at_least));
+            // Another process may just have replaced this token. It certainly works only for the
+            // grace period.
+            let certain_until = self.policy.context.now().plus(ROTATION_GRACE_MS);
+            token.expires = token.expires.map(|expires| expires.min(certain_until));
         }
 
         let workspace = match plan.purpose {
@@ -126,11 +132,11 @@ impl<'a> Session<'a> {
         Ok(Credential { purpose, token, workspace, connection, api_version })
     }
 
-    /// What is wanted of where to connect to and as whom.
-    pub fn connection(&self, wants: Wants, deadline: Deadline) -> Result<Connection> {
+    /// Where to connect to, and as whom.
+    pub fn connection(&self, parts: ConnectionParts, deadline: Deadline) -> Result<Connection> {
         let plan = self.plan;
         let is_database = plan.purpose == Purpose::Database;
-        let (user, host) = (wants.user && is_database, wants.host && is_database);
+        let (user, host) = (parts.user && is_database, parts.host && is_database);
         Ok(Connection {
             user: user.then(|| self.user_name(deadline)).transpose()?,
             host: host.then(|| self.host(deadline)).transpose()?,
@@ -152,14 +158,14 @@ impl<'a> Session<'a> {
         slots.into_iter().filter_map(|slot| slot.last_failure().map(|failure| failure.error))
     }
 
-    /// What is cached of database and role, without a request.
+    /// The cached database and role, without a request.
     pub fn peek_resolved(&self) -> (Option<Database>, Option<String>) {
-        let look = |what: &str| {
+        let load = |what: &str| {
             let cached = self.text_slot(what).load()?;
             (cached.left(self.policy.context.now()) > 0).then_some(cached.text)
         };
-        let known = [self.location_key(), self.selector_key()].iter().find_map(|key| look(key));
-        (known.and_then(|line| Database::from_line(&line)), look(ROLE))
+        let known = [self.location_key(), self.selector_key()].iter().find_map(|key| load(key));
+        (known.and_then(|line| Database::from_line(&line)), load(ROLE))
     }
 
     /// Evicts everything that is cached for this identity.
@@ -185,7 +191,7 @@ impl<'a> Session<'a> {
     }
 
     fn text_slot(&self, what: &str) -> Slot<'_, CachedText> {
-        self.cache.slot(&["found", what])
+        self.cache.slot(&["resolved", what])
     }
 
     fn selector_key(&self) -> String {
@@ -204,7 +210,7 @@ impl<'a> Session<'a> {
     fn database_credential(&self, deadline: Deadline) -> Result<Token> {
         let fetch = |deadline, _: Option<&LockGuard<'_>>| self.mint(deadline);
         let slot = self.database_slot();
-        let token = self.cached(&slot, self.printed(), deadline, &fetch)?;
+        let token = self.get(&slot, self.printed(), deadline, &fetch)?;
 
         // The former person's entries may have been evicted just before this one was stored.
         if token.issued >= self.policy.began && self.is_of_another(&token) {
@@ -222,24 +228,25 @@ impl<'a> Session<'a> {
         now.is_some_and(|now| now != subject)
     }
 
-    /// The table of freshness, with no secret of ours in what goes wrong.
-    fn cached<T: Cacheable>(
+    /// Gets a value by [`Policy::get`]. Redacts our secrets in an error, and says where the name of an
+    /// unreachable workspace comes from.
+    fn get<T: Cacheable>(
         &self,
         slot: &Slot<'_, T>,
         freshness: Freshness<'_>,
         deadline: Deadline,
         fetch: &Fetch<'_, T>,
     ) -> Result<T> {
-        let fetch = |deadline, lock: Option<&LockGuard<'_>>| {
+        let fetch_redacted = |deadline, lock: Option<&LockGuard<'_>>| {
             fetch(deadline, lock).map_err(|error| {
                 let secrets = self.plan.settings.secrets();
                 secrets.fold(self.with_origin(error), |error, secret| error.redacted(secret))
             })
         };
-        self.policy.cached(&Wanted { slot, freshness, fetch: &fetch, deadline })
+        self.policy.get(&CacheRequest { slot, freshness, fetch: &fetch_redacted, deadline })
     }
 
-    /// Says where the name of a workspace came from that cannot be reached.
+    /// Says where the name of an unreachable workspace comes from.
     fn with_origin(&self, error: Error) -> Error {
         let host = self.plan.url().split("://").last().unwrap_or_default();
         let is_workspace = !host.is_empty() && error.unreachable.as_deref() == Some(host);
@@ -253,7 +260,7 @@ impl<'a> Session<'a> {
 
     fn workspace_token(&self, freshness: Freshness<'_>, deadline: Deadline) -> Result<Token> {
         let provider = self.plan.provider;
-        let Some(fetch) = provider.fetch else {
+        let Some(fetch_from_provider) = provider.fetch else {
             return Err(Error::usage(format!("{provider} gives no tokens")));
         };
         let (refused, min_life_ms) = match freshness {
@@ -266,7 +273,7 @@ impl<'a> Session<'a> {
 
         let fetch = |deadline, lock: Option<&LockGuard<'_>>| {
             let token = self.with_provider_call(&url, lock, deadline, |call| {
-                fetch(&ProviderCall { refused, min_life_ms, ..*call })
+                fetch_from_provider(&ProviderCall { refused, min_life_ms, ..*call })
             })?;
             if provider.login_can_change {
                 slot.evict_other_subjects(token.subject.as_deref());
@@ -279,7 +286,7 @@ impl<'a> Session<'a> {
         if !provider.cached {
             return self.policy.uncached(&slot, deadline, &fetch);
         }
-        self.cached(&slot, freshness, deadline, &fetch)
+        self.get(&slot, freshness, deadline, &fetch)
     }
 
     fn with_provider_call<T>(
@@ -294,10 +301,9 @@ impl<'a> Session<'a> {
             url,
             context: self.policy.context,
             client: &self.client,
-            look_up: &|what, ask| {
+            resolve_cached: &|what, ask| {
                 let ask = |_| Ok(Answered { answer: ask()?, subject: None });
-                // Apart from what we resolve ourselves: a host may have the same name.
-                self.cached_text(&["source", what].join("\0"), deadline, &ask)
+                self.cached_text(&provider_key(what), deadline, &ask)
             },
             lock,
             refused: false,
@@ -306,21 +312,21 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// The workspace's URL: configured, or looked up by the provider.
+    /// The workspace's URL: configured, or resolved by the provider.
     pub fn url(&self, deadline: Deadline) -> Result<String> {
         let service = self.plan.provider.azure.as_ref();
         let Some(service) = service.filter(|_| self.plan.url().is_empty()) else {
             return Ok(self.plan.url().to_owned());
         };
-        if let Some(url) = self.located.get() {
+        if let Some(url) = self.resolved_url.get() {
             return Ok(url.clone());
         }
-        let url = self.cached_text("source\0workspace", deadline, &|deadline| {
+        let url = self.cached_text(&provider_key("workspace"), deadline, &|deadline| {
             let locate = |call: &ProviderCall<'_>| entra::locate(call, service);
             let answer = self.with_provider_call("", None, deadline, locate)?;
             Ok(Answered { answer, subject: None })
         })?;
-        Ok(self.located.get_or_init(|| url).clone())
+        Ok(self.resolved_url.get_or_init(|| url).clone())
     }
 
     /// The headers that Azure's workspaces want beside the bearer.
@@ -331,19 +337,19 @@ impl<'a> Session<'a> {
             self.with_provider_call(url, lock, deadline, ask)
         };
         let freshness = Freshness::Used { refused: None };
-        let token = self.cached(&self.management_slot(), freshness, deadline, &fetch);
+        let token = self.get(&self.management_slot(), freshness, deadline, &fetch);
         entra::workspace_headers(&self.plan.settings, service, token)
     }
 
     fn mint(&self, deadline: Deadline) -> Result<Token> {
         let database = self.database(deadline)?;
         let minted = match self.mint_for(&database, deadline) {
-            Err(CallError::Refused(no)) if no.status == 404 && !self.is_named() => {
+            Err(CallError::Refused(refusal)) if refusal.status == 404 && !self.is_named() => {
                 // What was resolved a while ago is gone: resolve it again, once.
                 self.text_slot(&self.selector_key()).evict();
                 let again = self.database(deadline)?;
                 if again == database {
-                    return Err(no.into_error());
+                    return Err(refusal.into_error());
                 }
                 self.mint_for(&again, deadline)
             }
@@ -360,7 +366,7 @@ impl<'a> Session<'a> {
         let minted = self.with_bearer(deadline, |api| {
             credentials::mint(api, database, self.plan.ttl, self.policy.context)
         })?;
-        // Whose it is, in the words of the workspace token.
+        // The subject of the workspace token: the credential itself names none.
         let token = Token { subject: minted.subject, ..minted.answer };
         self.log(&format!("minted for {}", database.name()), &token);
         Ok(token)
@@ -374,10 +380,10 @@ impl<'a> Session<'a> {
     fn explained(&self, failure: CallError) -> CallError {
         let failure = failure.with_missing_right("CAN USE on the project or instance");
         match (failure, self.plan.selector_origin) {
-            (CallError::Refused(no), Some(id)) if no.status == 404 => {
+            (CallError::Refused(refusal), Some(id)) if refusal.status == 404 => {
                 let origin = self.plan.settings.origin(id);
                 let words = format!("{} comes from {origin}", self.plan.selector.name());
-                CallError::Other(no.into_error().because(words))
+                CallError::Other(refusal.into_error().because(words))
             }
             (failure, _) => failure,
         }
@@ -433,7 +439,10 @@ impl<'a> Session<'a> {
             let found = ask(deadline).map_err(CallError::into_error)?;
             Ok(Answered { answer: found.answer.to_line(), subject: found.subject })
         })?;
-        Database::from_line(&line).ok_or_else(|| Error::failed("the cache holds no database"))
+        Database::from_line(&line).ok_or_else(|| {
+            Error::failed("the cached name of the database cannot be read")
+                .hint("lakebase-token --no-cache")
+        })
     }
 
     /// The role to connect as.
@@ -446,7 +455,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// A text that a request answers, cached for a day for the person that it was asked for.
+    /// A text that a request returns, cached for a day for the subject that requested it.
     fn cached_text(
         &self,
         what: &str,
@@ -460,10 +469,10 @@ impl<'a> Session<'a> {
         };
         let slot = self.text_slot(what);
         let freshness = Freshness::Used { refused: None };
-        let mut cached = self.cached(&slot, freshness, deadline, &fetch)?;
+        let mut cached = self.get(&slot, freshness, deadline, &fetch)?;
         if self.is_of_another(&cached) {
             slot.evict();
-            cached = self.cached(&slot, freshness, deadline, &fetch)?;
+            cached = self.get(&slot, freshness, deadline, &fetch)?;
         }
         Ok(cached.text)
     }
@@ -487,12 +496,12 @@ impl<'a> Session<'a> {
         let url = self.url(deadline)?;
         let token = self.workspace_token(Freshness::Used { refused: None }, deadline)?;
         match self.ask_with(&token, &url, deadline, &ask) {
-            Err(CallError::Refused(no)) if no.is_about_token() => {
+            Err(CallError::Refused(refusal)) if refusal.is_about_token() => {
                 let provider = self.plan.provider;
                 if !provider.renews {
                     let origin = self.plan.settings.origin(provider.secret.unwrap_or(Id::Token));
                     let hint = format!("a new personal access token in {origin}");
-                    return Err(CallError::Other(no.into_error().hint(hint)));
+                    return Err(CallError::Other(refusal.into_error().hint(hint)));
                 }
                 // The refusal does not say which of the two tokens it means.
                 self.management_slot().evict();

@@ -193,7 +193,7 @@ pub fn tenant(call: &ProviderCall<'_>) -> Result<Option<String>> {
     if call.url.is_empty() {
         return Ok(None);
     }
-    let tenant = (call.look_up)("tenant", &|| {
+    let tenant = (call.resolve_cached)("tenant", &|| {
         let location = call.client.redirection(&format!("{}/aad/auth", call.url), call.deadline)?;
         let authority = Azure::of(call.settings)?.environment.authority;
         tenant_in(&location, authority)

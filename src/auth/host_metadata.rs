@@ -14,7 +14,7 @@ use crate::net::http::{Request, check_url};
 use crate::net::refusal::ask_json;
 
 fn host_metadata(call: &ProviderCall<'_>) -> Result<Value> {
-    let text = (call.look_up)("host metadata", &|| {
+    let text = (call.resolve_cached)("host metadata", &|| {
         let url = format!("{}/.well-known/databricks-config", call.url);
         let request = Request::get(&url, &[]);
         let what = "to show what kind of host it is";

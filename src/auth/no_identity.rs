@@ -75,7 +75,7 @@ pub fn incomplete(settings: &Settings) -> String {
     ];
     let found: Vec<String> = settings
         .shown()
-        .filter(|(row, ..)| CONCERNS.contains(&row.id) || !row.group.is_empty())
+        .filter(|(row, ..)| CONCERNS.contains(&row.id) || !row.method.is_empty())
         .map(|(row, text, origin)| format!("{}={} from {origin}", row.name, redact(text)))
         .collect();
     let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };

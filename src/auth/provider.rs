@@ -115,7 +115,7 @@ pub struct ProviderCall<'a> {
     pub context: &'a Context,
     pub client: &'a Client<'a>,
     /// Resolves a text by a request, and caches it for a day.
-    pub look_up: &'a LookUp<'a>,
+    pub resolve_cached: &'a LookUp<'a>,
     /// The lock under which this call runs; `None` if there could be none.
     pub lock: Option<&'a LockGuard<'a>>,
     /// The workspace has refused the last token, so it must be another one.
@@ -125,7 +125,7 @@ pub struct ProviderCall<'a> {
     pub deadline: Deadline,
 }
 
-/// See [`ProviderCall::look_up`]. The arguments are the text's name and the request.
+/// See [`ProviderCall::resolve_cached`]. The arguments are the text's name and the request.
 pub type LookUp<'a> = dyn Fn(&str, &dyn Fn() -> Result<String>) -> Result<String> + 'a;
 
 /// A hash that tells two secrets apart without showing them, for keys of cache entries. The entry's

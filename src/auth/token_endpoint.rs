@@ -88,7 +88,7 @@ fn scopes(list: Option<&str>) -> Vec<&str> {
 
 /// The token endpoint in a discovery document, cached for a day.
 fn endpoint(call: &ProviderCall<'_>, document: &str) -> Result<String> {
-    (call.look_up)(&format!("token endpoint by {document}"), &|| {
+    (call.resolve_cached)(&format!("token endpoint by {document}"), &|| {
         let request = Request::get(document, &[]);
         let what = "to show its OAuth configuration";
         let body = ask_json(call.client, &request, what, call.deadline)?;

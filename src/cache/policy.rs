@@ -1,15 +1,19 @@
-//! When something cached is good enough, and which process gets another one: the table of freshness
-//! and the one function that carries it out, for workspace tokens and database credentials alike.
+//! When a cached token is good enough, and which process fetches another one. [`Policy::get`] carries
+//! out this table for all tokens:
 //!
 //! | life left      | what a caller gets                                                         |
 //! |----------------|----------------------------------------------------------------------------|
 //! | more than soft | the cached one: no lock, no network                                        |
 //! | soft to hard   | the cached one; the process that gets the lock at once refreshes it, for   |
 //! |                | at most 2 s                                                                |
-//! | less than hard | wait for the lock, look again, else fetch; if that fails for a passing     |
-//! |                | reason, the cached one while it has a minute left                          |
+//! | less than hard | wait for the lock, read the cache again, else fetch; if that fails for a   |
+//! |                | passing reason, the cached one while it has a minute left                  |
 //!
-//! How a token is fetched is `session.rs`'s business, how it is stored `store.rs`'s.
+//! The table holds for a token that is printed. A token that is only used in this call is fresh while
+//! it has more than a minute left and the workspace has not refused it. With `--refresh`, only a token
+//! that was issued after the call began is fresh.
+//!
+//! How a token is fetched is `session.rs`'s business, how it is stored `cache/store.rs`'s.
 
 use std::time::Duration;
 
@@ -84,16 +88,16 @@ pub fn falls_short(token: &impl Cacheable, min_ttl: i64, now: Timestamp) -> bool
 /// How something is fetched: inside this deadline, under this lock.
 pub type Fetch<'f, T> = dyn Fn(Deadline, Option<&LockGuard<'_>>) -> Result<T> + 'f;
 
-/// One thing that a call needs: where it is cached, when that is good enough, how another one is
-/// fetched.
-pub struct Wanted<'a, T> {
+/// One value to get: its slot in the cache, how fresh it must be, how to fetch another one, and until
+/// when.
+pub struct CacheRequest<'a, T> {
     pub slot: &'a Slot<'a, T>,
     pub freshness: Freshness<'a>,
     pub fetch: &'a Fetch<'a, T>,
     pub deadline: Deadline,
 }
 
-/// What holds for everything that one call needs.
+/// What is the same for all values that one call gets.
 #[derive(Clone, Copy)]
 pub struct Policy<'a> {
     pub context: &'a Context,
@@ -103,23 +107,23 @@ pub struct Policy<'a> {
     pub refresh: bool,
     /// `--offline`: no request may be made.
     pub offline: bool,
-    /// Another person may log in beneath us.
+    /// Another person may log in while this call runs.
     pub login_can_change: bool,
 }
 
 impl Policy<'_> {
-    /// The table at the head of this file.
-    pub fn cached<T: Cacheable>(&self, wanted: &Wanted<'_, T>) -> Result<T> {
-        let cached = wanted.slot.load();
-        let band = cached.as_ref().map_or(Band::MustRefresh, |cached| self.band(wanted, cached));
+    /// Gets a value by the table at the head of this file.
+    pub fn get<T: Cacheable>(&self, request: &CacheRequest<'_, T>) -> Result<T> {
+        let cached = request.slot.load();
+        let band = cached.as_ref().map_or(Band::MustRefresh, |cached| self.band(request, cached));
         match (band, cached) {
             (Band::Fresh, Some(cached)) => Ok(cached),
-            (Band::RefreshEarly, Some(cached)) => self.refresh_early(wanted, cached),
-            (_, cached) => self.must_refresh(wanted, cached),
+            (Band::RefreshEarly, Some(cached)) => self.refresh_early(request, cached),
+            (_, cached) => self.must_refresh(request, cached),
         }
     }
 
-    /// A token that is kept elsewhere: only its refusals are cached.
+    /// Gets a token that is stored elsewhere; only its refusals are cached.
     pub fn uncached<T: Cacheable>(
         &self,
         slot: &Slot<'_, T>,
@@ -132,14 +136,14 @@ impl Policy<'_> {
         fetch(deadline, None).inspect_err(|error| remember(slot, error, deadline))
     }
 
-    fn band<T: Cacheable>(&self, wanted: &Wanted<'_, T>, cached: &T) -> Band {
+    fn band<T: Cacheable>(&self, request: &CacheRequest<'_, T>, cached: &T) -> Band {
         let now = self.context.now();
         let left = cached.left(now);
         if left <= 0 {
             return Band::MustRefresh;
         }
 
-        match wanted.freshness {
+        match request.freshness {
             Freshness::Used { refused } => {
                 let is_refused = refused.is_some_and(|refused| cached.is(refused));
                 if left > MIN_LIFE_MS && !is_refused { Band::Fresh } else { Band::MustRefresh }
@@ -170,8 +174,8 @@ impl Policy<'_> {
     }
 
     /// Soft to hard: no caller has to wait, so only the first one tries.
-    fn refresh_early<T: Cacheable>(&self, wanted: &Wanted<'_, T>, old: T) -> Result<T> {
-        let Wanted { slot, fetch, deadline, .. } = wanted;
+    fn refresh_early<T: Cacheable>(&self, request: &CacheRequest<'_, T>, old: T) -> Result<T> {
+        let CacheRequest { slot, fetch, deadline, .. } = request;
         if self.offline || self.failed_lately(slot) {
             return Ok(old);
         }
@@ -179,7 +183,7 @@ impl Policy<'_> {
         let Ok(Some(guard)) = lock.try_lock() else { return Ok(old) };
 
         // Another process may have stored it between the look and the lock.
-        if let Some(cached) = slot.load().filter(|cached| self.is_fresh(wanted, cached)) {
+        if let Some(cached) = slot.load().filter(|cached| self.is_fresh(request, cached)) {
             return Ok(cached);
         }
         if self.failed_lately(slot) {
@@ -195,9 +199,9 @@ impl Policy<'_> {
                     return Err(error);
                 }
                 // The clock went on: by hours, where the machine was asleep meanwhile.
-                if self.band(wanted, &old) == Band::MustRefresh {
+                if self.band(request, &old) == Band::MustRefresh {
                     drop(guard);
-                    return self.must_refresh(wanted, Some(old));
+                    return self.must_refresh(request, Some(old));
                 }
                 Ok(self.fall_back(old, &error))
             }
@@ -205,60 +209,64 @@ impl Policy<'_> {
     }
 
     /// Less than hard: one process fetches, and all others wait for it.
-    fn must_refresh<T: Cacheable>(&self, wanted: &Wanted<'_, T>, mut old: Option<T>) -> Result<T> {
-        let Wanted { slot, deadline, .. } = wanted;
+    fn must_refresh<T: Cacheable>(
+        &self,
+        request: &CacheRequest<'_, T>,
+        mut old: Option<T>,
+    ) -> Result<T> {
+        let CacheRequest { slot, deadline, .. } = request;
         if self.offline {
-            return self.fall_back_or_fail(wanted, old, offline());
+            return self.fall_back_or_fail(request, old, offline());
         }
 
         let mut lock = slot.lock_file();
         let mut pause = FIRST_PAUSE;
         let guard = loop {
             if let Some(error) = self.shared_failure(slot, *deadline) {
-                return self.fall_back_or_fail(wanted, old, error);
+                return self.fall_back_or_fail(request, old, error);
             }
             // Without a lock file there is no cache either, so each process fetches for itself.
             let Some(Ok(guard)) = lock.as_mut().map(LockFile::try_lock) else { break None };
 
             // Another process may have stored it between the look and the lock.
             old = slot.load();
-            if let Some(cached) = old.take_if(|cached| self.is_fresh(wanted, cached)) {
+            if let Some(cached) = old.take_if(|cached| self.is_fresh(request, cached)) {
                 return Ok(cached);
             }
             if guard.is_some() {
                 break guard;
             }
             if deadline.passed() {
-                return self.fall_back_or_fail(wanted, old, still_fetching());
+                return self.fall_back_or_fail(request, old, still_fetching());
             }
             self.context.sleep(self.context.jittered(pause), *deadline);
             pause = (pause * 2).min(MAX_PAUSE);
         };
-        self.fetch_or_fall_back(wanted, guard.as_ref(), old)
+        self.fetch_or_fall_back(request, guard.as_ref(), old)
     }
 
     fn fetch_or_fall_back<T: Cacheable>(
         &self,
-        wanted: &Wanted<'_, T>,
+        request: &CacheRequest<'_, T>,
         guard: Option<&LockGuard<'_>>,
         old: Option<T>,
     ) -> Result<T> {
-        let Wanted { slot, fetch, deadline, .. } = wanted;
+        let CacheRequest { slot, fetch, deadline, .. } = request;
         // Another process may have failed between the last check and the lock.
         if let Some(error) = self.shared_failure(slot, *deadline) {
-            return self.fall_back_or_fail(wanted, old, error);
+            return self.fall_back_or_fail(request, old, error);
         }
         match fetch(*deadline, guard) {
             Ok(new) => Ok(store(slot, new)),
             Err(error) => {
                 remember(slot, &error, *deadline);
-                self.fall_back_or_fail(wanted, old, error)
+                self.fall_back_or_fail(request, old, error)
             }
         }
     }
 
-    fn is_fresh<T: Cacheable>(&self, wanted: &Wanted<'_, T>, cached: &T) -> bool {
-        self.band(wanted, cached) == Band::Fresh
+    fn is_fresh<T: Cacheable>(&self, request: &CacheRequest<'_, T>, cached: &T) -> bool {
+        self.band(request, cached) == Band::Fresh
     }
 
     /// Whether the entry went while its successor was being fetched: another person has logged in,
@@ -270,12 +278,12 @@ impl Policy<'_> {
     /// The cached one for a passing reason, with a note; else the error.
     fn fall_back_or_fail<T: Cacheable>(
         &self,
-        wanted: &Wanted<'_, T>,
+        request: &CacheRequest<'_, T>,
         old: Option<T>,
         error: Error,
     ) -> Result<T> {
         let now = self.context.now();
-        let will_do = match wanted.freshness {
+        let will_do = match request.freshness {
             Freshness::Printed { .. } => !self.refresh,
             Freshness::Used { refused } => refused.is_none(),
         };
@@ -283,7 +291,7 @@ impl Policy<'_> {
             error.kind == ErrorKind::Unavailable
                 && will_do
                 && old.left(now) >= MIN_LIFE_MS
-                && !self.was_evicted(wanted.slot)
+                && !self.was_evicted(request.slot)
         };
         match old.filter(is_good) {
             Some(old) => Ok(self.fall_back(old, &error)),
@@ -306,9 +314,9 @@ impl Policy<'_> {
         counts.then_some(error)
     }
 
-    /// A failure of another process that this call has waited for, unless that one ran out of time
-    /// and we have more; or a refusal that still counts. So a crowd that asks at once is answered at
-    /// once, and does not fail one after the other.
+    /// The failure to return instead of fetching: either one that another process had after this call
+    /// began, unless it ran out of time and we have enough left; or a recent refusal. So callers that
+    /// wait for the same fetch fail together, and not one after the other.
     fn shared_failure<T: Cacheable>(
         &self,
         slot: &Slot<'_, T>,

@@ -24,13 +24,13 @@ use crate::platform::lock::LockFile;
 use crate::platform::private_file::{self, Found, Replacement};
 use crate::platform::time::{DAY, MINUTE, Timestamp};
 
-/// No entry is larger: a token and a failure's words.
+/// The largest file that is read: room for a token, or for the text of an error.
 const MAX_ENTRY_BYTES: usize = MAX_TOKEN_BYTES + 16 * 1024;
 
-/// An entry from further ahead than this was written before the clock was set back.
+/// How far in the future `issued` may lie; a later one means that the clock was set back.
 const MAX_AHEAD_MS: i64 = MINUTE;
 
-/// How many entries that expired a day ago one store removes.
+/// The most expired entries that one store removes.
 const MAX_SWEPT: usize = 32;
 
 /// The end of a lock file's name.

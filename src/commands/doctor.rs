@@ -28,7 +28,7 @@ use crate::plan::Plan;
 use crate::platform::context::Context;
 use crate::platform::process::{Program, find_program, run_tool, within};
 use crate::platform::time::Deadline;
-use crate::session::{Session, Wants};
+use crate::session::{ConnectionParts, Session};
 
 pub const COMMAND: Command = Command {
     name: "doctor",
@@ -56,7 +56,7 @@ struct Step {
     /// What was found; nothing if the step could not be tried.
     outcome: Result<Option<String>>,
     /// Why the step was not tried.
-    left_out: &'static str,
+    why_not_tried: &'static str,
 }
 
 fn run(mut call: Call<'_>) -> Result<u8> {
@@ -69,7 +69,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     let code = failure.map_or(0, |error| error.kind as u8);
     let text = if is_json {
         let steps: Vec<Value> = steps.0.iter().map(Step::json).collect();
-        format!("{}\n", json!({ "links": steps, "code": code }))
+        format!("{}\n", json!({ "steps": steps, "code": code }))
     } else {
         steps.0.iter().map(Step::text).collect()
     };
@@ -104,7 +104,7 @@ impl Steps {
         let state = session.ask(deadline(), |api| credentials::state(api, &database));
         self.add("state", state.and_then(|state| check_state(&state)), |state| redact(state))?;
 
-        let wants = Wants { user: true, host: true };
+        let wants = ConnectionParts { user: true, host: true };
         let credential = session.credential(wants, deadline());
         let credential =
             self.add("credential", credential, |credential| credential.token.to_string())?;
@@ -113,7 +113,7 @@ impl Steps {
         self.add("connection", connection, |words| words.clone())?;
 
         let outcome = log_in(&credential, context, deadline());
-        self.0.push(Step { name: "login", outcome, left_out: "psql is not installed" });
+        self.0.push(Step { name: "login", outcome, why_not_tried: "psql is not installed" });
         Some(())
     }
 
@@ -128,7 +128,7 @@ impl Steps {
             Ok(value) => (Ok(Some(words(&value))), Some(value)),
             Err(error) => (Err(error), None),
         };
-        self.0.push(Step { name, outcome, left_out: "" });
+        self.0.push(Step { name, outcome, why_not_tried: "" });
         value
     }
 }
@@ -302,7 +302,7 @@ impl Step {
         let line = |name: &str, words: &str| format!("{name:<15}{words}\n");
         match &self.outcome {
             Ok(Some(words)) => line(self.name, &format!("ok: {words}")),
-            Ok(None) => line(self.name, &format!("not tried: {}", self.left_out)),
+            Ok(None) => line(self.name, &format!("not tried: {}", self.why_not_tried)),
             Err(error) => {
                 let mut text = line(self.name, &format!("FAILED: {}", error.message));
                 for (label, words) in error.lines().skip(1) {
@@ -316,10 +316,10 @@ impl Step {
     fn json(&self) -> Value {
         let (state, words, because, hints) = match &self.outcome {
             Ok(Some(words)) => ("ok", words.as_str(), &[][..], &[][..]),
-            Ok(None) => ("not tried", self.left_out, &[][..], &[][..]),
+            Ok(None) => ("not tried", self.why_not_tried, &[][..], &[][..]),
             Err(error) => ("failed", error.message.as_str(), &error.because[..], &error.hints[..]),
         };
         let name = self.name;
-        json!({ "link": name, "state": state, "words": words, "because": because, "hints": hints })
+        json!({ "step": name, "state": state, "words": words, "because": because, "hints": hints })
     }
 }

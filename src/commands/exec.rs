@@ -16,7 +16,7 @@ use crate::formats::{UNSET, variables};
 use crate::plan::Plan;
 use crate::platform::context::Context;
 use crate::platform::process::become_program;
-use crate::session::{Session, Wants};
+use crate::session::{ConnectionParts, Session};
 
 pub const COMMAND: Command = Command {
     name: "exec",
@@ -47,7 +47,7 @@ fn run(call: Call<'_>) -> Result<u8> {
     let token_variable = token_variable(&plan)?;
 
     let session = Session::new(&plan, call.context);
-    let wants = Wants { user: true, host: true };
+    let wants = ConnectionParts { user: true, host: true };
     let credential = session.credential(wants, plan.deadline())?;
     call.explain(&plan, &credential.token);
 

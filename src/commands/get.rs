@@ -12,7 +12,7 @@ use crate::formats;
 use crate::formats::{API_VERSIONS, Format};
 use crate::plan::Plan;
 use crate::platform::context::Context;
-use crate::session::{Session, Wants};
+use crate::session::{ConnectionParts, Session};
 
 pub const COMMAND: Command = Command {
     name: "get",
@@ -36,7 +36,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     let api_version = api_version(call.context, format)?;
 
     let session = Session::new(&plan, call.context);
-    let wants = Wants { user: format.user, host: format.host };
+    let wants = ConnectionParts { user: format.user, host: format.host };
     let mut credential = session.credential(wants, plan.deadline())?;
     credential.api_version = api_version;
 

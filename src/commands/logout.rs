@@ -135,8 +135,7 @@ pub fn revoke(context: &Context, login: &Login) -> Result<()> {
     let client = Client::new(context, store::PAT);
     let revoked =
         rotating_pat::delete_all(login, &login.api(&client, Deadline::after(REVOKE_LIMIT)));
-    let is_already_revoked =
-        |failure: &CallError| matches!(failure, CallError::Refused(no) if no.is_about_token());
+    let is_already_revoked = |failure: &CallError| matches!(failure, CallError::Refused(refusal) if refusal.is_about_token());
     if revoked.as_ref().is_err_and(is_already_revoked) {
         return Ok(());
     }

@@ -242,7 +242,7 @@ impl Settings {
     /// Whether any setting of an auth method has a value. A tenant alone is no identity.
     pub fn has_identity(&self) -> bool {
         const NO_IDENTITY: [Id; 2] = [Id::AzureTenantId, Id::AzureLoginAppId];
-        self.rows().any(|row| !row.group.is_empty() && !NO_IDENTITY.contains(&row.id))
+        self.rows().any(|row| !row.method.is_empty() && !NO_IDENTITY.contains(&row.id))
     }
 
     /// A setting that is part of a service principal. If it completes no auth method, that is an
@@ -301,7 +301,7 @@ impl Settings {
         self.set_variables(variables, |row| match row.precedence {
             Precedence::Always => true,
             Precedence::NotBesideProfile => false,
-            Precedence::FillsProfile => row.group.is_empty() || !is_complete,
+            Precedence::FillsProfile => row.method.is_empty() || !is_complete,
         });
 
         let is_used = |variable: &Variable<'_>| {
@@ -336,7 +336,7 @@ impl Settings {
     /// Sets what is still empty from the profile, unless none is named and the workspace or an auth
     /// method is known without one.
     fn load_profile(&mut self, context: &Context) -> Result<()> {
-        let is_known = self.rows().any(|row| !row.group.is_empty() || row.id == Id::Host);
+        let is_known = self.rows().any(|row| !row.method.is_empty() || row.id == Id::Host);
         let requested = self.text(Id::Profile);
         if requested.is_none() && is_known {
             return Ok(());
@@ -384,22 +384,22 @@ impl Settings {
 
     /// Refuses several auth methods at once, unless the auth type decides.
     fn check_conflict(&self) -> Result<()> {
-        let mut groups: Vec<&str> =
-            self.rows().map(|row| row.group).filter(|group| !group.is_empty()).collect();
-        groups.sort_unstable();
-        groups.dedup();
-        if groups.len() < 2 || self.get(Id::AuthType).is_some() {
+        let mut methods: Vec<&str> =
+            self.rows().map(|row| row.method).filter(|method| !method.is_empty()).collect();
+        methods.sort_unstable();
+        methods.dedup();
+        if methods.len() < 2 || self.get(Id::AuthType).is_some() {
             return Ok(());
         }
 
-        let methods = groups.join(" and ");
+        let names = methods.join(" and ");
         let mut error =
-            Error::usage(format!("more than one authorization method configured: {methods}"));
-        for group in groups {
-            let members = self.shown().filter(|(row, _, _)| row.group == group);
+            Error::usage(format!("more than one authorization method configured: {names}"));
+        for method in methods {
+            let members = self.shown().filter(|(row, _, _)| row.method == method);
             let members: Vec<String> =
                 members.map(|(row, _, origin)| format!("{} from {origin}", row.name)).collect();
-            error = error.because(format!("{group}: {}", members.join(", ")));
+            error = error.because(format!("{method}: {}", members.join(", ")));
         }
         Err(error.hint("choose with --auth-type or DATABRICKS_AUTH_TYPE, or unset one of them"))
     }

@@ -49,8 +49,8 @@ pub struct Setting {
     /// Whether a profile may hold it, under `name`.
     pub profile: bool,
     pub precedence: Precedence,
-    /// Its auth method, for the conflict check of unified authentication; "" for none.
-    pub group: &'static str,
+    /// The auth method that it belongs to; settings of two methods conflict. "" for none.
+    pub method: &'static str,
     pub kind: ValueKind,
     /// The description in `--help`; "" for a setting without a flag.
     pub about: &'static str,
@@ -82,7 +82,7 @@ const ROW: Setting = Setting {
     env: &[],
     profile: false,
     precedence: Precedence::Always,
-    group: "",
+    method: "",
     kind: ValueKind::Text,
     about: "",
     long: "",
@@ -95,12 +95,12 @@ const fn attribute(name: &'static str, env: &'static [&'static str]) -> Setting 
 
 /// An attribute of unified authentication that belongs to an auth method.
 const fn method(
-    group: &'static str,
+    method: &'static str,
     name: &'static str,
     env: &'static [&'static str],
     kind: ValueKind,
 ) -> Setting {
-    Setting { group, kind, ..attribute(name, env) }
+    Setting { method, kind, ..attribute(name, env) }
 }
 
 /// An attribute that a variable never sets if a profile is named by flag.
@@ -164,7 +164,7 @@ settings! {
     ),
     ClientSecretFile => Setting {
         kind: ValueKind::SecretFile,
-        long: "A file whose first line is the OAuth secret of the service principal; - reads \
+        long: "A file whose first line is the OAuth secret of the service principal; `-` reads \
                stdin. It takes precedence over DATABRICKS_CLIENT_SECRET. Secrets are never taken \
                from the command line itself, where ps would show them.",
         ..flag("client-secret-file", "PATH|-", "file with the service principal's secret")
@@ -172,7 +172,7 @@ settings! {
     Token => method("pat", "token", &["DATABRICKS_TOKEN"], ValueKind::Secret),
     TokenFile => Setting {
         kind: ValueKind::SecretFile,
-        long: "A file whose first line is a personal access token; - reads stdin. It takes \
+        long: "A file whose first line is a personal access token; `-` reads stdin. It takes \
                precedence over DATABRICKS_TOKEN.",
         ..flag("token-file", "PATH|-", "file with the personal access token")
     },
@@ -427,8 +427,8 @@ settings! {
     },
     Pat => Setting {
         long: "Logs in with a personal access token, which is read from the terminal without \
-               showing it, or from a line of stdin. It is used to create a token that lakebase- \
-               token replaces by itself; only that token is stored.",
+               showing it, or from a line of stdin. It is used to create a token that \
+               lakebase-token replaces by itself; only that token is stored.",
         ..switch("pat", "log in with a personal access token")
     },
     PatLifetime => Setting {
@@ -467,6 +467,7 @@ mod tests {
             assert!(row.flag.bytes().all(|b| b == b'-' || b.is_ascii_lowercase()), "{name}");
 
             assert_eq!(row.flag.is_empty(), row.about.is_empty(), "{name}");
+            assert!(!row.long.contains("- "), "{}: a word is cut", row.name);
             assert!(row.about.len() < 60 && !row.about.ends_with('.'), "{name}");
             assert!(row.long.is_empty() || row.long.ends_with('.'), "{name}");
 

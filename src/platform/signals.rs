@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::platform::time::Deadline;
-use crate::platform::unix::{self, END_SIGNALS, TerminalSettings};
+use crate::platform::unix::{self, END_SIGNALS, END_SIGNALS_AND_HANGUP, TerminalSettings};
 
 /// How long the replacement of a file may hold up the end of the process.
 const MAX_WRITE_WAIT: Duration = Duration::from_millis(80);
@@ -40,12 +40,12 @@ impl SignalState {
 /// From now on SIGTERM and SIGINT end the process within 100 ms at any time. The replacement of a
 /// file is finished if possible, and a child program gets SIGTERM too.
 pub fn end_on_signals(state: &Arc<SignalState>, notify_socket: Option<&OsStr>) -> Result<()> {
-    end_on(&END_SIGNALS[..2], state, notify_socket)
+    end_on(&END_SIGNALS, state, notify_socket)
 }
 
 /// The same, and also when the terminal is gone.
 pub fn end_on_signals_or_hangup(state: &Arc<SignalState>) -> Result<()> {
-    end_on(&END_SIGNALS, state, None)
+    end_on(&END_SIGNALS_AND_HANGUP, state, None)
 }
 
 fn end_on(signals: &[i32], state: &Arc<SignalState>, notify_socket: Option<&OsStr>) -> Result<()> {

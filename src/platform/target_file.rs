@@ -21,7 +21,7 @@ use crate::platform::private_file::{self, Found, Replacement, read_private};
 use crate::platform::time::Deadline;
 use crate::platform::unix::{self, FileFacts, FileKind, Folder};
 
-/// Ten thousand lines with a token each have twenty million bytes.
+/// The largest file that is read: room for some 30,000 lines with a token.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How a temporary file's name begins; sixteen digits follow.
@@ -145,28 +145,44 @@ impl TargetFile {
         let new = edit(old.as_ref().map(|old| old.content.as_slice()))?;
         let change = change_between(old.as_ref(), new.as_deref(), hook);
 
-        let marked_before = self.pending_hook().is_some();
-        let marks = hook == HookMark::Pending;
-        if change != Change::Unchanged && marks {
+        let was_pending = self.pending_hook().is_some();
+        if change != Change::Unchanged && hook == HookMark::Pending {
             self.write_mark(context)?;
         }
 
-        let is_same = || self.is_as_it_was(old.as_ref());
-        let done = match (change, &new) {
+        let applied = self.apply(context, change, old.as_ref(), new.as_deref());
+        let is_applied = matches!(applied, Ok(true));
+        let is_obsolete = match hook {
+            HookMark::None => false,
+            HookMark::Pending => !is_applied && !was_pending,
+            HookMark::Cancelled => is_applied,
+        };
+        if is_obsolete {
+            let _ = self.folder.remove(&self.mark_name());
+        }
+
+        let pending = self.pending_hook().filter(|_| hook == HookMark::Pending);
+        Ok(applied?.then_some((change, pending)))
+    }
+
+    /// Writes or removes the file. Returns whether that was done; not if another program has changed
+    /// the file meanwhile.
+    fn apply(
+        &self,
+        context: &Context,
+        change: Change,
+        old: Option<&Old>,
+        new: Option<&[u8]>,
+    ) -> Result<bool> {
+        let is_same = || self.is_as_it_was(old);
+        match (change, new) {
             (Change::Written, Some(new)) => {
-                self.replace(context, &self.name, new, old.as_ref(), Some(&is_same))
+                self.replace(context, &self.name, new, old, Some(&is_same))
             }
             (Change::Removed, _) if is_same() => self.remove().map(|()| true),
             (Change::Removed, _) => Ok(false),
             _ => Ok(true),
-        };
-
-        let is_done = matches!(done, Ok(true));
-        let is_cancelled = hook == HookMark::Cancelled && is_done;
-        if is_cancelled || marks && !is_done && !marked_before {
-            let _ = self.folder.remove(&self.mark_name());
         }
-        Ok(done?.then(|| (change, self.pending_hook().filter(|_| marks))))
     }
 
     /// The mark of a hook that has to run, if there is one and it is ours.

@@ -285,8 +285,11 @@ pub fn send_datagram(address: &OsStr, message: &str) {
     }
 }
 
-/// The signals that ask a program to end; the last one says that its terminal is gone.
-pub const END_SIGNALS: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
+/// The signals that ask a program to end.
+pub const END_SIGNALS: [i32; 2] = [SIGTERM, SIGINT];
+
+/// The same, and the one that says that the terminal is gone.
+pub const END_SIGNALS_AND_HANGUP: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
 
 /// Waits for the first of these signals in a thread of its own, and calls `then` with it.
 pub fn on_signal(signals: &[i32], then: impl FnOnce(i32) + Send + 'static) -> io::Result<()> {
@@ -309,9 +312,9 @@ pub fn end_by_signal(signal: i32) -> ! {
     std::process::exit(128 + signal)
 }
 
-/// From now on none of [`END_SIGNALS`] has an effect.
+/// From now on none of [`END_SIGNALS_AND_HANGUP`] has an effect.
 pub fn ignore_signals() -> io::Result<()> {
-    for signal in END_SIGNALS {
+    for signal in END_SIGNALS_AND_HANGUP {
         signal_hook::flag::register(signal, Arc::default())?;
     }
     Ok(())

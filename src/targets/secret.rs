@@ -33,7 +33,11 @@ pub fn put(api: &Api<'_>, target: &SecretRef<'_>, value: &Secret) -> Outcome<Cha
     let SecretRef { scope, key, force, .. } = *target;
     let old = match get(api, scope, key) {
         // --force also replaces a value that this identity may not read.
-        Err(CallError::Refused(no)) if force && no.status == 403 && !no.is_about_token() => None,
+        Err(CallError::Refused(refusal))
+            if force && refusal.status == 403 && !refusal.is_about_token() =>
+        {
+            None
+        }
         old => old.map_err(|failure| failure.with_missing_right("READ on the scope"))?,
     };
     if let Some(old) = old {
@@ -52,14 +56,14 @@ pub fn put(api: &Api<'_>, target: &SecretRef<'_>, value: &Secret) -> Outcome<Cha
     }
 
     match write(api, target, value) {
-        Err(CallError::Refused(no)) if is_missing(&no) && target.create_scope => {
+        Err(CallError::Refused(refusal)) if is_missing(&refusal) && target.create_scope => {
             create_scope(api, scope)?;
             write(api, target, value)?;
         }
-        Err(CallError::Refused(no)) if is_missing(&no) => {
+        Err(CallError::Refused(refusal)) if is_missing(&refusal) => {
             return Err(CallError::Other(
                 Error::denied(format!("there is no scope {scope}"))
-                    .because(no.into_error().message)
+                    .because(refusal.into_error().message)
                     .hint("--create-scope, to create it"),
             ));
         }
@@ -77,7 +81,7 @@ fn create_scope(api: &Api<'_>, scope: &str) -> Outcome<()> {
     let path = format!("{SECRETS_PATH}/scopes/create");
     match api.post("to create the scope", &path, &json!({ "scope": scope })) {
         // Another process has created it since our write.
-        Err(CallError::Refused(no)) if no.code == "RESOURCE_ALREADY_EXISTS" => Ok(()),
+        Err(CallError::Refused(refusal)) if refusal.code == "RESOURCE_ALREADY_EXISTS" => Ok(()),
         created => created.map(|_| ()),
     }
 }
@@ -110,7 +114,7 @@ fn get(api: &Api<'_>, scope: &str, key: &str) -> Outcome<Option<Zeroizing<Vec<u8
     let key = percent_encode(key);
     let path = format!("{SECRETS_PATH}/get?scope={scope}&key={key}");
     let answer = match api.get("to read the secret", &path) {
-        Err(CallError::Refused(no)) if is_missing(&no) => return Ok(None),
+        Err(CallError::Refused(refusal)) if is_missing(&refusal) => return Ok(None),
         answer => answer?,
     };
 
@@ -121,6 +125,6 @@ fn get(api: &Api<'_>, scope: &str, key: &str) -> Outcome<Option<Zeroizing<Vec<u8
     Ok(Some(Zeroizing::new(bytes)))
 }
 
-fn is_missing(no: &Refusal) -> bool {
-    no.status == 404 || no.code == "RESOURCE_DOES_NOT_EXIST"
+fn is_missing(refusal: &Refusal) -> bool {
+    refusal.status == 404 || refusal.code == "RESOURCE_DOES_NOT_EXIST"
 }

@@ -23,7 +23,7 @@ use crate::platform::context::Context;
 use crate::platform::log::{self, Level};
 use crate::platform::target_file::{Change, HookMark, PendingHook, TargetFile};
 use crate::platform::time::Deadline;
-use crate::session::{Session, Wants};
+use crate::session::{ConnectionParts, Session};
 use crate::targets::secret::{self, SecretRef};
 use crate::targets::target::{Entry, FileTarget, Target};
 use crate::targets::{hook, table};
@@ -100,8 +100,8 @@ impl<'a> Update<'a> {
     }
 
     /// What the format prints beside the token.
-    pub fn wants(&self) -> Wants {
-        Wants { user: self.format.user, host: self.format.host }
+    pub fn wants(&self) -> ConnectionParts {
+        ConnectionParts { user: self.format.user, host: self.format.host }
     }
 
     /// Gets a credential and writes it into the target.
@@ -135,7 +135,7 @@ impl<'a> Update<'a> {
         let change = match &self.storage {
             OpenStorage::File(how, file) => {
                 // A file that is not shared has one entry, which needs no role or host to be found.
-                let wants = if how.shared { self.wants() } else { Wants::default() };
+                let wants = if how.shared { self.wants() } else { ConnectionParts::default() };
                 let connection = session.connection(wants, deadline)?;
                 let edit = (how.remove)(&self.entry(&connection, self.plan.url()))?;
                 file.change(self.context, deadline, HookMark::Cancelled, edit.as_ref())?.0

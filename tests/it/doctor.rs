@@ -61,8 +61,8 @@ fn every_step_up_to_a_real_login_works() {
     assert_eq!(output.status.code(), Some(0));
     let report: Value = serde_json::from_str(&text(&output)).unwrap();
     assert_eq!(report["code"], 0);
-    assert_eq!(report["links"][7]["state"], "not tried");
-    assert_eq!(report["links"][6]["state"], "ok");
+    assert_eq!(report["steps"][7]["state"], "not tried");
+    assert_eq!(report["steps"][6]["state"], "ok");
 
     let refused = doctor(&sandbox, &[], &["--format", "raw"]);
     assert_eq!((refused.status.code(), refused.stdout.len()), (Some(2), 0));

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use lakebase_token::cache::policy::{Freshness, Policy, Wanted};
+use lakebase_token::cache::policy::{CacheRequest, Freshness, Policy};
 use lakebase_token::cache::store::{CacheFolder, CacheInputs};
 use lakebase_token::config::resolve::Settings;
 use lakebase_token::credential::secret::Secret;
@@ -387,8 +387,8 @@ impl Table {
                 answer.map(|()| Token { secret: Secret::new("new"), ..self.token(0, HOUR) })
             };
             let freshness = Freshness::Printed { min_ttl: 0 };
-            let wanted = Wanted { slot: &slot, freshness, fetch: &fetch, deadline };
-            policy.cached(&wanted).map(|token| token.secret.expose().to_owned())
+            let wanted = CacheRequest { slot: &slot, freshness, fetch: &fetch, deadline };
+            policy.get(&wanted).map(|token| token.secret.expose().to_owned())
         })
     }
 

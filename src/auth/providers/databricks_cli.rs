@@ -44,11 +44,14 @@ const MIN_VERSION_HINT: &str =
 
 fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
     if !call.refused
-        && let Ok(token) = run(call, false)?
+        && let CliRun::Usable(token) = run(call, false)?
     {
         return Ok(token);
     }
-    run(call, true)?
+    match run(call, true)? {
+        CliRun::Usable(token) => Ok(token),
+        CliRun::Unusable(error) => Err(error),
+    }
 }
 
 /// All that decides whose token the CLI prints, except its own files.
@@ -91,9 +94,15 @@ fn check_host(settings: &Settings) -> Result<()> {
         .hint("unset DATABRICKS_HOST, or choose another profile"))
 }
 
-/// One run. The outer result is an error that a forced run cannot mend, the inner one is a token
-/// that another run may replace by a better one.
-fn run(call: &ProviderCall<'_>, force: bool) -> Result<Result<Token>> {
+/// What a run of the CLI printed.
+enum CliRun {
+    Usable(Token),
+    /// A token that is malformed or expires too soon: a run with `--force-refresh` may print another.
+    Unusable(Error),
+}
+
+/// Runs the CLI once. No other run would help against an error.
+fn run(call: &ProviderCall<'_>, force: bool) -> Result<CliRun> {
     let program = program(call.settings, call.context).ok_or_else(|| absent(call.settings))?;
     let (flag, value) = selector(call.settings);
     let mut arguments = vec!["auth", "token", flag, &value];
@@ -123,7 +132,10 @@ fn run(call: &ProviderCall<'_>, force: bool) -> Result<Result<Token>> {
     let stated = body["expiry"].as_str().and_then(Timestamp::parse);
     let now = call.context.now();
     let token = Token::received("the Databricks CLI's token", text, stated, now);
-    Ok(token.and_then(|token| check_life(token, now, &shown)))
+    Ok(match token.and_then(|token| check_life(token, now, &shown)) {
+        Ok(token) => CliRun::Usable(token),
+        Err(error) => CliRun::Unusable(error),
+    })
 }
 
 fn check_life(token: Token, now: Timestamp, shown: &str) -> Result<Token> {

@@ -131,7 +131,7 @@ fn note_precedence(settings: &Settings, context: &Context) {
 
     let configured: Vec<String> = settings
         .shown()
-        .filter(|(row, ..)| !row.group.is_empty())
+        .filter(|(row, ..)| !row.method.is_empty())
         .map(|(row, _, origin)| format!("{} from {origin}", row.name))
         .collect();
     context.note(&format!(

@@ -430,7 +430,7 @@ fn a_second_login_keeps_the_tokens_that_are_in_use() {
 
 #[test]
 fn a_login_that_cannot_be_stored_leaves_the_previous_login_intact() {
-    if !has("pasted::a_login_that_cannot_be_stored", "strace") {
+    if !has("pat_login::a_login_that_cannot_be_stored", "strace") {
         return;
     }
     let workspace = workspace();
@@ -609,7 +609,7 @@ fn renew(test: &Test, workspace: &Workspace, fault: Fault) -> Option<String> {
 
 #[test]
 fn a_thousand_rotations_with_faults_neither_lose_nor_accumulate_tokens() {
-    if !has("pasted::a_thousand_rotations", "strace") {
+    if !has("pat_login::a_thousand_rotations", "strace") {
         return;
     }
     let workspace = workspace();
@@ -688,7 +688,7 @@ fn run_in_terminal(test: &Test, args: &[&str], keys: &str) -> Value {
 
 #[test]
 fn a_terminal_does_not_show_the_token_and_shows_input_again_afterwards() {
-    if !has("pasted::a_terminal", "python3") {
+    if !has("pat_login::a_terminal", "python3") {
         return;
     }
     let workspace = workspace();
