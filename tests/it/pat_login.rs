@@ -139,7 +139,7 @@ fn a_login_with_an_invalid_token_stores_nothing() {
         ("dapi00000000000000000000000000000000\n", 4, "refused to say who this is"),
         ("\n", 2, "no token was pasted"),
         ("", 2, "no token was pasted"),
-        ("not a token\n", 2, "the pasted token holds characters"),
+        ("not a token\n", 2, "the pasted token has characters that no token has"),
     ] {
         let output = run_with_stdin(&test, &["login", "--pat"], pasted);
         let stderr = text(&output.stderr);
