@@ -17,7 +17,8 @@ fn no_workspace(settings: &Settings) -> Option<Error> {
     let has = |id| settings.get(id).is_some();
     let has_identity = has(Id::Token) || has(Id::ClientId) && has(Id::ClientSecret);
     let error = Error::usage("no workspace is configured");
-    (has_identity && !has(Id::Host)).then(|| error.hint("DATABRICKS_HOST=https://…, or --host"))
+    (has_identity && !has(Id::Host))
+        .then(|| error.hint("DATABRICKS_HOST=https://WORKSPACE-URL, or --host"))
 }
 
 fn half_a_databricks_principal(settings: &Settings) -> Option<Error> {
@@ -54,7 +55,7 @@ fn lacks(settings: &Settings, id: Id, missing: Id) -> Error {
 }
 
 fn no_identity(settings: &Settings) -> Error {
-    let url = settings.text(Id::Host).unwrap_or("https://…");
+    let url = settings.text(Id::Host).unwrap_or("https://WORKSPACE-URL");
     Error::usage("no Databricks identity is configured")
         .hint(format!("lakebase-token login --host {url}  # a person, with a browser"))
         .hint(format!("databricks auth login --host {url}  # a person, with the Databricks CLI"))
@@ -83,7 +84,10 @@ pub fn incomplete(settings: &Settings) -> String {
     match &settings.file {
         ConfigFile::Read => format!("found only {found}"),
         ConfigFile::NotNeeded => {
-            format!("found only {found}; ~/.databrickscfg was not read, since no profile was named")
+            format!(
+                "found only {found}; ~/.databrickscfg was not read, since these are set and no \
+                 profile is named (--profile DEFAULT reads it)"
+            )
         }
         ConfigFile::NoHome => format!("found {found}, and HOME is not set"),
         ConfigFile::Missing(path) => format!("found {found}, and there is no {}", path.display()),

@@ -275,18 +275,21 @@ fn secret_as_flag(long: &str, row: &Setting) -> Error {
 /// error depends on it.
 pub fn named_command(argv: &[OsString]) -> Option<&'static Command> {
     let mut parser = Parser::from_args(split(argv).0);
+    let mut is_value_of_unknown_flag = false;
     loop {
         let row = match parser.next() {
             Ok(None) => return None,
             Ok(Some(Arg::Value(word))) => match word.to_str().and_then(table::find) {
                 Some(command) => return Some(command),
-                None => continue,
+                None if is_value_of_unknown_flag => continue,
+                None => return None,
             },
             Ok(Some(Arg::Short(short))) => SETTINGS.iter().find(|row| row.short == Some(short)),
             Ok(Some(Arg::Long(long))) => SETTINGS.iter().find(|row| row.flag == long),
             // For example a value for a switch.
             Err(_) => continue,
         };
+        is_value_of_unknown_flag = row.is_none();
         if row.is_some_and(|row| row.kind != ValueKind::Switch) {
             parser.value().ok()?;
         }
@@ -371,6 +374,7 @@ mod tests {
             ("--bogus x exec", "exec"),
             ("-p exec status", "status"),
             ("-p exec", ""),
+            ("help exec", ""),
             ("--pg-database exec --ttl 1m", ""),
             ("-- exec", ""),
         ] {

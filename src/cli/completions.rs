@@ -60,8 +60,14 @@ fn unknown_shell(name: &str) -> Error {
     } else {
         Error::usage(format!("there are no completions for {}", redact(name)))
     };
-    let known = nearest(name, SHELLS.iter().map(|shell| shell.name)).unwrap_or(COMMAND.usage);
-    error.hint(format!("lakebase-token completions {known}"))
+    let names = || SHELLS.iter().map(|shell| shell.name);
+    match nearest(name, names()) {
+        Some(near) => error.hint(format!("lakebase-token completions {near}")),
+        None => {
+            let others: Vec<&str> = names().skip(1).collect();
+            error.hint(format!("lakebase-token completions bash  # or {}", others.join(", ")))
+        }
+    }
 }
 
 /// The template with each `{{name}}` replaced.

@@ -121,8 +121,9 @@ fn unknown_action(name: &str, words: &[OsString]) -> Error {
 }
 
 fn all_actions() -> String {
-    let names: Vec<&str> = names().collect();
-    format!("lakebase-token service {} pgpass", names.join("|"))
+    let others: Vec<&str> = names().skip(1).collect();
+    let first = names().next().unwrap_or_default();
+    format!("lakebase-token service {first} pgpass  # or {}", others.join(", "))
 }
 
 fn install(mut call: Call<'_>, words: &[OsString]) -> Result<u8> {

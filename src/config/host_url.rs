@@ -33,8 +33,9 @@ impl Host {
 
         let checked = check(text, scheme, authority);
         let url = checked.map_err(|why| {
-            Error::usage(format!("the workspace URL from {origin} {why}"))
-                .hint("DATABRICKS_HOST=https://adb-1234567890123456.7.azuredatabricks.net")
+            Error::usage(format!("the workspace URL from {origin} {why}")).hint(
+                "a URL such as https://my-workspace.cloud.databricks.com, as the browser shows it",
+            )
         })?;
 
         // Most URLs have no query, and this runs at every call.
@@ -79,7 +80,7 @@ fn check(text: &str, scheme: &str, authority: &str) -> std::result::Result<Strin
             return Err(format!("is not https, so it would show secrets: http://{host}"));
         }
     } else if !scheme.eq_ignore_ascii_case("https") {
-        return Err(format!("is not https: {}", redact(scheme)));
+        return Err(format!("does not begin with https://: {}", redact(text)));
     }
 
     let mut url = [scheme, "://", authority].concat();

@@ -113,7 +113,8 @@ fn report_missing_file(path: &Path, requested: Requested<'_>, context: &Context)
     let origin = requested.origin;
     if matches!(origin, Origin::Flag(_)) {
         return Err(Error::usage(format!("profile {name} from {origin}: there is no {path}"))
-            .hint(format!("a file with [{name}] and host = https://…, or --host")));
+            .hint(format!("databricks auth login --profile {name} --host https://WORKSPACE-URL"))
+            .hint("lakebase-token login --host https://WORKSPACE-URL  # without a profile"));
     }
     context.note(&format!("profile {name} from {origin} is not used: there is no {path}"));
     Ok(())
@@ -126,7 +127,7 @@ fn unknown_profile(path: &Path, name: &str, requested: Option<Requested<'_>>, te
         Some(requested) => requested.origin,
         None => &"its default_profile",
     };
-    let error = Error::usage(format!("{path} has no {shown} profile configured"))
+    let error = Error::usage(format!("{path} has no profile {shown}"))
         .because(format!("profile {shown} comes from {origin}"))
         .because(format!("the file has {}", redact(&list_profiles(text))));
 
@@ -134,7 +135,7 @@ fn unknown_profile(path: &Path, name: &str, requested: Option<Requested<'_>>, te
         Some(near) => error.hint(format!("--profile {near}, or DATABRICKS_CONFIG_PROFILE={near}")),
         None => error
             .hint(format!("databricks auth login --profile {shown}"))
-            .hint("lakebase-token login --host https://…"),
+            .hint("lakebase-token login --host https://WORKSPACE-URL"),
     }
 }
 

@@ -159,11 +159,14 @@ fn database_by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<
         }
     }
 
-    let message =
-        format!("no endpoint of this workspace listens on {} from {origin}", redact(host));
+    let message = format!(
+        "no endpoint of this workspace listens on {}, which comes from {origin}",
+        redact(host)
+    );
     let error = Error::usage(message)
         .because("no project that this identity may see has an endpoint with this host")
-        .hint("name the endpoint: --endpoint projects/PROJECT, or LAKEBASE_ENDPOINT");
+        .hint(format!("leave out {origin}, if it is of another database"))
+        .hint("--endpoint projects/PROJECT or LAKEBASE_ENDPOINT, if it is a tunnel to Lakebase");
     Err(CallError::Other(error))
 }
 

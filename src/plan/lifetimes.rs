@@ -42,14 +42,16 @@ fn missing_unit(id: Id, text: &str) -> Option<String> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    if id != Id::Interval {
-        return Some(format!("{text}s, if these are seconds"));
+    let number: u64 = text.parse().unwrap_or(u64::MAX);
+    let seconds = || Some(format!("{text}s, if these are seconds"));
+    let minutes = || Some(format!("{text}m, if these are minutes"));
+    match id {
+        // Users bring the interval of databricks-oauth-rotator, 50 minutes.
+        Id::Interval if number > 30 => Some("1m to 30m; 10m without it".to_owned()),
+        Id::Interval => minutes(),
+        Id::Ttl | Id::MinTtl if number <= 60 => minutes(),
+        _ => seconds(),
     }
-    // Users bring the interval of databricks-oauth-rotator, 50 minutes.
-    if text.parse::<u64>().is_ok_and(|minutes| minutes > 30) {
-        return Some("1m to 30m; 10m without it".to_owned());
-    }
-    Some(format!("{text}m, if these are minutes"))
 }
 
 /// The error for a duration outside its bounds.

@@ -718,7 +718,7 @@ static DIFFERENCES: &[Difference] = &[
     Difference {
         why: "the SDK for Python takes a profile without any key",
         python: true,
-        explains: |_, ours, _| ours.error.contains(" profile configured"),
+        explains: |_, ours, _| ours.error.contains("has no profile "),
     },
     Difference {
         why: "the SDK for Python reads files in another way: indented lines continue, keys in any case, \

@@ -127,7 +127,8 @@ fn a_host_is_resolved_to_its_endpoint_on_any_page_of_the_lists() {
 
     // Only the first label is known: the password would go to another server.
     test.set("PGHOST", "ep-calm-sea-3.private.example.net");
-    test.run("").fails(2, &["listens on ep-calm-sea-3.private.example.net from PGHOST"]);
+    test.run("")
+        .fails(2, &["listens on ep-calm-sea-3.private.example.net, which comes from PGHOST"]);
     assert_eq!(workspace.count(MINT), 3);
 }
 
@@ -341,7 +342,8 @@ fn the_error_for_an_unknown_name_states_its_origin() {
     test.set("LAKEBASE_ENDPOINT", "projects/nosuch");
     test.run("").fails(4, &["projects/nosuch comes from LAKEBASE_ENDPOINT"]);
     test.unset("LAKEBASE_ENDPOINT");
-    test.run("--pg-host db.example.com").fails(2, &["listens on db.example.com from --pg-host"]);
+    test.run("--pg-host db.example.com")
+        .fails(2, &["listens on db.example.com, which comes from --pg-host"]);
 }
 
 #[test]

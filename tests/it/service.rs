@@ -464,7 +464,10 @@ fn mistakes_are_refused_before_any_request() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     for (line, words) in [
-        ("service", &["missing service action", "install|uninstall|status|restart"][..]),
+        (
+            "service",
+            &["missing service action", "install pgpass  # or uninstall, status, restart"][..],
+        ),
         (
             "service instal pgpass",
             &["unknown service action: instal", "hint: lakebase-token service install"],

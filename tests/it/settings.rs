@@ -78,7 +78,11 @@ fn the_sdks_permutation_table() {
     let file = "[DEFAULT]\nhost = https://dbc-XX/\ntoken = dapi1\n[abc]\nhost = foo\ntoken = y\n\
                 [pat.with.dot]\nhost = https://dot\ntoken = z\n[nohost]\ntoken = t\n[empty]\n";
     expect(&[], file, "https://dbc-xx", "pat");
-    refuses(&[HOST], file, "~/.databrickscfg was not read, since no profile was named");
+    refuses(
+        &[HOST],
+        file,
+        "~/.databrickscfg was not read, since these are set and no profile is named",
+    );
     expect(&[("DATABRICKS_CONFIG_PROFILE", "abc")], file, "https://foo", "pat");
     expect(&[("DATABRICKS_CONFIG_PROFILE", "pat.with.dot")], file, "https://dot", "pat");
     refuses(&[("DATABRICKS_CONFIG_PROFILE", "nohost")], file, NO_WORKSPACE);
@@ -90,16 +94,12 @@ fn the_sdks_permutation_table() {
         "more than one authorization method configured: basic and pat",
     );
     for name in ["empty", "absent"] {
-        refuses(
-            &[("DATABRICKS_CONFIG_PROFILE", name)],
-            file,
-            &format!("has no {name} profile configured"),
-        );
+        refuses(&[("DATABRICKS_CONFIG_PROFILE", name)], file, &format!("has no profile {name}"));
     }
     refuses(
         &[("DATABRICKS_CONFIG_PROFILE", "DEFAULT")],
         "[a]\nhost = x\n",
-        "has no DEFAULT profile configured",
+        "has no profile DEFAULT",
     );
     refuses(&[], "[DEFAULT]\n[a]\nhost = x\ntoken = y\n", "has no DEFAULT profile, but a");
     refuses(
@@ -163,7 +163,7 @@ fn the_default_profile_of_the_cli_counts() {
     expect(&[("DATABRICKS_CONFIG_PROFILE", "DEFAULT")], file, "https://d", "pat");
     refuses(&[("DATABRICKS_CONFIG_PROFILE", "__settings__")], file, "reserved section");
     let dangling = "[__settings__]\ndefault_profile = gone\n[DEFAULT]\nhost = d\ntoken = d\n";
-    refuses(&[], dangling, "has no gone profile configured");
+    refuses(&[], dangling, "has no profile gone");
     let empty = "[__settings__]\ndefault_profile =\n[DEFAULT]\nhost = d\ntoken = d\n";
     expect(&[], empty, "https://d", "pat");
 }
@@ -262,7 +262,7 @@ fn unusable_hosts_are_refused() {
         ("https://a\nb", "white space"),
         ("https://x:port", "a port that is not a number"),
         ("https://x:70000", "a port that is not a number"),
-        ("ftp://x", "is not https"),
+        ("ftp://x", "does not begin with https"),
         ("https://", "names no host"),
         ("https://accounts.cloud.databricks.com", "account console"),
     ] {
@@ -398,13 +398,11 @@ fn an_unknown_profile_is_answered_with_the_existing_ones() {
     let file = "[__settings__]\nx = y\n[prod]\nhost = x\n[dev]\nhost = y\n";
     let test = with(&[], file);
     let outcome = test.run("-p prdo");
-    outcome.fails(
-        2,
-        &["has no prdo profile configured", "the file has prod, dev", "hint: --profile prod"],
-    );
+    outcome.fails(2, &["has no profile prdo", "the file has prod, dev", "hint: --profile prod"]);
     // The SDKs go on without the file. A profile that is named by flag is an error here.
     let mut test = with(&[], "");
-    test.run("-p prod").fails(2, &["profile prod from --profile: there is no", FILE, "[prod]"]);
+    test.run("-p prod")
+        .fails(2, &["profile prod from --profile: there is no", FILE, "--profile prod"]);
     test.set("DATABRICKS_CONFIG_PROFILE", "prod");
     let words = [NO_IDENTITY, "there is no", FILE, "profile=prod from DATABRICKS_CONFIG_PROFILE"];
     test.run("").fails(2, &words);

@@ -71,7 +71,9 @@ fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
     // Another process may have renewed the login since this call began.
     let Some(login) = call.settings.find_login(&Logins::of(call.context)?) else {
         let key = call.settings.login_key();
-        return Err(no_stored_login(&key.unwrap_or(LoginKey::Host("https://…".to_owned()))));
+        return Err(no_stored_login(
+            &key.unwrap_or(LoginKey::Host("https://WORKSPACE-URL".to_owned())),
+        ));
     };
 
     let needs_another = call.refused || call.min_life_ms == i64::MAX;

@@ -52,7 +52,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     check_flags(&settings)?;
     let (Some(key), Some(host)) = (settings.login_key(), settings.text(Id::Host)) else {
         return Err(Error::usage("no workspace is named")
-            .hint("lakebase-token login --host https://…")
+            .hint("lakebase-token login --host https://WORKSPACE-URL")
             .hint("lakebase-token login --profile NAME"));
     };
     plan::check_workspace(&settings)?;
