@@ -65,6 +65,7 @@ use crate::cli::args::{self, Show};
 use crate::cli::help;
 use crate::cli::table::COMMANDS;
 use crate::commands::command::{Call, Command};
+use crate::credential::redact::printable;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::platform::log;
@@ -123,7 +124,7 @@ fn exit_code(error: &Error, command: Option<&Command>) -> u8 {
 
 fn print_error(error: &Error, stderr: &mut dyn Write) {
     let lines = error.lines().map(|(label, text)| format!("lakebase-token: {label}: {text}\n"));
-    let text: String = lines.collect();
+    let text = printable(&lines.collect::<String>());
     // One write, so that the lines of processes that fail at once do not mix. If stderr is closed,
     // the exit code still says what failed.
     let _ = stderr.write_all(text.as_bytes());

@@ -8,7 +8,7 @@ use std::io::Write;
 
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
-use crate::credential::redact::redact;
+use crate::credential::redact::{printable, redact};
 use crate::credential::token::Token;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -154,6 +154,11 @@ impl Call<'_> {
 
     pub fn print(&mut self, text: &str) -> Result<()> {
         print(self.stdout, text)
+    }
+
+    /// Prints lines for a person, which may repeat names from a server.
+    pub fn print_lines(&mut self, lines: &str) -> Result<()> {
+        self.print(&printable(lines))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::commands::status::is_json;
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
 use crate::credential::connection::Credential;
-use crate::credential::redact::redact;
+use crate::credential::redact::{printable, redact};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::{UNSET, variables};
 use crate::lakebase::credentials;
@@ -71,7 +71,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
         let steps: Vec<Value> = steps.0.iter().map(Step::json).collect();
         format!("{}\n", json!({ "steps": steps, "code": code }))
     } else {
-        steps.0.iter().map(Step::text).collect()
+        printable(&steps.0.iter().map(Step::text).collect::<String>())
     };
     call.print(&text)?;
     Ok(code)

@@ -64,7 +64,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     if lines.is_empty() {
         lines.push_str("not logged in\n");
     }
-    call.print(&lines)?;
+    call.print_lines(&lines)?;
     Ok(0)
 }
 

@@ -143,7 +143,7 @@ fn install(mut call: Call<'_>, words: &[OsString]) -> Result<u8> {
     }
 
     let interval = show_duration(job.interval);
-    call.print(&format!("{outcome} {}: {}, every {interval}\n", service.name(), job.target))?;
+    call.print_lines(&format!("{outcome} {}: {}, every {interval}\n", service.name(), job.target))?;
     Ok(0)
 }
 
@@ -160,14 +160,14 @@ fn uninstall(mut call: Call<'_>, words: &[OsString]) -> Result<u8> {
     } else {
         format!("uninstalled {name}; what it wrote stays (--purge removes it)\n")
     };
-    call.print(&line)?;
+    call.print_lines(&line)?;
     Ok(0)
 }
 
 fn status(mut call: Call<'_>, words: &[OsString]) -> Result<u8> {
     let report = installed(&call, words)?.status()?;
     let lines = report.lines.iter().map(|(name, text)| format!("{name:<12}{text}\n"));
-    call.print(&lines.collect::<String>())?;
+    call.print_lines(&lines.collect::<String>())?;
     Ok(report.code)
 }
 

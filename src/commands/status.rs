@@ -16,7 +16,7 @@ use crate::commands::command::{COMMON, Call, Command, ROW};
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
 use crate::credential::connection::Purpose;
-use crate::credential::redact::redact;
+use crate::credential::redact::{printable, redact};
 use crate::credential::token::Token;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lakebase::resolve::DatabaseSelector;
@@ -43,7 +43,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     let json = is_json(COMMAND.name, call.flags)?;
     let report = StatusReport::of(&call);
 
-    let text = if json { format!("{}\n", report.json()) } else { report.text() };
+    let text = if json { format!("{}\n", report.json()) } else { printable(&report.text()) };
     call.print(&text)?;
     Ok(match &report.error {
         None => 0,

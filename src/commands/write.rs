@@ -38,7 +38,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     } else {
         write(&update, &call)?
     };
-    call.print(&line)?;
+    call.print_lines(&line)?;
     Ok(0)
 }
 

@@ -1,16 +1,25 @@
 //! Redacts secrets in text from outside (servers, child programs, settings) and makes it fit one
 //! line of output.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+
+use crate::credential::encoding::percent_encode;
+
 /// What replaces a secret.
 pub const REDACTED: &str = "***";
 
 /// The longest text that a message repeats.
 const MAX_CHARS: usize = 300;
 
-/// How JWTs, personal access tokens and service principals' secrets begin.
-const TOKEN_PREFIXES: [&str; 3] = ["eyJ", "dapi", "dose"];
+/// How a JWT begins: `{"` in base64.
+const JWT_PREFIX: &str = "eyJ";
 
-/// A shorter word with such a prefix is not a token ("dapi" alone, "eyJ").
+/// How personal access tokens and service principals' secrets begin. Random letters and digits
+/// follow, so a profile `dose-tracking` is not one.
+const RANDOM_TOKEN_PREFIXES: [&str; 2] = ["dapi", "dose"];
+
+/// With fewer characters it is not a token.
 const MIN_TOKEN_BYTES: usize = 12;
 
 /// With a shorter secret, [`hide`] would also hide ordinary words.
@@ -19,7 +28,7 @@ const MIN_SECRET_BYTES: usize = 8;
 /// A text for one line of output: without control characters, shortened, and with everything
 /// redacted that looks like a secret.
 pub fn redact(text: &str) -> String {
-    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let plain = text.chars().map(|c| if is_unprintable(c) { ' ' } else { c });
     let plain: String = plain.skip_while(|c| c.is_whitespace()).take(4 * MAX_CHARS).collect();
 
     let mut line = String::with_capacity(plain.len());
@@ -40,6 +49,21 @@ pub fn redact(text: &str) -> String {
     line
 }
 
+/// Lines for a terminal, in which no character moves the cursor or turns the direction of the text.
+pub fn printable(lines: &str) -> String {
+    lines.chars().map(|c| if c != '\n' && is_unprintable(c) { ' ' } else { c }).collect()
+}
+
+/// Control characters, and those of Unicode's bidirectional algorithm (UAX #9) and of no width.
+fn is_unprintable(c: char) -> bool {
+    let is_directional = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')
+        || ('\u{202a}'..='\u{202e}').contains(&c)
+        || ('\u{2066}'..='\u{2069}').contains(&c);
+    let has_no_width = ('\u{200b}'..='\u{200d}').contains(&c) || c == '\u{feff}';
+    let separates_lines = matches!(c, '\u{2028}' | '\u{2029}');
+    c.is_control() || is_directional || has_no_width || separates_lines
+}
+
 /// Redacts the user information of a URL, and every part of the word that may be a token.
 fn redact_word(word: &str, follows_scheme: bool) -> String {
     let word = redact_user_info(word);
@@ -47,9 +71,14 @@ fn redact_word(word: &str, follows_scheme: bool) -> String {
     parts.map(|part| redact_token(part, follows_scheme)).collect()
 }
 
-/// Replaces `user:password` before the `@` of a URL or of a connection string.
+/// Replaces `user:password` before the `@` of a URL or of a connection string. A word with more than
+/// one `@` and no scheme is neither, but for example the subject of a job on GitHub.
 fn redact_user_info(word: &str) -> String {
-    let start = word.find("://").map_or(0, |scheme| scheme + 3);
+    let scheme = word.find("://");
+    if scheme.is_none() && word.matches('@').count() > 1 {
+        return word.to_owned();
+    }
+    let start = scheme.map_or(0, |scheme| scheme + 3);
     let end = word[start..].find(['/', '?', '#']).map_or(word.len(), |end| start + end);
     let (user_info, _) = word[start..end].rsplit_once('@').unwrap_or_default();
     if !user_info.contains(':') {
@@ -58,11 +87,15 @@ fn redact_user_info(word: &str) -> String {
     [&word[..start], REDACTED, &word[start + user_info.len()..]].concat()
 }
 
-/// Replaces a token that begins like one of Databricks' or follows an auth scheme.
+/// Replaces a token that begins like one of Databricks', follows an auth scheme or is the value of an
+/// `Authorization` header.
 fn redact_token(part: &str, follows_scheme: bool) -> String {
+    const HEADER: &str = "authorization=";
     let token = part.trim_end_matches(|c| !is_token_char(c));
-    let prefix = TOKEN_PREFIXES.iter().find_map(|prefix| token.find(prefix));
-    let start = prefix.filter(|at| token.len() - at >= MIN_TOKEN_BYTES);
+    let header = token.to_ascii_lowercase().find(HEADER).map(|at| at + HEADER.len());
+    let is_scheme =
+        |at: &usize| ["bearer", "basic"].contains(&token[*at..].to_ascii_lowercase().as_str());
+    let start = header.filter(|at| !is_scheme(at)).or_else(|| token_start(token));
 
     // "Bearer abc123" contains a token, "Bearer token is expired" does not.
     let unlike_a_word = |b: u8| b.is_ascii_digit() || b"._~+/=".contains(&b);
@@ -74,17 +107,43 @@ fn redact_token(part: &str, follows_scheme: bool) -> String {
     }
 }
 
+fn token_start(text: &str) -> Option<usize> {
+    let jwt = text.find(JWT_PREFIX).filter(|at| text.len() - at >= MIN_TOKEN_BYTES);
+    jwt.or_else(|| RANDOM_TOKEN_PREFIXES.iter().find_map(|prefix| random_token_start(text, prefix)))
+}
+
+fn random_token_start(text: &str, prefix: &str) -> Option<usize> {
+    let mut starts = text.match_indices(prefix).map(|(at, _)| at);
+    starts.find(|at| {
+        let Some(next) = text.as_bytes().get(at + prefix.len()..at + MIN_TOKEN_BYTES) else {
+            return false;
+        };
+        next.iter().all(u8::is_ascii_alphanumeric) && !next.iter().all(u8::is_ascii_lowercase)
+    })
+}
+
 /// RFC 6750's `b64token`.
 fn is_token_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-._~+/=".contains(c)
 }
 
-/// Redacts every occurrence of a known secret: servers repeat what they are sent.
+/// Redacts every occurrence of a known secret, in each encoding in which a request carries it or an
+/// answer may repeat it.
 pub fn hide(text: &str, secret: &str) -> String {
     if secret.len() < MIN_SECRET_BYTES {
         return text.to_owned();
     }
-    let text = text.replace(secret, REDACTED);
+    let encoded = percent_encode(secret);
+    let mut text = text.replace(secret, REDACTED).replace(&encoded, REDACTED);
+    text = text.replace(&lower_case_escapes(&encoded), REDACTED);
+    for quotes in HTML_QUOTES {
+        text = text.replace(&html_escape(secret, quotes), REDACTED);
+    }
+    // The Basic header has the percent-encoded secret in base64 (RFC 6749, section 2.3.1).
+    for offset in 0..3 {
+        text = hide_base64(text, secret, offset);
+        text = hide_base64(text, &encoded, offset);
+    }
 
     // A shortened text may end in the middle of the secret.
     let Some(cut) = text.strip_suffix('…') else { return text };
@@ -94,6 +153,42 @@ pub fn hide(text: &str, secret: &str) -> String {
         Some(at) => format!("{}{REDACTED}…", &cut[..at]),
         None => text,
     }
+}
+
+/// Redacts every base64 text that holds the secret, for example within `id:secret`, where `offset`
+/// bytes precede it in its group of three.
+fn hide_base64(mut text: String, secret: &str, offset: usize) -> String {
+    let encoded = STANDARD_NO_PAD.encode([&b"\0\0"[..offset], secret.as_bytes()].concat());
+    // The characters at both ends depend on the neighbouring bytes, too.
+    let depends_on_end = usize::from(!(offset + secret.len()).is_multiple_of(3));
+    let inner = &encoded[(offset * 8).div_ceil(6)..encoded.len() - depends_on_end];
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+
+    while let Some(at) = text.find(inner) {
+        let start = text[..at].trim_end_matches(is_base64).len();
+        let rest = text[at..].trim_start_matches(is_base64).len();
+        text.replace_range(start..text.len() - rest, REDACTED);
+    }
+    text
+}
+
+/// The double and the single quote as the HTML libraries of Go and of Python escape them.
+const HTML_QUOTES: [[&str; 2]; 2] = [["&#34;", "&#39;"], ["&quot;", "&#x27;"]];
+
+fn html_escape(text: &str, [double, single]: [&str; 2]) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    text.replace('"', double).replace('\'', single)
+}
+
+/// `%2F` as `%2f`.
+fn lower_case_escapes(encoded: &str) -> String {
+    let mut parts = encoded.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_at(2);
+        text.extend(["%", &digits.to_ascii_lowercase(), rest]);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -106,6 +201,34 @@ mod tests {
         let long = redact(&"x ".repeat(5000));
         assert_eq!(long.chars().count(), 301);
         assert!(long.ends_with('…'));
+    }
+
+    #[test]
+    fn no_character_turns_the_direction_of_a_line() {
+        assert_eq!(redact("a\u{202e}b\u{200b}c\u{2066}"), "a b c");
+        assert_eq!(printable("a\u{1b}[2J\u{202e}\nb\n"), "a [2J \nb\n");
+    }
+
+    #[test]
+    fn a_known_secret_is_hidden_in_every_encoding() {
+        use base64::engine::general_purpose::STANDARD;
+
+        let secret = "S3cret&<with/+ 'all'>%";
+        let encoded = percent_encode(secret);
+        let forms = [
+            secret.to_owned(),
+            lower_case_escapes(&encoded),
+            encoded,
+            html_escape(secret, HTML_QUOTES[0]),
+            html_escape(secret, HTML_QUOTES[1]),
+            STANDARD.encode(secret),
+            STANDARD.encode(format!("id:{secret}")),
+            STANDARD.encode(format!("an-id:{secret}")),
+            STANDARD.encode(format!("the-id:{secret}!")),
+        ];
+        for form in forms {
+            assert_eq!(hide(&format!("no '{form}' here"), secret), "no '***' here", "{form}");
+        }
     }
 
     #[test]
@@ -122,6 +245,10 @@ mod tests {
             ("postgresql://me:hunter2@h/db", "postgresql://***@h/db"),
             ("me:hunter2@h", "***@h"),
             ("ada@example.com has no dapi", "ada@example.com has no dapi"),
+            ("subject repo:acme@1/shop@2", "subject repo:acme@1/shop@2"),
+            ("profile dose-tracking-prod", "profile dose-tracking-prod"),
+            ("Authorization=c2VjcmV0OnNlY3JldA", "Authorization=***"),
+            ("Authorization=Basic c2VjcmV0OnNlY3JldA", "Authorization=Basic ***"),
         ] {
             assert_eq!(
                 redact(text).trim_end_matches('.'),

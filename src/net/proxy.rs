@@ -28,7 +28,10 @@ pub fn proxy_for(context: &Context, uri: &http::Uri) -> Result<Option<Proxy>> {
     // ureq ignores a proxy of another protocol and connects without one.
     let is_http =
         |proxy: &Proxy| matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https);
-    match Proxy::new(url).ok().filter(is_http) {
+    // Behind the host, a URL parser would take the rest of a password with `#` or `/` for a path.
+    let authority = url.split_once("://").map_or(url, |(_, authority)| authority);
+    let is_whole = !authority.trim_end_matches('/').contains(['/', '?', '#']);
+    match Proxy::new(url).ok().filter(is_http).filter(|_| is_whole) {
         Some(proxy) => Ok(Some(proxy)),
         // The URL may contain a password, so the message does not repeat it.
         None => Err(Error::usage(format!("{name} is not the URL of an HTTP proxy")).hint(format!(

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::credential::redact::printable;
 use crate::error::{Error, Result};
 use crate::platform::environment::Environment;
 use crate::platform::files;
@@ -72,12 +73,12 @@ impl Context {
 
     /// Writes a note to stderr: a message that is not an error.
     pub fn note(&self, text: &str) {
-        (self.say)(&format!("lakebase-token: note: {text}"));
+        self.say(&format!("lakebase-token: note: {text}"));
     }
 
     /// Writes a line for the person at the terminal.
     pub fn say(&self, text: &str) {
-        (self.say)(text);
+        (self.say)(&printable(text));
     }
 
     /// The user's home, if HOME names one.

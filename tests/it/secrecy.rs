@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use lakebase_token::credential::encoding::percent_encode;
 use serde_json::json;
 
 use super::support::{Outcome, Test, workspace};
@@ -112,6 +113,58 @@ fn no_error_repeats_a_secret_that_the_server_repeats() {
             }
             workspace.state().faults.clear();
         }
+    }
+}
+
+#[test]
+fn a_secret_is_redacted_in_each_encoding_that_the_server_repeats() {
+    use base64::Engine as _;
+    use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
+
+    let secret = "Zq&x<vW kmp/yb+fgh'dl%sentinel";
+    let workspace = workspace();
+    workspace.state().clients.insert(ID.to_owned(), secret.to_owned());
+    let mut test = Test::at(&workspace);
+    test.set("DATABRICKS_CLIENT_ID", ID).set("DATABRICKS_CLIENT_SECRET", secret);
+
+    let encoded = percent_encode(secret);
+    let pair = format!("{}:{encoded}", percent_encode(ID));
+    for form in [
+        encoded.clone(),
+        secret.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&#39;"),
+        secret.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&#x27;"),
+        BASE64_STANDARD.encode(secret),
+        BASE64_STANDARD_NO_PAD.encode(&pair),
+        BASE64_STANDARD.encode(format!("{ID}:{secret}")),
+        format!("Authorization=Basic {}", BASE64_STANDARD.encode(&pair)),
+        format!("Authorization={}", BASE64_STANDARD.encode(&pair)),
+    ] {
+        let answer =
+            json!({ "error": "invalid_client", "error_description": format!("not {form} here") });
+        workspace.fault("/oidc/v1/token", 1, Answer::Json(401, answer));
+        let outcome = test.run("--no-cache");
+        outcome.fails(4, &["not ", "*** here"]);
+        let body = form.trim_start_matches("Authorization=").trim_start_matches("Basic ");
+        holds_none(&outcome.stderr, &[body], &form);
+    }
+}
+
+#[test]
+fn no_name_from_a_server_turns_a_line_of_the_terminal() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.unset("DATABRICKS_CLIENT_ID")
+        .unset("DATABRICKS_CLIENT_SECRET")
+        .set("DATABRICKS_TOKEN", crate::sandbox::workspace::PAT);
+    let me = json!({ "userName": "ada\u{202e}moc.elpmaxe@" });
+    workspace.fault("/api/2.0/preview/scim/v2/Me", 1, Answer::Json(200, me));
+    test.run("-f json").token();
+
+    for line in ["status", "status -v", "write pgpass"] {
+        let outcome = test.run(line);
+        let text = [outcome.stdout, outcome.stderr].concat();
+        assert!(text.contains("ada moc.elpmaxe@"), "{line}: {text}");
+        assert!(!text.contains('\u{202e}'), "{line}: {text}");
     }
 }
 

@@ -73,7 +73,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
 
     // The cache may hold another person's credentials, or a failure that this login resolves.
     logout::evict_cached(&call, &login);
-    call.print(&format!("{}\n", result_line(&login)))?;
+    call.print_lines(&format!("{}\n", result_line(&login)))?;
     Ok(0)
 }
 

@@ -46,7 +46,7 @@ fn a_process_can_be_killed_at_any_time() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let pgpass = test.home.path().join(".pgpass");
-    let mut class = Class::new("processes: killed and told to end");
+    let mut class = Class::new("processes: killed, and ended by a signal");
     let mut dice = Dice(3);
     let rounds = times(25, 500);
     let get = ["get", "--refresh"].as_slice();

@@ -146,7 +146,7 @@ fn lines() -> Vec<String> {
 
 #[test]
 fn no_command_shows_a_secret() {
-    let mut class = Class::new("secrets: verbs, formats, verbosity");
+    let mut class = Class::new("secrets: commands, formats, verbosity");
     let workspace = workspace();
     for (n, (fault, answer)) in faults().into_iter().enumerate() {
         for origin in ORIGINS {
