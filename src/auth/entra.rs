@@ -206,7 +206,9 @@ fn tenant_in(location: &str, authority: &str) -> Result<String> {
     let path = location.strip_prefix(authority).unwrap_or_default();
     let tenant = path.split(['/', '?']).next().unwrap_or_default();
     let is_legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
-    if tenant.is_empty() || !tenant.bytes().all(is_legal) {
+    // `az` would take a leading `-` for a flag.
+    let is_flag = tenant.starts_with('-');
+    if tenant.is_empty() || is_flag || !tenant.bytes().all(is_legal) {
         return Err(Error::failed("the workspace's login page names no tenant")
             .because(redact(location.split('?').next().unwrap_or_default()))
             .hint("ARM_TENANT_ID"));

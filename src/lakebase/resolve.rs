@@ -248,14 +248,17 @@ fn instance_name(api: &Api<'_>, uid: &str) -> Outcome<String> {
 fn only_project(api: &Api<'_>) -> Outcome<Database> {
     let projects = projects(api)?;
     let names: Vec<&str> = projects.iter().filter_map(|project| project["name"].as_str()).collect();
-    if let ([project], [name]) = (&projects[..], &names[..]) {
+    if let [project] = &projects[..] {
+        let name = name_of(project, "project")?;
         return read_write_endpoint(api, &default_branch(api, project, name)?);
     }
 
     let count = if names.is_empty() { "no project" } else { "several projects" };
     let message = format!("no database is named, and this identity sees {count} in the workspace");
-    let example = names.first().map_or("projects/PROJECT".to_owned(), |name| redact(name));
-    let error = with_names(Error::usage(message), names.into_iter())
+    // A hint is pasted into a shell.
+    let pasteable = names.iter().find(|name| check_resource_name(name, "project").is_ok());
+    let example = pasteable.unwrap_or(&"projects/PROJECT");
+    let error = with_names(Error::usage(message), names.iter().copied())
         .hint(format!("--endpoint {example}, or LAKEBASE_ENDPOINT"));
     Err(CallError::Other(error))
 }

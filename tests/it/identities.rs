@@ -789,8 +789,12 @@ fn a_tenant_is_taken_from_entras_login_page_only() {
     let around = Around::new();
     let provider = KNOWN.iter().find(|provider| provider.name == "azure-cli").unwrap();
     let test = around.configured(provider);
-    for location in ["/login.html?next_url=https://adb.example/aad/auth", "https://evil.example/t/"]
-    {
+    for location in [
+        "/login.html?next_url=https://adb.example/aad/auth",
+        "https://evil.example/t/",
+        "https://login.microsoftonline.com/--debug/oauth2/authorize",
+        "https://login.microsoftonline.com/a%20b/oauth2/authorize",
+    ] {
         around.workspace.fault("/aad/auth", 1, Answer::redirect(302, location));
         test.run("--no-cache").fails(1, &["names no tenant", "ARM_TENANT_ID"]);
     }

