@@ -17,7 +17,7 @@ use lakebase_token::platform::time::Timestamp;
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
-use super::support::{HOUR, Test, executable, has, repository, workspace};
+use super::support::{HOUR, Test, executable, has, is_root, repository, say_not_run, workspace};
 use crate::sandbox::jwt::random;
 use crate::sandbox::workspace::{Consent, ENDPOINT, USER, Workspace};
 
@@ -152,6 +152,52 @@ fn each_failure_of_a_login_has_its_own_message() {
     test.run(&format!("{line} --timeout 1")).fails(2, &["--timeout is not a duration", "1s"]);
     browser(&mut test, "exec /usr/bin/curl -sSL -o /dev/null \"$1\"");
     assert_eq!(test.run(&line).code, 0);
+}
+
+#[test]
+fn no_other_user_can_answer_a_login() {
+    let test_name = "login::no_other_user";
+    if !has(test_name, "curl") || !has(test_name, "setpriv") {
+        return;
+    }
+    if !is_root() {
+        return say_not_run(test_name, "without root there is no other user");
+    }
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    // The other user reads the address in the browser's arguments and logs in first.
+    let other = "setpriv --reuid 65534 --regid 65534 --clear-groups curl -sSL \"$1\" >\"$HOME/other\"\n\
+                 exec curl -sSL -o \"$HOME/page\" \"$1\"";
+    browser(&mut test, &format!("PATH=/usr/bin:/bin\n{other}"));
+    let outcome = test.run("login");
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.stderr.contains("the answer came from another user"), "{outcome:?}");
+    let other = fs::read_to_string(test.home.path().join("other")).unwrap();
+    assert!(other.contains("Not logged in") && page(&test).contains("You are"));
+    assert_eq!(workspace.count(TOKEN), 1, "the other user's code was not exchanged");
+}
+
+#[test]
+fn a_connection_that_is_closed_at_once_cannot_answer_a_login() {
+    if !has("login::a_connection_that_is_closed", "curl")
+        || !has("login::a_connection_that_is_closed", "bash")
+    {
+        return;
+    }
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    // Such a connection shows root as its owner, so it must not count as ours.
+    let closed = "url=$(curl -sS -o /dev/null -w '%{redirect_url}' \"$1\")\n\
+                  port=${url#http://localhost:}; port=${port%%/*}\n\
+                  printf 'GET /%s HTTP/1.1\\r\\n\\r\\n' \"${url#http://localhost:*/}\" >\"/dev/tcp/127.0.0.1/$port\"\n\
+                  sleep 1\n\
+                  exec curl -sSL -o \"$HOME/page\" \"$1\"";
+    let path = test.program("browser", &format!("#!/bin/bash\nPATH=/usr/bin:/bin\n{closed}\n"));
+    let path = path.to_str().unwrap().to_owned();
+    test.set("BROWSER", &path);
+    let outcome = test.run("login");
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert_eq!(workspace.count(TOKEN), 1, "the code of the closed connection was not exchanged");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::lakebase::workspace_api::reach;
 use crate::login::oauth::{AuthorizationRequest, GrantError, LoginTokens};
 use crate::login::record::{BROWSER, Login, RenewWith};
 use crate::net::http::Client;
+use crate::platform::peer::Peer;
 use crate::platform::process::open_in_browser;
 use crate::platform::terminal;
 use crate::platform::time::Deadline;
@@ -64,6 +65,19 @@ fn log_in_with_listener(attempt: &Attempt<'_>, client: &Client<'_>) -> Result<Lo
             visit.answer(400, "Not logged in", &format!("{words}."));
             context.note(words);
             continue;
+        }
+
+        // The address of the login page is in the browser's arguments, which other users see: one of
+        // them could answer with an account of theirs.
+        if visit.peer == Peer::Untrusted {
+            let words = "the answer came from another user of this machine, or by a connection that was \
+                         closed";
+            visit.answer(403, "Not logged in", &format!("Refused: {words}."));
+            context.note(&format!("{words}; if it was yours: lakebase-token login --no-browser"));
+            continue;
+        }
+        if visit.peer == Peer::Unknown && cfg!(target_os = "linux") {
+            context.note("this system does not tell which user's browser has answered");
         }
 
         let outcome = exchange_code(attempt, client, &request, query);

@@ -1,7 +1,8 @@
 //! The listener on loopback that the browser calls after a login. It understands one request line.
 //!
 //! The ports are those that the public client `databricks-cli` is registered for. Only programs on
-//! this machine can connect; `login/oauth.rs` checks the `state` of what they send.
+//! this machine can connect. `platform/peer.rs` tells whose they are, `login/oauth.rs` checks the
+//! `state` of what they send.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,6 +15,7 @@ use crate::config::table::Id;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
+use crate::platform::peer::{Peer, peer_of};
 use crate::platform::time::Deadline;
 use crate::quoting;
 
@@ -114,6 +116,8 @@ impl Connection {
 pub struct BrowserRequest {
     stream: Cell<Option<TcpStream>>,
     target: String,
+    /// Whose browser it was, as far as the system tells once the request is complete.
+    pub peer: Peer,
 }
 
 impl Listener {
@@ -201,7 +205,8 @@ fn next_request(connections: &mut Vec<Connection>) -> Option<BrowserRequest> {
             Received::Request(target) => {
                 let stream = connections.remove(index).stream;
                 stream.set_nonblocking(false).ok();
-                return Some(BrowserRequest { stream: Cell::new(Some(stream)), target });
+                let peer = peer_of(&stream);
+                return Some(BrowserRequest { stream: Cell::new(Some(stream)), target, peer });
             }
         }
     }
