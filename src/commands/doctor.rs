@@ -17,6 +17,7 @@ use crate::commands::command::{COMMON, Call, Command, ROW};
 use crate::commands::status::is_json;
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
+use crate::config::variables::holds_secret;
 use crate::credential::connection::Credential;
 use crate::credential::redact::{printable, redact};
 use crate::error::{Error, ErrorKind, Result};
@@ -254,7 +255,7 @@ fn log_in(
     let program = Program {
         path: &psql,
         arguments: &["-X", "-w", "-A", "-t", "-c", "select current_user"],
-        sees: &|name: &OsStr| !UNSET.iter().any(|unset| name == *unset),
+        sees: &|name: &OsStr| !UNSET.iter().any(|unset| name == *unset) && !holds_secret(name),
         variables: &extra,
         lock: None,
     };

@@ -1,6 +1,8 @@
 //! The environment variables that are settings, by the table of `table.rs`.
 
-use crate::config::table::{SETTINGS, Setting};
+use std::ffi::OsStr;
+
+use crate::config::table::{SETTINGS, Setting, ValueKind};
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
 
@@ -9,6 +11,14 @@ pub const OIDC_TOKEN: &str = "DATABRICKS_OIDC_TOKEN";
 
 /// The variable with the bearer token of an Azure DevOps job.
 pub const DEVOPS_TOKEN: &str = "SYSTEM_ACCESSTOKEN";
+
+/// Whether a variable may hold a secret of a call. A tool that is started for something else, such as
+/// `az` or a browser, does not see it.
+pub fn holds_secret(name: &OsStr) -> bool {
+    let secrets = SETTINGS.iter().filter(|row| row.kind == ValueKind::Secret);
+    let names = secrets.flat_map(|row| row.env).chain(&[OIDC_TOKEN, DEVOPS_TOKEN, "PGPASSWORD"]);
+    names.into_iter().any(|known| name == *known)
+}
 
 /// A variable that is set, and the setting that it sets.
 pub struct Variable<'w> {

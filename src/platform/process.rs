@@ -196,14 +196,14 @@ pub fn become_program(
 /// Opens a page with a command of `$BROWSER` (separated by colons, `%s` stands for the URL), or
 /// with the platform's opener. Returns whether a program was started; whether it shows the page is
 /// unknown.
-pub fn open_in_browser(context: &Context, url: &str) -> bool {
+pub fn open_in_browser(context: &Context, url: &str, sees: &dyn Fn(&OsStr) -> bool) -> bool {
     let configured = context.var("BROWSER").map(|list| list.to_string_lossy().into_owned());
     let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     let list = configured.unwrap_or(opener.to_owned());
-    list.split(':').any(|line| start_browser(context, line, url))
+    list.split(':').any(|line| start_browser(context, line, url, sees))
 }
 
-fn start_browser(context: &Context, line: &str, url: &str) -> bool {
+fn start_browser(context: &Context, line: &str, url: &str, sees: &dyn Fn(&OsStr) -> bool) -> bool {
     let mut words = line.split_whitespace();
     let Some(name) = words.next() else { return false };
     let program =
@@ -215,7 +215,7 @@ fn start_browser(context: &Context, line: &str, url: &str) -> bool {
     if !line.contains("%s") {
         command.arg(url);
     }
-    command.env_clear().envs(context.env.for_child());
+    command.env_clear().envs(context.env.for_child().filter(|(name, _)| sees(name)));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     unix::spawn_in_own_group(&mut command).is_ok()
 }

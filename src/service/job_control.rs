@@ -2,6 +2,7 @@
 //! one job. Which of them, and what their output means, is the business of `systemd.rs` and
 //! `launchd.rs`.
 
+use crate::config::variables::holds_secret;
 use crate::credential::redact::redact;
 use crate::error::{Error, ErrorKind, Result};
 use crate::platform::context::Context;
@@ -40,8 +41,13 @@ impl JobControl<'_> {
     pub fn try_run(&self, program: &str, args: &[&str]) -> Result<Output> {
         let path = find_program(self.context, program)
             .ok_or_else(|| Error::failed(format!("there is no {program} on PATH")))?;
-        let tool =
-            Program { path: &path, arguments: args, sees: &|_| true, variables: &[], lock: None };
+        let tool = Program {
+            path: &path,
+            arguments: args,
+            sees: &|name| !holds_secret(name),
+            variables: &[],
+            lock: None,
+        };
         let shown = format!("{program} {}", args.join(" "));
         let said = run_tool(self.context, &tool, &shown, self.deadline)?;
         Ok(Output {

@@ -398,3 +398,49 @@ fn an_expired_identity_token_is_not_sent() {
     }
     assert!(around.workspace.take_requests().is_empty());
 }
+
+/// Secrets of a job that no tool of another vendor needs.
+const SECRETS_OF_A_JOB: [&str; 6] = [
+    "ARM_CLIENT_SECRET",
+    "GOOGLE_CREDENTIALS",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "SYSTEM_ACCESSTOKEN",
+    "DATABRICKS_OIDC_TOKEN",
+    "PGPASSWORD",
+];
+
+#[test]
+fn a_child_program_sees_no_secret_that_is_not_its_own() {
+    let workspace = workspace();
+    let around = Around::new();
+    let azure_cli = KNOWN.iter().find(|provider| provider.name == "azure-cli").unwrap();
+    for (tool, line, script) in [
+        ("az", "--auth-type azure-cli --no-cache", "exit 1"),
+        ("databricks", "--auth-type databricks-cli", "exit 1"),
+        ("browser", "login --timeout 2s", "exit 0"),
+        ("systemctl", "service install pgpass", "exit 1"),
+    ] {
+        let mut test =
+            if tool == "az" { around.configured(azure_cli) } else { Test::at(&workspace) };
+        for name in SECRETS_OF_A_JOB {
+            test.set(name, "sentinel-of-a-job");
+        }
+        // `env` of coreutils and the shell are not on this PATH.
+        let script = format!("#!/bin/sh\n/usr/bin/env >>\"$HOME/seen\"\n{script}\n");
+        let path = test.program(tool, &script).to_str().unwrap().to_owned();
+        if tool == "systemctl" {
+            test.set("DATABRICKS_AUTH_TYPE", "oauth-m2m");
+        } else {
+            test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
+        }
+        if tool == "browser" {
+            test.set("BROWSER", &path).set("DATABRICKS_AUTH_TYPE", "external-browser");
+        }
+
+        let outcome = test.run(line);
+        assert_ne!(outcome.code, 0, "{tool}: {outcome:?}");
+        let seen = std::fs::read_to_string(test.home.path().join("seen"));
+        let seen = seen.unwrap_or_else(|_| panic!("{tool} was not started: {outcome:?}"));
+        assert!(seen.contains("HOME=") && !seen.contains("sentinel"), "{tool} saw {seen}");
+    }
+}

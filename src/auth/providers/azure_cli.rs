@@ -14,6 +14,7 @@ use crate::auth::entra::{Azure, is_azure};
 use crate::auth::provider::{Provider, ProviderCall, ROW, Service};
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
+use crate::config::variables::holds_secret;
 use crate::credential::redact::redact;
 use crate::credential::token::Token;
 use crate::error::{Error, Result};
@@ -122,9 +123,9 @@ fn run(call: &ProviderCall<'_>, arguments: &[&str], tenant: &Option<String>) -> 
         .map_err(|_| Error::failed(format!("`{shown}` printed something that is not JSON")))
 }
 
-/// The Azure CLI needs no variable of Databricks, and these may hold secrets.
+/// The Azure CLI needs no variable of Databricks and no secret of this call.
 fn sees(name: &OsStr) -> bool {
-    !name.to_string_lossy().starts_with("DATABRICKS_")
+    !name.to_string_lossy().starts_with("DATABRICKS_") && !holds_secret(name)
 }
 
 /// The error for a failure of `az`. Most have the same exit code, so stderr decides its kind.

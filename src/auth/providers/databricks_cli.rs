@@ -17,6 +17,7 @@ use crate::auth::provider::{Provider, ProviderCall, ROW};
 use crate::config::host_url::Host;
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
+use crate::config::variables::holds_secret;
 use crate::credential::redact::redact;
 use crate::credential::token::{MIN_LIFE_MS, Token};
 use crate::error::{Error, Result};
@@ -166,7 +167,8 @@ const KEPT_VARIABLES: [&str; 3] =
 /// An inherited `DATABRICKS_HOST` or profile would change whose token the CLI prints.
 fn sees(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    !name.starts_with("DATABRICKS_") || KEPT_VARIABLES.contains(&name.as_ref())
+    let is_kept = KEPT_VARIABLES.contains(&name.as_ref());
+    is_kept || !name.starts_with("DATABRICKS_") && !holds_secret(OsStr::new(name.as_ref()))
 }
 
 // Parts of what the CLI prints on stderr, by what they mean (`cmd/auth/token.go` and the acceptance
