@@ -93,8 +93,11 @@ fn endpoint(call: &ProviderCall<'_>, document: &str) -> Result<String> {
         let what = "to show its OAuth configuration";
         let body = ask_json(call.client, &request, what, call.deadline)?;
         let endpoint = require(&body, "token_endpoint", "the workspace's OAuth configuration")?;
-        let authority = |url: &str| check_url(url).ok()?.authority().cloned();
-        if authority(endpoint).is_none() || authority(endpoint) != authority(call.url) {
+        let origin = |url: &str| {
+            let url = check_url(url).ok()?;
+            Some((url.scheme().cloned()?, url.authority().cloned()?))
+        };
+        if origin(endpoint).is_none() || origin(endpoint) != origin(call.url) {
             return Err(Error::failed(
                 "OAuth discovery names a token endpoint that is not on the workspace's host",
             )

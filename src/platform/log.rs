@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::credential::redact::printable;
 use crate::platform::context::Context;
 use crate::platform::files;
 use crate::platform::lock::LockFile;
@@ -34,7 +35,7 @@ pub fn event(context: &Context, level: Level, text: &str) {
         Level::Warning => "warning",
         Level::Error => "error",
     };
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text = printable(text).replace('\n', " ");
     let line = format!("{} {level} {text}\n", context.now());
     if let Err(e) = append(&path, &line) {
         context.note(&format!("cannot write LAKEBASE_TOKEN_LOG {}: {e}", path.display()));
@@ -56,6 +57,10 @@ fn open(path: &Path) -> io::Result<File> {
     let facts = FileFacts::of(&file.metadata()?);
     if facts.kind != FileKind::Regular {
         return Err(io::Error::other("it is not a regular file"));
+    }
+    // Another name of the file may be another program's, which needs its mode and its content.
+    if facts.links > 1 {
+        return Err(io::Error::other("it has several hard links"));
     }
     if facts.owner != unix::user_id() {
         return Err(io::Error::other("it belongs to another user"));
@@ -116,6 +121,22 @@ mod tests {
             "2027-01-15T08:00:00Z info minted something\n2027-01-15T08:00:00Z error no\n";
         assert_eq!((text.as_str(), notes.borrow().as_str()), (expected, ""));
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_log_with_another_name_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = folder.path().join("other");
+        fs::write(&other, "content").unwrap();
+        fs::set_permissions(&other, fs::Permissions::from_mode(0o644)).unwrap();
+        let path = folder.path().join("log");
+        fs::hard_link(&other, &path).unwrap();
+
+        let (context, notes) = context(&path);
+        event(&context, Level::Info, "minted");
+        assert!(notes.borrow().contains("it has several hard links"), "{}", notes.borrow());
+        assert_eq!(fs::read_to_string(&other).unwrap(), "content");
+        assert_eq!(other.metadata().unwrap().mode() & 0o777, 0o644);
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub struct FileFacts {
     /// The permission bits.
     pub mode: u32,
     pub size: u64,
+    /// How many names the file has.
+    pub links: u64,
     pub inode: u64,
     pub changed: (i64, i64),
 }
@@ -67,6 +69,7 @@ impl FileFacts {
             group: meta.gid(),
             mode: meta.mode() & 0o7777,
             size: meta.len(),
+            links: meta.nlink(),
             inode: meta.ino(),
             changed: (meta.ctime(), meta.ctime_nsec()),
         }
@@ -167,6 +170,7 @@ impl Folder {
             group: stat.st_gid,
             mode: stat.st_mode as u32 & 0o7777,
             size: stat.st_size as u64,
+            links: stat.st_nlink as u64,
             inode: stat.st_ino,
             changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
         }))
