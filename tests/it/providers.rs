@@ -111,11 +111,14 @@ fn m2m_discovery_never_decides_where_the_secret_goes() {
     let other = super::support::workspace();
     let mut test = Test::at(&workspace);
     test.set("DATABRICKS_DISCOVERY_URL", &format!("{}{DISCOVERY}", workspace.url));
-    for endpoint in [format!("{}/oidc/v1/token", other.url), "http://evil.example/token".to_owned()]
-    {
+    for endpoint in [
+        format!("{}/oidc/v1/token", other.url),
+        "http://evil.example/token".to_owned(),
+        // By another scheme, the same host and port may be another server.
+        format!("{}/oidc/v1/token", workspace.url.replace("http://", "https://")),
+    ] {
         workspace.fault(DISCOVERY, 1, Answer::Json(200, json!({ "token_endpoint": endpoint })));
-        let outcome = test.run("");
-        assert!(outcome.code != 0 && outcome.stdout.is_empty(), "{outcome:?}");
+        test.run("").fails(1, &["not on the workspace's host"]);
     }
     assert_eq!(workspace.count(TOKEN), 0);
     assert!(other.take_requests().is_empty());
