@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,8 +40,10 @@ pub struct Context {
     /// Distinguishes this machine from others that share its home.
     pub machine: fn() -> String,
     pub signal_state: Arc<SignalState>,
-    /// The path of this program's own file.
-    pub program: fn() -> std::io::Result<PathBuf>,
+    /// The path of this program's file, for a service that runs it later.
+    pub program: fn() -> io::Result<PathBuf>,
+    /// A path by which this process can start its own program now.
+    pub own_executable: fn() -> io::Result<PathBuf>,
 }
 
 impl Context {
@@ -53,12 +55,13 @@ impl Context {
             state_home: |context| context.home().and_then(|_| folders::state_home()),
             say: Box::new(|text| {
                 // A closed stderr must not cost the credential.
-                let _ = writeln!(std::io::stderr(), "{text}");
+                let _ = writeln!(io::stderr(), "{text}");
             }),
             instance_metadata: Cow::Borrowed(INSTANCE_METADATA),
             machine,
             signal_state: Arc::default(),
             program: std::env::current_exe,
+            own_executable,
         }
     }
 
@@ -133,6 +136,17 @@ impl Context {
     }
 }
 
+/// Linux names the file that is running. Its path may be gone, and another user may have put another
+/// program there.
+fn own_executable() -> io::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if cfg!(target_os = "linux") && running.exists() {
+        Ok(running)
+    } else {
+        std::env::current_exe()
+    }
+}
+
 /// The machine's id (machine-id(5)) and its name: several machines of one image may share an id.
 fn machine() -> String {
     ["/etc/machine-id", "/proc/sys/kernel/hostname"]
@@ -143,6 +157,13 @@ fn machine() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_process_starts_its_own_program_and_not_what_is_at_its_path() {
+        let own = (Context::of_process().own_executable)().unwrap();
+        assert_eq!(own, Path::new("/proc/self/exe"));
+    }
 
     #[test]
     fn jitter_stays_between_half_and_whole_and_spreads() {

@@ -220,13 +220,6 @@ fn start_browser(context: &Context, line: &str, url: &str, sees: &dyn Fn(&OsStr)
     unix::spawn_in_own_group(&mut command).is_ok()
 }
 
-/// A path to start this program again, even if its file was replaced meanwhile.
-pub fn own_program(context: &Context) -> io::Result<PathBuf> {
-    let program = (context.program)()?;
-    let is_gone = cfg!(target_os = "linux") && !program.exists();
-    Ok(if is_gone { PathBuf::from("/proc/self/exe") } else { program })
-}
-
 /// An executable of this name on PATH.
 pub fn find_program(context: &Context, name: &str) -> Option<PathBuf> {
     std::env::split_paths(context.var("PATH")?)
@@ -247,19 +240,4 @@ pub fn reap_orphans() {
 
 pub fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| FileFacts::of(&meta).is_executable())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn a_program_whose_file_was_replaced_can_still_be_started() {
-        let mut context = Context::of_process();
-        assert!(own_program(&context).unwrap().is_file());
-
-        context.program = || Ok(PathBuf::from("/nowhere/lakebase-token (deleted)"));
-        assert_eq!(own_program(&context).unwrap(), PathBuf::from("/proc/self/exe"));
-    }
 }

@@ -223,6 +223,7 @@ impl EnvFile {
             machine: ours.machine,
             signal_state: ours.signal_state.clone(),
             program: ours.program,
+            own_executable: ours.own_executable,
         }
     }
 }

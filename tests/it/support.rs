@@ -152,6 +152,7 @@ impl Test {
             machine: self.machine,
             signal_state: Arc::default(),
             program: || Ok(executable()),
+            own_executable: || Ok(executable()),
         };
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let code = lakebase_token::run(argv, &context, &mut stdout, &mut stderr);

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::login::renewal::{TokenNeed, no_stored_login, read};
 use crate::login::store::{self, Login, LoginKey, Logins, RenewWith};
 use crate::platform::context::Context;
-use crate::platform::process::{Program, own_program, run_tool};
+use crate::platform::process::{Program, run_tool};
 use crate::platform::time::Deadline;
 
 /// How long to wait for the successor of a personal access token that is still valid.
@@ -123,7 +123,7 @@ fn renew(
     need: TokenNeed,
     deadline: Deadline,
 ) -> Result<Token> {
-    let program = own_program(call.context)
+    let program = (call.context.own_executable)()
         .map_err(|e| Error::failed("cannot find this program's own file").because(e))?;
     let need = match need {
         TokenNeed::Another => "another".to_owned(),
