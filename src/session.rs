@@ -4,26 +4,25 @@
 //! are fresh (`cache/policy.rs`). The endpoint, the host and the role are cached for a day if they had
 //! to be requested. Locks are taken in one order: database credential, resolved texts, workspace
 //! token or management token, texts that a provider resolves (token endpoint, tenant).
+//!
+//! The workspace token and the requests with it are in `session/workspace.rs`.
 
 use std::cell::OnceCell;
 
-use crate::auth::entra;
-use crate::auth::provider::ProviderCall;
 use crate::cache::entry::{Cacheable, CachedText, OptionalToken};
-use crate::cache::policy::{CacheRequest, Fetch, Freshness, Policy, limits, offline};
+use crate::cache::policy::{CacheRequest, Fetch, Freshness, Policy};
 use crate::cache::store::{CacheFolder, CacheInputs, Slot};
 use crate::config::resolve::Origin;
 use crate::config::table::Id;
 use crate::credential::connection::{Connection, Credential, Purpose};
 use crate::credential::destination::is_database_host;
 use crate::credential::redact::redact;
-use crate::credential::secret::Secret;
-use crate::credential::token::{MIN_LIFE_MS, Token};
+use crate::credential::token::Token;
 use crate::error::{Error, Result};
 use crate::formats::API_VERSIONS;
 use crate::lakebase::credentials::{self, Database};
 use crate::lakebase::resolve::{self, DatabaseSelector};
-use crate::lakebase::workspace_api::{self, Api};
+use crate::lakebase::workspace_api::{self};
 use crate::login::store::ROTATION_GRACE_MS;
 use crate::net::http::Client;
 use crate::net::refusal::{CallError, Outcome};
@@ -31,7 +30,9 @@ use crate::plan::Plan;
 use crate::platform::context::Context;
 use crate::platform::lock::LockGuard;
 use crate::platform::log::{self, Level};
-use crate::platform::time::{DAY, Deadline, HOUR};
+use crate::platform::time::{DAY, Deadline};
+
+mod workspace;
 
 /// The cache key of a text that a provider resolves: a host of ours may have the same name.
 fn provider_key(what: &str) -> String {
@@ -258,89 +259,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn workspace_token(&self, freshness: Freshness<'_>, deadline: Deadline) -> Result<Token> {
-        let provider = self.plan.provider;
-        let Some(fetch_from_provider) = provider.fetch else {
-            return Err(Error::usage(format!("{provider} gives no tokens")));
-        };
-        let (refused, min_life_ms) = match freshness {
-            Freshness::Printed { .. } if self.plan.refresh => (false, i64::MAX),
-            Freshness::Printed { min_ttl } => (false, limits(HOUR, min_ttl).0),
-            Freshness::Used { refused } => (refused.is_some(), MIN_LIFE_MS),
-        };
-        let slot = self.workspace_slot();
-        let url = self.url(deadline)?;
-
-        let fetch = |deadline, lock: Option<&LockGuard<'_>>| {
-            let token = self.with_provider_call(&url, lock, deadline, |call| {
-                fetch_from_provider(&ProviderCall { refused, min_life_ms, ..*call })
-            })?;
-            if provider.login_can_change {
-                slot.evict_other_subjects(token.subject.as_deref());
-            }
-            if provider.renews {
-                self.log(&format!("workspace token by {}", provider.name), &token);
-            }
-            Ok(token)
-        };
-        if !provider.cached {
-            return self.policy.uncached(&slot, deadline, &fetch);
-        }
-        self.get(&slot, freshness, deadline, &fetch)
-    }
-
-    fn with_provider_call<T>(
-        &self,
-        url: &str,
-        lock: Option<&LockGuard<'_>>,
-        deadline: Deadline,
-        work: impl FnOnce(&ProviderCall<'_>) -> Result<T>,
-    ) -> Result<T> {
-        work(&ProviderCall {
-            settings: &self.plan.settings,
-            url,
-            context: self.policy.context,
-            client: &self.client,
-            resolve_cached: &|what, ask| {
-                let ask = |_| Ok(Answered { answer: ask()?, subject: None });
-                self.cached_text(&provider_key(what), deadline, &ask)
-            },
-            lock,
-            refused: false,
-            min_life_ms: MIN_LIFE_MS,
-            deadline,
-        })
-    }
-
-    /// The workspace's URL: configured, or resolved by the provider.
-    pub fn url(&self, deadline: Deadline) -> Result<String> {
-        let service = self.plan.provider.azure.as_ref();
-        let Some(service) = service.filter(|_| self.plan.url().is_empty()) else {
-            return Ok(self.plan.url().to_owned());
-        };
-        if let Some(url) = self.resolved_url.get() {
-            return Ok(url.clone());
-        }
-        let url = self.cached_text(&provider_key("workspace"), deadline, &|deadline| {
-            let locate = |call: &ProviderCall<'_>| entra::locate(call, service);
-            let answer = self.with_provider_call("", None, deadline, locate)?;
-            Ok(Answered { answer, subject: None })
-        })?;
-        Ok(self.resolved_url.get_or_init(|| url).clone())
-    }
-
-    /// The headers that Azure's workspaces want beside the bearer.
-    fn azure_headers(&self, url: &str, deadline: Deadline) -> Result<Vec<(&'static str, Secret)>> {
-        let Some(service) = &self.plan.provider.azure else { return Ok(Vec::new()) };
-        let fetch = |deadline, lock: Option<&LockGuard<'_>>| {
-            let ask = |call: &ProviderCall<'_>| entra::management_token(call, service);
-            self.with_provider_call(url, lock, deadline, ask)
-        };
-        let freshness = Freshness::Used { refused: None };
-        let token = self.get(&self.management_slot(), freshness, deadline, &fetch);
-        entra::workspace_headers(&self.plan.settings, service, token)
-    }
-
     fn mint(&self, deadline: Deadline) -> Result<Token> {
         let database = self.database(deadline)?;
         let minted = match self.mint_for(&database, deadline) {
@@ -475,66 +393,5 @@ impl<'a> Session<'a> {
             cached = self.get(&slot, freshness, deadline, &fetch)?;
         }
         Ok(cached.text)
-    }
-
-    /// Makes another request to the workspace, as this identity.
-    pub fn ask<T>(&self, deadline: Deadline, ask: impl Fn(&Api<'_>) -> Outcome<T>) -> Result<T> {
-        let answered = self.with_bearer(deadline, ask).map_err(CallError::into_error)?;
-        Ok(answered.answer)
-    }
-
-    /// Makes a request with the workspace token, and once more with a new one if the workspace
-    /// refuses the token.
-    fn with_bearer<T>(
-        &self,
-        deadline: Deadline,
-        ask: impl Fn(&Api<'_>) -> Outcome<T>,
-    ) -> Outcome<Answered<T>> {
-        if self.plan.offline {
-            return Err(CallError::Other(offline()));
-        }
-        let url = self.url(deadline)?;
-        let token = self.workspace_token(Freshness::Used { refused: None }, deadline)?;
-        match self.ask_with(&token, &url, deadline, &ask) {
-            Err(CallError::Refused(refusal)) if refusal.is_about_token() => {
-                let provider = self.plan.provider;
-                if !provider.renews {
-                    let origin = self.plan.settings.origin(provider.secret.unwrap_or(Id::Token));
-                    let hint = format!("a new personal access token in {origin}");
-                    return Err(CallError::Other(refusal.into_error().hint(hint)));
-                }
-                // The refusal does not say which of the two tokens it means.
-                self.management_slot().evict();
-                let refused = Freshness::Used { refused: Some(&token.secret) };
-                let token = self.workspace_token(refused, deadline)?;
-                self.ask_with(&token, &url, deadline, &ask)
-            }
-            outcome => outcome,
-        }
-    }
-
-    fn ask_with<T>(
-        &self,
-        token: &Token,
-        url: &str,
-        deadline: Deadline,
-        ask: &impl Fn(&Api<'_>) -> Outcome<T>,
-    ) -> Outcome<Answered<T>> {
-        let headers = self.azure_headers(url, deadline)?;
-        let asked = ask(&Api {
-            client: &self.client,
-            url,
-            workspace_id: self.plan.workspace_id(),
-            token: &token.secret,
-            headers: &headers,
-            deadline,
-        });
-        match asked {
-            Ok(answer) => Ok(Answered { answer, subject: token.subject.clone() }),
-            Err(failure) => {
-                let secrets = headers.iter().map(|(_, secret)| secret).chain([&token.secret]);
-                Err(secrets.fold(failure, CallError::redacted))
-            }
-        }
     }
 }
