@@ -61,10 +61,10 @@ pub mod targets;
 use std::ffi::OsString;
 use std::io::Write;
 
-use crate::cli::args::{self, Show};
+use crate::cli::args::{self, Args, Show};
 use crate::cli::help;
 use crate::cli::table::COMMANDS;
-use crate::commands::command::{Call, Command};
+use crate::commands::command::{Call, Command, Subcommand};
 use crate::credential::redact::printable;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
@@ -109,11 +109,20 @@ fn run_command(argv: &[OsString], context: &Context, stdout: &mut dyn Write) -> 
     let text = match args.show {
         None => return (args.command.run)(call),
         Some(Show::Version) => help::version(),
-        Some(Show::Help { command: true }) => help::command(args.command),
+        Some(Show::Help { command: true }) => match named_subcommand(&args) {
+            Some(subcommand) => help::subcommand(args.command, subcommand),
+            None => help::command(args.command),
+        },
         Some(Show::Help { command: false }) => help::program(),
     };
     call.print(&text)?;
     Ok(0)
+}
+
+/// The subcommand that the first word names, as in `service install --help`.
+fn named_subcommand(args: &Args) -> Option<&'static Subcommand> {
+    let word = args.words.first()?;
+    args.command.subcommands.iter().find(|subcommand| word == subcommand.name)
 }
 
 /// The error's own code, else the command's (`exec`: 125), else that of the error's kind.

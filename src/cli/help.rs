@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::cli::table::COMMANDS;
-use crate::commands::command::Command;
+use crate::commands::command::{Command, Subcommand};
 use crate::config::table::{Id, SETTINGS, Setting};
 use crate::formats;
 use crate::formats::FORMATS;
@@ -56,7 +56,7 @@ pub fn command(command: &Command) -> String {
     );
     subcommands(&mut text, command);
     targets(&mut text, command);
-    flags(&mut text, command);
+    flags(&mut text, command, |_| true);
     formats(&mut text, command);
     environment(&mut text, command);
     text.push('\n');
@@ -64,12 +64,23 @@ pub fn command(command: &Command) -> String {
     text
 }
 
+/// The help of `service install` and of the other subcommands.
+pub fn subcommand(command: &Command, subcommand: &Subcommand) -> String {
+    let name = format!("lakebase-token {} {}", command.name, subcommand.name);
+    let mut text = format!(
+        "{name}: {}\n\nusage: {name} TARGET [FLAGS]\n\n`lakebase-token {} --help` says more.\n",
+        subcommand.about, command.name
+    );
+    targets(&mut text, command);
+    flags(&mut text, command, subcommand.takes);
+    text
+}
+
 fn subcommands(text: &mut String, command: &Command) {
-    let subcommands = (command.subcommands)();
-    if !subcommands.is_empty() {
+    if !command.subcommands.is_empty() {
         text.push_str("\nactions:\n");
-        for (name, about) in subcommands {
-            item(text, 12, name, about);
+        for subcommand in command.subcommands {
+            item(text, 12, subcommand.name, subcommand.about);
         }
     }
 }
@@ -83,22 +94,24 @@ fn targets(text: &mut String, command: &Command) {
     }
 }
 
-fn flags(text: &mut String, command: &Command) {
+fn flags(text: &mut String, command: &Command, takes: fn(Id) -> bool) {
     let of_targets = table::flags().filter(|_| command.takes_target);
-    let own: Vec<Id> = of_targets.chain(command.flags.iter().copied()).collect();
+    let own = of_targets.chain(command.flags.iter().copied());
+    let own: Vec<Id> = own.filter(|id| takes(*id)).collect();
     if !own.is_empty() {
         text.push('\n');
         settings(text, &own);
     }
 
-    text.push_str(if command.common.is_empty() {
-        "\n"
-    } else if command.takes(Id::Endpoint) {
+    let common: Vec<Id> = command.common.iter().copied().filter(|id| takes(*id)).collect();
+    text.push_str(if common.contains(&Id::Endpoint) {
         "\nworkspace, database, freshness:\n"
-    } else {
+    } else if common.contains(&Id::Host) {
         "\nworkspace:\n"
+    } else {
+        "\n"
     });
-    settings(text, command.common);
+    settings(text, &common);
     item(text, 32, "-h, --help", "print this help");
     item(text, 32, "-V, --version", "print the version");
 }

@@ -64,8 +64,8 @@ fn description(page: &mut String, commands: &[&Command]) {
         for paragraph in command.more.split("\n\n") {
             page.push_str(&format!(".PP\n{}\n", escaped(&in_one_line(paragraph))));
         }
-        for (name, about) in (command.subcommands)() {
-            item(page, name, about);
+        for subcommand in command.subcommands {
+            item(page, subcommand.name, subcommand.about);
         }
         page.push_str(&format!(".PP\n{}.\n", escaped(&in_one_line(command.exit_codes))));
     }

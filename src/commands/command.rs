@@ -34,8 +34,8 @@ pub struct Command {
     pub max_words: usize,
     /// The arguments that completions offer after its name.
     pub completions: fn() -> Vec<&'static str>,
-    /// Its subcommands (`service install`), each with one line for its help.
-    pub subcommands: fn() -> Vec<(&'static str, &'static str)>,
+    /// Its subcommands, such as `service install`.
+    pub subcommands: &'static [Subcommand],
     /// Whether a child program follows after `--`.
     pub takes_child: bool,
     /// Whether `--format` selects the form of a report (text or JSON), not of a credential.
@@ -59,13 +59,21 @@ pub const ROW: Command = Command {
     takes_target: false,
     max_words: 0,
     completions: Vec::new,
-    subcommands: Vec::new,
+    subcommands: &[],
     takes_child: false,
     prints_report: false,
     exit_codes: "",
     failure_code: None,
     run: |_| Ok(0),
 };
+
+/// A subcommand, with some of the flags of its command.
+pub struct Subcommand {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub takes: fn(Id) -> bool,
+    pub run: fn(Call<'_>, &[OsString]) -> Result<u8>,
+}
 
 impl Command {
     pub fn takes(&self, id: Id) -> bool {

@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::commands::command::{COMMON, Call, Command, ROW};
+use crate::commands::command::{COMMON, Call, Command, ROW, Subcommand};
 use crate::config::resolve::Settings;
 use crate::config::table::{Id, SETTINGS};
 use crate::credential::redact::redact;
@@ -33,7 +33,7 @@ pub const COMMAND: Command = Command {
     flags: &[Id::Interval, Id::Then, Id::Name, Id::Linger, Id::Purge],
     takes_target: true,
     completions: || names().chain(table::names()).collect(),
-    subcommands: || ACTIONS.iter().map(|action| (action.name, action.about)).collect(),
+    subcommands: &ACTIONS,
     common: COMMON,
     max_words: 3,
     exit_codes: "exit codes: 0 done, or the service works; otherwise as for write.\n\
@@ -43,34 +43,26 @@ pub const COMMAND: Command = Command {
     ..ROW
 };
 
-/// A subcommand of `service`.
-struct Action {
-    name: &'static str,
-    about: &'static str,
-    takes: fn(Id) -> bool,
-    run: fn(Call<'_>, &[OsString]) -> Result<u8>,
-}
-
-static ACTIONS: [Action; 4] = [
-    Action {
+static ACTIONS: [Subcommand; 4] = [
+    Subcommand {
         name: "install",
         about: "write the timer and the settings, and run the service once",
         takes: |id| id != Id::Purge,
         run: install,
     },
-    Action {
+    Subcommand {
         name: "uninstall",
         about: "remove the service; with --purge also what it wrote and cached",
         takes: |id| id == Id::Purge || names_service(id),
         run: uninstall,
     },
-    Action {
+    Subcommand {
         name: "status",
         about: "show the timer, the last run and the expiry of the credential",
         takes: names_service,
         run: status,
     },
-    Action {
+    Subcommand {
         name: "restart",
         about: "run the service now and schedule it again",
         takes: names_service,
@@ -101,7 +93,7 @@ fn run(call: Call<'_>) -> Result<u8> {
         if !(action.takes)(*id) {
             let flag = SETTINGS[*id as usize].flag;
             return Err(Error::usage(format!("service {name} has no flag --{flag}"))
-                .hint("lakebase-token service --help"));
+                .hint(format!("lakebase-token service {name} --help")));
         }
     }
     (action.run)(call, target)

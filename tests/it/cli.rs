@@ -158,6 +158,23 @@ fn every_shell_block_of_the_readme_runs() {
 }
 
 #[test]
+fn each_action_of_service_has_a_help_with_its_own_flags() {
+    let help = |action: &str| Test::bare().run(&format!("service {action} --help")).stdout;
+    let install = help("install");
+    assert!(install.starts_with("lakebase-token service install: write the timer"), "{install}");
+    assert!(install.contains("usage: lakebase-token service install TARGET [FLAGS]"));
+    assert!(install.contains("--then") && install.contains("--host"));
+    assert!(!install.contains("--purge"), "{install}");
+
+    assert!(help("uninstall").contains("--purge"));
+    for action in ["status", "restart"] {
+        let help = help(action);
+        assert!(help.contains("--name") && help.contains("--scope"), "{help}");
+        assert!(!help.contains("--then") && !help.contains("--host"), "{help}");
+    }
+}
+
+#[test]
 fn every_exit_code_and_format_is_in_the_readme() {
     let readme = fs::read_to_string(repository().join("README.md")).unwrap();
     for code in [0, 1, 2, 3, 4, 5, 125, 126, 127] {

@@ -279,6 +279,9 @@ fn without_settings_the_only_login_names_the_workspace() {
     test.set("DATABRICKS_CLIENT_ID", "x");
     test.run("").fails(2, &["client_id from DATABRICKS_CLIENT_ID has no client_secret"]);
     test.unset("DATABRICKS_CLIENT_ID");
+    let outcome = test.run("logout");
+    assert!(outcome.stdout.starts_with("logged out"), "{outcome:?}");
+    assert_eq!(test.run(&line).code, 0);
 
     // With two logins, neither of them names the workspace.
     let other = crate::sandbox::workspace::Workspace::start(None).unwrap();

@@ -17,6 +17,7 @@ use crate::lakebase::workspace_api::reach;
 use crate::login::oauth::{AuthorizationRequest, GrantError, LoginTokens};
 use crate::login::record::{BROWSER, Login, RenewWith};
 use crate::net::http::Client;
+use crate::platform::context::Context;
 use crate::platform::peer::Peer;
 use crate::platform::process::open_in_browser;
 use crate::platform::terminal;
@@ -68,13 +69,8 @@ fn log_in_with_listener(attempt: &Attempt<'_>, client: &Client<'_>) -> Result<Lo
             continue;
         }
 
-        // The address of the login page is in the browser's arguments, which other users see: one of
-        // them could answer with an account of theirs.
         if visit.peer == Peer::Untrusted {
-            let words = "the answer came from another user of this machine, or by a connection that was \
-                         closed";
-            visit.answer(403, "Not logged in", &format!("Refused: {words}."));
-            context.note(&format!("{words}; if it was yours: lakebase-token login --no-browser"));
+            refuse_peer(context, &visit);
             continue;
         }
         if visit.peer == Peer::Unknown && cfg!(target_os = "linux") {
@@ -85,6 +81,15 @@ fn log_in_with_listener(attempt: &Attempt<'_>, client: &Client<'_>) -> Result<Lo
         show_outcome(&visit, &outcome);
         return outcome;
     }
+}
+
+/// The address of the login page is in the browser's arguments, which other users see: one of them
+/// could answer with an account of theirs.
+fn refuse_peer(context: &Context, visit: &BrowserRequest) {
+    let words =
+        "the answer came from another user of this machine, or by a connection that was closed";
+    visit.answer(403, "Not logged in", &format!("Refused: {words}."));
+    context.note(&format!("{words}; if it was yours: lakebase-token login --no-browser"));
 }
 
 fn open_login_page(attempt: &Attempt<'_>, url: &str) {
