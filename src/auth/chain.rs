@@ -179,7 +179,7 @@ fn check_profile_host(provider: &Provider, settings: &Settings) -> Result<()> {
         return Ok(());
     }
 
-    let mut ids = provider.secret.iter().chain(provider.secret_places);
+    let mut ids = provider.secret.iter().chain(provider.secret_pointers);
     let is_from_profile = |id: &&Id| matches!(settings.origin(**id), Origin::Profile(_));
     let Some(secret) = ids.find(is_from_profile) else { return Ok(()) };
 

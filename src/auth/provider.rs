@@ -32,7 +32,7 @@ pub struct Provider {
     /// The static secret that it authenticates with.
     pub secret: Option<Id>,
     /// The settings that say where its secret is, if they are not secret themselves.
-    pub secret_places: &'static [Id],
+    pub secret_pointers: &'static [Id],
     /// The identity token that it will send, if it is known without a request.
     pub identity_token: fn(&Settings, &Context) -> Option<Secret>,
     /// Refuses settings that would send a token to a wrong host.
@@ -69,7 +69,7 @@ pub const ROW: Provider = Provider {
     identity: |_, _| String::new(),
     ready: |_, _| true,
     secret: None,
-    secret_places: &[],
+    secret_pointers: &[],
     identity_token: |_, _| None,
     check: |_| Ok(()),
     role: None,

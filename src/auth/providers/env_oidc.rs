@@ -18,7 +18,7 @@ pub const PROVIDER: Provider = Provider {
     configured: is_configured,
     identity: |settings, context| token_exchange::identity(settings, token(settings, context)),
     identity_token: |settings, context| token(settings, context).map(Secret::new),
-    secret_places: &[Id::OidcTokenEnv],
+    secret_pointers: &[Id::OidcTokenEnv],
     role: Some(Id::ClientId),
     groups: true,
     fetch: Some(fetch),

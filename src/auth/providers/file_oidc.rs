@@ -21,7 +21,7 @@ pub const PROVIDER: Provider = Provider {
         token_exchange::identity(settings, token.map(|token| token.expose()))
     },
     identity_token: |settings, _| settings.id_token_file().as_ref().ok().cloned(),
-    secret_places: &[Id::OidcTokenFile],
+    secret_pointers: &[Id::OidcTokenFile],
     role: Some(Id::ClientId),
     groups: true,
     fetch: Some(fetch),
