@@ -306,7 +306,7 @@ fn exchange(
     let request = agent.configure_request(request).timeout_global(Some(timeout)).proxy(proxy);
     let (head, mut body) = agent.run(request.build())?.into_parts();
 
-    // A redirect is refused whatever its body is, so nothing of the body is needed.
+    // A redirect is always refused, so its body is not needed.
     let is_redirect = head.status.is_redirection();
     let max_bytes = if is_redirect { 0 } else { MAX_BODY_BYTES };
     let content = body.with_config().limit(max_bytes).read_to_vec();

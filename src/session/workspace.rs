@@ -91,7 +91,7 @@ impl Session<'_> {
         Ok(self.resolved_url.get_or_init(|| url).clone())
     }
 
-    /// The headers that Azure's workspaces want beside the bearer.
+    /// The headers that Azure's workspaces need beside the bearer token.
     fn azure_headers(&self, url: &str, deadline: Deadline) -> Result<Vec<(&'static str, Secret)>> {
         let Some(service) = &self.plan.provider.azure else { return Ok(Vec::new()) };
         let fetch = |deadline, lock: Option<&LockGuard<'_>>| {

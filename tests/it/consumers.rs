@@ -271,7 +271,7 @@ fn a_service_file_and_direnv_use_the_password_file() {
 }
 
 #[test]
-#[ignore = "wants the static file: tests/run"]
+#[ignore = "needs the static file: tests/run"]
 fn the_image_contains_all_that_the_program_needs() {
     let test = "consumers::the_image";
     if !is_root() {
