@@ -2,7 +2,9 @@
 //!
 //! The order of the rows, and which one is used, is in `chain.rs`.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::path::Path;
 
 use ring::digest;
 
@@ -15,6 +17,7 @@ use crate::error::Result;
 use crate::net::http::Client;
 use crate::platform::context::Context;
 use crate::platform::lock::LockGuard;
+use crate::platform::process::{Program, ToolOutput, run_tool};
 use crate::platform::time::Deadline;
 
 /// An auth type. Functions of a row make no request, except `fetch` and those of `azure`.
@@ -125,6 +128,27 @@ pub struct ProviderCall<'a> {
     pub deadline: Deadline,
 }
 
+impl ProviderCall<'_> {
+    /// Runs the CLI that has the login, under this call's lock. It sees no secret, and of Databricks'
+    /// variables only those in `kept`: an inherited host or profile would change whose token it prints.
+    pub fn run_cli(
+        &self,
+        path: &Path,
+        arguments: &[&str],
+        kept: &[&str],
+        shown: &str,
+    ) -> Result<ToolOutput> {
+        let sees = |name: &OsStr| cli_sees(self.settings, kept, name);
+        let tool = Program { path, arguments, sees: &sees, variables: &[], lock: self.lock };
+        run_tool(self.context, &tool, shown, self.deadline)
+    }
+}
+
+fn cli_sees(settings: &Settings, kept: &[&str], name: &OsStr) -> bool {
+    let is_databricks = name.to_string_lossy().starts_with("DATABRICKS_");
+    kept.iter().any(|kept| name == *kept) || !is_databricks && !settings.holds_secret(name)
+}
+
 /// See [`ProviderCall::resolve_cached`]. The arguments are the text's name and the request.
 pub type LookUp<'a> = dyn Fn(&str, &dyn Fn() -> Result<String>) -> Result<String> + 'a;
 
@@ -137,4 +161,26 @@ pub fn hashed(settings: &Settings, id: Id) -> String {
 
 pub fn has(settings: &Settings, ids: &[Id]) -> bool {
     ids.iter().all(|id| settings.get(*id).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cli_sees_no_secret_and_no_variable_that_changes_its_answer() {
+        let settings = Settings::default();
+        for (name, is_seen) in [
+            ("PATH", true),
+            ("DBUS_SESSION_BUS_ADDRESS", true),
+            ("DATABRICKS_CONFIG_FILE", true),
+            ("DATABRICKS_HOST", false),
+            ("DATABRICKS_CONFIG_PROFILE", false),
+            ("DATABRICKS_CLIENT_SECRET", false),
+            ("ARM_CLIENT_SECRET", false),
+        ] {
+            let sees = cli_sees(&settings, &["DATABRICKS_CONFIG_FILE"], OsStr::new(name));
+            assert_eq!(sees, is_seen, "{name}");
+        }
+    }
 }

@@ -17,7 +17,6 @@ use crate::commands::command::{COMMON, Call, Command, ROW};
 use crate::commands::status::is_json;
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
-use crate::config::variables::holds_secret;
 use crate::credential::connection::Credential;
 use crate::credential::redact::{printable, redact};
 use crate::error::{Error, ErrorKind, Result};
@@ -113,7 +112,7 @@ impl Steps {
         let connection = connect(&credential, deadline());
         self.add("connection", connection, |words| words.clone())?;
 
-        let outcome = log_in(&credential, context, deadline());
+        let outcome = log_in(&credential, &plan.settings, context, deadline());
         self.0.push(Step { name: "login", outcome, why_not_tried: "psql is not installed" });
         Some(())
     }
@@ -243,6 +242,7 @@ fn ask_for_tls(mut stream: TcpStream, shown: &str, deadline: Deadline) -> Result
 /// Logs in with psql. Returns nothing if psql is not installed.
 fn log_in(
     credential: &Credential,
+    settings: &Settings,
     context: &Context,
     deadline: Deadline,
 ) -> Result<Option<String>> {
@@ -255,7 +255,9 @@ fn log_in(
     let program = Program {
         path: &psql,
         arguments: &["-X", "-w", "-A", "-t", "-c", "select current_user"],
-        sees: &|name: &OsStr| !UNSET.iter().any(|unset| name == *unset) && !holds_secret(name),
+        sees: &|name: &OsStr| {
+            !UNSET.iter().any(|unset| name == *unset) && !settings.holds_secret(name)
+        },
         variables: &extra,
         lock: None,
     };

@@ -9,6 +9,7 @@
 //! values mean for a call is `plan.rs`'s business. No request is made here.
 
 use std::cell::OnceCell;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::config::host_url::{Host, is_id};
 use crate::config::profile::{Requested, has_cli_login, read_profile};
 use crate::config::table::{Id, Precedence, SETTINGS, Setting, ValueKind};
 use crate::config::value::parse_bool;
-use crate::config::variables::{Variable, read_variables};
+use crate::config::variables::{Variable, holds_secret, read_variables, secret_variables};
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
 use crate::error::{Error, Result};
@@ -136,9 +137,12 @@ impl Settings {
 
     /// The variables that may hold secrets, so that a child program can be started without them.
     pub fn secret_variables(&self) -> impl Iterator<Item = &str> {
-        let secrets = SETTINGS.iter().filter(|row| row.kind == ValueKind::Secret);
-        let tokens = [self.text(Id::OidcTokenEnv), Some(OIDC_TOKEN), Some(DEVOPS_TOKEN)];
-        secrets.flat_map(|row| row.env.iter().copied()).chain(tokens.into_iter().flatten())
+        secret_variables().chain(self.text(Id::OidcTokenEnv))
+    }
+
+    /// Like [`holds_secret`], and also for the variable that `oidc_token_env` names.
+    pub fn holds_secret(&self, name: &OsStr) -> bool {
+        holds_secret(name) || self.text(Id::OidcTokenEnv).is_some_and(|own| name == own)
     }
 
     /// Whether a switch was given or a boolean is true.

@@ -1,4 +1,5 @@
-//! The environment variables that are settings, by the table of `table.rs`.
+//! The environment variables that are settings, by the table of `config/table.rs`, and those that may
+//! hold a secret.
 
 use std::ffi::OsStr;
 
@@ -12,12 +13,16 @@ pub const OIDC_TOKEN: &str = "DATABRICKS_OIDC_TOKEN";
 /// The variable with the bearer token of an Azure DevOps job.
 pub const DEVOPS_TOKEN: &str = "SYSTEM_ACCESSTOKEN";
 
-/// Whether a variable may hold a secret of a call. A tool that is started for something else, such as
-/// `az` or a browser, does not see it.
-pub fn holds_secret(name: &OsStr) -> bool {
+/// The variables that may hold a Databricks secret. `oidc_token_env` may name another one.
+pub fn secret_variables<'n>() -> impl Iterator<Item = &'n str> {
     let secrets = SETTINGS.iter().filter(|row| row.kind == ValueKind::Secret);
-    let names = secrets.flat_map(|row| row.env).chain(&[OIDC_TOKEN, DEVOPS_TOKEN, "PGPASSWORD"]);
-    names.into_iter().any(|known| name == *known)
+    secrets.flat_map(|row| row.env).copied().chain([OIDC_TOKEN, DEVOPS_TOKEN])
+}
+
+/// Whether a variable may hold a secret. A tool that does not need it, such as `systemctl`, is started
+/// without it.
+pub fn holds_secret(name: &OsStr) -> bool {
+    name == "PGPASSWORD" || secret_variables().any(|known| name == known)
 }
 
 /// A variable that is set, and the setting that it sets.

@@ -425,6 +425,7 @@ fn a_child_program_sees_no_secret_that_is_not_its_own() {
         for name in SECRETS_OF_A_JOB {
             test.set(name, "sentinel-of-a-job");
         }
+        test.set("DATABRICKS_OIDC_TOKEN_ENV", "CI_TOKEN").set("CI_TOKEN", "sentinel-of-a-job");
         // `env` of coreutils and the shell are not on this PATH.
         let script = format!("#!/bin/sh\n/usr/bin/env >>\"$HOME/seen\"\n{script}\n");
         let path = test.program(tool, &script).to_str().unwrap().to_owned();

@@ -4,7 +4,6 @@
 //! to several tenants and the workspace accepts tokens of one only. A managed identity must be asked
 //! without a tenant.
 
-use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -14,13 +13,12 @@ use crate::auth::entra::{Azure, is_azure};
 use crate::auth::provider::{Provider, ProviderCall, ROW, Service};
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
-use crate::config::variables::holds_secret;
 use crate::credential::redact::redact;
 use crate::credential::token::Token;
 use crate::error::{Error, Result};
 use crate::net::refusal::require;
 use crate::platform::context::Context;
-use crate::platform::process::{Program, find_program, run_tool};
+use crate::platform::process::find_program;
 use crate::platform::time::Timestamp;
 
 pub const PROVIDER: Provider = Provider {
@@ -107,25 +105,13 @@ fn run(call: &ProviderCall<'_>, arguments: &[&str], tenant: &Option<String>) -> 
     })?;
     let arguments = [arguments, &["--output", "json"]].concat();
     let shown = format!("az {}", arguments.join(" "));
-    let tool = Program {
-        path: &program,
-        arguments: &arguments,
-        sees: &sees,
-        variables: &[],
-        lock: call.lock,
-    };
-    let output = run_tool(call.context, &tool, &shown, call.deadline)?;
+    let output = call.run_cli(&program, &arguments, &[], &shown)?;
     if !output.status.success() {
         return Err(explain(&shown, &output.stderr, tenant.as_deref()));
     }
     // The output is not quoted, since it may be a token.
     serde_json::from_slice(&output.stdout)
         .map_err(|_| Error::failed(format!("`{shown}` printed something that is not JSON")))
-}
-
-/// The Azure CLI needs no variable of Databricks and no secret of this call.
-fn sees(name: &OsStr) -> bool {
-    !name.to_string_lossy().starts_with("DATABRICKS_") && !holds_secret(name)
 }
 
 /// The error for a failure of `az`. Most have the same exit code, so stderr decides its kind.

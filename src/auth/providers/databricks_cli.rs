@@ -6,7 +6,6 @@
 //! variables that would make it print another profile's token. A plain run usually prints a token
 //! with minutes left, so `--force-refresh` is used for one retry only.
 
-use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,13 +16,12 @@ use crate::auth::provider::{Provider, ProviderCall, ROW};
 use crate::config::host_url::Host;
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
-use crate::config::variables::holds_secret;
 use crate::credential::redact::redact;
 use crate::credential::token::{MIN_LIFE_MS, Token};
 use crate::error::{Error, Result};
 use crate::net::refusal::require;
 use crate::platform::context::Context;
-use crate::platform::process::{Program, find_program, is_executable, run_tool};
+use crate::platform::process::{find_program, is_executable};
 use crate::platform::time::{Timestamp, show_duration};
 
 pub const PROVIDER: Provider = Provider {
@@ -112,14 +110,7 @@ fn run(call: &ProviderCall<'_>, force: bool) -> Result<CliRun> {
     }
 
     let shown = format!("databricks auth token {flag} {value}");
-    let tool = Program {
-        path: &program,
-        arguments: &arguments,
-        sees: &sees,
-        variables: &[],
-        lock: call.lock,
-    };
-    let output = run_tool(call.context, &tool, &shown, call.deadline)?;
+    let output = call.run_cli(&program, &arguments, &KEPT_VARIABLES, &shown)?;
     if !output.status.success() {
         return Err(explain(&shown, &output.stderr, flag, &value));
     }
@@ -163,13 +154,6 @@ fn absent(settings: &Settings) -> Error {
 /// login page are.
 const KEPT_VARIABLES: [&str; 3] =
     ["DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE", "DATABRICKS_DISCOVERY_HOST"];
-
-/// An inherited `DATABRICKS_HOST` or profile would change whose token the CLI prints.
-fn sees(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
-    let is_kept = KEPT_VARIABLES.contains(&name.as_ref());
-    is_kept || !name.starts_with("DATABRICKS_") && !holds_secret(OsStr::new(name.as_ref()))
-}
 
 // Parts of what the CLI prints on stderr, by what they mean (`cmd/auth/token.go` and the acceptance
 // tests of databricks/cli).
@@ -249,20 +233,6 @@ mod tests {
             let error = explain("databricks auth token", text, "--profile", "p");
             assert_eq!(error.kind, kind, "{text}");
             assert!(!error.because[0].starts_with("Warn"));
-        }
-    }
-
-    #[test]
-    fn the_cli_sees_no_variable_that_changes_its_answer() {
-        for (name, is_seen) in [
-            ("PATH", true),
-            ("DBUS_SESSION_BUS_ADDRESS", true),
-            ("DATABRICKS_CONFIG_FILE", true),
-            ("DATABRICKS_HOST", false),
-            ("DATABRICKS_CONFIG_PROFILE", false),
-            ("DATABRICKS_CLIENT_SECRET", false),
-        ] {
-            assert_eq!(sees(OsStr::new(name)), is_seen, "{name}");
         }
     }
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use crate::commands::login::attempt::{Attempt, WORKSPACE_TIMEOUT};
 use crate::commands::login::callback::{self, BrowserRequest, Listener};
 use crate::config::table::Id;
-use crate::config::variables::holds_secret;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::lakebase::workspace_api::reach;
@@ -95,7 +94,7 @@ fn refuse_peer(context: &Context, visit: &BrowserRequest) {
 fn open_login_page(attempt: &Attempt<'_>, url: &str) {
     let context = attempt.context;
     context.say(&format!("log in at this address:\n\n  {url}\n"));
-    if !open_in_browser(context, url, &|name| !holds_secret(name)) {
+    if !open_in_browser(context, url, &|name| !attempt.settings.holds_secret(name)) {
         context.say("no browser could be started; open the address yourself");
     }
     if context.var("SSH_CONNECTION").is_some() {
