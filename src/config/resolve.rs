@@ -140,9 +140,9 @@ impl Settings {
         secret_variables().chain(self.text(Id::OidcTokenEnv))
     }
 
-    /// Like [`holds_secret`], and also for the variable that `oidc_token_env` names.
+    /// See [`holds_secret`].
     pub fn holds_secret(&self, name: &OsStr) -> bool {
-        holds_secret(name) || self.text(Id::OidcTokenEnv).is_some_and(|own| name == own)
+        holds_secret(name, self.text(Id::OidcTokenEnv).map(OsStr::new))
     }
 
     /// Whether a switch was given or a boolean is true.

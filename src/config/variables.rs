@@ -20,9 +20,11 @@ pub fn secret_variables<'n>() -> impl Iterator<Item = &'n str> {
 }
 
 /// Whether a variable may hold a secret. A tool that does not need it, such as `systemctl`, is started
-/// without it.
-pub fn holds_secret(name: &OsStr) -> bool {
-    name == "PGPASSWORD" || secret_variables().any(|known| name == known)
+/// without it. `token_variable` is what `oidc_token_env` names.
+pub fn holds_secret(name: &OsStr, token_variable: Option<&OsStr>) -> bool {
+    name == "PGPASSWORD"
+        || token_variable == Some(name)
+        || secret_variables().any(|known| name == known)
 }
 
 /// A variable that is set, and the setting that it sets.

@@ -134,22 +134,27 @@ pub fn hide(text: &str, secret: &str) -> String {
         return text.to_owned();
     }
     let encoded = percent_encode(secret);
-    let mut text = text.replace(secret, REDACTED).replace(&encoded, REDACTED);
-    text = text.replace(&lower_case_escapes(&encoded), REDACTED);
-    for quotes in HTML_QUOTES {
-        text = text.replace(&html_escape(secret, quotes), REDACTED);
-    }
-    // The Basic header has the percent-encoded secret in base64 (RFC 6749, section 2.3.1).
-    for offset in 0..3 {
-        text = hide_base64(text, secret, offset);
-        text = hide_base64(text, &encoded, offset);
-    }
+    let [of_go, of_python] = HTML_QUOTES.map(|quotes| html_escape(secret, quotes));
+    let forms = [secret, &encoded, &lower_case_escapes(&encoded), &of_go, &of_python];
+    let text = forms.iter().fold(text.to_owned(), |text, form| hide_form(text, form));
 
-    // A shortened text may end in the middle of the secret.
+    // The Basic header has the percent-encoded secret in base64 (RFC 6749, section 2.3.1).
+    (0..3).fold(text, |text, offset| {
+        let text = hide_base64(text, secret, offset);
+        hide_base64(text, &encoded, offset)
+    })
+}
+
+fn hide_form(text: String, form: &str) -> String {
+    hide_cut(text.replace(form, REDACTED), form)
+}
+
+/// A shortened text may end in the middle of a secret.
+fn hide_cut(text: String, form: &str) -> String {
     let Some(cut) = text.strip_suffix('…') else { return text };
     let starts = cut.char_indices().map(|(at, _)| at);
     let mut starts = starts.filter(|at| cut.len() - at >= MIN_SECRET_BYTES);
-    match starts.find(|at| secret.starts_with(&cut[*at..])) {
+    match starts.find(|at| form.starts_with(&cut[*at..])) {
         Some(at) => format!("{}{REDACTED}…", &cut[..at]),
         None => text,
     }
@@ -169,7 +174,7 @@ fn hide_base64(mut text: String, secret: &str, offset: usize) -> String {
         let rest = text[at..].trim_start_matches(is_base64).len();
         text.replace_range(start..text.len() - rest, REDACTED);
     }
-    text
+    hide_cut(text, inner)
 }
 
 /// The double and the single quote as the HTML libraries of Go and of Python escape them.
@@ -228,6 +233,11 @@ mod tests {
         ];
         for form in forms {
             assert_eq!(hide(&format!("no '{form}' here"), secret), "no '***' here", "{form}");
+
+            // Cut before its last characters.
+            let cut: String = form.chars().take(form.chars().count() - 4).collect();
+            let hidden = hide(&format!("no '{cut}…"), secret);
+            assert!(hidden.ends_with("***…"), "{hidden}");
         }
     }
 

@@ -1,9 +1,9 @@
 //! Which user has the other end of a connection on loopback.
 //!
-//! Linux tells it in `/proc/net/tcp` and `/proc/net/tcp6` (proc(5)). No other platform has it in a
-//! file.
+//! Linux has it in `/proc/net/tcp` and `/proc/net/tcp6` (proc(5)); elsewhere it is not known. What
+//! follows from it is `commands/login/browser.rs`'s business.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
 
 use crate::platform::files;
@@ -44,43 +44,37 @@ pub fn peer_of(stream: &TcpStream) -> Peer {
 
 /// The owner of the socket at `peer` that is connected to `own`.
 fn owner_in(table: &str, peer: SocketAddr, own: SocketAddr) -> Option<u32> {
+    let (peer, own) = (written(peer), written(own));
+    let is_one_of = |text: &str, forms: &[String]| forms.iter().any(|form| form == text);
     table.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let [_, local, remote, state, _, _, _, user, _, inode, ..] = fields[..] else {
             return None;
         };
-        let is_it = is_written(local, peer) && is_written(remote, own);
         // A closed socket belongs to no process: it has the inode 0 and shows root as its owner.
-        (is_it && state == ESTABLISHED && inode != "0").then(|| user.parse().ok()).flatten()
+        let is_open = state == ESTABLISHED && inode != "0";
+        if is_open && is_one_of(local, &peer) && is_one_of(remote, &own) {
+            user.parse().ok()
+        } else {
+            None
+        }
     })
 }
 
-/// Whether this is the address as the kernel writes it, perhaps mapped into IPv6.
-fn is_written(text: &str, address: SocketAddr) -> bool {
-    let port = address.port();
-    let words: Vec<[u8; 4]> = match address.ip() {
-        IpAddr::V4(ip) => {
-            if text == format!("{}:{port:04X}", words_of(&[ip.octets()])) {
-                return true;
-            }
-            four_bytes(&mapped(ip))
-        }
-        IpAddr::V6(ip) => four_bytes(&ip.octets()),
+/// An address as the kernel writes it; one of IPv4 also in the form of an IPv6 socket.
+fn written(address: SocketAddr) -> Vec<String> {
+    let bytes = match address.ip() {
+        IpAddr::V4(ip) => vec![ip.octets().to_vec(), ip.to_ipv6_mapped().octets().to_vec()],
+        IpAddr::V6(ip) => vec![ip.octets().to_vec()],
     };
-    text == format!("{}:{port:04X}", words_of(&words))
-}
-
-fn mapped(ip: Ipv4Addr) -> [u8; 16] {
-    ip.to_ipv6_mapped().octets()
-}
-
-fn four_bytes(bytes: &[u8; 16]) -> Vec<[u8; 4]> {
-    bytes.chunks_exact(4).map(|chunk| [chunk[0], chunk[1], chunk[2], chunk[3]]).collect()
+    let port = address.port();
+    bytes.iter().map(|bytes| format!("{}:{port:04X}", hex_words(bytes))).collect()
 }
 
 /// The kernel writes each four bytes of an address as a number in the machine's byte order.
-fn words_of(words: &[[u8; 4]]) -> String {
-    words.iter().map(|word| format!("{:08X}", u32::from_ne_bytes(*word))).collect()
+fn hex_words(bytes: &[u8]) -> String {
+    let words = bytes.chunks_exact(4).map(|word| [word[0], word[1], word[2], word[3]]);
+    words.map(|word| format!("{:08X}", u32::from_ne_bytes(word))).collect()
 }
 
 fn is_windows_subsystem() -> bool {
@@ -88,7 +82,7 @@ fn is_windows_subsystem() -> bool {
     release.to_ascii_lowercase().contains("microsoft")
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
     use std::io::Write;

@@ -44,7 +44,7 @@ impl JobControl<'_> {
         let tool = Program {
             path: &path,
             arguments: args,
-            sees: &|name| !holds_secret(name),
+            sees: &|name| !holds_secret(name, self.context.var("DATABRICKS_OIDC_TOKEN_ENV")),
             variables: &[],
             lock: None,
         };

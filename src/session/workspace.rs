@@ -126,7 +126,7 @@ impl Session<'_> {
                 let provider = self.plan.provider;
                 if !provider.renews {
                     let origin = self.plan.settings.origin(provider.secret.unwrap_or(Id::Token));
-                    let hint = format!("a new personal access token in {origin}");
+                    let hint = format!("put a new personal access token in {origin}");
                     return Err(CallError::Other(refusal.into_error().hint(hint)));
                 }
                 // The refusal does not say which of the two tokens it means.
