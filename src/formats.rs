@@ -10,7 +10,7 @@ use std::net::Ipv6Addr;
 
 use serde_json::{Map, json};
 
-use crate::credential::connection::{Connection, Credential, Purpose};
+use crate::credential::connection::{Connection, Credential, Purpose, check_name};
 use crate::credential::encoding::percent_encode;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
@@ -124,8 +124,32 @@ pub fn for_workspaces() -> impl Iterator<Item = &'static Format> {
     FORMATS.iter().filter(|format| format.workspace)
 }
 
-/// The variables that a libpq program needs, for formats that set them and for `exec`.
-pub fn variables(credential: &Credential) -> Result<[(&'static str, String); 6]> {
+/// The environment of a libpq program on this machine: each variable with its value, or without one
+/// if it must not be set. `exec` and the formats for shells set it.
+pub fn variables(credential: &Credential) -> Result<Vec<(&'static str, Option<String>)>> {
+    let tls = &credential.connection.tls;
+    // With one of these two set, libpq connects to another server or uses another password.
+    let mut variables = vec![("PGSERVICE", None), ("PGHOSTADDR", None)];
+    let connection = connection_variables(credential, tls.mode)?;
+    variables.extend(connection.map(|(name, value)| (name, Some(value))));
+
+    if let Some(file) = &tls.root_file {
+        check_name("PGSSLROOTCERT", file)?;
+    }
+    variables.push(("PGSSLROOTCERT", tls.root_file.clone()));
+    let expires = credential.token.expires.map(|expires| expires.to_string());
+    variables.push((EXPIRES_AT, expires));
+    Ok(variables)
+}
+
+/// Says when `PGPASSWORD` expires, and with it that the password is ours.
+pub const EXPIRES_AT: &str = "LAKEBASE_TOKEN_EXPIRES_AT";
+
+/// What a libpq program needs on any machine.
+fn connection_variables(
+    credential: &Credential,
+    sslmode: &str,
+) -> Result<[(&'static str, String); 6]> {
     let connection = &credential.connection;
     Ok([
         ("PGHOST", connection.host()?.to_owned()),
@@ -133,12 +157,9 @@ pub fn variables(credential: &Credential) -> Result<[(&'static str, String); 6]>
         ("PGDATABASE", connection.database()?.to_owned()),
         ("PGUSER", connection.user()?.to_owned()),
         ("PGPASSWORD", token(credential).to_owned()),
-        ("PGSSLMODE", connection.sslmode.to_owned()),
+        ("PGSSLMODE", sslmode.to_owned()),
     ])
 }
-
-/// With one of these set, libpq connects to another server or uses another password.
-pub const UNSET: [&str; 2] = ["PGSERVICE", "PGHOSTADDR"];
 
 fn token(credential: &Credential) -> &str {
     credential.token.secret.expose()
@@ -259,16 +280,20 @@ const POWERSHELL: Shell = Shell {
 };
 
 fn lines(credential: &Credential, shell: &Shell) -> Result<String> {
-    let unset = UNSET.into_iter().map(shell.unset);
     let variables = variables(credential)?;
-    Ok(unset.chain(variables.iter().map(|(name, value)| (shell.set)(name, value))).collect())
+    let line = |(name, value): &(&str, Option<String>)| match value {
+        Some(value) => (shell.set)(name, value),
+        None => (shell.unset)(name),
+    };
+    Ok(variables.iter().map(line).collect())
 }
 
 /// `NAME=value` without quotes: Docker takes the rest of the line as it is, systemd would unquote
 /// it, so a value that the two read differently is refused.
 fn dotenv(credential: &Credential) -> Result<String> {
     let mut text = String::new();
-    for (name, value) in variables(credential)? {
+    let sslmode = credential.connection.tls.mode_elsewhere;
+    for (name, value) in connection_variables(credential, sslmode)? {
         if value.contains(['\\', '\'', '"']) || value.trim() != value {
             return Err(Error::usage(format!(
                 "{name} has quotes, backslashes, or blanks at its ends, which format dotenv \
@@ -294,7 +319,7 @@ fn url(credential: &Credential) -> Result<String> {
         percent_encode(token(credential)),
         connection.port,
         percent_encode(connection.database()?),
-        connection.sslmode
+        connection.tls.mode_elsewhere
     ))
 }
 
@@ -306,7 +331,7 @@ fn libpq_json(credential: &Credential) -> Result<String> {
         "dbname": connection.database()?,
         "user": connection.user()?,
         "password": token(credential),
-        "sslmode": connection.sslmode,
+        "sslmode": connection.tls.mode_elsewhere,
     });
     Ok(format!("{object}\n"))
 }
@@ -330,7 +355,7 @@ fn pgbouncer_warning(credential: &Credential) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::connection::Connection;
+    use crate::credential::connection::{Connection, Tls};
     use crate::credential::secret::Secret;
     use crate::credential::token::Token;
     use crate::platform::time::Timestamp;
@@ -352,7 +377,7 @@ mod tests {
                 host: Some("ep-x.example".to_owned()),
                 port: 5432,
                 database: Some(database.to_owned()),
-                sslmode: "require",
+                tls: Tls::encrypted(),
             },
             api_version: "client.authentication.k8s.io/v1",
         }

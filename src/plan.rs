@@ -3,9 +3,11 @@
 //! Every refusal here is exit code 2 and costs no request. If an endpoint and an instance are both
 //! named, the one with the stronger origin counts (flag, environment, profile), and two of equal
 //! origin are an error. How values are resolved is `config/resolve.rs`'s business, how a plan becomes
-//! a credential `session.rs`'s. Lifetimes and intervals are checked in `plan/lifetimes.rs`.
+//! a credential `session.rs`'s. Lifetimes and intervals are checked in `plan/lifetimes.rs`, what a
+//! Postgres server must prove in `plan/tls.rs`.
 
 mod lifetimes;
+mod tls;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,16 +26,13 @@ use crate::platform::context::Context;
 use crate::platform::time::Deadline;
 
 pub use lifetimes::{duration, out_of_bounds};
+pub use tls::TlsSettings;
 
 /// Postgres' own port, which Lakebase uses, too.
 const DEFAULT_PORT: u16 = 5432;
 
 /// The database that every Lakebase project and instance has.
 const DEFAULT_DATABASE: &str = "databricks_postgres";
-
-/// The weakest sslmode that is allowed. Lakebase takes the token as a clear-text password, so the
-/// connection must be encrypted.
-const WEAKEST_SSLMODE: &str = "require";
 
 /// What one call will do.
 #[derive(Debug)]
@@ -45,7 +44,7 @@ pub struct Plan {
     /// The setting that the selector comes from, if there is one.
     pub selector_origin: Option<Id>,
     pub port: u16,
-    pub sslmode: &'static str,
+    pub tls: TlsSettings,
     /// The lifetime to ask for, in seconds.
     pub ttl: Option<u64>,
     /// The least life of what is printed, in milliseconds.
@@ -80,7 +79,7 @@ impl Plan {
             selector: DatabaseSelector::Only,
             selector_origin: None,
             port: DEFAULT_PORT,
-            sslmode: WEAKEST_SSLMODE,
+            tls: TlsSettings::default(),
             ttl: None,
             min_ttl: lifetimes::min_ttl(&settings)?,
             interval: lifetimes::interval(&settings)?,
@@ -119,7 +118,7 @@ impl Plan {
         self.ttl = lifetimes::ttl(settings, &self.selector)?;
         lifetimes::check_ttl(settings, self.ttl, self.interval)?;
         self.port = port(settings)?;
-        self.sslmode = sslmode(settings)?;
+        self.tls = TlsSettings::new(settings)?;
         Ok(())
     }
 
@@ -290,21 +289,6 @@ fn port(settings: &Settings) -> Result<u16> {
         Error::usage(format!("{origin} is not a port: {}", redact(text)))
             .hint("a number from 1 to 65535; Lakebase listens on 5432")
     })
-}
-
-/// The stricter of `require` and the configured mode.
-fn sslmode(settings: &Settings) -> Result<&'static str> {
-    if settings.text(Id::PgSslRootCert) == Some("system") {
-        // libpq accepts no weaker mode with it.
-        return Ok("verify-full");
-    }
-    match settings.text(Id::PgSslMode) {
-        None | Some("disable" | "allow" | "prefer" | WEAKEST_SSLMODE) => Ok(WEAKEST_SSLMODE),
-        Some("verify-ca") => Ok("verify-ca"),
-        Some("verify-full") => Ok("verify-full"),
-        Some(other) => Err(Error::usage(format!("PGSSLMODE is not an sslmode: {}", redact(other)))
-            .hint("require, verify-ca or verify-full")),
-    }
 }
 
 fn cache_folder(settings: &Settings, context: &Context) -> Result<Option<PathBuf>> {

@@ -14,7 +14,7 @@ use crate::cache::policy::{CacheRequest, Fetch, Freshness, Policy};
 use crate::cache::store::{CacheFolder, CacheInputs, Slot};
 use crate::config::resolve::Origin;
 use crate::config::table::Id;
-use crate::credential::connection::{Connection, Credential, Purpose};
+use crate::credential::connection::{Connection, Credential, Purpose, Tls};
 use crate::credential::destination::is_database_host;
 use crate::credential::redact::redact;
 use crate::credential::token::Token;
@@ -138,12 +138,15 @@ impl<'a> Session<'a> {
         let plan = self.plan;
         let is_database = plan.purpose == Purpose::Database;
         let (user, host) = (parts.user && is_database, parts.host && is_database);
+        let user = user.then(|| self.user_name(deadline)).transpose()?;
+        let host = host.then(|| self.host(deadline)).transpose()?;
+        let tls = host.as_ref().map(|host| plan.tls.towards(host, self.policy.context));
         Ok(Connection {
-            user: user.then(|| self.user_name(deadline)).transpose()?,
-            host: host.then(|| self.host(deadline)).transpose()?,
+            user,
             port: plan.port,
-            database: host.then(|| plan.database().to_owned()),
-            sslmode: plan.sslmode,
+            database: host.is_some().then(|| plan.database().to_owned()),
+            host,
+            tls: tls.unwrap_or_else(Tls::encrypted),
         })
     }
 

@@ -8,6 +8,7 @@ use std::io::Write;
 
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
+use crate::credential::connection::Connection;
 use crate::credential::redact::{printable, redact};
 use crate::credential::token::Token;
 use crate::error::{Error, Result};
@@ -160,6 +161,13 @@ impl Call<'_> {
         self.context.note(&format!("issued {}, {validity}, {cached}", token.issued));
     }
 
+    /// Says under `--verbose` how the Postgres server must prove who it is.
+    pub fn explain_tls(&self, plan: &Plan, connection: &Connection) {
+        if plan.settings.is_on(Id::Verbose) && connection.host.is_some() {
+            self.context.note(&format!("sslmode {}", connection.tls.words()));
+        }
+    }
+
     pub fn print(&mut self, text: &str) -> Result<()> {
         print(self.stdout, text)
     }
@@ -193,6 +201,7 @@ pub static COMMON: &[Id] = &[
     Id::PgPort,
     Id::PgDatabase,
     Id::PgUser,
+    Id::PgSslMode,
     Id::Ttl,
     Id::MinTtl,
     Id::Timeout,

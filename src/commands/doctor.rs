@@ -20,7 +20,7 @@ use crate::config::table::Id;
 use crate::credential::connection::Credential;
 use crate::credential::redact::{printable, redact};
 use crate::error::{Error, ErrorKind, Result};
-use crate::formats::{UNSET, variables};
+use crate::formats::variables;
 use crate::lakebase::credentials;
 use crate::lakebase::workspace_api::{reach, user_name};
 use crate::net::http::Client;
@@ -248,7 +248,11 @@ fn log_in(
 ) -> Result<Option<String>> {
     let Some(psql) = find_program(context, "psql") else { return Ok(None) };
 
-    let mut extra: Vec<(&str, String)> = variables(credential)?.into();
+    let variables = variables(credential)?;
+    let (set, unset): (Vec<_>, Vec<_>) =
+        variables.into_iter().partition(|(_, value)| value.is_some());
+    let mut extra: Vec<(&str, String)> =
+        set.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     // libpq rounds a connect timeout of one second up to two.
     let seconds = deadline.left().as_secs().max(2);
     extra.push(("PGCONNECT_TIMEOUT", seconds.to_string()));
@@ -256,7 +260,7 @@ fn log_in(
         path: &psql,
         arguments: &["-X", "-w", "-A", "-t", "-c", "select current_user"],
         sees: &|name: &OsStr| {
-            !UNSET.iter().any(|unset| name == *unset) && !settings.holds_secret(name)
+            !unset.iter().any(|(unset, _)| name == *unset) && !settings.holds_secret(name)
         },
         variables: &extra,
         lock: None,
@@ -292,9 +296,14 @@ fn refused_login(user: &str, stderr: &str) -> Error {
     } else if stderr.contains("does not exist") {
         error.hint("--pg-database with the name of an existing database")
     } else if stderr.contains("certificate") {
-        error.hint(
-            "PGSSLROOTCERT with the certificate of the signing authority, or PGSSLMODE=require",
-        )
+        error
+            .hint(
+                "PGSSLROOTCERT=/path/to/ca.pem with the certificate of the authority that signs it",
+            )
+            .hint(
+                "PGSSLMODE=require only if whoever answers there may have the password: it proves \
+                 nothing about the server",
+            )
     } else {
         error
     }

@@ -12,7 +12,7 @@ use crate::config::table::Id;
 use crate::credential::connection::{Credential, Purpose};
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::formats::{UNSET, variables};
+use crate::formats::variables;
 use crate::plan::Plan;
 use crate::platform::context::Context;
 use crate::platform::process::become_program;
@@ -22,8 +22,9 @@ pub const COMMAND: Command = Command {
     name: "exec",
     about: "run a program with the password in its environment",
     usage: "[FLAGS] -- PROGRAM [ARGUMENT…]",
-    more: "Sets PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD and PGSSLMODE. Removes PGSERVICE and \
-           PGHOSTADDR, with which libpq would connect elsewhere.\n\n\
+    more: "Sets PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD, PGSSLMODE and PGSSLROOTCERT. Removes \
+           PGSERVICE and PGHOSTADDR, with which libpq would connect elsewhere. \
+           LAKEBASE_TOKEN_EXPIRES_AT says when the password expires.\n\n\
            With --for workspace it sets DATABRICKS_HOST, DATABRICKS_TOKEN and \
            DATABRICKS_AUTH_TYPE=pat instead. With --as NAME the token goes into that variable, and \
            DATABRICKS_TOKEN and DATABRICKS_AUTH_TYPE are not set.\n\n\
@@ -50,6 +51,7 @@ fn run(call: Call<'_>) -> Result<u8> {
     let wants = ConnectionParts { user: true, host: true };
     let credential = session.credential(wants, plan.deadline())?;
     call.explain(&plan, &credential.token);
+    call.explain_tls(&plan, &credential.connection);
 
     let mut environment = ChildEnvironment::of(call.context);
     if plan.settings.is_on(Id::Clean) {
@@ -94,11 +96,11 @@ impl ChildEnvironment {
     }
 
     fn set_database(&mut self, credential: &Credential) -> Result<()> {
-        for name in UNSET {
-            self.remove(name);
-        }
         for (name, value) in variables(credential)? {
-            self.set(name, &value);
+            match value {
+                Some(value) => self.set(name, &value),
+                None => self.remove(name),
+            }
         }
         Ok(())
     }

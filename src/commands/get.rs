@@ -42,6 +42,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
 
     let text = (format.render)(&credential)?;
     call.explain(&plan, &credential.token);
+    call.explain_tls(&plan, &credential.connection);
     if let Some(words) = format.warning(&credential) {
         call.context.note(words);
     }

@@ -23,6 +23,7 @@ use crate::lakebase::resolve::DatabaseSelector;
 use crate::login::rotating_pat;
 use crate::login::store::{Login, RenewWith};
 use crate::plan::Plan;
+use crate::platform::context::Context;
 use crate::platform::time::{Timestamp, show_duration};
 use crate::session::Session;
 
@@ -74,6 +75,8 @@ struct StatusReport {
     /// `endpoint` or `instance`, and its name.
     database: Option<(&'static str, String)>,
     connection: [(&'static str, Option<String>); 4],
+    /// How the Postgres server must prove who it is.
+    sslmode: Option<String>,
     cache: Option<String>,
     cached: Vec<Cached>,
     login: Option<LoggedIn>,
@@ -182,7 +185,7 @@ impl StatusReport {
             Some(folder) => folder.display().to_string(),
             None => "off".to_owned(),
         });
-        self.note_database(plan, &session);
+        self.note_database(plan, &session, call.context);
 
         let tokens = session.peek();
         self.note_login_failure(&session, &tokens, now);
@@ -198,7 +201,7 @@ impl StatusReport {
         }
     }
 
-    fn note_database(&mut self, plan: &Plan, session: &Session<'_>) {
+    fn note_database(&mut self, plan: &Plan, session: &Session<'_>, context: &Context) {
         let (resolved, role) = session.peek_resolved();
         self.database = match (&resolved, &plan.selector) {
             (Some(database), _) | (None, DatabaseSelector::Named(database)) => {
@@ -209,8 +212,10 @@ impl StatusReport {
         };
 
         let resolved_host = resolved.as_ref().and_then(|database| database.host());
+        let host = plan.host().or(resolved_host);
+        self.sslmode = host.map(|host| plan.tls.towards(host, context).words());
         self.connection = [
-            ("host", plan.host().or(resolved_host).map(str::to_owned)),
+            ("host", host.map(str::to_owned)),
             ("port", Some(plan.port.to_string())),
             ("database", Some(plan.database().to_owned())),
             ("user", plan.user().map(str::to_owned).or(role)),
@@ -330,6 +335,9 @@ impl StatusReport {
         let labels = ["host", "port", "database", "role"];
         for (label, (_, value)) in labels.iter().zip(&self.connection) {
             lines.add(label, or_unknown(value));
+        }
+        if let Some(words) = &self.sslmode {
+            lines.add("sslmode", words);
         }
     }
 

@@ -322,7 +322,17 @@ settings! {
                name, or the service principal's client id.",
         ..flag("pg-user", "ROLE", "Postgres role (your own identity)")
     },
-    PgSslMode => Setting { name: "pg_sslmode", env: &["PGSSLMODE"], ..ROW },
+    PgSslMode => Setting {
+        name: "pg_sslmode",
+        env: &["PGSSLMODE"],
+        profile: true,
+        long: "How the Postgres server proves who it is: require, verify-ca or verify-full; weaker \
+               modes count as unset. Without one, verify-full with the certificates that this \
+               machine trusts for hosts in Databricks' domains, and require for other hosts, such \
+               as a tunnel. The formats dotenv, url and libpq-json, which are read on other \
+               machines, have require then.",
+        ..flag("sslmode", "MODE", "libpq's sslmode (verify-full at Databricks' hosts)")
+    },
     PgSslRootCert => Setting { name: "pg_sslrootcert", env: &["PGSSLROOTCERT"], ..ROW },
     PgPassFile => Setting {
         env: &["PGPASSFILE"],

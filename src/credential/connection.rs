@@ -38,8 +38,45 @@ pub struct Connection {
     pub host: Option<String>,
     pub port: u16,
     pub database: Option<String>,
-    /// libpq's `sslmode`.
-    pub sslmode: &'static str,
+    pub tls: Tls,
+}
+
+/// How the server proves who it is, in libpq's terms. Which values apply is decided in `plan/tls.rs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// `sslmode` for a program on this machine.
+    pub mode: &'static str,
+    /// `sslmode` for a program on another machine, which may lack the certificates of this one.
+    pub mode_elsewhere: &'static str,
+    /// `sslrootcert` for a program on this machine; unset if there is none.
+    pub root_file: Option<String>,
+}
+
+/// The `sslmode` that encrypts and verifies nothing, the weakest that is allowed.
+pub const REQUIRE: &str = "require";
+
+/// The `sslmode` that also verifies the server's certificate and name.
+pub const VERIFY_FULL: &str = "verify-full";
+
+/// The `sslrootcert` that means the certificates which the machine trusts, since libpq 16.
+pub const SYSTEM: &str = "system";
+
+impl Tls {
+    /// Encrypted, without proof of who the server is.
+    pub fn encrypted() -> Tls {
+        Tls { mode: REQUIRE, mode_elsewhere: REQUIRE, root_file: None }
+    }
+
+    /// The mode for `-v`, `status` and `doctor`, with what it does not prove.
+    pub fn words(&self) -> String {
+        match &self.root_file {
+            Some(file) => format!("{}, with the certificates of {}", self.mode, redact(file)),
+            None if self.mode == REQUIRE => {
+                "require, which encrypts but does not prove who the server is".to_owned()
+            }
+            None => self.mode.to_owned(),
+        }
+    }
 }
 
 impl Connection {

@@ -6,4 +6,4 @@ mod no_proxy;
 mod proxy;
 pub mod refusal;
 mod send_failure;
-mod trust;
+pub mod trust;

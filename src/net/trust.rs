@@ -10,8 +10,8 @@ use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
 
-/// Where Linux distributions keep their bundle (Go's `crypto/x509`, `root_linux.go`).
-const SYSTEM_BUNDLES: &[&str] = if cfg!(target_os = "linux") {
+/// Where Linux distributions and macOS keep their bundle (Go's `crypto/x509`, `root_linux.go`).
+const SYSTEM_BUNDLES: &[&str] = if cfg!(unix) {
     &[
         "/etc/ssl/certs/ca-certificates.crt",
         "/etc/pki/tls/certs/ca-bundle.crt",
@@ -49,10 +49,16 @@ pub fn trusted_certificates(context: &Context) -> Result<Vec<Certificate<'static
 /// One bundle is enough: `load_native_certs` would also parse the folder that holds the same
 /// certificates in a file each.
 fn load_from_system() -> CertificateResult {
-    match SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists()) {
+    // On macOS, the keychain may have more than the bundle.
+    match system_bundle().filter(|_| cfg!(target_os = "linux")) {
         Some(bundle) => load_certs_from_paths(Some(bundle), None),
         None => load_native_certs(),
     }
+}
+
+/// The file with the certificates that the system trusts.
+pub fn system_bundle() -> Option<&'static Path> {
+    SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists())
 }
 
 fn no_certificates(loaded: &CertificateResult) -> Error {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
-use crate::credential::connection::Connection;
+use crate::credential::connection::{Connection, Tls};
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -330,6 +330,6 @@ pub(super) fn connection(recorded: &EnvFile) -> Connection {
         host: text("PGHOST"),
         port: port.unwrap_or(DEFAULT_PORT),
         database: text("PGDATABASE"),
-        sslmode: "",
+        tls: Tls::encrypted(),
     }
 }

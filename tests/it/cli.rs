@@ -147,6 +147,8 @@ fn every_shell_block_of_the_readme_runs() {
     std::os::unix::fs::symlink(executable(), tools.join("lakebase-token")).unwrap();
     let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
 
+    let authority = sandbox.certificates.authority.to_str().unwrap();
+    let readme = readme.replace("/etc/ssl/certs/ca-certificates.crt", authority);
     let blocks = blocks(&readme, "sh");
     assert!(blocks.len() >= 3);
     for block in blocks {

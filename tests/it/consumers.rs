@@ -76,7 +76,8 @@ impl Installation {
             assert!(text.contains(example), "{name} has no {example}");
             text = text.replace(example, value);
         }
-        text
+        let authority = self.sandbox.certificates.authority.display().to_string();
+        text.replace("/etc/ssl/certs/ca-certificates.crt", &authority)
     }
 
     /// Makes the workspace reject the client secret, and removes everything that is cached.

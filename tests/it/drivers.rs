@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use super::clients::{JDBC, has_node_postgres, node_path};
 use super::consumers::{Installation, python_with, words};
@@ -153,8 +154,18 @@ fn psycopg_sqlalchemy_and_asyncpg_get_a_password_for_each_connection() {
 #[test]
 fn pgx_gets_a_password_for_each_connection() {
     let test = "drivers::pgx";
+    if let Some(path) = build_pgx(test) {
+        check_driver(test, |installation| installation.command(path.to_str().unwrap()));
+    }
+}
+
+/// The program `pgx.go`, built; nothing if it cannot be.
+pub fn build_pgx(test: &str) -> Option<PathBuf> {
+    // Two tests may build at once.
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _building = BUILDING.lock();
     if !has(test, "go") {
-        return;
+        return None;
     }
     let folder = build_folder("pgx");
     fs::create_dir_all(folder.join("lakebase")).unwrap();
@@ -168,32 +179,37 @@ fn pgx_gets_a_password_for_each_connection() {
         let output = get.output().unwrap();
         if !output.status.success() {
             let _ = fs::remove_file(folder.join("go.sum"));
-            return not_run(test, &format!("no pgx: {}", words(&output)));
+            not_run(test, &format!("no pgx: {}", words(&output)));
+            return None;
         }
     }
 
     let mut go = Command::new("go");
     build(go.args(["build", "-mod=mod", "-o", "drivertests", "."]).current_dir(&folder));
-    let path = folder.join("drivertests");
-    check_driver(test, |installation| installation.command(path.to_str().unwrap()));
+    Some(folder.join("drivertests"))
 }
 
-/// Compiles a Java program and our plugin, and runs it with these archives on the class path.
-fn check_java_driver(test: &str, class: &str, archives: &[&str]) {
+/// Compiles a Java program and our plugin with these archives. Returns the class path.
+pub fn build_java(test: &str, class: &str, archives: &[&str]) -> Option<String> {
     if !has(test, "javac") {
-        return;
+        return None;
     }
     if let Some(missing) = archives.iter().find(|archive| !Path::new(archive).exists()) {
-        return not_run(test, &format!("{missing} does not exist"));
+        not_run(test, &format!("{missing} does not exist"));
+        return None;
     }
 
-    let folder = build_folder("java");
+    let folder = build_folder(&test.replace("::", "-"));
     let class_path = format!("{}:{}", archives.join(":"), folder.display());
     let mut javac = Command::new("javac");
     javac.args(["-cp", &class_path, "-d"]).arg(&folder);
     javac.arg(integration("java/LakebasePassword.java")).arg(program(&format!("{class}.java")));
     build(&mut javac);
+    Some(class_path)
+}
 
+fn check_java_driver(test: &str, class: &str, archives: &[&str]) {
+    let Some(class_path) = build_java(test, class, archives) else { return };
     check_driver(test, |installation| {
         let mut java = installation.command("java");
         java.args(["-cp", &class_path, class]);

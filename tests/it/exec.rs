@@ -45,7 +45,7 @@ fn the_child_gets_the_variables_of_libpq_and_loses_those_that_lead_elsewhere() {
         ("PGPORT", "5432"),
         ("PGDATABASE", "databricks_postgres"),
         ("PGUSER", CLIENT_ID),
-        ("PGSSLMODE", "require"),
+        ("PGSSLMODE", "verify-full"),
         ("PGAPPNAME", "kept"),
         ("DATABRICKS_CLIENT_SECRET", CLIENT_SECRET),
     ] {
@@ -56,28 +56,6 @@ fn the_child_gets_the_variables_of_libpq_and_loses_those_that_lead_elsewhere() {
     assert!(workspace.signer.check(password, Scope::Database).is_ok());
     assert_eq!((value(&variables, "PGSERVICE"), value(&variables, "PGHOSTADDR")), (None, None));
     assert_eq!(variables.iter().filter(|(name, _)| name == "PGPASSWORD").count(), 1);
-}
-
-#[test]
-fn a_stricter_sslmode_stays_and_a_weaker_one_is_replaced() {
-    let workspace = workspace();
-    for (configured, expected) in [
-        ("disable", "require"),
-        ("prefer", "require"),
-        ("require", "require"),
-        ("verify-ca", "verify-ca"),
-        ("verify-full", "verify-full"),
-    ] {
-        let mut test = prepared(&workspace);
-        test.set("PGSSLMODE", configured);
-        assert_eq!(value(&environment(&test, &[]), "PGSSLMODE"), Some(expected));
-        assert!(test.run("-f env").token().contains(&format!("PGSSLMODE='{expected}'")));
-        assert!(test.run("-f url").token().ends_with(&format!("?sslmode={expected}")));
-    }
-
-    let mut test = prepared(&workspace);
-    test.set("PGSSLROOTCERT", "system");
-    assert_eq!(value(&environment(&test, &[]), "PGSSLMODE"), Some("verify-full"));
 }
 
 #[test]

@@ -19,6 +19,8 @@ fn fixed() -> (Workspace, Test) {
     workspace.fault("/api/2.0/postgres/credentials", 9999, Answer::Json(200, answer));
     let mut test = Test::at(&workspace);
     test.set("PGUSER", AWKWARD).set("PGDATABASE", DATABASE);
+    // The file that is the default differs among systems.
+    test.set("PGSSLROOTCERT", "/etc/ssl/root.pem");
     (workspace, test)
 }
 
@@ -180,7 +182,9 @@ fn evaluated(test: &Test, shell: &str, format: &str, script: &str) -> String {
 }
 
 fn expected() -> String {
-    format!("{ENDPOINT_HOST}\n5432\n{DATABASE}\n{AWKWARD}\neyJhbGc.e30.c2ln-_\nrequire\n[]\n[]\n")
+    format!(
+        "{ENDPOINT_HOST}\n5432\n{DATABASE}\n{AWKWARD}\neyJhbGc.e30.c2ln-_\nverify-full\n[]\n[]\n"
+    )
 }
 
 const PRINT: &str = "for v in \"$PGHOST\" \"$PGPORT\" \"$PGDATABASE\" \"$PGUSER\" \"$PGPASSWORD\" \

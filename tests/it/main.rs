@@ -41,6 +41,7 @@ mod resolve; // host, endpoint, instance, project, role
 mod secrecy; // no secret where it must not be
 mod service; // systemd, launchd, cron
 mod settings; // the rules of unified authentication, and bad input
+mod sslmode; // what a Postgres server must prove, with real clients
 mod status; // what would be used
 mod targets; // a profile of .databrickscfg, a Databricks secret
 mod tidy; // the repository itself

@@ -17,6 +17,8 @@ pub const DATABASE: &str = "databricks_postgres";
 /// A running server. It is stopped when this is dropped.
 pub struct Postgres {
     pub port: u16,
+    /// Its data folder, and its log beside that.
+    data: PathBuf,
     server: Child,
 }
 
@@ -109,7 +111,7 @@ impl Postgres {
             .stderr(log)
             .spawn()?;
 
-        let postgres = Postgres { port, server };
+        let postgres = Postgres { port, data: data.clone(), server };
         let deadline = Instant::now() + Duration::from_secs(30);
         // The port is open a moment before the server takes connections.
         let socket = data.join(format!(".s.PGSQL.{port}"));
@@ -124,6 +126,30 @@ impl Postgres {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(postgres)
+    }
+}
+
+impl Postgres {
+    /// Gives it another certificate and key (PEM files) for all later connections.
+    pub fn use_certificate(&self, certificate: &Path, key: &Path) -> io::Result<()> {
+        // Copied onto the old files, so that their owner and mode stay.
+        fs::write(self.data.join("server.crt"), fs::read(certificate)?)?;
+        fs::write(self.data.join("server.key"), fs::read(key)?)?;
+
+        let reloads = || self.log().matches("received SIGHUP").count();
+        let before = reloads();
+        let server = rustix::process::Pid::from_raw(self.server.id() as i32).expect("it runs");
+        rustix::process::kill_process(server, rustix::process::Signal::HUP)?;
+        while reloads() == before {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        let path = self.data.with_file_name("postgres.log");
+        fs::read_to_string(path).unwrap_or_default()
     }
 }
 

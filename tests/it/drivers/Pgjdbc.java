@@ -5,7 +5,7 @@ import java.sql.ResultSet;
 
 public class Pgjdbc {
     public static void main(String[] arguments) throws Exception {
-        String url = "jdbc:postgresql://" + System.getenv("PGHOST") + ":" + System.getenv("PGPORT")
+        String url = arguments.length > 0 ? arguments[0] : "jdbc:postgresql://" + System.getenv("PGHOST") + ":" + System.getenv("PGPORT")
             + "/" + System.getenv("PGDATABASE") + "?user=" + System.getenv("PGUSER")
             + "&sslmode=require&authenticationPluginClassName=LakebasePassword";
         for (int n = 0; n < 4; n++) {
