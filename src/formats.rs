@@ -288,22 +288,33 @@ fn lines(credential: &Credential, shell: &Shell) -> Result<String> {
     Ok(variables.iter().map(line).collect())
 }
 
-/// `NAME=value` without quotes: Docker takes the rest of the line as it is, systemd would unquote
-/// it, so a value that the two read differently is refused.
+/// `NAME=value` without quotes: Docker takes the rest of the line as it is, systemd would unquote it,
+/// and a shell that sources the file would run a part of it, so a value that they do not read alike is
+/// refused.
 fn dotenv(credential: &Credential) -> Result<String> {
     let mut text = String::new();
     let sslmode = credential.connection.tls.mode_elsewhere;
     for (name, value) in connection_variables(credential, sslmode)? {
-        if value.contains(['\\', '\'', '"']) || value.trim() != value {
+        if let Some(bad) = unlike_read(&value) {
             return Err(Error::usage(format!(
-                "{name} has quotes, backslashes, or blanks at its ends, which format dotenv \
-                 cannot carry"
+                "{name} has {bad:?}, which readers of format dotenv do not read alike"
             ))
             .hint("--format env, or --format json"));
         }
         text.push_str(&format!("{name}={value}\n"));
     }
     Ok(text)
+}
+
+/// The first character that a shell would not take as it is. A `~` is special only where a path may
+/// begin.
+fn unlike_read(value: &str) -> Option<char> {
+    let mut before = ':';
+    value.chars().find(|&c| {
+        let is_plain = c.is_alphanumeric() || "_-.,:/@%+=".contains(c) || c == '~' && before != ':';
+        before = c;
+        !is_plain
+    })
 }
 
 fn url(credential: &Credential) -> Result<String> {

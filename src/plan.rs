@@ -9,7 +9,7 @@
 mod lifetimes;
 mod tls;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::auth::chain;
@@ -23,6 +23,7 @@ use crate::lakebase::credentials::Database;
 use crate::lakebase::resolve::{DatabaseSelector, check_host};
 use crate::net::http::refuse_user_info;
 use crate::platform::context::Context;
+use crate::platform::path_owners::other_owner;
 use crate::platform::time::Deadline;
 
 pub use lifetimes::{duration, out_of_bounds};
@@ -54,8 +55,26 @@ pub struct Plan {
     pub timeout: Duration,
     pub refresh: bool,
     pub offline: bool,
-    /// The cache folder; `None` if the cache is off.
-    pub cache: Option<PathBuf>,
+    pub cache: CachePlace,
+}
+
+/// Where credentials are cached.
+#[derive(Debug)]
+pub enum CachePlace {
+    Folder(PathBuf),
+    /// As the settings want it.
+    Off,
+    /// There is no folder for it, for this reason.
+    Nowhere(&'static str),
+}
+
+impl CachePlace {
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            CachePlace::Folder(folder) => Some(folder),
+            CachePlace::Off | CachePlace::Nowhere(_) => None,
+        }
+    }
 }
 
 impl Plan {
@@ -70,8 +89,8 @@ impl Plan {
         check_workspace(&settings)?;
         check_urls(&settings)?;
 
-        let cache = cache_folder(&settings, context)?;
-        check_offline(&settings, cache.is_some())?;
+        let cache = cache_place(&settings, context)?;
+        check_offline(&settings, &cache)?;
 
         let mut plan = Plan {
             provider,
@@ -200,18 +219,21 @@ fn check_urls(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-fn check_offline(settings: &Settings, has_cache: bool) -> Result<()> {
+fn check_offline(settings: &Settings, cache: &CachePlace) -> Result<()> {
     if !settings.is_on(Id::Offline) {
         return Ok(());
     }
-    let why = if settings.is_on(Id::Refresh) {
-        "--offline and --refresh contradict each other"
-    } else if !has_cache {
-        "--offline needs the cache, and it is off"
-    } else {
-        return Ok(());
+    let error = match cache {
+        _ if settings.is_on(Id::Refresh) => {
+            Error::usage("--offline and --refresh contradict each other")
+        }
+        CachePlace::Folder(_) => return Ok(()),
+        CachePlace::Off => Error::usage("--offline needs the cache, and it is off"),
+        CachePlace::Nowhere(why) => {
+            Error::usage("--offline needs the cache, and there is none").because(*why)
+        }
     };
-    Err(Error::usage(why).hint("leave out --offline"))
+    Err(error.hint("leave out --offline"))
 }
 
 fn purpose(settings: &Settings) -> Result<Purpose> {
@@ -291,13 +313,13 @@ fn port(settings: &Settings) -> Result<u16> {
     })
 }
 
-fn cache_folder(settings: &Settings, context: &Context) -> Result<Option<PathBuf>> {
+fn cache_place(settings: &Settings, context: &Context) -> Result<CachePlace> {
     if settings.is_on(Id::NoCache) {
-        return Ok(None);
+        return Ok(CachePlace::Off);
     }
     let text = match settings.text(Id::CacheDir) {
-        None => return Ok((context.cache_home)(context)),
-        Some("off") => return Ok(None),
+        None => return Ok(usual_cache_place(context)),
+        Some("off") => return Ok(CachePlace::Off),
         Some(text) => text,
     };
 
@@ -308,5 +330,20 @@ fn cache_folder(settings: &Settings, context: &Context) -> Result<Option<PathBuf
         return Err(Error::usage(format!("{origin} is not an absolute path: {}", redact(text)))
             .hint("a path that begins with / or ~/"));
     }
-    Ok(Some(path))
+    Ok(CachePlace::Folder(path))
+}
+
+/// The folder that is used without a setting.
+fn usual_cache_place(context: &Context) -> CachePlace {
+    let Some(folder) = context.cache_home() else {
+        return CachePlace::Nowhere("HOME is not set");
+    };
+    if other_owner(&folder).is_none() {
+        return CachePlace::Folder(folder);
+    }
+
+    // A folder of root's there would lock the owner of the home out of it.
+    let why = "root does not write into another user's home";
+    context.note(&format!("nothing is cached: {why}; LAKEBASE_TOKEN_CACHE names another folder"));
+    CachePlace::Nowhere(why)
 }

@@ -26,7 +26,7 @@ use crate::lakebase::workspace_api::{self};
 use crate::login::store::ROTATION_GRACE_MS;
 use crate::net::http::Client;
 use crate::net::refusal::{CallError, Outcome};
-use crate::plan::Plan;
+use crate::plan::{CachePlace, Plan};
 use crate::platform::context::Context;
 use crate::platform::lock::LockGuard;
 use crate::platform::log::{self, Level};
@@ -86,7 +86,7 @@ impl<'a> Session<'a> {
         ];
         let inputs = CacheInputs {
             context,
-            folder: plan.cache.as_deref(),
+            folder: plan.cache.folder(),
             secret: secret.or_else(|| (provider.identity_token)(settings, context)),
             settings,
             route_variables: provider.route_variables,
@@ -123,6 +123,10 @@ impl<'a> Session<'a> {
             // grace period.
             let certain_until = self.policy.context.now().plus(ROTATION_GRACE_MS);
             token.expires = token.expires.map(|expires| expires.min(certain_until));
+        }
+
+        if plan.settings.is_on(Id::Verbose) {
+            self.policy.context.note(&self.cache_words());
         }
 
         let workspace = match plan.purpose {
@@ -170,6 +174,27 @@ impl<'a> Session<'a> {
         };
         let known = [self.location_key(), self.selector_key()].iter().find_map(|key| load(key));
         (known.and_then(|line| Database::from_line(&line)), load(ROLE))
+    }
+
+    /// Where credentials are cached, or why they are not.
+    pub fn cache_words(&self) -> String {
+        match (&self.plan.cache, self.cache.problem()) {
+            (CachePlace::Folder(folder), None) => format!("cached in {}", folder.display()),
+            (CachePlace::Folder(folder), Some(why)) => {
+                format!("not cached in {}: {why}", folder.display())
+            }
+            (CachePlace::Off, _) => "not cached, since the cache is off".to_owned(),
+            (CachePlace::Nowhere(why), _) => format!("not cached: {why}"),
+        }
+    }
+
+    /// Why nothing can be stored in the cache folder, tried with a file.
+    pub fn cache_problem(&self) -> Option<String> {
+        match self.plan.cache {
+            CachePlace::Folder(_) => self.cache.problem().or_else(|| self.cache.try_to_store()),
+            CachePlace::Off => None,
+            CachePlace::Nowhere(why) => Some(why.to_owned()),
+        }
     }
 
     /// Evicts everything that is cached for this identity.

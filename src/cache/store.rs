@@ -8,8 +8,9 @@
 //!
 //! What an entry says is `entry.rs`'s business, when it is fresh enough `policy.rs`'s.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::ffi::OsStr;
+use std::io;
 use std::marker::PhantomData;
 use std::path::Path;
 
@@ -57,6 +58,11 @@ pub struct CacheFolder<'a> {
     identity: String,
     prefix: String,
     pub(super) failure_inputs: OnceCell<String>,
+    /// What could not be stored in the folder, by the name of the entry. So this call requests it only
+    /// once all the same.
+    memory: RefCell<Vec<(String, Secret)>>,
+    /// Why something could not be stored.
+    problem: RefCell<Option<String>>,
 }
 
 /// One entry of the folder, whether it exists or not.
@@ -72,7 +78,14 @@ impl<'a> CacheFolder<'a> {
     pub fn new(identity: &[&str], cache: CacheInputs<'a>) -> CacheFolder<'a> {
         let identity = with_parts("", identity);
         let prefix = hash(&identity);
-        CacheFolder { cache, identity, prefix, failure_inputs: OnceCell::new() }
+        CacheFolder {
+            cache,
+            identity,
+            prefix,
+            failure_inputs: OnceCell::new(),
+            memory: RefCell::default(),
+            problem: RefCell::default(),
+        }
     }
 
     pub fn slot<T: Cacheable>(&self, parts: &[&str]) -> Slot<'_, T> {
@@ -81,8 +94,26 @@ impl<'a> CacheFolder<'a> {
         Slot { folder: self, name, key, holds: PhantomData }
     }
 
+    /// Why something could not be stored in this call.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.borrow().clone()
+    }
+
+    /// Stores and removes a file that means nothing. Returns why that fails.
+    pub fn try_to_store(&self) -> Option<String> {
+        let (folder, context) = (self.cache.folder?, self.cache.context);
+        let random = context.random::<8>().ok()?;
+        let name = format!(".{}", hex(&random));
+        let how = Replacement { temporary: format!("{name}.new").into(), ..Replacement::default() };
+        let stored = private_file::private_folder(folder)
+            .and_then(|()| private_file::replace_at(folder, &name, b"usable", &how))
+            .and_then(|_| files::remove(&folder.join(&name)));
+        stored.err().map(|why| why.to_string())
+    }
+
     /// Evicts all entries of this identity, or all but one.
     pub fn evict_all_but(&self, kept: Option<&str>) {
+        self.memory.borrow_mut().retain(|(name, _)| kept == Some(name));
         let Some(folder) = self.cache.folder else { return };
         for path in files::list(folder) {
             let Some(name) = path.file_name().and_then(OsStr::to_str) else { continue };
@@ -97,7 +128,8 @@ impl<'a> CacheFolder<'a> {
 impl<T: Cacheable> Slot<'_, T> {
     /// Reads the entry, perhaps an expired one, without a lock.
     pub fn load(&self) -> Option<T> {
-        let cached = self.read(&self.name, T::from_fields)?;
+        let cached =
+            self.read(&self.name, T::from_fields).or_else(|| self.recall(T::from_fields))?;
         if cached.issued().since(self.context().now()) > MAX_AHEAD_MS {
             self.complain(&self.name, "it was issued in the future");
             return None;
@@ -105,16 +137,30 @@ impl<T: Cacheable> Slot<'_, T> {
         Some(cached)
     }
 
-    /// Writes the entry; where that is impossible, nothing is cached.
+    /// Writes the entry; where that is impossible, it is kept for this call only.
     pub fn store(&self, cached: &T) {
         // The file's time is the entry's end, so that a sweep need not read entries.
         let ends = cached.expires().unwrap_or_else(|| self.context().now());
-        if self.write(&self.name, &cached.to_fields(), ends) {
+        let fields = cached.to_fields();
+        if self.write(&self.name, &fields, ends) {
             self.sweep();
+        } else if let Ok(salt) = self.context().random::<8>() {
+            let text = Secret::new(self.seal().close(&fields, salt));
+            let mut memory = self.folder.memory.borrow_mut();
+            memory.retain(|(name, _)| *name != self.name);
+            memory.push((self.name.clone(), text));
         }
     }
 
+    /// What this call could not write.
+    fn recall<R>(&self, take: impl FnOnce(&Fields<'_>) -> Option<R>) -> Option<R> {
+        let memory = self.folder.memory.borrow();
+        let (_, text) = memory.iter().find(|(name, _)| *name == self.name)?;
+        take(&self.seal().open(text.expose().as_bytes()).ok()??)
+    }
+
     pub fn evict(&self) {
+        self.folder.memory.borrow_mut().retain(|(name, _)| *name != self.name);
         if let Some(folder) = self.folder.cache.folder {
             let _ = files::remove(&folder.join(&self.name));
         }
@@ -133,8 +179,13 @@ impl<T: Cacheable> Slot<'_, T> {
     /// Opens the entry's lock file; none where there can be no file.
     pub fn lock_file(&self) -> Option<LockFile> {
         let folder = self.folder.cache.folder?;
-        private_file::private_folder(folder).ok()?;
-        LockFile::open(&folder.join(format!("{}{LOCK}", self.name))).ok()
+        let lock = private_file::private_folder(folder)
+            .and_then(|()| LockFile::open(&folder.join(format!("{}{LOCK}", self.name))));
+        lock.map_err(|e| self.note_problem(&e)).ok()
+    }
+
+    fn note_problem(&self, why: &io::Error) {
+        self.folder.problem.borrow_mut().get_or_insert_with(|| why.to_string());
     }
 
     pub(super) fn context(&self) -> &Context {
@@ -187,6 +238,7 @@ impl<T: Cacheable> Slot<'_, T> {
         };
         private_file::private_folder(folder)
             .and_then(|()| private_file::replace_at(folder, name, text.as_bytes(), &how))
+            .map_err(|e| self.note_problem(&e))
             .is_ok()
     }
 

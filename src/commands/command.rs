@@ -127,7 +127,7 @@ impl Call<'_> {
     }
 
     /// Warns if the credential expires earlier than `--min-ttl` allows. Under `--verbose` also says
-    /// whose credential it is, how it was authenticated and where it is cached.
+    /// whose credential it is and how it was authenticated.
     pub fn explain(&self, plan: &Plan, token: &Token) {
         let left = token.left(self.context.now());
         if plan.interval.is_none() && left < plan.min_ttl {
@@ -154,11 +154,7 @@ impl Call<'_> {
             Some(expiry) => format!("valid until {expiry}"),
             None => "without a known expiry".to_owned(),
         };
-        let cached = match &plan.cache {
-            Some(folder) => format!("cached in {}", folder.display()),
-            None => "not cached".to_owned(),
-        };
-        self.context.note(&format!("issued {}, {validity}, {cached}", token.issued));
+        self.context.note(&format!("issued {}, {validity}", token.issued));
     }
 
     /// Says under `--verbose` how the Postgres server must prove who it is.

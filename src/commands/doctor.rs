@@ -26,7 +26,7 @@ use crate::lakebase::workspace_api::{reach, user_name};
 use crate::net::http::Client;
 use crate::plan::Plan;
 use crate::platform::context::Context;
-use crate::platform::process::{Program, find_program, run_tool, within};
+use crate::platform::process::{Program, run_tool, within};
 use crate::platform::time::Deadline;
 use crate::session::{ConnectionParts, Session};
 
@@ -246,7 +246,7 @@ fn log_in(
     context: &Context,
     deadline: Deadline,
 ) -> Result<Option<String>> {
-    let Some(psql) = find_program(context, "psql") else { return Ok(None) };
+    let Some(psql) = context.find_program("psql") else { return Ok(None) };
 
     let variables = variables(credential)?;
     let (set, unset): (Vec<_>, Vec<_>) =

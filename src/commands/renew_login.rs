@@ -9,6 +9,7 @@ use crate::config::table::Id;
 use crate::error::{Error, Result};
 use crate::login::renewal::{TokenNeed, renew, report};
 use crate::login::store::LoginKey;
+use crate::platform::process::keep_memory_private;
 use crate::platform::signals;
 
 pub const COMMAND: Command = Command {
@@ -37,6 +38,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     };
 
     signals::ignore_signals()?;
+    keep_memory_private();
     let outcome = renew(call.context, &key, need);
     call.print(&format!("{}\n", report(&outcome)))?;
     Ok(0)

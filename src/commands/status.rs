@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lakebase::resolve::DatabaseSelector;
 use crate::login::rotating_pat;
 use crate::login::store::{Login, RenewWith};
-use crate::plan::Plan;
+use crate::plan::{CachePlace, Plan};
 use crate::platform::context::Context;
 use crate::platform::time::{Timestamp, show_duration};
 use crate::session::Session;
@@ -78,6 +78,8 @@ struct StatusReport {
     /// How the Postgres server must prove who it is.
     sslmode: Option<String>,
     cache: Option<String>,
+    /// Why nothing can be cached.
+    cache_problem: Option<String>,
     cached: Vec<Cached>,
     login: Option<LoggedIn>,
     providers: Vec<ProviderChoice>,
@@ -181,10 +183,12 @@ impl StatusReport {
     fn note_plan(&mut self, plan: &Plan, call: &Call<'_>) {
         let session = Session::new(plan, call.context);
         let now = call.context.now();
-        self.cache = Some(match &plan.cache {
-            Some(folder) => folder.display().to_string(),
-            None => "off".to_owned(),
-        });
+        self.cache = match &plan.cache {
+            CachePlace::Folder(folder) => Some(folder.display().to_string()),
+            CachePlace::Off => Some("off".to_owned()),
+            CachePlace::Nowhere(_) => None,
+        };
+        self.cache_problem = session.cache_problem();
         self.note_database(plan, &session, call.context);
 
         let tokens = session.peek();
@@ -284,6 +288,12 @@ impl StatusReport {
             "settings": self.settings,
             "ignored": self.ignored,
             "cached": self.cached.iter().map(Cached::json).collect::<Vec<_>>(),
+            "cache": {
+                "path": self.cache,
+                "usable": self.cache.as_ref().is_some_and(|cache| cache != "off")
+                    && self.cache_problem.is_none(),
+                "reason": self.cache_problem,
+            },
             "login": self.login.as_ref().map(LoggedIn::json),
             "providers": self.providers.iter().map(provider_json).collect::<Vec<_>>(),
             "errors": self.error.iter().map(error_json).collect::<Vec<_>>(),
@@ -350,6 +360,9 @@ impl StatusReport {
         }
         if let Some(cache) = &self.cache {
             lines.add("cache", cache);
+        }
+        if let Some(why) = &self.cache_problem {
+            lines.add("  unusable", why);
         }
     }
 

@@ -53,6 +53,7 @@ struct Checked {
 fn run(mut call: Call<'_>) -> Result<u8> {
     refuse_one_time_secrets(&call)?;
     call.context.end_on_signals()?;
+    process::keep_memory_private();
     let flags = call.flags_with_interval();
 
     let mut failures = 0;

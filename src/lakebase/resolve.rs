@@ -13,8 +13,8 @@ use crate::credential::encoding::percent_encode;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::lakebase::credentials::{Database, INSTANCES, POSTGRES};
-use crate::lakebase::workspace_api::{Api, every_page};
-use crate::net::refusal::{CallError, Outcome, require};
+use crate::lakebase::workspace_api::{Api, every_page, listed_text};
+use crate::net::refusal::{CallError, Outcome};
 
 /// How many names an error lists to choose from.
 const MAX_LISTED_NAMES: usize = 20;
@@ -125,6 +125,7 @@ pub fn find(api: &Api<'_>, selector: &DatabaseSelector, origin: impl Display) ->
         }
         DatabaseSelector::Parent(name) => {
             let project = api.get("to show the project", &format!("{POSTGRES}/{name}"))?;
+            let project = Project::of(&project);
             read_write_endpoint(api, &default_branch(api, &project, name)?)
         }
         DatabaseSelector::Host(host) => database_by_host(api, host, origin),
@@ -145,14 +146,14 @@ fn database_by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<
     }
 
     for project in projects(api)? {
-        for branch in branches(api, name_of(&project, "project")?)? {
-            let state = branch["status"]["current_state"].as_str();
-            if matches!(state, Some("ARCHIVED" | "DELETED")) {
+        for branch in branches(api, checked_name(&project.name, "project")?)? {
+            if branch.is_gone {
                 continue;
             }
-            for endpoint in endpoints(api, name_of(&branch, "branch")?)? {
-                if is_endpoint_of_host(api, &endpoint, host, label) {
-                    let name = name_of(&endpoint, "endpoint")?.to_owned();
+            for endpoint in endpoints(api, checked_name(&branch.name, "branch")?)? {
+                let uid = endpoint.uid.as_deref().unwrap_or_default();
+                if listens_on(api, host, &endpoint.hosts, uid, label) {
+                    let name = checked_name(&endpoint.name, "endpoint")?.to_owned();
                     return Ok(Database::Endpoint { name, host: Some(host.to_owned()) });
                 }
             }
@@ -168,14 +169,6 @@ fn database_by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<
         .hint(format!("leave out {origin}, if it is of another database"))
         .hint("--endpoint projects/PROJECT or LAKEBASE_ENDPOINT, if it is a tunnel to Lakebase");
     Err(CallError::Other(error))
-}
-
-fn is_endpoint_of_host(api: &Api<'_>, endpoint: &Value, host: &str, label: &str) -> bool {
-    let hosts = endpoint["status"]["hosts"].as_object().into_iter().flatten();
-    let stated: Vec<String> =
-        hosts.filter_map(|(_, host)| Some(host.as_str()?.to_owned())).collect();
-    let uid = endpoint["uid"].as_str().unwrap_or_default();
-    listens_on(api, host, &stated, uid, label)
 }
 
 /// Whether an endpoint or instance listens on this host. Either the API states the host, or it states
@@ -237,19 +230,22 @@ fn hosts_of_instance(instance: &Value) -> Vec<String> {
 
 /// The name of an instance from the list, since `findByUid` may leave it out.
 fn instance_name(api: &Api<'_>, uid: &str) -> Outcome<String> {
-    let instances = every_page(api, "to list instances", INSTANCES, "database_instances")?;
-    let instance = instances.iter().find(|instance| instance["uid"] == uid);
-    let instance = instance.unwrap_or(&Value::Null);
-    Ok(require(instance, "name", "the workspace's instance")?.to_owned())
+    let name = |instance: &Value| {
+        let is_meant = instance["uid"] == uid;
+        is_meant.then(|| listed_text(&instance["name"])).flatten()
+    };
+    let names = every_page(api, "to list instances", INSTANCES, "database_instances", name)?;
+    let name = names.into_iter().flatten().next();
+    Ok(name.ok_or_else(|| Error::failed("the workspace's instance has no field `name`"))?)
 }
 
 /// The read-write endpoint of the only project's default branch. With several projects, the error
 /// lists their names.
 fn only_project(api: &Api<'_>) -> Outcome<Database> {
     let projects = projects(api)?;
-    let names: Vec<&str> = projects.iter().filter_map(|project| project["name"].as_str()).collect();
+    let names: Vec<&str> = projects.iter().filter_map(|project| project.name.as_deref()).collect();
     if let [project] = &projects[..] {
-        let name = name_of(project, "project")?;
+        let name = checked_name(&project.name, "project")?;
         return read_write_endpoint(api, &default_branch(api, project, name)?);
     }
 
@@ -267,17 +263,17 @@ fn with_names<'v>(error: Error, names: impl Iterator<Item = &'v str>) -> Error {
     names.take(MAX_LISTED_NAMES).fold(error, |error, name| error.because(redact(name)))
 }
 
-fn default_branch(api: &Api<'_>, project: &Value, name: &str) -> Outcome<String> {
-    if let Some(branch) = project["status"]["default_branch"].as_str().filter(|b| !b.is_empty()) {
+fn default_branch(api: &Api<'_>, project: &Project, name: &str) -> Outcome<String> {
+    if let Some(branch) = &project.default_branch {
         let is_full_name = branch.starts_with("projects/");
         let branch =
-            if is_full_name { branch.to_owned() } else { format!("{name}/branches/{branch}") };
+            if is_full_name { branch.clone() } else { format!("{name}/branches/{branch}") };
         return Ok(check_resource_name(&branch, "branch").map(|()| branch)?);
     }
 
     let branches = branches(api, name)?;
-    match branches.iter().find(|branch| branch["status"]["default"] == true) {
-        Some(branch) => Ok(name_of(branch, "branch")?.to_owned()),
+    match branches.iter().find(|branch| branch.is_default) {
+        Some(branch) => Ok(checked_name(&branch.name, "branch")?.to_owned()),
         None => {
             let error = Error::usage(format!("{name} has no default branch"))
                 .hint(format!("--endpoint {name}/branches/BRANCH"));
@@ -289,42 +285,102 @@ fn default_branch(api: &Api<'_>, project: &Value, name: &str) -> Outcome<String>
 /// The enabled read-write endpoint of a branch.
 fn read_write_endpoint(api: &Api<'_>, branch: &str) -> Outcome<Database> {
     let endpoints = endpoints(api, branch)?;
-    let is_usable = |endpoint: &&Value| {
-        let status = &endpoint["status"];
-        status["endpoint_type"] == "ENDPOINT_TYPE_READ_WRITE" && status["disabled"] != true
-    };
-    let usable: Vec<&Value> = endpoints.iter().filter(is_usable).collect();
+    let usable: Vec<&Endpoint> =
+        endpoints.iter().filter(|endpoint| endpoint.is_usable_read_write).collect();
     let message = match usable[..] {
         [endpoint] => {
-            let name = name_of(endpoint, "endpoint")?.to_owned();
-            let host = endpoint["status"]["hosts"]["host"].as_str().map(str::to_owned);
-            return Ok(Database::Endpoint { name, host });
+            let name = checked_name(&endpoint.name, "endpoint")?.to_owned();
+            return Ok(Database::Endpoint { name, host: endpoint.host.clone() });
         }
         [] => format!("{branch} has no enabled read-write endpoint"),
         _ => format!("{branch} has several read-write endpoints"),
     };
 
-    let names = endpoints.iter().filter_map(|endpoint| endpoint["name"].as_str());
+    let names = endpoints.iter().filter_map(|endpoint| endpoint.name.as_deref());
     let error = with_names(Error::usage(message), names)
         .hint(format!("--endpoint {branch}/endpoints/ENDPOINT"));
     Err(CallError::Other(error))
 }
 
-fn projects(api: &Api<'_>) -> Outcome<Vec<Value>> {
-    every_page(api, "to list projects", &format!("{POSTGRES}/projects"), "projects")
+/// What is kept of a project in an answer. No text is checked yet.
+struct Project {
+    name: Option<String>,
+    default_branch: Option<String>,
 }
 
-fn branches(api: &Api<'_>, project: &str) -> Outcome<Vec<Value>> {
-    every_page(api, "to list branches", &format!("{POSTGRES}/{project}/branches"), "branches")
+struct Branch {
+    name: Option<String>,
+    is_default: bool,
+    is_gone: bool,
 }
 
-fn endpoints(api: &Api<'_>, branch: &str) -> Outcome<Vec<Value>> {
-    every_page(api, "to list endpoints", &format!("{POSTGRES}/{branch}/endpoints"), "endpoints")
+struct Endpoint {
+    name: Option<String>,
+    uid: Option<String>,
+    host: Option<String>,
+    /// Every host that the API states for it, that of `host` among them.
+    hosts: Vec<String>,
+    is_usable_read_write: bool,
+}
+
+impl Project {
+    fn of(project: &Value) -> Project {
+        Project {
+            name: listed_text(&project["name"]),
+            default_branch: listed_text(&project["status"]["default_branch"]),
+        }
+    }
+}
+
+impl Branch {
+    fn of(branch: &Value) -> Branch {
+        let state = branch["status"]["current_state"].as_str();
+        Branch {
+            name: listed_text(&branch["name"]),
+            is_default: branch["status"]["default"] == true,
+            is_gone: matches!(state, Some("ARCHIVED" | "DELETED")),
+        }
+    }
+}
+
+impl Endpoint {
+    fn of(endpoint: &Value) -> Endpoint {
+        let status = &endpoint["status"];
+        let is_read_write = status["endpoint_type"] == "ENDPOINT_TYPE_READ_WRITE";
+        let hosts = HOST_FIELDS.iter().filter_map(|field| listed_text(&status["hosts"][field]));
+        Endpoint {
+            name: listed_text(&endpoint["name"]),
+            uid: listed_text(&endpoint["uid"]),
+            host: listed_text(&status["hosts"]["host"]),
+            hosts: hosts.collect(),
+            is_usable_read_write: is_read_write && status["disabled"] != true,
+        }
+    }
+}
+
+/// The hosts of an endpoint (databricks-sdk-go `service/postgres/model.go`, `EndpointHosts`).
+const HOST_FIELDS: [&str; 4] =
+    ["host", "read_only_host", "read_write_pooled_host", "read_only_pooled_host"];
+
+fn projects(api: &Api<'_>) -> Outcome<Vec<Project>> {
+    every_page(api, "to list projects", &format!("{POSTGRES}/projects"), "projects", Project::of)
+}
+
+fn branches(api: &Api<'_>, project: &str) -> Outcome<Vec<Branch>> {
+    let path = format!("{POSTGRES}/{project}/branches");
+    every_page(api, "to list branches", &path, "branches", Branch::of)
+}
+
+fn endpoints(api: &Api<'_>, branch: &str) -> Outcome<Vec<Endpoint>> {
+    let path = format!("{POSTGRES}/{branch}/endpoints");
+    every_page(api, "to list endpoints", &path, "endpoints", Endpoint::of)
 }
 
 /// A resource's name, checked: it becomes part of a path.
-fn name_of<'v>(resource: &'v Value, what: &str) -> Result<&'v str> {
-    let name = require(resource, "name", &format!("the workspace's {what}"))?;
+fn checked_name<'n>(name: &'n Option<String>, what: &str) -> Result<&'n str> {
+    let name = name.as_deref();
+    let name =
+        name.ok_or_else(|| Error::failed(format!("the workspace's {what} has no field `name`")))?;
     check_resource_name(name, what).map(|()| name)
 }
 

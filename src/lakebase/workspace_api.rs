@@ -16,9 +16,13 @@ use crate::net::refusal::{CallError, Outcome, ask_json, require};
 use crate::platform::time::{Deadline, SECOND, Timestamp};
 
 /// The most pages and objects that are read. No workspace has as many; a server that always names a
-/// next page must not keep us busy.
+/// next page must not keep us busy, nor take our memory.
 const MAX_PAGES: usize = 200;
-const MAX_OBJECTS: usize = 20_000;
+const MAX_OBJECTS: usize = 5_000;
+
+/// The longest text that is kept of an object in a list: longer than any host (253 bytes) and any
+/// name of a resource (three ids of 63).
+const MAX_LISTED_TEXT: usize = 300;
 
 /// A workspace, and the token and headers for calls to it.
 pub struct Api<'a> {
@@ -70,15 +74,20 @@ impl Api<'_> {
     }
 }
 
-/// Follows `next_page_token` and collects the objects in the field `list`.
-pub fn every_page(api: &Api<'_>, what: &str, path: &str, list: &str) -> Outcome<Vec<Value>> {
+/// Follows `next_page_token`, and keeps what is needed of each object in the field `list`.
+pub fn every_page<T>(
+    api: &Api<'_>,
+    what: &str,
+    path: &str,
+    list: &str,
+    keep: impl Fn(&Value) -> T,
+) -> Outcome<Vec<T>> {
     let mut objects = Vec::new();
     let mut page = String::new();
     for _ in 0..MAX_PAGES {
-        let mut answer = api.get(what, &format!("{path}?page_size=100{page}"))?;
-        if let Some(Value::Array(more)) = answer.get_mut(list).map(Value::take) {
-            objects.extend(more);
-        }
+        let answer = api.get(what, &format!("{path}?page_size=100{page}"))?;
+        let more = answer[list].as_array().into_iter().flatten();
+        objects.extend(more.map(&keep).take(MAX_OBJECTS + 1));
         if objects.len() > MAX_OBJECTS {
             break;
         }
@@ -94,6 +103,12 @@ pub fn every_page(api: &Api<'_>, what: &str, path: &str, list: &str) -> Outcome<
     let error = Error::failed(format!("the workspace's list of {list} does not end"))
         .because(format!("it has more than {MAX_PAGES} pages or {MAX_OBJECTS} objects"));
     Err(CallError::Other(error))
+}
+
+/// A text of an object in a list; none if it is empty or too long to be what it should be.
+pub fn listed_text(value: &Value) -> Option<String> {
+    let text = value.as_str()?;
+    (1..=MAX_LISTED_TEXT).contains(&text.len()).then(|| text.to_owned())
 }
 
 /// Fails if the workspace cannot be reached, and says where its URL came from. Any answer will do.

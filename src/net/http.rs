@@ -31,8 +31,9 @@ use crate::platform::context::Context;
 use crate::platform::process::within;
 use crate::platform::time::{Deadline, show_duration};
 
-/// The largest answer that is read. A page of projects, the largest regular one, has some 100 KiB.
-const MAX_BODY_BYTES: u64 = 1024 * 1024;
+/// The largest answer that is read. A page of projects, the largest regular one, has some 100 KiB. As
+/// parsed JSON, the smallest objects take eighty times their bytes.
+const MAX_BODY_BYTES: u64 = 512 * 1024;
 
 /// How often a request is sent at most.
 const MAX_TRIES: u32 = 3;

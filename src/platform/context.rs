@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::platform::environment::Environment;
 use crate::platform::files;
 use crate::platform::folders;
+use crate::platform::path_owners::replaceable_part;
 use crate::platform::signals::{self, SignalState};
 use crate::platform::time::{Deadline, Timestamp};
 
@@ -41,7 +42,7 @@ pub struct Context {
     pub machine: fn() -> String,
     pub signal_state: Arc<SignalState>,
     /// The path of this program's file, for a service that runs it later.
-    pub program: fn() -> io::Result<PathBuf>,
+    pub program: fn(&Context) -> io::Result<PathBuf>,
     /// A path by which this process can start its own program now.
     pub own_executable: fn() -> io::Result<PathBuf>,
 }
@@ -60,7 +61,7 @@ impl Context {
             instance_metadata: Cow::Borrowed(INSTANCE_METADATA),
             machine,
             signal_state: Arc::default(),
-            program: std::env::current_exe,
+            program: start_path,
             own_executable,
         }
     }
@@ -87,6 +88,14 @@ impl Context {
     /// The user's home, if HOME names one.
     pub fn home(&self) -> Option<&Path> {
         self.var("HOME").map(Path::new).filter(|home| home.is_absolute())
+    }
+
+    /// An executable of this name on PATH.
+    pub fn find_program(&self, name: &str) -> Option<PathBuf> {
+        std::env::split_paths(self.var("PATH")?)
+            .filter(|folder| folder.is_absolute())
+            .map(|folder| folder.join(name))
+            .find(|path| files::is_executable(path))
     }
 
     /// The folder for settings of programs (XDG Base Directory Specification).
@@ -136,14 +145,33 @@ impl Context {
     }
 }
 
-/// Linux names the file that is running. Its path may be gone, and another user may have put another
-/// program there.
+/// The path that this program was started by, also if that is a symbolic link: package managers put a
+/// link at a lasting path and the file at one that changes with each version.
+fn start_path(context: &Context) -> io::Result<PathBuf> {
+    let file = std::env::current_exe()?;
+    let called = std::env::args_os().next().unwrap_or_default();
+    let start = match called.to_str() {
+        Some(name) if !name.contains('/') => context.find_program(name),
+        _ => std::path::absolute(&called).ok(),
+    };
+    let is_same = |start: &PathBuf| matches!((files::canonical(start), files::canonical(&file)), (Ok(a), Ok(b)) if a == b);
+    Ok(start.filter(is_same).unwrap_or(file))
+}
+
+/// Linux names the file that is running. Elsewhere its path counts, unless another user may have put
+/// another program there.
 fn own_executable() -> io::Result<PathBuf> {
     let running = PathBuf::from("/proc/self/exe");
     if cfg!(target_os = "linux") && running.exists() {
-        Ok(running)
-    } else {
-        std::env::current_exe()
+        return Ok(running);
+    }
+    let path = std::env::current_exe()?;
+    match replaceable_part(&path) {
+        Some(part) => {
+            let part = part.display();
+            Err(io::Error::other(format!("another user can replace {part}")))
+        }
+        None => Ok(path),
     }
 }
 

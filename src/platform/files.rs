@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::platform::time::Timestamp;
+use crate::platform::unix::FileFacts;
 
 /// Reads a regular file of at most so many bytes. A folder, a device or a larger file is an error.
 pub fn read_limited(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
@@ -47,6 +48,11 @@ pub fn modified(path: &Path) -> Option<Timestamp> {
     let time = path.symlink_metadata().ok()?.modified().ok()?;
     let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(Timestamp(since.as_millis().try_into().ok()?))
+}
+
+/// Whether this is, perhaps behind symbolic links, a file that may be run.
+pub fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| FileFacts::of(&meta).is_executable())
 }
 
 pub fn create_folders(path: &Path) -> io::Result<()> {

@@ -13,6 +13,7 @@ use crate::credential::redact::printable;
 use crate::platform::context::Context;
 use crate::platform::files;
 use crate::platform::lock::LockFile;
+use crate::platform::path_owners::foreign_link;
 use crate::platform::unix::{self, FileFacts, FileKind};
 
 /// A larger log is renamed to `path.1`.
@@ -53,6 +54,10 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
 }
 
 fn open(path: &Path) -> io::Result<File> {
+    if let Some(link) = foreign_link(path) {
+        let link = link.display();
+        return Err(io::Error::other(format!("another user's symbolic link leads there: {link}")));
+    }
     let file = unix::open_or_create_private(path, true)?;
     let facts = FileFacts::of(&file.metadata()?);
     if facts.kind != FileKind::Regular {

@@ -11,6 +11,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use crate::platform::path_owners::foreign_link;
 use crate::platform::time::Timestamp;
 use crate::platform::unix::{self, FileFacts, FileKind, Folder};
 
@@ -63,6 +64,10 @@ pub fn read_private(path: &Path, max_bytes: usize) -> Found {
 /// Creates a folder and its parents so that only this user can enter them, or checks an existing
 /// one: it must belong to this user, and no other user may write into it.
 pub fn private_folder(path: &Path) -> io::Result<()> {
+    if let Some(link) = foreign_link(path) {
+        let link = link.display();
+        return Err(io::Error::other(format!("another user's symbolic link leads there: {link}")));
+    }
     unix::create_private_folders(path)?;
     let facts = FileFacts::of(&path.metadata()?);
     if facts.owner != unix::user_id() {
@@ -126,6 +131,11 @@ pub fn replace_at(
 
 fn write_new(folder: &Folder, content: &[u8], how: &Replacement<'_>) -> io::Result<()> {
     let mut file = folder.create_file(&how.temporary)?;
+    // Some file systems (WSL's drvfs, FAT) have no modes: libpq would ignore the file, and others
+    // could read it.
+    if FileFacts::of(&file.metadata()?).mode & 0o077 != 0 {
+        return Err(io::Error::other("this file system lets others read every file"));
+    }
     file.write_all(content)?;
     if let Some(modified) = how.modified {
         set_modified(&file, modified);

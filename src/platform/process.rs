@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::platform::lock::LockGuard;
 use crate::platform::time::Deadline;
-use crate::platform::unix::{self, FileFacts};
+use crate::platform::unix;
 
 /// How much is read of a child's stdout and of its stderr.
 const MAX_OUTPUT_BYTES: u64 = 256 * 1024;
@@ -207,7 +207,7 @@ fn start_browser(context: &Context, line: &str, url: &str, sees: &dyn Fn(&OsStr)
     let mut words = line.split_whitespace();
     let Some(name) = words.next() else { return false };
     let program =
-        if name.contains('/') { Some(PathBuf::from(name)) } else { find_program(context, name) };
+        if name.contains('/') { Some(PathBuf::from(name)) } else { context.find_program(name) };
     let Some(program) = program else { return false };
 
     let mut command = Command::new(program);
@@ -220,12 +220,9 @@ fn start_browser(context: &Context, line: &str, url: &str, sees: &dyn Fn(&OsStr)
     unix::spawn_in_own_group(&mut command).is_ok()
 }
 
-/// An executable of this name on PATH.
-pub fn find_program(context: &Context, name: &str) -> Option<PathBuf> {
-    std::env::split_paths(context.var("PATH")?)
-        .filter(|folder| folder.is_absolute())
-        .map(|folder| folder.join(name))
-        .find(|path| is_executable(path))
+/// From now on no core dump has our memory, and no other process of this user reads it (Linux).
+pub fn keep_memory_private() {
+    unix::keep_memory_private();
 }
 
 /// The user who is logged in.
@@ -236,8 +233,4 @@ pub fn user_id() -> u32 {
 /// As process 1 of a container: reaps processes whose parents have ended.
 pub fn reap_orphans() {
     unix::reap_orphans();
-}
-
-pub fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|meta| FileFacts::of(&meta).is_executable())
 }

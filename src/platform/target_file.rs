@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::platform::files;
 use crate::platform::lock::LockFile;
+use crate::platform::path_owners::{MAX_LINKS, foreign_link};
 use crate::platform::private_file::{self, Found, Replacement, read_private};
 use crate::platform::time::Deadline;
 use crate::platform::unix::{self, FileFacts, FileKind, Folder};
@@ -29,9 +30,6 @@ const TEMPORARY: &str = ".lakebase-token.";
 
 /// How often a change is tried while another program keeps writing to the file.
 const MAX_TRIES: u32 = 100;
-
-/// As many symbolic links as Linux follows (path_resolution(7)).
-const MAX_LINKS: usize = 40;
 
 /// A file to change or create.
 pub struct TargetFile {
@@ -79,7 +77,12 @@ impl TargetFile {
     /// folder must exist.
     pub fn open(path: &Path) -> Result<TargetFile> {
         let absolute = std::path::absolute(path).map_err(|e| cannot("find", path, e))?;
-        let (target, link_owners) = follow_links(absolute)?;
+        let (target, is_link) = follow_links(absolute)?;
+        // Another user's link must not decide which of our files is replaced or where one is created.
+        if let Some(link) = foreign_link(path) {
+            let why = format!("another user's symbolic link leads there: {}", shown(&link));
+            return Err(unfit(&target, &why));
+        }
         let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
             return Err(unfit(&target, "it is a folder"));
         };
@@ -93,7 +96,7 @@ impl TargetFile {
             if is_missing { error.hint(format!("mkdir -p {}", shown(parent))) } else { error }
         })?;
         let file = TargetFile { name: name.to_owned(), folder, path: target };
-        file.check(&link_owners)?;
+        file.check(is_link)?;
         Ok(file)
     }
 
@@ -251,28 +254,16 @@ impl TargetFile {
     }
 
     /// Refuses a file that cannot be replaced, before a credential is minted for it.
-    fn check(&self, link_owners: &[u32]) -> Result<()> {
-        let us = unix::user_id();
-        // Another user's link must not decide which of our files is replaced or where one is
-        // created.
-        if link_owners.iter().any(|owner| *owner != us && *owner != 0) {
-            let why = "a symbolic link that another user has made leads to it";
-            return Err(unfit(&self.path, why));
-        }
-
+    fn check(&self, is_link: bool) -> Result<()> {
         let facts = self.folder.facts_of(&self.name);
         let Some(facts) = facts.map_err(|e| cannot("read the metadata of", &self.path, e))? else {
             return Ok(());
         };
         match facts.kind {
-            FileKind::Regular if facts.owner == us => Ok(()),
+            FileKind::Regular if facts.owner == unix::user_id() => Ok(()),
             // Root may keep a user's file up to date, but not through a link, and not in a folder
             // where another user could have put the file.
-            FileKind::Regular
-                if unix::is_root() && link_owners.is_empty() && self.is_of(facts.owner)? =>
-            {
-                Ok(())
-            }
+            FileKind::Regular if unix::is_root() && !is_link && self.is_of(facts.owner)? => Ok(()),
             FileKind::Regular => Err(unfit(&self.path, "it belongs to another user")),
             FileKind::Folder => Err(unfit(&self.path, "it is a folder")),
             FileKind::Fifo => Err(unfit(&self.path, "it is a FIFO")),
@@ -291,7 +282,7 @@ impl TargetFile {
 
     fn read_old(&self) -> Result<Option<Old>> {
         // Checked before it is opened: opening a device may have an effect.
-        self.check(&[])?;
+        self.check(false)?;
         let cannot_read = |e| cannot("read", &self.path, e);
         let Some(file) = self.folder.open_file(&self.name).map_err(cannot_read)? else {
             return Ok(None);
@@ -390,13 +381,11 @@ fn is_temporary(name: &CString) -> bool {
     random.is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))
 }
 
-/// The end of a chain of symbolic links, which may be missing, and the owners of the links.
-fn follow_links(mut path: PathBuf) -> Result<(PathBuf, Vec<u32>)> {
-    let mut owners = Vec::new();
-    for _ in 0..=MAX_LINKS {
+/// The end of a chain of symbolic links, which may be missing, and whether there is a link.
+fn follow_links(mut path: PathBuf) -> Result<(PathBuf, bool)> {
+    for links in 0..=MAX_LINKS {
         // Any other problem of the path is reported when it is opened.
-        let Ok(target) = files::link_target(&path) else { return Ok((path, owners)) };
-        owners.extend(FileFacts::at(&path).map(|facts| facts.owner));
+        let Ok(target) = files::link_target(&path) else { return Ok((path, links > 0)) };
         path = path.parent().unwrap_or(Path::new("/")).join(target);
     }
     Err(unfit(&path, "its symbolic links lead nowhere"))

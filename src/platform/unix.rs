@@ -27,6 +27,11 @@ pub fn user_id() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// Our primary group.
+pub fn group_id() -> u32 {
+    rustix::process::getegid().as_raw()
+}
+
 /// The user who is logged in, even if the program runs with another user's rights (getuid(2)).
 pub fn real_user_id() -> u32 {
     rustix::process::getuid().as_raw()
@@ -263,6 +268,19 @@ pub fn end_group(group: u32, at_once: bool) -> io::Result<()> {
         None => Ok(()),
     }
 }
+
+/// From now on no core dump has our memory, and no other process of this user reads it. Programs that
+/// we start are not concerned.
+#[cfg(target_os = "linux")]
+pub fn keep_memory_private() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    // A failure costs this protection only.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+/// There is no safe call for this here.
+#[cfg(not(target_os = "linux"))]
+pub fn keep_memory_private() {}
 
 /// As process 1 of a container: reaps processes whose parents have ended.
 pub fn reap_orphans() {

@@ -254,7 +254,7 @@ fn resolved_here(update: &Update<'_>, target: &Target, context: &Context) -> Res
         }
     }
 
-    let cache = match &plan.cache {
+    let cache = match plan.cache.folder() {
         Some(folder) => text(&absolute(folder)?)?,
         None => "off".to_owned(),
     };

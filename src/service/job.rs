@@ -12,6 +12,7 @@ use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::platform::context::Context;
+use crate::platform::path_owners::replaceable_part;
 use crate::platform::private_file::private_folder;
 use crate::platform::time::show_duration;
 use crate::service::env_file::{self, EnvFile};
@@ -92,11 +93,33 @@ fn refuse_flags(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// The path of this program. A service runs what is there for years, so it must be a place that only
+/// we and root can change, and that is not emptied.
 fn program(context: &Context) -> Result<String> {
-    let program = (context.program)();
+    let program = (context.program)(context);
     let program =
         program.map_err(|e| Error::failed("cannot find this program's own file").because(e))?;
-    text(&program)
+
+    let why = if let Some(part) = replaceable_part(&program) {
+        format!("another user can replace {}", redact(&part.to_string_lossy()))
+    } else if let Some(folder) = emptied_folders(context).find(|folder| program.starts_with(folder))
+    {
+        format!("files in {} do not last", redact(&folder.to_string_lossy()))
+    } else {
+        return text(&program);
+    };
+    let program = redact(&program.to_string_lossy());
+    Err(Error::usage(format!("a service cannot run {program}"))
+        .because(why)
+        .hint("put lakebase-token into /usr/local/bin or ~/.local/bin, and start it from there"))
+}
+
+/// Folders for files that may be deleted at any time. `uvx`, for one, keeps programs in a cache.
+fn emptied_folders(context: &Context) -> impl Iterator<Item = PathBuf> {
+    let named = ["TMPDIR", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME"];
+    let named = named.into_iter().filter_map(|name| context.var(name).map(PathBuf::from));
+    let cache = context.home().map(|home| home.join(".cache"));
+    named.chain(cache).filter(|folder| folder.is_absolute())
 }
 
 fn flags_without_variable(plan: &Plan, flags: &[(Id, String)]) -> Result<Vec<String>> {
@@ -129,7 +152,7 @@ fn other_folders(update: &Update<'_>, context: &Context) -> Result<Vec<String>> 
     if let Some(logins) = context.state_home().filter(|_| update.plan.provider.stored_login) {
         folders.push(folder_of(&logins.join("login"))?);
     }
-    if let Some(cache) = &update.plan.cache {
+    if let Some(cache) = update.plan.cache.folder() {
         // Created here, since systemd skips a missing folder. Where that fails, the job runs
         // without a cache.
         let _ = private_folder(cache);

@@ -6,7 +6,7 @@ use crate::config::variables::holds_secret;
 use crate::credential::redact::redact;
 use crate::error::{Error, ErrorKind, Result};
 use crate::platform::context::Context;
-use crate::platform::process::{Program, find_program, run_tool};
+use crate::platform::process::{Program, run_tool};
 use crate::platform::time::Deadline;
 
 pub struct JobControl<'a> {
@@ -39,7 +39,9 @@ pub struct Output {
 impl JobControl<'_> {
     /// Runs a program, which may fail.
     pub fn try_run(&self, program: &str, args: &[&str]) -> Result<Output> {
-        let path = find_program(self.context, program)
+        let path = self
+            .context
+            .find_program(program)
             .ok_or_else(|| Error::failed(format!("there is no {program} on PATH")))?;
         let tool = Program {
             path: &path,

@@ -5,8 +5,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
+
 use super::support::{Test, is_root, workspace};
-use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, Workspace};
+use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, ENDPOINT, Workspace};
 
 /// A test whose cache has a database credential and a workspace token; the credential, and its
 /// entry.
@@ -165,6 +167,25 @@ fn an_unusable_folder_costs_nothing_but_the_cache() {
     let file = test.write("file", "");
     test.set("LAKEBASE_TOKEN_CACHE", file.join("below").to_str().unwrap());
     test.run("").token();
+    let place = file.join("below").display().to_string();
+    test.run("-v").notes(&format!("not cached in {place}: "));
+    let status: Value = serde_json::from_str(&test.run("status --format json").stdout).unwrap();
+    assert_eq!(status["cache"]["path"], place.as_str());
+    assert_eq!(status["cache"]["usable"], false);
+    assert!(status["cache"]["reason"].is_string());
+
+    // One call asks each thing once all the same, and so without a cache.
+    test.unset("LAKEBASE_ENDPOINT");
+    for line in ["-f json", "-f json --no-cache"] {
+        workspace.take_requests();
+        test.run(line).token();
+        let mut requests = workspace.take_requests();
+        let all = requests.len();
+        requests.sort();
+        requests.dedup();
+        assert_eq!(requests.len(), all, "{line}: {requests:?}");
+    }
+    test.set("LAKEBASE_ENDPOINT", ENDPOINT);
     // Other users could plant or remove entries here.
     let wide = test.home.path().join("wide");
     fs::create_dir(&wide).unwrap();

@@ -4,6 +4,7 @@
 
 mod answers;
 mod clock;
+mod destinations;
 mod disk;
 mod network;
 mod processes;

@@ -32,7 +32,7 @@ fn every_format_has_its_golden_bytes() {
         let golden = repository().join(format!("tests/it/formats/{}.golden", format.name));
         let mut plain = copy(&test);
         if format.name == "dotenv" {
-            plain.set("PGUSER", "me@example.com");
+            plain.set("PGUSER", "me@example.com").set("PGDATABASE", "my-db");
         }
         let outcome = plain.run(&format!("--format {}", format.name));
         assert_eq!(
@@ -150,7 +150,7 @@ fn exec_credential_reports_its_expiry_a_minute_early_and_never_reads_stdin() {
 #[test]
 fn control_characters_are_refused_and_dotenv_refuses_quotes() {
     let (_workspace, mut test) = fixed();
-    test.run("-f dotenv").fails(2, &["PGUSER has quotes", "--format env"]);
+    test.run("-f dotenv").fails(2, &["PGDATABASE has ' '", "--format env"]);
     for bad in ["a\nb", "a\tb", "a\u{7f}b"] {
         test.set("PGUSER", bad);
         for format in FORMATS {

@@ -36,6 +36,11 @@ pub struct Around {
 
 impl Around {
     pub fn new() -> Around {
+        Around::noting(|_| ())
+    }
+
+    /// `note` gets the first line of each request to the proxy.
+    pub fn noting(note: impl Fn(&str) + Send + Sync + 'static) -> Around {
         let folder = tempfile::tempdir().unwrap();
         let certificates = Certificates::make(folder.path()).unwrap();
         let workspace = Workspace::start(Some(certificates.tls.clone())).unwrap();
@@ -49,7 +54,7 @@ impl Around {
         ];
         let authority = certificates.authority.display().to_string();
         let local = workspace.plain().unwrap();
-        Around { proxy: workspace.proxy(), workspace, authority, local, _folder: folder }
+        Around { proxy: workspace.noting_proxy(note), workspace, authority, local, _folder: folder }
     }
 
     fn test(&self, settings: &[(&str, &str)]) -> Test {

@@ -149,7 +149,7 @@ fn a_malformed_answer_is_an_error_and_never_printed() {
         (text(b"{\"token\": \"abc"), "not JSON"),
         (text(b""), "not JSON"),
         (text(&[0xff, 0xfe]), "not JSON"),
-        (text(&vec![b' '; 50 << 20]), "more than 1024 KiB"),
+        (text(&vec![b' '; 50 << 20]), "more than 512 KiB"),
         (
             Answer::html(200, "<html><title>Sign in to Databricks</title>"),
             "a web page, probably a login page",

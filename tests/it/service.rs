@@ -83,6 +83,22 @@ fn a_booted_systemd_keeps_pgpass_up_to_date() {
     fs::write(machine.home(".pgpass"), FOREIGN).unwrap();
     chown(machine.home(".pgpass"), Some(UID), Some(UID)).unwrap();
 
+    // A program that another user could replace is refused, and so is one that does not last.
+    for place in ["/tmp", "/var/tmp", "/mnt/home/.cache/uv"] {
+        let line = format!("mkdir -p {place} && cp /mnt/bin/lakebase-token {place}/");
+        machine.says(&line, 0, &[]);
+        let line = format!("{place}/lakebase-token service install pgpass");
+        machine.says(&line, 2, &["a service cannot run", "because: ", "hint: put lakebase-token"]);
+    }
+    machine.says("rm -r .cache", 0, &[]);
+    machine.says("chmod 777 /mnt/bin", 0, &[]);
+    machine.says(
+        "lakebase-token service install pgpass",
+        2,
+        &["another user can replace /mnt/bin"],
+    );
+    machine.says("chmod 755 /mnt/bin", 0, &[]);
+
     // Not installed yet.
     machine.says("lakebase-token service status pgpass", 2, &["is not installed", "hint: "]);
     machine.says("lakebase-token service restart pgpass", 2, &["is not installed"]);
@@ -96,6 +112,15 @@ fn a_booted_systemd_keeps_pgpass_up_to_date() {
     );
     machine.says(LOGIN, 0, &[CLIENT_ID]);
     machine.says("lakebase-token service install pgpass", 0, &["unchanged lakebase-token-pgpass"]);
+
+    // The path by which it was started is in the unit, also if that is a link to a versioned file.
+    machine.says("mkdir -p .local/bin && ln -s /mnt/bin/lakebase-token .local/bin/lbt", 0, &[]);
+    let linked = "PATH=$HOME/.local/bin:$PATH lbt service install pgpass --name linked";
+    machine.says(linked, 0, &["installed lakebase-token-linked"]);
+    let unit = "grep ExecStart .config/systemd/user/lakebase-token-linked.service";
+    machine.says(unit, 0, &["/mnt/home/.local/bin/lbt"]);
+    machine.says("lakebase-token service uninstall pgpass --name linked", 0, &[]);
+    machine.says("rm .local/bin/lbt", 0, &[]);
     let other = "lakebase-token service install pgpass --interval 5m";
     machine.says(other, 0, &["replaced lakebase-token-pgpass", "every 5m"]);
     let expected = ["scheduled, next check ", "last check  succeeded, ", "valid until "];

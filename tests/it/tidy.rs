@@ -223,6 +223,7 @@ fn secrets_leave_their_type_in_few_places() {
         "auth::providers::runtime_oauth",       // what is sent for a token
         "auth::token_exchange",                 // the same
         "cache::entry",                         // the entry, and the fingerprint
+        "cache::store",                         // what this call could not write
         "commands::exec",                       // the child's environment
         "commands::login::browser",             // the code in a pasted URL
         "commands::login::paste",               // its alphabet, its digest

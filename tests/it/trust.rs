@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::identities::{Around, KNOWN};
-use super::support::{Test, workspace};
+use super::machine::wait_for;
+use super::support::{Test, executable, has, is_root, not_run, workspace};
 use crate::sandbox::clouds::{AZURE_CLIENT_ID, AZURE_CLIENT_SECRET, TENANT};
 use crate::sandbox::jwt::{Scope, now};
 use crate::sandbox::server::Answer;
@@ -444,4 +445,199 @@ fn a_child_program_sees_no_secret_that_is_not_its_own() {
         let seen = seen.unwrap_or_else(|_| panic!("{tool} was not started: {outcome:?}"));
         assert!(seen.contains("HOME=") && !seen.contains("sentinel"), "{tool} saw {seen}");
     }
+}
+
+/// A user who is neither root nor the one who runs the tests.
+const OTHER: u32 = 4243;
+
+#[test]
+fn root_makes_no_folder_in_another_users_home() {
+    let name = "trust::root_makes_no_folder";
+    if !is_root() {
+        return not_run(name, "only root can be root");
+    }
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    std::os::unix::fs::chown(test.home.path(), Some(OTHER), Some(OTHER)).unwrap();
+    let outcome = test.run("");
+    outcome.notes("root does not write into another user's home; LAKEBASE_TOKEN_CACHE names");
+    let outcome = test.run("login --timeout 1s");
+    outcome.fails(1, &["root does not write into another user's home"]);
+    assert_eq!(std::fs::read_dir(test.home.path()).unwrap().count(), 0);
+    test.run("--offline").fails(2, &["--offline needs the cache, and there is none"]);
+    let status: Value = serde_json::from_str(&test.run("status --format json").stdout).unwrap();
+    assert_eq!(status["cache"]["usable"], false);
+
+    // A folder that the setting names is used.
+    let cache = tempfile::tempdir().unwrap();
+    let folder = cache.path().join("ours").display().to_string();
+    test.set("LAKEBASE_TOKEN_CACHE", &folder).run("").token();
+    assert!(std::fs::read_dir(folder).unwrap().count() > 0);
+}
+
+#[test]
+fn another_users_symbolic_link_is_followed_nowhere_on_a_path() {
+    let name = "trust::another_users_symbolic_link";
+    if !is_root() {
+        return not_run(name, "only root can make another user's link");
+    }
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    let home = test.home.path().to_owned();
+    std::fs::create_dir_all(home.join("real/sub")).unwrap();
+    std::os::unix::fs::symlink("real", home.join("link")).unwrap();
+    std::os::unix::fs::lchown(home.join("link"), Some(OTHER), Some(OTHER)).unwrap();
+    let at = |path: &str| home.join(path).display().to_string();
+    let why = "another user's symbolic link leads there";
+
+    test.set("LAKEBASE_TOKEN_CACHE", &at("link/sub"));
+    let outcome = test.run("-v");
+    outcome.notes(&format!("not cached in {}: {why}", at("link/sub")));
+    let status = test.run("status").stdout;
+    assert!(status.contains(&format!("  unusable  {why}")), "{status}");
+
+    test.set("LAKEBASE_TOKEN_CACHE", &at("cache"));
+    workspace.take_requests();
+    for file in ["link/target", "link/sub/target"] {
+        let line = format!("write file {} --format raw", at(file));
+        test.run(&line).fails(1, &["cannot be kept up to date", why]);
+    }
+    assert!(workspace.take_requests().is_empty(), "it is refused before any request");
+    test.set("LAKEBASE_TOKEN_LOG", &at("link/sub/log"));
+    test.run("--refresh").notes(why);
+    assert_eq!(std::fs::read_dir(home.join("real/sub")).unwrap().count(), 0);
+
+    // A plain folder of another user is no link: a container's bind mounts are such folders.
+    let theirs = home.join("theirs");
+    std::fs::create_dir(&theirs).unwrap();
+    std::os::unix::fs::chown(&theirs, Some(OTHER), Some(OTHER)).unwrap();
+    test.unset("LAKEBASE_TOKEN_LOG").set("LAKEBASE_TOKEN_CACHE", &at("theirs/cache"));
+    test.run("").token();
+    assert!(theirs.join("cache").exists());
+}
+
+#[test]
+fn a_dotenv_value_that_a_shell_would_interpret_is_refused() {
+    let workspace = workspace();
+    for bad in ["$(id)", "a b", "a;id", "`id`", "a&b", "~", "a|b", "*", "#x", "a>b", "!x", "a:~"] {
+        let mut test = Test::at(&workspace);
+        test.set("PGUSER", bad).run("-f dotenv").fails(2, &["PGUSER has '", "--format env"]);
+        test.set("PGUSER", "me").set("PGDATABASE", bad);
+        test.run("-f dotenv").fails(2, &["PGDATABASE has '"]);
+    }
+
+    // What is accepted is what a shell that sources it reads.
+    let mut test = Test::at(&workspace);
+    test.set("PGUSER", "ada.o-neil+x@example.com").set("PGDATABASE", "größe_1=%a,b:c/d~");
+    let text = test.run("-f dotenv").token();
+    let script = "eval \"$CODE\"; printf '%s|%s|%s' \"$PGUSER\" \"$PGDATABASE\" \"$PGPASSWORD\"";
+    let output =
+        std::process::Command::new("sh").args(["-c", script]).env("CODE", &text).output().unwrap();
+    let token = text.lines().find_map(|line| line.strip_prefix("PGPASSWORD=")).unwrap();
+    let expected = format!("ada.o-neil+x@example.com|größe_1=%a,b:c/d~|{token}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+}
+
+#[test]
+fn whatever_the_server_sends_costs_less_than_64_mib() {
+    let test = "trust::memory";
+    if !has(test, "time") {
+        return;
+    }
+    let workspace = workspace();
+    let small = vec![json!({ "a": 0 }); 60_000];
+    let page = |objects: Vec<Value>| {
+        let list = Value::from(objects);
+        json!({
+            "projects": list, "branches": list, "endpoints": list, "next_page_token": "more",
+        })
+    };
+    // Pages of 100 projects whose names are as long as an answer allows, and the smallest objects.
+    let long = vec![json!({ "name": "x".repeat(100_000) }); 5];
+    let name = format!("projects/{}", "x".repeat(63));
+    let many = vec![json!({ "name": name, "status": { "default_branch": name } }); 1000];
+    let deep = format!("{}1{}", "[".repeat(200_000), "]".repeat(200_000));
+    let text = |body: String| Answer::Text { status: 200, headers: Vec::new(), body: body.into() };
+
+    let mut tried = 0;
+    for path in [
+        "/oidc/v1/token",
+        "/api/2.0/postgres/projects",
+        "/api/2.0/postgres/credentials",
+        "/api/2.0/preview/scim/v2/Me",
+        "/api/2.0/database/instances",
+    ] {
+        for answer in [
+            Answer::Json(200, page(small.clone()[..28_000].to_vec())),
+            Answer::Json(200, json!({ "projects": small.clone(), "token": small.clone() })),
+            Answer::Json(200, page(long.clone())),
+            Answer::Json(200, page(many.clone())),
+            Answer::Json(400, json!({ "message": "x".repeat(400_000), "details": small.clone() })),
+            text(deep.clone()),
+            text("x".repeat(100_000_000)),
+        ] {
+            let test = {
+                let mut test = Test::at(&workspace);
+                test.unset("LAKEBASE_ENDPOINT").set("DATABRICKS_TOKEN", PAT);
+                if path != "/oidc/v1/token" {
+                    test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
+                } else {
+                    test.unset("DATABRICKS_TOKEN");
+                }
+                test
+            };
+            workspace.state().faults.clear();
+            workspace.fault(path, 9999, answer);
+            let mut command = std::process::Command::new("/usr/bin/time");
+            command.args(["-f", "%M", "-o"]).arg(test.home.path().join("kib"));
+            command.arg(executable()).args(["get", "-f", "json", "--timeout", "20s"]);
+            if path.ends_with("instances") {
+                command.args(["--instance", "legacy"]);
+            }
+            let output = command.env_clear().envs(test.env.iter().cloned()).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let kib = std::fs::read_to_string(test.home.path().join("kib")).unwrap();
+            let kib: u64 = kib.lines().last().unwrap().trim().parse().unwrap();
+            assert!(kib < 64 * 1024, "{path}: {kib} KiB\n{said}");
+            assert!(said.len() < 10_000, "{path}: {} bytes on stderr", said.len());
+            tried += u32::from(!output.status.success());
+        }
+    }
+    assert!(tried > 25, "{tried}");
+}
+
+#[test]
+fn no_other_process_of_the_user_reads_the_memory_of_watch() {
+    let name = "trust::memory_of_watch";
+    if !is_root() || !has(name, "setpriv") {
+        return not_run(name, "only root can start a process as another user");
+    }
+    use std::os::unix::fs::MetadataExt;
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    std::os::unix::fs::chown(test.home.path(), Some(OTHER), Some(OTHER)).unwrap();
+    let home = test.home.path().display().to_string();
+    let program = test.write("lakebase-token", "").display().to_string();
+    std::fs::copy(executable(), &program).unwrap();
+    let script = format!(
+        "cd {home} && exec setpriv --reuid={OTHER} --regid={OTHER} --clear-groups {program} \
+         watch file {home}/token --format raw"
+    );
+    test.set("PATH", "/usr/bin:/bin");
+    std::fs::set_permissions(test.home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &script]).env_clear().envs(test.env.iter().cloned());
+    let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    wait_for("the file", || test.home.path().join("token").exists().then_some(()));
+
+    // The kernel gives the files of a process without core dumps to root (proc(5)).
+    let environ = std::fs::metadata(format!("/proc/{}/environ", child.id())).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(status.contains(&format!("Uid:\t{OTHER}\t")), "{status}");
+    assert_eq!(environ.uid(), 0);
 }

@@ -17,7 +17,9 @@ use lakebase_token::targets::pgpass;
 use serde_json::json;
 
 use super::machine::wait_for;
-use super::support::{MINUTE, SECOND, Test, has, is_root, not_run, say_not_run, workspace};
+use super::support::{
+    MINUTE, SECOND, Test, executable, has, is_root, not_run, say_not_run, workspace,
+};
 use crate::sandbox::jwt::random;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT_HOST, Workspace};
@@ -168,10 +170,10 @@ fn a_file_that_is_not_ours_is_refused_before_a_mint() {
         fs::remove_file(&path).unwrap();
         symlink(test.write("ours", "x"), &path).unwrap();
         std::os::unix::fs::lchown(&path, Some(4242), Some(4242)).unwrap();
-        test.run(&line).fails(1, &["a symbolic link that another user has made"]);
+        test.run(&line).fails(1, &["another user's symbolic link leads there"]);
         // Nor does the link decide where a new file is created.
         fs::remove_file(test.home.path().join("ours")).unwrap();
-        test.run(&line).fails(1, &["a symbolic link that another user has made"]);
+        test.run(&line).fails(1, &["another user's symbolic link leads there"]);
         // Root keeps another user's file up to date, but not where that user may have planted it.
         let shared = test.home.path().join("shared");
         fs::create_dir(&shared).unwrap();
@@ -222,6 +224,44 @@ fn a_file_that_is_a_mount_point_cannot_be_replaced() {
         "{stderr}"
     );
     assert_eq!(file(&test), FOREIGN);
+}
+
+/// As on WSL's drvfs and on FAT: every file has mode 0777, whatever mode it is created with.
+#[test]
+fn a_file_system_without_modes_gets_no_password() {
+    let name = "write::a_file_system_without_modes";
+    if !has(name, "bindfs") || !has(name, "unshare") {
+        return;
+    }
+    if !is_root() {
+        return not_run(name, "only root can mount");
+    }
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    let folder = test.home.path().join("drive");
+    fs::create_dir(&folder).unwrap();
+    let drive = folder.display().to_string();
+    test.set("LAKEBASE_TOKEN_CACHE", &format!("{drive}/cache")).set("DRIVE", &drive);
+    test.set("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
+
+    for (line, code, words) in [
+        (format!("write pgpass --pgpass-file {drive}/pgpass"), 1, "lets others read every file"),
+        (format!("write file {drive}/env --format env"), 1, "lets others read every file"),
+        ("get -v".to_owned(), 0, "not cached in "),
+    ] {
+        let script = format!(
+            "bindfs --perms=0777 --chmod-ignore \"$DRIVE\" \"$DRIVE\" && \"$0\" {line}; \
+             code=$?; umount \"$DRIVE\"; exit $code"
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script]).arg(executable());
+        let output = command.env_clear().envs(test.env.clone()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{line}: {said}");
+        assert!(said.contains(words), "{line}: {said}");
+    }
+    let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name == "cache"), "{left:?}");
 }
 
 #[test]

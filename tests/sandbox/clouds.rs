@@ -7,6 +7,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -264,24 +265,31 @@ pub fn exchanged(
     }
 }
 
-/// An HTTP proxy that connects every CONNECT request to the same address.
-pub fn proxy(target: SocketAddr) -> io::Result<String> {
+/// An HTTP proxy that connects every CONNECT request to the same address. `note` gets the first line
+/// of each request.
+pub fn proxy(
+    target: SocketAddr,
+    note: impl Fn(&str) + Send + Sync + 'static,
+) -> io::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
+    let note = Arc::new(note);
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
+            let note = note.clone();
             // A client may close its connection at any time.
-            std::thread::spawn(move || drop(tunnel(client, target)));
+            std::thread::spawn(move || drop(tunnel(client, target, &*note)));
         }
     });
     Ok(format!("http://{address}"))
 }
 
-fn tunnel(mut client: TcpStream, target: SocketAddr) -> io::Result<()> {
+fn tunnel(mut client: TcpStream, target: SocketAddr, note: &dyn Fn(&str)) -> io::Result<()> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte)? == 1 {
         head.push(byte[0]);
     }
+    note(String::from_utf8_lossy(&head).lines().next().unwrap_or_default());
     let server = TcpStream::connect(target)?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;

@@ -72,6 +72,8 @@ pub struct State {
     pub answer_delay: Duration,
     /// Until this time every request is answered with 503.
     pub down: Instant,
+    /// Changes the JSON of every answer, with the request's path.
+    pub change_answer: Option<ChangeAnswer>,
     /// Authorization codes that are not used yet, with challenge and redirection.
     codes: HashMap<String, (String, String)>,
     /// Valid refresh tokens, with the login that they belong to.
@@ -81,6 +83,8 @@ pub struct State {
     /// Secrets by scope and key.
     pub secrets: HashMap<String, HashMap<String, String>>,
 }
+
+pub type ChangeAnswer = Box<dyn FnMut(&str, &mut Value) + Send>;
 
 /// An answer that replaces the next `times` answers of a path.
 pub struct Fault {
@@ -187,7 +191,12 @@ impl Workspace {
 
     /// A proxy that connects every host name to this server.
     pub fn proxy(&self) -> String {
-        clouds::proxy(self.server.address).expect("loopback has ports")
+        clouds::proxy(self.server.address, |_| ()).expect("loopback has ports")
+    }
+
+    /// The same, and `note` gets the first line of each request to the proxy.
+    pub fn noting_proxy(&self, note: impl Fn(&str) + Send + Sync + 'static) -> String {
+        clouds::proxy(self.server.address, note).expect("loopback has ports")
     }
 
     pub fn connections(&self) -> usize {
@@ -247,6 +256,7 @@ impl State {
             committed: None,
             answer_delay: Duration::ZERO,
             down: Instant::now(),
+            change_answer: None,
             codes: HashMap::new(),
             refresh: HashMap::new(),
             used: HashMap::new(),
@@ -266,6 +276,25 @@ impl State {
 }
 
 fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request) -> Answer {
+    let path = request.path.clone();
+    let mut answer = regular_answer(signer, state, scheme, request);
+    if let Some(change) = &mut state.lock().expect("no handler panicked").change_answer {
+        match &mut answer {
+            Answer::Json(_, value) => change(&path, value),
+            Answer::Text { headers, .. } => {
+                for (_, location) in headers.iter_mut().filter(|(name, _)| name == "Location") {
+                    let mut value = Value::from(location.as_str());
+                    change(&path, &mut value);
+                    *location = value.as_str().unwrap_or_default().to_owned();
+                }
+            }
+            _ => (),
+        }
+    }
+    answer
+}
+
+fn regular_answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request) -> Answer {
     let mut state = state.lock().expect("no handler panicked");
     // For scripts in the sandbox: the number of requests since the last call of this path.
     if request.path == "/sandbox/requests" {

@@ -18,7 +18,6 @@ use crate::credential::token::Token;
 use crate::error::{Error, Result};
 use crate::net::refusal::require;
 use crate::platform::context::Context;
-use crate::platform::process::find_program;
 use crate::platform::time::Timestamp;
 
 pub const PROVIDER: Provider = Provider {
@@ -56,7 +55,7 @@ fn identity(settings: &Settings, context: &Context) -> String {
 }
 
 fn program(context: &Context) -> Option<PathBuf> {
-    find_program(context, "az")
+    context.find_program("az")
 }
 
 fn token(call: &ProviderCall<'_>, resource: &str) -> Result<Token> {

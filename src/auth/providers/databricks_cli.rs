@@ -21,7 +21,7 @@ use crate::credential::token::{MIN_LIFE_MS, Token};
 use crate::error::{Error, Result};
 use crate::net::refusal::require;
 use crate::platform::context::Context;
-use crate::platform::process::{find_program, is_executable};
+use crate::platform::files::is_executable;
 use crate::platform::time::{Timestamp, show_duration};
 
 pub const PROVIDER: Provider = Provider {
@@ -67,8 +67,8 @@ fn program(settings: &Settings, context: &Context) -> Option<PathBuf> {
         Some(path) if path.contains('/') => {
             Some(PathBuf::from(path)).filter(|path| is_executable(path))
         }
-        Some(name) => find_program(context, name),
-        None => find_program(context, "databricks"),
+        Some(name) => context.find_program(name),
+        None => context.find_program("databricks"),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::login::record::{Login, RenewWith};
 use crate::login::store::Logins;
 use crate::plan;
 use crate::platform::context::Context;
+use crate::platform::process::keep_memory_private;
 use crate::platform::time::Deadline;
 
 pub const COMMAND: Command = Command {
@@ -48,6 +49,7 @@ pub const COMMAND: Command = Command {
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 fn run(mut call: Call<'_>) -> Result<u8> {
+    keep_memory_private();
     let settings = call.settings()?;
     check_flags(&settings)?;
     let (Some(key), Some(host)) = (settings.login_key(), settings.text(Id::Host)) else {
