@@ -7,10 +7,11 @@
 //!
 //! The workspace token and the requests with it are in `session/workspace.rs`.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
+use std::time::Duration;
 
 use crate::cache::entry::{Cacheable, CachedText, OptionalToken};
-use crate::cache::policy::{CacheRequest, Fetch, Freshness, Policy};
+use crate::cache::policy::{CacheRequest, Fetch, FetchCall, Freshness, Policy};
 use crate::cache::store::{CacheFolder, CacheInputs, Slot};
 use crate::config::resolve::Origin;
 use crate::config::table::Id;
@@ -28,7 +29,6 @@ use crate::net::http::Client;
 use crate::net::refusal::{CallError, Outcome};
 use crate::plan::{CachePlace, Plan};
 use crate::platform::context::Context;
-use crate::platform::lock::LockGuard;
 use crate::platform::log::{self, Level};
 use crate::platform::time::{DAY, Deadline};
 
@@ -50,6 +50,8 @@ pub struct Session<'a> {
     cache: CacheFolder<'a>,
     /// The workspace's URL, if a provider had to resolve it.
     resolved_url: OnceCell<String>,
+    /// How long a fetch inside the present one may wait for another process that is busy.
+    lock_wait: Cell<Duration>,
 }
 
 /// An answer, and the subject of the token that it was requested with.
@@ -89,6 +91,7 @@ impl<'a> Session<'a> {
             folder: plan.cache.folder(),
             secret: secret.or_else(|| (provider.identity_token)(settings, context)),
             settings,
+            login_files: (provider.login_files)(settings, context),
             route_variables: provider.route_variables,
         };
         let cache = CacheFolder::new(&parts, inputs);
@@ -98,9 +101,17 @@ impl<'a> Session<'a> {
             refresh: plan.refresh,
             offline: plan.offline,
             login_can_change: provider.login_can_change,
+            busy: provider.busy,
         };
         let client = Client::new(context, provider.name);
-        Session { plan, policy, client, cache, resolved_url: OnceCell::new() }
+        Session {
+            plan,
+            policy,
+            client,
+            cache,
+            resolved_url: OnceCell::new(),
+            lock_wait: Cell::new(Duration::MAX),
+        }
     }
 
     /// The credential, with the parts of the connection that the caller needs.
@@ -237,7 +248,7 @@ impl<'a> Session<'a> {
     }
 
     fn database_credential(&self, deadline: Deadline) -> Result<Token> {
-        let fetch = |deadline, _: Option<&LockGuard<'_>>| self.mint(deadline);
+        let fetch = |call: &FetchCall<'_>| self.mint(call.deadline);
         let slot = self.database_slot();
         let token = self.get(&slot, self.printed(), deadline, &fetch)?;
 
@@ -266,13 +277,18 @@ impl<'a> Session<'a> {
         deadline: Deadline,
         fetch: &Fetch<'_, T>,
     ) -> Result<T> {
-        let fetch_redacted = |deadline, lock: Option<&LockGuard<'_>>| {
-            fetch(deadline, lock).map_err(|error| {
+        let lock_wait = self.lock_wait.get();
+        let fetch_redacted = |call: &FetchCall<'_>| {
+            self.lock_wait.set(call.lock_wait);
+            let fetched = fetch(call);
+            self.lock_wait.set(lock_wait);
+            fetched.map_err(|error| {
                 let secrets = self.plan.settings.secrets();
                 secrets.fold(self.with_origin(error), |error, secret| error.redacted(secret))
             })
         };
-        self.policy.get(&CacheRequest { slot, freshness, fetch: &fetch_redacted, deadline })
+        let fetch = &fetch_redacted;
+        self.policy.get(&CacheRequest { slot, freshness, fetch, deadline, lock_wait })
     }
 
     /// Says where the name of an unreachable workspace comes from.
@@ -408,8 +424,8 @@ impl<'a> Session<'a> {
         deadline: Deadline,
         ask: &dyn Fn(Deadline) -> Result<Answered<String>>,
     ) -> Result<String> {
-        let fetch = |deadline, _: Option<&LockGuard<'_>>| {
-            let Answered { answer, subject } = ask(deadline)?;
+        let fetch = |call: &FetchCall<'_>| {
+            let Answered { answer, subject } = ask(call.deadline)?;
             let issued = self.policy.context.now();
             Ok(CachedText { text: answer, issued, expires: issued.plus(DAY), subject })
         };

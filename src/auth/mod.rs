@@ -2,6 +2,7 @@
 //! Begin with `chain.rs`.
 
 pub mod chain;
+pub mod cli_lock;
 pub mod entra;
 mod host_metadata;
 pub mod no_identity;

@@ -4,7 +4,8 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ring::digest;
 
@@ -13,7 +14,7 @@ use crate::config::table::Id;
 use crate::credential::encoding::hex;
 use crate::credential::secret::Secret;
 use crate::credential::token::Token;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::net::http::Client;
 use crate::platform::context::Context;
 use crate::platform::lock::LockGuard;
@@ -58,6 +59,10 @@ pub struct Provider {
     pub groups: bool,
     /// For auth types that get tokens from Azure.
     pub azure: Option<Service>,
+    /// What keeps every fetch waiting: a run of its tool that does not end.
+    pub busy: fn(&Context) -> Option<Error>,
+    /// The files whose change means that somebody may have logged in.
+    pub login_files: fn(&Settings, &Context) -> Vec<PathBuf>,
     /// Gets a workspace token; `None` if the auth type is not supported.
     pub fetch: Option<fn(&ProviderCall<'_>) -> Result<Token>>,
     /// What to use in place of an auth type that is not supported. Users read it.
@@ -84,6 +89,8 @@ pub const ROW: Provider = Provider {
     stored_login: false,
     groups: false,
     azure: None,
+    busy: |_| None,
+    login_files: |_, _| Vec::new(),
     fetch: None,
     instead: "",
 };
@@ -121,6 +128,8 @@ pub struct ProviderCall<'a> {
     pub resolve_cached: &'a LookUp<'a>,
     /// The lock under which this call runs; `None` if there could be none.
     pub lock: Option<&'a LockGuard<'a>>,
+    /// How long it may wait for another process that is busy.
+    pub lock_wait: Duration,
     /// The workspace has refused the last token, so it must be another one.
     pub refused: bool,
     /// The least life of the token, in milliseconds; `i64::MAX` for a new one.
@@ -129,17 +138,20 @@ pub struct ProviderCall<'a> {
 }
 
 impl ProviderCall<'_> {
-    /// Runs the CLI that has the login, under this call's lock. It sees no secret, and of Databricks'
-    /// variables only those in `kept`: an inherited host or profile would change whose token it prints.
+    /// Runs the CLI that has the login, under this call's lock and another one. It sees no secret, and
+    /// of Databricks' variables only those in `kept`: an inherited host or profile would change whose
+    /// token it prints.
     pub fn run_cli(
         &self,
         path: &Path,
         arguments: &[&str],
         kept: &[&str],
+        lock: Option<&LockGuard<'_>>,
         shown: &str,
     ) -> Result<ToolOutput> {
         let sees = |name: &OsStr| cli_sees(self.settings, kept, name);
-        let tool = Program { path, arguments, sees: &sees, variables: &[], lock: self.lock };
+        let locks = [self.lock, lock];
+        let tool = Program { path, arguments, sees: &sees, variables: &[], locks };
         run_tool(self.context, &tool, shown, self.deadline)
     }
 }

@@ -36,12 +36,19 @@ impl<T: Cacheable> Slot<'_, T> {
 
     pub fn remember(&self, error: &Error) {
         let now = self.context().now();
-        let fields = [("failed", now.0.to_string()), ("failure", error.to_json().to_string())];
+        let fields = [
+            ("failed", now.0.to_string()),
+            ("logins", self.folder.logins()),
+            ("failure", error.to_json().to_string()),
+        ];
         self.write(&self.failure_name(), &fields, now);
     }
 
     fn failure_in(&self, name: &str) -> Option<PastFailure> {
-        let failure = self.read(name, past_failure)?;
+        // Somebody may have logged in since: the failure does not count any more.
+        let is_present = |fields: &Fields<'_>| fields.text("logins") == Some(&self.folder.logins());
+        let failure =
+            self.read(name, |fields| past_failure(fields).filter(|_| is_present(fields)))?;
         (failure.at <= self.context().now()).then_some(failure)
     }
 
@@ -56,6 +63,12 @@ fn past_failure(fields: &Fields<'_>) -> Option<PastFailure> {
 }
 
 impl CacheFolder<'_> {
+    /// The state of the files that a login changes.
+    fn logins(&self) -> String {
+        let states = self.cache.login_files.iter().map(|path| files::state(path));
+        states.collect::<Vec<_>>().join(" ")
+    }
+
     /// The inputs that must match before another caller's failure is reused: the route to a server
     /// or to another program, and where settings come from, which its words name.
     fn failure_inputs(&self) -> &str {

@@ -85,8 +85,17 @@ pub fn falls_short(token: &impl Cacheable, min_ttl: i64, now: Timestamp) -> bool
     token.left(now) < min_ttl && !is_young(token.issued(), now)
 }
 
-/// How something is fetched: inside this deadline, under this lock.
-pub type Fetch<'f, T> = dyn Fn(Deadline, Option<&LockGuard<'_>>) -> Result<T> + 'f;
+/// How something is fetched.
+pub type Fetch<'f, T> = dyn Fn(&FetchCall<'_>) -> Result<T> + 'f;
+
+/// What a fetch may use.
+pub struct FetchCall<'a> {
+    pub deadline: Deadline,
+    /// The lock of the slot; `None` where there could be none.
+    pub lock: Option<&'a LockGuard<'a>>,
+    /// How long it may wait for another process that is busy.
+    pub lock_wait: Duration,
+}
 
 /// One value to get: its slot in the cache, how fresh it must be, how to fetch another one, and until
 /// when.
@@ -95,6 +104,8 @@ pub struct CacheRequest<'a, T> {
     pub freshness: Freshness<'a>,
     pub fetch: &'a Fetch<'a, T>,
     pub deadline: Deadline,
+    /// How long to wait for another process that is busy, as the caller's own fetch may.
+    pub lock_wait: Duration,
 }
 
 /// What is the same for all values that one call gets.
@@ -109,6 +120,8 @@ pub struct Policy<'a> {
     pub offline: bool,
     /// Another person may log in while this call runs.
     pub login_can_change: bool,
+    /// What keeps every fetch waiting: a run of a tool that does not end.
+    pub busy: fn(&Context) -> Option<Error>,
 }
 
 impl Policy<'_> {
@@ -133,7 +146,8 @@ impl Policy<'_> {
         if let Some(refusal) = self.refusal(slot.failure()) {
             return Err(refusal);
         }
-        fetch(deadline, None).inspect_err(|error| remember(slot, error, deadline))
+        let call = FetchCall { deadline, lock: None, lock_wait: Duration::MAX };
+        fetch(&call).inspect_err(|error| remember(slot, error, deadline))
     }
 
     fn band<T: Cacheable>(&self, request: &CacheRequest<'_, T>, cached: &T) -> Band {
@@ -191,7 +205,8 @@ impl Policy<'_> {
         }
 
         let soon = deadline.at_most(EARLY_REFRESH_LIMIT);
-        match fetch(soon, Some(&guard)) {
+        let call = FetchCall { deadline: soon, lock: Some(&guard), lock_wait: Duration::ZERO };
+        match fetch(&call) {
             Ok(new) => Ok(store(slot, new)),
             Err(error) => {
                 remember(slot, &error, soon);
@@ -214,11 +229,12 @@ impl Policy<'_> {
         request: &CacheRequest<'_, T>,
         mut old: Option<T>,
     ) -> Result<T> {
-        let CacheRequest { slot, deadline, .. } = request;
+        let CacheRequest { slot, deadline, lock_wait, .. } = request;
         if self.offline {
             return self.fall_back_or_fail(request, old, offline());
         }
 
+        let patience = deadline.at_most(*lock_wait);
         let mut lock = slot.lock_file();
         let mut pause = FIRST_PAUSE;
         let guard = loop {
@@ -236,8 +252,13 @@ impl Policy<'_> {
             if guard.is_some() {
                 break guard;
             }
-            if deadline.passed() {
-                return self.fall_back_or_fail(request, old, still_fetching());
+            if self.is_usable(old.as_ref()) || patience.passed() {
+                if let Some(error) = (self.busy)(self.context) {
+                    return self.fall_back_or_fail(request, old, error);
+                }
+                if deadline.passed() {
+                    return self.fall_back_or_fail(request, old, still_fetching());
+                }
             }
             self.context.sleep(self.context.jittered(pause), *deadline);
             pause = (pause * 2).min(MAX_PAUSE);
@@ -256,13 +277,21 @@ impl Policy<'_> {
         if let Some(error) = self.shared_failure(slot, *deadline) {
             return self.fall_back_or_fail(request, old, error);
         }
-        match fetch(*deadline, guard) {
+        let usual = request.lock_wait;
+        let lock_wait =
+            if self.is_usable(old.as_ref()) { usual.min(EARLY_REFRESH_LIMIT) } else { usual };
+        match fetch(&FetchCall { deadline: *deadline, lock: guard, lock_wait }) {
             Ok(new) => Ok(store(slot, new)),
             Err(error) => {
                 remember(slot, &error, *deadline);
                 self.fall_back_or_fail(request, old, error)
             }
         }
+    }
+
+    /// Whether this one may be used if another cannot be had.
+    fn is_usable<T: Cacheable>(&self, old: Option<&T>) -> bool {
+        old.is_some_and(|old| old.left(self.context.now()) >= MIN_LIFE_MS)
     }
 
     fn is_fresh<T: Cacheable>(&self, request: &CacheRequest<'_, T>, cached: &T) -> bool {
@@ -282,7 +311,6 @@ impl Policy<'_> {
         old: Option<T>,
         error: Error,
     ) -> Result<T> {
-        let now = self.context.now();
         let will_do = match request.freshness {
             Freshness::Printed { .. } => !self.refresh,
             Freshness::Used { refused } => refused.is_none(),
@@ -290,7 +318,7 @@ impl Policy<'_> {
         let is_good = |old: &T| {
             error.kind == ErrorKind::Unavailable
                 && will_do
-                && old.left(now) >= MIN_LIFE_MS
+                && self.is_usable(Some(old))
                 && !self.was_evicted(request.slot)
         };
         match old.filter(is_good) {

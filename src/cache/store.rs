@@ -12,7 +12,7 @@ use std::cell::{OnceCell, RefCell};
 use std::ffi::OsStr;
 use std::io;
 use std::marker::PhantomData;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cache::entry::{Cacheable, Fields, Seal, hash};
 use crate::config::resolve::Settings;
@@ -48,6 +48,8 @@ pub struct CacheInputs<'a> {
     /// What the identity authenticates with, as far as it is at hand.
     pub secret: Option<Secret>,
     pub settings: &'a Settings,
+    /// Files whose change means that somebody may have logged in.
+    pub login_files: Vec<PathBuf>,
     /// Variables that decide how a provider reaches what it asks, beside those of every request.
     pub route_variables: &'a [&'a str],
 }

@@ -92,11 +92,11 @@ impl Line {
         };
 
         let name = command.name;
-        if command.takes_child {
-            return Err(Error::usage(format!("{name} needs `--` before the program to run"))
-                .hint(format!("lakebase-token {name} -- psql")));
-        }
         if self.words.len() == command.max_words {
+            if command.takes_child {
+                return Err(Error::usage(format!("{name} needs `--` before the program to run"))
+                    .hint(format!("lakebase-token {name} -- psql")));
+            }
             return Err(Error::usage(format!("{name} takes no more arguments"))
                 .hint(format!("lakebase-token {name} --help")));
         }

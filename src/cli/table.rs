@@ -3,7 +3,7 @@
 use crate::cli::{completions, man};
 use crate::commands::command::Command;
 use crate::commands::{
-    doctor, exec, get, login, logout, renew_login, service, status, watch, write,
+    doctor, exec, get, login, logout, renew_login, run_cli, service, status, watch, write,
 };
 
 /// All commands. The first one is the default.
@@ -20,6 +20,7 @@ pub static COMMANDS: &[Command] = &[
     completions::COMMAND,
     man::COMMAND,
     renew_login::COMMAND,
+    run_cli::COMMAND,
 ];
 
 pub fn find(name: &str) -> Option<&'static Command> {

@@ -263,7 +263,7 @@ fn log_in(
             !unset.iter().any(|(unset, _)| name == *unset) && !settings.holds_secret(name)
         },
         variables: &extra,
-        lock: None,
+        locks: [None, None],
     };
     let output = run_tool(context, &program, "psql", deadline).map_err(|e| match e.kind {
         ErrorKind::Unavailable => {

@@ -7,6 +7,7 @@ pub mod get;
 pub mod login;
 pub mod logout;
 pub mod renew_login;
+pub mod run_cli;
 pub mod service;
 pub mod status;
 pub mod watch;

@@ -111,7 +111,7 @@ impl<'a> Logins<'a> {
         let path = self.path(key).with_extension("lock");
         let mut lock = LockFile::open(&path).map_err(|e| cannot("open", &path, e))?;
 
-        let outcome = lock.while_locked(self.context, deadline, work);
+        let outcome = lock.while_locked(self.context, deadline, |_| work());
         outcome.map_err(|e| cannot("lock", &path, e))?.unwrap_or_else(|| {
             Err(Error::unavailable("another lakebase-token is still renewing this login"))
         })
@@ -174,7 +174,8 @@ impl<'a> Logins<'a> {
         private_folder(&self.folder).map_err(|e| cannot("create the folder", &self.folder, e))
     }
 
-    fn path(&self, key: &LoginKey) -> PathBuf {
+    /// The file of a login.
+    pub fn path(&self, key: &LoginKey) -> PathBuf {
         let digest = digest(&SHA256, key.flag().as_bytes());
         self.folder.join(format!("{FILE_PREFIX}{}", hex(&digest.as_ref()[..16])))
     }

@@ -55,6 +55,16 @@ pub fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| FileFacts::of(&meta).is_executable())
 }
 
+/// A text that is another one after each change of a file.
+pub fn state(path: &Path) -> String {
+    match FileFacts::at(path) {
+        Ok(FileFacts { inode, size, changed: (seconds, nanos), .. }) => {
+            format!("{inode}:{size}:{seconds}.{nanos}")
+        }
+        Err(_) => "none".to_owned(),
+    }
+}
+
 pub fn create_folders(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
 }

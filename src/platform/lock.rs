@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -50,12 +50,12 @@ impl LockFile {
         &mut self,
         context: &Context,
         deadline: Deadline,
-        work: impl FnOnce() -> T,
+        work: impl FnOnce(&LockGuard<'_>) -> T,
     ) -> io::Result<Option<T>> {
         let mut pause = FIRST_PAUSE;
         loop {
-            if let Some(_guard) = self.try_lock()? {
-                return Ok(Some(work()));
+            if let Some(guard) = self.try_lock()? {
+                return Ok(Some(work(&guard)));
             }
             if deadline.passed() {
                 return Ok(None);
@@ -63,6 +63,13 @@ impl LockFile {
             context.sleep(context.jittered(pause), deadline);
             pause = (pause * 2).min(MAX_PAUSE);
         }
+    }
+
+    /// Replaces the content of a lock file, which says who holds the lock.
+    pub fn note_holder(path: &Path, text: &str) -> io::Result<()> {
+        let mut file = unix::open_or_create_private(path, false)?;
+        file.set_len(0)?;
+        file.write_all(text.as_bytes())
     }
 }
 

@@ -47,8 +47,8 @@ pub struct Program<'a> {
     /// Which of our variables it inherits.
     pub sees: &'a dyn Fn(&OsStr) -> bool,
     pub variables: &'a [(&'a str, String)],
-    /// A lock that the child shares while it runs.
-    pub lock: Option<&'a LockGuard<'a>>,
+    /// Locks that the child shares while it runs.
+    pub locks: [Option<&'a LockGuard<'a>>; 2],
 }
 
 enum Run {
@@ -81,10 +81,8 @@ fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Resu
         .stdin(Stdio::null())
         .stdout(stdout.try_clone()?)
         .stderr(stderr.try_clone()?);
-    let mut child = match program.lock {
-        Some(lock) => lock.shared_with(|| unix::spawn_in_own_group(&mut command))?,
-        None => unix::spawn_in_own_group(&mut command)?,
-    };
+    let [first, second] = program.locks;
+    let mut child = shared(first, || shared(second, || unix::spawn_in_own_group(&mut command)))?;
 
     let mut pause = FIRST_POLL;
     loop {
@@ -94,15 +92,54 @@ fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Resu
             return Ok(Run::Ended { status, stdout, stderr });
         }
         if stdout.metadata()?.len().max(stderr.metadata()?.len()) > RUNAWAY_OUTPUT_BYTES {
-            child.kill()?;
+            unix::end_group(child.id(), true)?;
         }
         if deadline.passed() {
-            program.lock.inspect(|lock| lock.leave());
+            program.locks.iter().flatten().for_each(|lock| lock.leave());
             return Ok(Run::StillRunning);
         }
         context.sleep(pause, deadline);
         pause = (pause * 2).min(MAX_POLL);
     }
+}
+
+fn shared<T>(lock: Option<&LockGuard<'_>>, spawn: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    match lock {
+        Some(lock) => lock.shared_with(spawn),
+        None => spawn(),
+    }
+}
+
+/// Runs a program with our own environment and output, and kills it with all that it has started if
+/// it does not end within the limit; then there is no status. `started` gets its process id.
+pub fn supervise(
+    program: &OsStr,
+    arguments: &[OsString],
+    limit: Duration,
+    started: impl FnOnce(u32),
+) -> io::Result<Option<ExitStatus>> {
+    let mut child = Command::new(program).args(arguments).stdin(Stdio::null()).spawn()?;
+    started(child.id());
+
+    let deadline = Deadline::after(limit);
+    let mut pause = FIRST_POLL;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if deadline.passed() {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(MAX_POLL);
+    }
+}
+
+/// Kills all processes of our group, and with them this one, if it leads a group.
+pub fn end_own_group() {
+    let _ = unix::end_group(std::process::id(), true);
 }
 
 /// The exit status and output of a command-line tool.

@@ -245,7 +245,7 @@ impl TargetFile {
                 .hint("a file on a local disk: --pgpass-file, PGPASSFILE")
         };
         let mut lock = LockFile::on(self.folder.file().map_err(cannot_lock)?);
-        let done = lock.while_locked(context, deadline, work).map_err(cannot_lock)?;
+        let done = lock.while_locked(context, deadline, |_| work()).map_err(cannot_lock)?;
         done.unwrap_or_else(|| {
             let path = shown(&self.path);
             Err(Error::unavailable(format!("another process keeps {path} locked"))

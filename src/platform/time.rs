@@ -113,7 +113,8 @@ impl Deadline {
 
     /// This one, or `limit` from now, whichever comes first.
     pub fn at_most(self, limit: Duration) -> Deadline {
-        Deadline(self.0.min(Deadline::after(limit).0))
+        let end = Instant::now().checked_add(limit);
+        Deadline(end.map_or(self.0, |end| self.0.min(end)))
     }
 
     /// The remaining time; zero once the deadline has passed.

@@ -48,7 +48,7 @@ impl JobControl<'_> {
             arguments: args,
             sees: &|name| !holds_secret(name, self.context.var("DATABRICKS_OIDC_TOKEN_ENV")),
             variables: &[],
-            lock: None,
+            locks: [None, None],
         };
         let shown = format!("{program} {}", args.join(" "));
         let said = run_tool(self.context, &tool, &shown, self.deadline)?;

@@ -239,7 +239,8 @@ impl<'a> Service<'a> {
             |e| Error::failed(format!("cannot lock the folder {}", folder.display())).because(e);
 
         let mut lock = LockFile::on_folder(folder).map_err(cannot_lock)?;
-        let done = lock.while_locked(self.context, control.deadline, work).map_err(cannot_lock)?;
+        let done =
+            lock.while_locked(self.context, control.deadline, |_| work()).map_err(cannot_lock)?;
         done.unwrap_or_else(|| {
             Err(Error::unavailable("another process is installing or uninstalling a service"))
         })

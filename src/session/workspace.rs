@@ -3,14 +3,13 @@
 
 use crate::auth::entra;
 use crate::auth::provider::ProviderCall;
-use crate::cache::policy::{Freshness, limits, offline};
+use crate::cache::policy::{FetchCall, Freshness, limits, offline};
 use crate::config::table::Id;
 use crate::credential::secret::Secret;
 use crate::credential::token::{MIN_LIFE_MS, Token};
 use crate::error::{Error, Result};
 use crate::lakebase::workspace_api::Api;
 use crate::net::refusal::{CallError, Outcome};
-use crate::platform::lock::LockGuard;
 use crate::platform::time::{Deadline, HOUR};
 use crate::session::{Answered, Session, provider_key};
 
@@ -33,8 +32,8 @@ impl Session<'_> {
         let slot = self.workspace_slot();
         let url = self.url(deadline)?;
 
-        let fetch = |deadline, lock: Option<&LockGuard<'_>>| {
-            let token = self.with_provider_call(&url, lock, deadline, |call| {
+        let fetch = |call: &FetchCall<'_>| {
+            let token = self.with_provider_call(&url, call, |call| {
                 fetch_from_provider(&ProviderCall { refused, min_life_ms, ..*call })
             })?;
             if provider.login_can_change {
@@ -54,8 +53,7 @@ impl Session<'_> {
     fn with_provider_call<T>(
         &self,
         url: &str,
-        lock: Option<&LockGuard<'_>>,
-        deadline: Deadline,
+        how: &FetchCall<'_>,
         work: impl FnOnce(&ProviderCall<'_>) -> Result<T>,
     ) -> Result<T> {
         work(&ProviderCall {
@@ -65,12 +63,13 @@ impl Session<'_> {
             client: &self.client,
             resolve_cached: &|what, ask| {
                 let ask = |_| Ok(Answered { answer: ask()?, subject: None });
-                self.cached_text(&provider_key(what), deadline, &ask)
+                self.cached_text(&provider_key(what), how.deadline, &ask)
             },
-            lock,
+            lock: how.lock,
+            lock_wait: how.lock_wait,
             refused: false,
             min_life_ms: MIN_LIFE_MS,
-            deadline,
+            deadline: how.deadline,
         })
     }
 
@@ -85,7 +84,8 @@ impl Session<'_> {
         }
         let url = self.cached_text(&provider_key("workspace"), deadline, &|deadline| {
             let locate = |call: &ProviderCall<'_>| entra::locate(call, service);
-            let answer = self.with_provider_call("", None, deadline, locate)?;
+            let how = FetchCall { deadline, lock: None, lock_wait: self.lock_wait.get() };
+            let answer = self.with_provider_call("", &how, locate)?;
             Ok(Answered { answer, subject: None })
         })?;
         Ok(self.resolved_url.get_or_init(|| url).clone())
@@ -94,9 +94,9 @@ impl Session<'_> {
     /// The headers that Azure's workspaces need beside the bearer token.
     fn azure_headers(&self, url: &str, deadline: Deadline) -> Result<Vec<(&'static str, Secret)>> {
         let Some(service) = &self.plan.provider.azure else { return Ok(Vec::new()) };
-        let fetch = |deadline, lock: Option<&LockGuard<'_>>| {
+        let fetch = |call: &FetchCall<'_>| {
             let ask = |call: &ProviderCall<'_>| entra::management_token(call, service);
-            self.with_provider_call(url, lock, deadline, ask)
+            self.with_provider_call(url, call, ask)
         };
         let freshness = Freshness::Used { refused: None };
         let token = self.get(&self.management_slot(), freshness, deadline, &fetch);

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use lakebase_token::cache::policy::{CacheRequest, Freshness, Policy};
+use lakebase_token::cache::policy::{CacheRequest, FetchCall, Freshness, Policy};
 use lakebase_token::cache::store::{CacheFolder, CacheInputs};
 use lakebase_token::config::resolve::Settings;
 use lakebase_token::credential::secret::Secret;
@@ -12,7 +12,6 @@ use lakebase_token::credential::token::Token;
 use lakebase_token::error::{Error, ErrorKind, Result};
 use lakebase_token::platform::context::Context;
 use lakebase_token::platform::environment::Environment;
-use lakebase_token::platform::lock::LockGuard;
 use lakebase_token::platform::time::{Deadline, Timestamp};
 
 use super::support::{HOUR, MINUTE, SECOND, Test, workspace};
@@ -381,13 +380,15 @@ impl Table {
                 self.with(who, |_, cache, _| cache.slot::<Token>(&["database"]).remember(error));
             }
             self.clock.set(self.clock.get().plus(self.later.get()));
-            let fetch = |_: Deadline, _: Option<&LockGuard<'_>>| {
+            let fetch = |_: &FetchCall<'_>| {
                 let (passed, answer) = self.outcomes.borrow_mut().remove(0);
                 self.clock.set(self.clock.get().plus(passed));
                 answer.map(|()| Token { secret: Secret::new("new"), ..self.token(0, HOUR) })
             };
             let freshness = Freshness::Printed { min_ttl: 0 };
-            let wanted = CacheRequest { slot: &slot, freshness, fetch: &fetch, deadline };
+            let lock_wait = Duration::MAX;
+            let wanted =
+                CacheRequest { slot: &slot, freshness, fetch: &fetch, deadline, lock_wait };
             policy.get(&wanted).map(|token| token.secret.expose().to_owned())
         })
     }
@@ -411,6 +412,7 @@ impl Table {
             folder: Some(self.folder.path()),
             secret: None,
             settings: &settings,
+            login_files: Vec::new(),
             route_variables: who.route_variables,
         };
         let policy = Policy {
@@ -419,6 +421,7 @@ impl Table {
             refresh: false,
             offline: false,
             login_can_change: false,
+            busy: |_| None,
         };
         let timeout = if who.timeout_s == 0 { 10 } else { who.timeout_s };
         let deadline = Deadline::after(Duration::from_secs(timeout));

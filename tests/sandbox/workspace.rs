@@ -205,6 +205,18 @@ impl Workspace {
 }
 
 impl State {
+    /// A login of a person, and its refresh token.
+    pub fn log_in(&mut self) -> String {
+        let refresh = format!("refresh-{}", BASE64_URL_SAFE_NO_PAD.encode(random::<24>()));
+        self.refresh.insert(refresh.clone(), u64::from_le_bytes(random::<8>()));
+        refresh
+    }
+
+    /// Whether this refresh token would be accepted.
+    pub fn accepts_refresh(&self, token: &str) -> bool {
+        self.refresh.contains_key(token)
+    }
+
     fn new() -> State {
         let endpoint = Endpoint {
             name: ENDPOINT,

@@ -104,7 +104,7 @@ fn run(call: &ProviderCall<'_>, arguments: &[&str], tenant: &Option<String>) -> 
     })?;
     let arguments = [arguments, &["--output", "json"]].concat();
     let shown = format!("az {}", arguments.join(" "));
-    let output = call.run_cli(&program, &arguments, &[], &shown)?;
+    let output = call.run_cli(&program, &arguments, &[], None, &shown)?;
     if !output.status.success() {
         return Err(explain(&shown, &output.stderr, tenant.as_deref()));
     }

@@ -1,9 +1,9 @@
 //! `databricks-cli`: a person's login, kept and renewed by the Databricks CLI.
 //!
 //! `databricks auth token` prints the token; the CLI's own token cache is never read (since version
-//! 1.0 it is the system's keyring). The CLI runs under a lock, because two runs at once lose each
-//! other's refresh tokens; without stdin, so that it cannot prompt; and without the `DATABRICKS_*`
-//! variables that would make it print another profile's token. A plain run usually prints a token
+//! 1.0 it is the system's keyring). The CLI runs under a lock (`auth/cli_lock.rs`); without stdin, so
+//! that it cannot prompt; and without the `DATABRICKS_*` variables that would make it print another
+//! profile's token. A plain run usually prints a token
 //! with minutes left, so `--force-refresh` is used for one retry only.
 
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::auth::cli_lock;
 use crate::auth::no_identity;
 use crate::auth::provider::{Provider, ProviderCall, ROW};
 use crate::config::host_url::Host;
@@ -34,6 +35,8 @@ pub const PROVIDER: Provider = Provider {
     login_can_change: true,
     route_variables: &["PATH"],
     check: check_host,
+    busy: cli_lock::busy,
+    login_files: |_, context| token_cache(context).into_iter().collect(),
     fetch: Some(fetch),
     ..ROW
 };
@@ -51,6 +54,11 @@ fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
         CliRun::Usable(token) => Ok(token),
         CliRun::Unusable(error) => Err(error),
     }
+}
+
+/// Where the CLI keeps its logins, if it does not use the system's keyring.
+fn token_cache(context: &Context) -> Option<PathBuf> {
+    Some(context.home()?.join(".databricks/token-cache.json"))
 }
 
 /// All that decides whose token the CLI prints, except its own files.
@@ -110,7 +118,7 @@ fn run(call: &ProviderCall<'_>, force: bool) -> Result<CliRun> {
     }
 
     let shown = format!("databricks auth token {flag} {value}");
-    let output = call.run_cli(&program, &arguments, &KEPT_VARIABLES, &shown)?;
+    let output = cli_lock::run(call, &program, &arguments, &KEPT_VARIABLES, &shown)?;
     if !output.status.success() {
         return Err(explain(&shown, &output.stderr, flag, &value));
     }
@@ -165,8 +173,20 @@ const LOGIN_NEEDED: [&str; 4] = [
     "refresh token is invalid",
     "no refresh token",
 ];
+const NO_KEYRING: [&str; 4] =
+    ["OS keyring unreachable", "cache: keyring", "org.freedesktop", "D-Bus"];
+const DAMAGED_LOGINS: [&str; 2] = ["open file token cache: load", "cache: load: parse"];
+const WRONG_STORAGE: [&str; 1] = ["unknown storage mode"];
+const WRONG_CONFIG: [&str; 1] = ["cannot parse config file"];
 const NOT_A_PERSON: [&str; 2] = ["only supports U2M", "M2M"];
-const UNREACHABLE: [&str; 7] = [
+const UNREACHABLE: [&str; 12] = [
+    cli_lock::STOPPED,
+    // An answer of 500 and above, as in "failed to get OAuth endpoints: http 503 …".
+    "http 5",
+    // What the CLI prints if the answer was no error of OAuth.
+    "token refresh:  (error code: )",
+    "http 429",
+    "EOF",
     "dial tcp",
     "no such host",
     "connection refused",
@@ -185,13 +205,27 @@ fn explain(shown: &str, stderr: &str, flag: &str, value: &str) -> Error {
     } else if says(&NO_PROFILE) {
         Error::usage("the Databricks CLI does not know which profile is meant")
             .hint("--profile NAME, or DATABRICKS_CONFIG_PROFILE")
+    } else if says(&NO_KEYRING) {
+        Error::login("the Databricks CLI cannot open the keyring that has its logins")
+            .hint(format!("lakebase-token login {flag} {value}  # a login without a keyring"))
+            .hint(format!("DATABRICKS_AUTH_STORAGE=plaintext {login}, and keep that variable set"))
+    } else if says(&DAMAGED_LOGINS) {
+        Error::failed("the file with the Databricks CLI's logins is damaged").hint(format!(
+            "mv ~/.databricks/token-cache.json ~/.databricks/token-cache.damaged && {login}"
+        ))
+    } else if says(&WRONG_STORAGE) {
+        Error::usage("DATABRICKS_AUTH_STORAGE is not a storage of the Databricks CLI")
+            .hint("DATABRICKS_AUTH_STORAGE=plaintext or secure, or unset it")
+    } else if says(&WRONG_CONFIG) {
+        Error::usage("the Databricks CLI cannot read its configuration file")
+            .hint("correct ~/.databrickscfg, or the file that DATABRICKS_CONFIG_FILE names")
+    } else if says(&UNREACHABLE) {
+        Error::unavailable("the Databricks CLI cannot reach the workspace")
     } else if says(&LOGIN_NEEDED) {
         Error::login(format!("the Databricks CLI has no valid login for {value}")).hint(login)
     } else if says(&NOT_A_PERSON) {
         Error::usage(format!("`{shown}` does not work for a service principal"))
             .hint("DATABRICKS_AUTH_TYPE=oauth-m2m")
-    } else if says(&UNREACHABLE) {
-        Error::unavailable("the Databricks CLI cannot reach the workspace")
     } else {
         Error::failed(format!("`{shown}` failed")).hint(login)
     };
@@ -228,6 +262,21 @@ mod tests {
                 ErrorKind::Usage,
             ),
             ("Error: Post \"https://x\": dial tcp: lookup x: no such host", ErrorKind::Unavailable),
+            (
+                "Error: failed to get OAuth endpoints: http 503 Service Unavailable",
+                ErrorKind::Unavailable,
+            ),
+            ("Error: token refresh:  (error code: )", ErrorKind::Unavailable),
+            ("Error: token refresh: http 429: slow down", ErrorKind::Unavailable),
+            ("Error: Post \"https://x/oidc/v1/token\": EOF", ErrorKind::Unavailable),
+            ("Error: token refresh: cached token has no refresh token", ErrorKind::Login),
+            ("Error: OS keyring unreachable: exec: no dbus-launch", ErrorKind::Login),
+            ("Error: cache: keyring: The name org.freedesktop.secrets", ErrorKind::Login),
+            ("Error: open file token cache: load: unexpected end", ErrorKind::Failed),
+            ("Error: cache: load: parse: invalid character", ErrorKind::Failed),
+            ("Error: cache: load: parse: unexpected EOF", ErrorKind::Failed),
+            ("Error: DATABRICKS_AUTH_STORAGE: unknown storage mode \"x\"", ErrorKind::Usage),
+            ("Error: cannot parse config file: line 3", ErrorKind::Usage),
             ("", ErrorKind::Failed),
         ] {
             let error = explain("databricks auth token", text, "--profile", "p");

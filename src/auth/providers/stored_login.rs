@@ -5,6 +5,7 @@
 //! command `renew-login`): it stores what it got even if this process ends meanwhile, by a deadline,
 //! by Ctrl-C, or because the caller kills it. What renewal does is `login/renewal.rs`'s business.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::provider::{Provider, ProviderCall, ROW};
@@ -34,9 +35,15 @@ pub const BROWSER: Provider = Provider {
     login_can_change: true,
     login: true,
     stored_login: true,
+    login_files,
     fetch: Some(fetch),
     ..ROW
 };
+
+fn login_files(settings: &Settings, context: &Context) -> Vec<PathBuf> {
+    let file = || Some(Logins::of(context).ok()?.path(&settings.login(context)?.key));
+    file().into_iter().collect()
+}
 
 /// Its tokens are not cached, because the stored login already holds the valid one.
 pub const PAT: Provider = Provider {
@@ -135,7 +142,7 @@ fn renew(
         arguments: &["renew-login", flag, name, &need],
         sees: &|_| true,
         variables: &[],
-        lock: call.lock,
+        locks: [call.lock, None],
     };
     let output = run_tool(call.context, &tool, "lakebase-token renew-login", deadline)?;
     read(&output.stdout, call.context).ok_or_else(|| {
