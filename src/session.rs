@@ -18,6 +18,7 @@ use crate::config::table::Id;
 use crate::credential::connection::{Connection, Credential, Purpose, Tls};
 use crate::credential::destination::is_database_host;
 use crate::credential::redact::redact;
+use crate::credential::secret::Secret;
 use crate::credential::token::Token;
 use crate::error::{Error, Result};
 use crate::formats::API_VERSIONS;
@@ -328,6 +329,11 @@ impl<'a> Session<'a> {
         let minted = self.with_bearer(deadline, |api| {
             credentials::mint(api, database, self.plan.ttl, self.policy.context)
         })?;
+        let is_known = |secret: &Secret| *secret == minted.answer.secret;
+        if self.plan.settings.secrets().any(is_known) {
+            let error = Error::failed("the workspace answers with a secret of the settings");
+            return Err(error.because("that is no database credential").into());
+        }
         // The subject of the workspace token: the credential itself names none.
         let token = Token { subject: minted.subject, ..minted.answer };
         self.log(&format!("minted for {}", database.name()), &token);

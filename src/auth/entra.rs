@@ -239,7 +239,7 @@ pub fn locate(call: &ProviderCall<'_>, service: &Service) -> Result<String> {
     let answer = ask_json(call.client, &request, "to show the workspace's URL", call.deadline);
     let body = answer.map_err(|failure| {
         let is_refusal = matches!(failure, CallError::Refused(_));
-        let error = failure.into_error().redacted(&token.secret);
+        let error = failure.into_error();
         if !is_refusal {
             return error;
         }

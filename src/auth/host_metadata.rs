@@ -108,10 +108,11 @@ pub fn audience(call: &ProviderCall<'_>) -> Result<String> {
 }
 
 fn is_own_audience(call: &ProviderCall<'_>, audience: &str) -> bool {
-    let configured = [Id::AccountId, Id::ClientId].map(|id| call.settings.text(id));
+    let account = call.settings.text(Id::AccountId);
+    let client = call.settings.text(Id::ClientId);
     let authority = |url: &str| check_url(url).ok()?.authority().cloned();
-    configured.contains(&Some(audience))
-        || is_uuid(audience)
+    Some(audience) == client
+        || account.map_or(is_uuid(audience), |account| account == audience)
         || authority(audience).is_some_and(|own| Some(own) == authority(call.url))
 }
 

@@ -77,7 +77,6 @@ pub fn exchange(call: &ProviderCall<'_>, token: &IdToken) -> Result<Token> {
     let what = format!("to exchange {}", token.name);
     let grant = TokenGrant { what: &what, headers: &[], form: &form };
     request_token(call, &grant)
-        .map_err(|failure| failure.redacted(&token.secret))
         .map_err(|failure: CallError| failure.explained(|refusal| explained(call, refusal, token)))
 }
 

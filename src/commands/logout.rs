@@ -141,7 +141,7 @@ pub fn revoke(context: &Context, login: &Login) -> Result<()> {
     }
 
     revoked.map_err(|failure| {
-        let error = failure.redacted(&login.access).into_error();
+        let error = failure.into_error();
         let who = &login.who;
         let expires = login.expires;
         let message = format!(

@@ -16,6 +16,27 @@ pub fn percent_encode(text: &str) -> String {
     encoded
 }
 
+/// The text that was percent-encoded; what cannot be decoded stays as it is.
+pub fn percent_decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let decoded = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match decoded.filter(|_| *first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// A form's body, or a URL's query.
 pub fn form(pairs: &[(&str, &str)]) -> String {
     let pairs = pairs.iter().map(|(name, value)| format!("{name}={}", percent_encode(value)));
@@ -36,6 +57,7 @@ mod tests {
     #[test]
     fn percent_encoding_keeps_only_unreserved_characters() {
         assert_eq!(percent_encode("a.b@c:é/~"), "a.b%40c%3A%C3%A9%2F~");
+        assert_eq!(percent_decode("a.b%40c%3A%C3%A9%2f~%%4"), "a.b@c:é/~%%4");
     }
 
     #[test]

@@ -29,11 +29,15 @@ const MIN_SECRET_BYTES: usize = 8;
 /// redacted that looks like a secret.
 pub fn redact(text: &str) -> String {
     let plain = text.chars().map(|c| if is_unprintable(c) { ' ' } else { c });
-    let plain: String = plain.skip_while(|c| c.is_whitespace()).take(4 * MAX_CHARS).collect();
+    let mut plain = plain.skip_while(|c| c.is_whitespace());
+    let mut start: String = plain.by_ref().take(4 * MAX_CHARS).collect();
+    if plain.next().is_some() {
+        start.push('…');
+    }
 
-    let mut line = String::with_capacity(plain.len());
+    let mut line = String::with_capacity(start.len());
     let mut follows_scheme = false;
-    for word in plain.split_inclusive(char::is_whitespace) {
+    for word in start.split_inclusive(char::is_whitespace) {
         line.push_str(&redact_word(word, follows_scheme));
         let word = word.trim_end().to_ascii_lowercase();
         if !word.is_empty() {
@@ -59,7 +63,11 @@ fn is_unprintable(c: char) -> bool {
     let is_directional = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')
         || ('\u{202a}'..='\u{202e}').contains(&c)
         || ('\u{2066}'..='\u{2069}').contains(&c);
-    let has_no_width = ('\u{200b}'..='\u{200d}').contains(&c) || c == '\u{feff}';
+    let has_no_width = matches!(c, '\u{ad}' | '\u{180e}' | '\u{feff}')
+        || ('\u{200b}'..='\u{200d}').contains(&c)
+        || ('\u{2060}'..='\u{2064}').contains(&c)
+        || ('\u{fff9}'..='\u{fffb}').contains(&c)
+        || ('\u{e0000}'..='\u{e007f}').contains(&c);
     let separates_lines = matches!(c, '\u{2028}' | '\u{2029}');
     c.is_control() || is_directional || has_no_width || separates_lines
 }
@@ -110,6 +118,11 @@ fn redact_token(part: &str, follows_scheme: bool) -> String {
 fn token_start(text: &str) -> Option<usize> {
     let jwt = text.find(JWT_PREFIX).filter(|at| text.len() - at >= MIN_TOKEN_BYTES);
     jwt.or_else(|| RANDOM_TOKEN_PREFIXES.iter().find_map(|prefix| random_token_start(text, prefix)))
+}
+
+/// Whether a text is like a personal access token or a service principal's secret.
+pub fn begins_like_api_secret(text: &str) -> bool {
+    RANDOM_TOKEN_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
 }
 
 fn random_token_start(text: &str, prefix: &str) -> Option<usize> {

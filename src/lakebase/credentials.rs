@@ -9,7 +9,7 @@
 use serde_json::{Value, json};
 
 use crate::credential::encoding::{hex, percent_encode};
-use crate::credential::redact::redact;
+use crate::credential::redact::{begins_like_api_secret, redact};
 use crate::credential::token::Token;
 use crate::error::{Error, Result};
 use crate::lakebase::workspace_api::Api;
@@ -126,6 +126,7 @@ pub fn mint(
 
     let answer = outcome?;
     let text = require(&answer, "token", ANSWER)?;
+    refuse_other_secret(text, api)?;
     let expiry = &answer[request.expiry_field];
     let expires = if expiry.is_null() {
         None
@@ -136,6 +137,20 @@ pub fn mint(
         })?)
     };
     Ok(Token::received("the database credential", text, expires, context.now())?)
+}
+
+/// Refuses a secret that is for the REST APIs: it would be sent to a Postgres server.
+fn refuse_other_secret(text: &str, api: &Api<'_>) -> Result<()> {
+    // Two JWTs with the same claims differ only in their signature.
+    let claims = |token: &str| token.rsplit_once('.').map(|(claims, _)| claims.to_owned());
+    let is_same =
+        |known: &str| text == known || claims(known).is_some_and(|k| claims(text) == Some(k));
+    let mut known = api.headers.iter().map(|(_, secret)| secret).chain([api.token]);
+    if !known.any(|known| is_same(known.expose())) && !begins_like_api_secret(text) {
+        return Ok(());
+    }
+    Err(Error::failed("the workspace answers with a secret that is no database credential")
+        .because("it is the token of the request, or begins like a personal access token"))
 }
 
 /// Resolves the host of a database that the user named.

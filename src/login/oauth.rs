@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 
-use crate::credential::encoding::form;
+use crate::credential::encoding::{form, percent_decode};
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
 use crate::credential::token::Token;
@@ -178,39 +178,12 @@ fn grant_error(failure: CallError) -> GrantError {
 
 fn query_value(query: &str, name: &str) -> Option<String> {
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.find(|(key, _)| *key == name).map(|(_, value)| decode_query_value(value))
-}
-
-/// `+` is a blank, `%` and two hexadecimal digits are a byte.
-fn decode_query_value(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        if let Some(byte) = percent_encoded_byte(rest) {
-            bytes.push(byte);
-            rest = &rest[3..];
-        } else {
-            bytes.push(if *first == b'+' { b' ' } else { *first });
-            rest = after;
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn percent_encoded_byte(text: &[u8]) -> Option<u8> {
-    let [b'%', high, low, ..] = text else { return None };
-    let digits = [*high, *low];
-    u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| percent_decode(&value.replace('+', " ")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn query_values_are_decoded() {
-        assert_eq!(decode_query_value("a%20b+c%C3%A9%2"), "a b cé%2");
-    }
 
     #[test]
     fn the_challenge_is_the_digest_of_the_verifier() {

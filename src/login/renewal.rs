@@ -166,8 +166,8 @@ impl Renewal<'_> {
         let client = Client::new(self.context, BROWSER);
         let tokens = oauth::refresh(self.context, &client, &login.host, token, self.deadline)
             .map_err(|error| match error {
-                GrantError::Ended(error) => ended(login, error).redacted(token),
-                GrantError::Other(error) => error.redacted(token),
+                GrantError::Ended(error) => ended(login, error),
+                GrantError::Other(error) => error,
             })?;
 
         // The workspace does not give this refresh token again, so it is stored before the access
@@ -197,7 +197,7 @@ impl Renewal<'_> {
         }
 
         let rotated = self.rotate(login, pat, need, &api);
-        match rotated.map_err(|failure| failure.redacted(&login.access)) {
+        match rotated {
             Ok(login) => Ok(login.into()),
             Err(CallError::Refused(refusal)) if refusal.is_about_token() => {
                 // Stored as expired, so that no process hands it out again.

@@ -23,6 +23,7 @@ use crate::credential::destination::is_loopback;
 use crate::credential::encoding::form;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
+use crate::net::carried::Carried;
 use crate::net::connect::{LimitedResolver, LimitedTcp, MIN_TIMEOUT};
 use crate::net::proxy::{INSTANCE_METADATA_HOST, proxy_for};
 use crate::net::send_failure::{Route, SendFailure, classify};
@@ -83,6 +84,8 @@ pub struct Answer {
     pub host: String,
     /// The target of a redirect; empty if the server sent none.
     pub location: String,
+    /// The secrets of the request, which the answer may repeat.
+    pub carried: Carried,
 }
 
 impl Answer {
@@ -92,7 +95,7 @@ impl Answer {
         if self.is_html() {
             let message = format!("{answered} a web page, probably a login page");
             return Err(Error::failed(message)
-                .because(redact(&self.plain_text()))
+                .because(self.carried.clean(&self.plain_text()))
                 .hint("check the host; a unified host also needs DATABRICKS_WORKSPACE_ID"));
         }
 
@@ -107,15 +110,25 @@ impl Answer {
             // Azure's resource manager puts the object into another one.
             Ok(body) if body["error"].is_object() => {
                 let error = &body["error"];
-                (first_text(error, &["code"]), first_text(error, &["message"]))
+                (self.first_text(error, &["code"]), self.first_text(error, &["message"]))
             }
             Ok(body) if body.is_object() => {
                 let codes = ["error_code", "errorCode", "error", "scimType"];
                 let messages = ["message", "error_description", "errorSummary", "detail", "error"];
-                (first_text(&body, &codes), first_text(&body, &messages))
+                (self.first_text(&body, &codes), self.first_text(&body, &messages))
             }
-            _ => split_code(redact(&self.plain_text())),
+            _ => split_code(self.carried.clean(&self.plain_text())),
         }
+    }
+
+    /// The first of these fields that has a text or a number.
+    fn first_text(&self, object: &Value, fields: &[&str]) -> String {
+        let texts = fields.iter().map(|field| match &object[*field] {
+            Value::String(text) => self.carried.clean(text),
+            Value::Number(number) => number.to_string(),
+            _ => String::new(),
+        });
+        texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
     }
 
     fn is_html(&self) -> bool {
@@ -135,16 +148,6 @@ impl Answer {
         }
         if self.is_html() { "an HTML page without a title".to_owned() } else { text.into_owned() }
     }
-}
-
-/// The first of these fields that has a text or a number.
-fn first_text(object: &Value, fields: &[&str]) -> String {
-    let texts = fields.iter().map(|field| match &object[*field] {
-        Value::String(text) => redact(text),
-        Value::Number(number) => number.to_string(),
-        _ => String::new(),
-    });
-    texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
 }
 
 /// Splits `CODE: message`; a text without a code is all message.
@@ -227,6 +230,7 @@ impl<'a> Client<'a> {
     ) -> std::result::Result<(Answer, Duration), SendFailure> {
         let host = uri.authority().map_or("", |authority| authority.as_str());
         let agent = self.agent(uri).map_err(SendFailure::Final)?;
+        let carried = Carried::by(request.headers, request.body.as_ref());
         let request = http_request(request, uri).map_err(SendFailure::Final)?;
         let proxy = proxy_for(self.context, uri).map_err(SendFailure::Final)?;
         let proxy_name = proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
@@ -246,7 +250,7 @@ impl<'a> Client<'a> {
         let route = Route { host, proxy: proxy_name.as_deref() };
         let response = exchanged.map_err(|error| classify(error, &route, deadline))?;
         let retry_after = retry_after(&response);
-        Ok((answer_of(host, response), retry_after))
+        Ok((answer_of(host, response, carried), retry_after))
     }
 
     fn agent(&self, uri: &http::Uri) -> Result<Agent> {
@@ -326,13 +330,14 @@ fn retry_after(response: &http::Response<Vec<u8>>) -> Duration {
     Duration::from_secs(header(response, "retry-after").trim().parse().unwrap_or(0))
 }
 
-fn answer_of(host: &str, response: http::Response<Vec<u8>>) -> Answer {
+fn answer_of(host: &str, response: http::Response<Vec<u8>>, carried: Carried) -> Answer {
     Answer {
         status: response.status().as_u16(),
         content_type: header(&response, "content-type").to_owned(),
         host: host.to_owned(),
         location: header(&response, "location").to_owned(),
         body: response.into_body(),
+        carried,
     }
 }
 
@@ -363,13 +368,13 @@ fn no_time_to_retry(error: Error, pause: Duration, retry_after: Duration) -> Err
 }
 
 fn redirect(answer: &Answer) -> Error {
-    let Answer { host, status, location, .. } = answer;
+    let Answer { host, status, location, carried, .. } = answer;
     let (target, query) = location.split_once('?').unwrap_or((location, ""));
     let target = target.split('#').next().unwrap_or_default();
     let error = Error::failed(format!(
         "{host} redirects (HTTP status {status}); credentials are not sent to another address"
     ))
-    .because(format!("it points to {}", redact(target)));
+    .because(format!("it points to {}", carried.clean(target)));
 
     if query.contains("private-link") {
         error.hint("this workspace accepts connections by private link only: use its network")

@@ -1,5 +1,6 @@
 //! One HTTP request in, one answer out: proxies, trusted certificates, deadlines, retries.
 
+mod carried;
 pub mod connect;
 pub mod http;
 mod no_proxy;

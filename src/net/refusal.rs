@@ -5,7 +5,6 @@
 
 use serde_json::Value;
 
-use crate::credential::secret::Secret;
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::http::{Answer, Client, Request};
 use crate::platform::time::Deadline;
@@ -45,17 +44,6 @@ impl From<Error> for CallError {
 }
 
 impl CallError {
-    /// Redacts every occurrence of a secret.
-    pub fn redacted(self, secret: &Secret) -> CallError {
-        match self {
-            CallError::Other(error) => CallError::Other(error.redacted(secret)),
-            CallError::Refused(refusal) => {
-                let message = Error::failed(refusal.message).redacted(secret).message;
-                CallError::Refused(Refusal { message, ..refusal })
-            }
-        }
-    }
-
     pub fn into_error(self) -> Error {
         self.into()
     }
@@ -190,6 +178,7 @@ pub fn require<'v>(answer: &'v Value, field: &str, what: &str) -> Result<&'v str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::carried::Carried;
 
     fn refusal(status: u16, body: &str) -> Refusal {
         let content_type = if body.starts_with('<') { "text/html" } else { "" }.to_owned();
@@ -199,6 +188,7 @@ mod tests {
             body: body.as_bytes().to_vec(),
             host: "ws".to_owned(),
             location: String::new(),
+            carried: Carried::default(),
         };
         Refusal::of("to mint", &answer)
     }

@@ -147,20 +147,14 @@ impl Session<'_> {
         ask: &impl Fn(&Api<'_>) -> Outcome<T>,
     ) -> Outcome<Answered<T>> {
         let headers = self.azure_headers(url, deadline)?;
-        let asked = ask(&Api {
+        let answer = ask(&Api {
             client: &self.client,
             url,
             workspace_id: self.plan.workspace_id(),
             token: &token.secret,
             headers: &headers,
             deadline,
-        });
-        match asked {
-            Ok(answer) => Ok(Answered { answer, subject: token.subject.clone() }),
-            Err(failure) => {
-                let secrets = headers.iter().map(|(_, secret)| secret).chain([&token.secret]);
-                Err(secrets.fold(failure, CallError::redacted))
-            }
-        }
+        })?;
+        Ok(Answered { answer, subject: token.subject.clone() })
     }
 }

@@ -447,6 +447,65 @@ fn a_child_program_sees_no_secret_that_is_not_its_own() {
     }
 }
 
+#[test]
+fn a_secret_of_the_request_is_never_printed_as_a_password() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let bearer = test.run("--for workspace").token();
+    let (claims, _) = bearer.rsplit_once('.').unwrap();
+    for token in [
+        bearer.clone(),
+        format!("{claims}.another-signature"),
+        CLIENT_SECRET.to_owned(),
+        PAT.to_owned(),
+        "dapi0123456789abcdef0123456789abcdef".to_owned(),
+    ] {
+        workspace.state().faults.clear();
+        let answer = Answer::Json(200, json!({ "token": token }));
+        workspace.fault("/api/2.0/postgres/credentials", 9, answer);
+        for line in ["--refresh", "--refresh --pg-host localhost"] {
+            test.run(line).fails(1, &["a secret"]);
+        }
+        test.run("exec --refresh -- /bin/true").fails(125, &["no database credential"]);
+    }
+}
+
+#[test]
+fn a_secret_that_an_answer_repeats_is_shown_in_no_field_and_no_cut() {
+    const SECRET: &str = "Zq8~Secret+With/Slash=And.More";
+    let workspace = workspace();
+    workspace.state().clients.insert("id".to_owned(), SECRET.to_owned());
+    let mut test = Test::at(&workspace);
+    test.set("DATABRICKS_CLIENT_ID", "id").set("DATABRICKS_CLIENT_SECRET", SECRET);
+
+    let padded = |n: usize| format!("eyJ{} {SECRET} {SECRET}", "a".repeat(n));
+    let mut bodies: Vec<Value> =
+        (1100..1200).step_by(7).map(|n| json!({ "error_description": padded(n) })).collect();
+    for field in ["error", "error_code", "errorCode", "message", "detail", "scimType"] {
+        bodies.push(json!({ field: SECRET }));
+        bodies.push(json!({ field: format!("dose{SECRET}") }));
+    }
+    bodies.push(json!({ "error": { "code": SECRET, "message": SECRET } }));
+    for body in bodies {
+        for path in ["/oidc/v1/token", "/api/2.0/postgres/credentials"] {
+            for status in [400, 429] {
+                workspace.state().faults.clear();
+                workspace.fault(path, 9, Answer::Json(status, body.clone()));
+                let outcome = test.run("--no-cache --timeout 300ms");
+                assert!(outcome.code != 0 && outcome.stdout.is_empty(), "{outcome:?}");
+                let leaks = SECRET
+                    .as_bytes()
+                    .windows(MIN_LEAK)
+                    .any(|piece| outcome.stderr.contains(std::str::from_utf8(piece).unwrap()));
+                assert!(!leaks, "{path} {body}: {}", outcome.stderr);
+            }
+        }
+    }
+}
+
+/// So many characters of a secret in a row are a leak.
+const MIN_LEAK: usize = 8;
+
 /// A user who is neither root nor the one who runs the tests.
 const OTHER: u32 = 4243;
 

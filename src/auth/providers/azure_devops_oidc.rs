@@ -55,7 +55,7 @@ fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
             .hint("env: SYSTEM_ACCESSTOKEN: $(System.AccessToken), in the pipeline's step"));
     }
     let bearer = text(call.context, DEVOPS_TOKEN);
-    let id_token = id_token(call, bearer).map_err(|e| e.redacted(&Secret::new(bearer)))?;
+    let id_token = id_token(call, bearer)?;
     exchange(call, &id_token)
 }
 

@@ -39,6 +39,5 @@ fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
     let resource = Azure::of(call.settings)?.application;
     let policy =
         || "add a federated credential with these claims to the application in Entra".to_owned();
-    entra(call, resource, &proof)
-        .map_err(|e| e.redacted(&token.secret).if_denied(|e| token.explain(e, policy)))
+    entra(call, resource, &proof).map_err(|e| e.if_denied(|e| token.explain(e, policy)))
 }

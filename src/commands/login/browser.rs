@@ -156,7 +156,7 @@ fn exchange_code(
     let deadline = Deadline::after(WORKSPACE_TIMEOUT);
     let tokens = request.exchange(attempt.context, client, attempt.host, &code, deadline).map_err(
         |error| match error {
-            GrantError::Ended(error) | GrantError::Other(error) => error.redacted(&code),
+            GrantError::Ended(error) | GrantError::Other(error) => error,
         },
     )?;
 

@@ -61,19 +61,17 @@ pub fn log_in(attempt: &Attempt<'_>) -> Result<Login> {
         deadline: Deadline::after(WORKSPACE_TIMEOUT),
     };
 
-    let who = user_name(&api).map_err(|failure| {
-        explain_refusal(attempt, failure.into_error().redacted(&pasted), &page)
-    })?;
+    let who =
+        user_name(&api).map_err(|failure| explain_refusal(attempt, failure.into_error(), &page))?;
     let deadline = Deadline::after(WORKSPACE_TIMEOUT);
-    let login = attempt.logins.with_lock(&attempt.key, deadline, || {
-        create_login(attempt, &api, &who, times).map_err(|error| error.redacted(&pasted))
-    })?;
+    let login = attempt
+        .logins
+        .with_lock(&attempt.key, deadline, || create_login(attempt, &api, &who, times))?;
 
     if attempt.settings.is_on(Id::RevokePasted) {
         let api = login.api(&client, Deadline::after(WORKSPACE_TIMEOUT));
-        revoke_pasted(&api, &pasted).map_err(|error| {
-            error.redacted(&pasted).because("the login itself succeeded").hint(&page)
-        })?;
+        revoke_pasted(&api, &pasted)
+            .map_err(|error| error.because("the login itself succeeded").hint(&page))?;
     } else {
         attempt
             .context
