@@ -19,8 +19,7 @@ use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::platform::files;
 use crate::platform::lock::{LockFile, LockGuard};
-use crate::platform::path_owners::other_owner;
-use crate::platform::private_file::private_folder;
+use crate::platform::path_owners::{open_folder, open_or_create_folder, other_owner};
 use crate::platform::process::ToolOutput;
 use crate::platform::time::{Timestamp, show_duration};
 
@@ -41,8 +40,8 @@ pub fn run(
     kept: &[&str],
     shown: &str,
 ) -> Result<ToolOutput> {
-    let path = match prepare(call.context) {
-        Ok(path) => path,
+    let mut lock = match open(call.context) {
+        Ok(lock) => lock,
         Err(why) => {
             if call.settings.is_on(Id::Verbose) {
                 call.context.note(&format!("the Databricks CLI runs without a lock: {why}"));
@@ -50,34 +49,32 @@ pub fn run(
             return supervised(call, program, arguments, kept, shown, None);
         }
     };
-    let cannot_lock = |e| Error::failed(format!("cannot lock {}", path.display())).because(e);
-    let mut lock = LockFile::open(&path).map_err(cannot_lock)?;
-
     let deadline = call.deadline.at_most(call.lock_wait);
-    let work = |guard: &LockGuard<'_>| {
-        supervised(call, program, arguments, kept, shown, Some((&path, guard)))
-    };
-    let ran = lock.while_locked(call.context, deadline, work).map_err(cannot_lock)?;
-    ran.unwrap_or_else(|| Err(busy_with(CurrentRun::recorded(&path).as_ref(), call.context)))
+    let work =
+        |guard: &LockGuard<'_>| supervised(call, program, arguments, kept, shown, Some(guard));
+    let ran = lock.while_locked(call.context, deadline, work);
+    let ran =
+        ran.map_err(|e| Error::failed("cannot lock the Databricks CLI's logins").because(e))?;
+    ran.unwrap_or_else(|| Err(busy_with(CurrentRun::recorded(call.context).as_ref(), call.context)))
 }
 
-/// The lock's file, in a folder that exists; or why there can be none.
-fn prepare(context: &Context) -> std::result::Result<PathBuf, String> {
-    let path = lock_path(context).ok_or("HOME is not set")?;
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    if other_owner(folder).is_some() {
+/// The lock, or why there can be none.
+fn open(context: &Context) -> std::result::Result<LockFile, String> {
+    let folder = folder(context).ok_or("HOME is not set")?;
+    if other_owner(&folder).is_some() {
         return Err("root does not write into another user's home".to_owned());
     }
-    if !folder.is_dir() {
-        private_folder(folder).map_err(|e| e.to_string())?;
-    }
-    LockFile::open(&path).map_err(|e| e.to_string())?;
-    Ok(path)
+    open_or_create_folder(&folder)
+        .and_then(|folder| LockFile::open(&folder, LOCK))
+        .map_err(|e| e.to_string())
 }
 
-fn lock_path(context: &Context) -> Option<PathBuf> {
-    Some(context.home()?.join(".databricks/lakebase-token.lock"))
+/// The folder of the CLI's own files.
+fn folder(context: &Context) -> Option<PathBuf> {
+    Some(context.home()?.join(".databricks"))
 }
+
+const LOCK: &str = "lakebase-token.lock";
 
 fn supervised(
     call: &ProviderCall<'_>,
@@ -85,19 +82,19 @@ fn supervised(
     arguments: &[&str],
     kept: &[&str],
     shown: &str,
-    lock: Option<(&Path, &LockGuard<'_>)>,
+    lock: Option<&LockGuard<'_>>,
 ) -> Result<ToolOutput> {
     let own = (call.context.own_executable)()
         .map_err(|e| Error::failed("cannot find this program's own file").because(e))?;
     let limit = RUN_LIMIT.as_secs().to_string();
-    let file = lock.map_or("", |(path, _)| path.to_str().unwrap_or_default());
+    let locked = if lock.is_some() { "locked" } else { "unlocked" };
     let program = program.to_str().ok_or_else(|| {
         let program = program.display();
         Error::usage(format!("the path of the Databricks CLI is not valid UTF-8: {program}"))
     })?;
-    let mut words = vec!["run-cli", &limit, file, shown, "--", program];
+    let mut words = vec!["run-cli", &limit, locked, shown, "--", program];
     words.extend(arguments);
-    call.run_cli(&own, &words, kept, lock.map(|(_, guard)| guard), shown)
+    call.run_cli(&own, &words, kept, lock, shown)
 }
 
 /// A run that has the lock, as its supervisor has recorded it.
@@ -110,14 +107,16 @@ pub struct CurrentRun {
 }
 
 impl CurrentRun {
-    pub fn record(&self, lock_file: &Path) {
+    pub fn record(&self, context: &Context) {
         let CurrentRun { process, began, shown } = self;
+        let text = format!("{process} {} {shown}\n", began.0);
         // Without it, a message says less.
-        let _ = LockFile::note_holder(lock_file, &format!("{process} {} {shown}\n", began.0));
+        let folder = folder(context).and_then(|folder| open_folder(&folder).ok());
+        let _ = folder.map(|folder| LockFile::note_holder(&folder, LOCK, &text));
     }
 
-    fn recorded(lock_file: &Path) -> Option<CurrentRun> {
-        let text = files::read_or_empty(lock_file);
+    fn recorded(context: &Context) -> Option<CurrentRun> {
+        let text = files::read_or_empty(&folder(context)?.join(LOCK));
         let mut parts = text.trim_end().splitn(3, ' ');
         Some(CurrentRun {
             process: parts.next()?.parse().ok()?,
@@ -129,12 +128,11 @@ impl CurrentRun {
 
 /// What keeps all other runs waiting: a run that has taken long already.
 pub fn busy(context: &Context) -> Option<Error> {
-    let path = lock_path(context)?;
-    let run = CurrentRun::recorded(&path)?;
+    let run = CurrentRun::recorded(context)?;
     if context.now().since(run.began) < LONG.as_millis() as i64 {
         return None;
     }
-    let mut lock = LockFile::open(&path).ok()?;
+    let mut lock = open(context).ok()?;
     let is_free = lock.try_lock().ok()?.is_some();
     (!is_free).then(|| busy_with(Some(&run), context))
 }

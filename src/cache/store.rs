@@ -107,9 +107,10 @@ impl<'a> CacheFolder<'a> {
         let random = context.random::<8>().ok()?;
         let name = format!(".{}", hex(&random));
         let how = Replacement { temporary: format!("{name}.new").into(), ..Replacement::default() };
-        let stored = private_file::private_folder(folder)
-            .and_then(|()| private_file::replace_at(folder, &name, b"usable", &how))
-            .and_then(|_| files::remove(&folder.join(&name)));
+        let stored = private_file::private_folder(folder).and_then(|folder| {
+            private_file::replace(&folder, OsStr::new(&name), b"usable", &how)?;
+            folder.remove(OsStr::new(&name))
+        });
         stored.err().map(|why| why.to_string())
     }
 
@@ -182,7 +183,7 @@ impl<T: Cacheable> Slot<'_, T> {
     pub fn lock_file(&self) -> Option<LockFile> {
         let folder = self.folder.cache.folder?;
         let lock = private_file::private_folder(folder)
-            .and_then(|()| LockFile::open(&folder.join(format!("{}{LOCK}", self.name))));
+            .and_then(|folder| LockFile::open(&folder, &format!("{}{LOCK}", self.name)));
         lock.map_err(|e| self.note_problem(&e)).ok()
     }
 
@@ -239,7 +240,9 @@ impl<T: Cacheable> Slot<'_, T> {
             ..Replacement::default()
         };
         private_file::private_folder(folder)
-            .and_then(|()| private_file::replace_at(folder, name, text.as_bytes(), &how))
+            .and_then(|folder| {
+                private_file::replace(&folder, OsStr::new(name), text.as_bytes(), &how)
+            })
             .map_err(|e| self.note_problem(&e))
             .is_ok()
     }

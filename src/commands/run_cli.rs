@@ -3,7 +3,6 @@
 //! A process of its own, since the call that needs the token may end first: the run, which may be
 //! replacing a refresh token, then continues under the inherited lock, and still ends in time.
 
-use std::path::Path;
 use std::time::Duration;
 
 use crate::auth::cli_lock::{CurrentRun, STOPPED};
@@ -15,7 +14,7 @@ use crate::platform::time::show_duration;
 
 pub const COMMAND: Command = Command {
     name: "run-cli",
-    usage: "SECONDS LOCK-FILE SHOWN -- PROGRAM [ARGUMENT…]",
+    usage: "SECONDS locked|unlocked SHOWN -- PROGRAM [ARGUMENT…]",
     more: "Runs the Databricks CLI for a limited time. lakebase-token runs this command itself.",
     max_words: 3,
     takes_child: true,
@@ -26,7 +25,7 @@ pub const COMMAND: Command = Command {
 
 fn run(call: Call<'_>) -> Result<u8> {
     let wrong_usage = || Error::usage("run-cli is an internal command of lakebase-token");
-    let ([seconds, lock_file, shown], [program, arguments @ ..]) = (call.words, call.child) else {
+    let ([seconds, locked, shown], [program, arguments @ ..]) = (call.words, call.child) else {
         return Err(wrong_usage());
     };
     let seconds = seconds.to_str().and_then(|seconds| seconds.parse().ok());
@@ -35,8 +34,8 @@ fn run(call: Call<'_>) -> Result<u8> {
     signals::ignore_signals()?;
     let started = |process| {
         let shown = shown.to_string_lossy().into_owned();
-        if !lock_file.is_empty() {
-            CurrentRun { process, began: call.context.now(), shown }.record(Path::new(lock_file));
+        if locked == "locked" {
+            CurrentRun { process, began: call.context.now(), shown }.record(call.context);
         }
     };
     let ended = supervise(program, arguments, limit, started).map_err(|e| {

@@ -20,7 +20,7 @@ use crate::platform::context::Context;
 use crate::platform::files;
 use crate::platform::lock::LockFile;
 use crate::platform::path_owners::other_owner;
-use crate::platform::private_file::{Found, private_folder, read_private};
+use crate::platform::private_file::{Folder, Found, private_folder, read_private};
 use crate::platform::target_file::{HookMark, TargetFile};
 use crate::platform::time::Deadline;
 
@@ -95,7 +95,7 @@ impl<'a> Logins<'a> {
     /// Fails if no login could be stored. A person should not go through a login page in vain.
     pub fn check_writable(&self) -> Result<()> {
         self.create_folder()
-            .and_then(|()| TargetFile::open(&self.folder.join(FILE_PREFIX))?.check_folder())
+            .and_then(|_| TargetFile::open(&self.folder.join(FILE_PREFIX))?.check_folder())
             .map_err(|error| error.hint("XDG_STATE_HOME, with a folder that can be written"))
     }
 
@@ -107,9 +107,10 @@ impl<'a> Logins<'a> {
         deadline: Deadline,
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        self.create_folder()?;
+        let folder = self.create_folder()?;
         let path = self.path(key).with_extension("lock");
-        let mut lock = LockFile::open(&path).map_err(|e| cannot("open", &path, e))?;
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let mut lock = LockFile::open(&folder, name).map_err(|e| cannot("open", &path, e))?;
 
         let outcome = lock.while_locked(self.context, deadline, |_| work());
         outcome.map_err(|e| cannot("lock", &path, e))?.unwrap_or_else(|| {
@@ -163,7 +164,7 @@ impl<'a> Logins<'a> {
         }
     }
 
-    fn create_folder(&self) -> Result<()> {
+    fn create_folder(&self) -> Result<Folder> {
         if other_owner(&self.folder).is_some() {
             // A folder of root's there would lock the owner of the home out of it.
             let folder = self.folder.display();

@@ -5,6 +5,7 @@
 //! lasts as long as the child's work, even if the parent ends first.
 
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -23,8 +24,8 @@ pub struct LockFile(fd_lock::RwLock<File>);
 
 impl LockFile {
     /// Opens a lock file and creates it if it is missing.
-    pub fn open(path: &Path) -> io::Result<LockFile> {
-        Ok(LockFile::on(unix::open_or_create_private(path, false)?))
+    pub fn open(folder: &Folder, name: &str) -> io::Result<LockFile> {
+        Ok(LockFile::on(folder.open_or_create_private(OsStr::new(name), false)?))
     }
 
     pub fn on_folder(path: &Path) -> io::Result<LockFile> {
@@ -66,8 +67,8 @@ impl LockFile {
     }
 
     /// Replaces the content of a lock file, which says who holds the lock.
-    pub fn note_holder(path: &Path, text: &str) -> io::Result<()> {
-        let mut file = unix::open_or_create_private(path, false)?;
+    pub fn note_holder(folder: &Folder, name: &str, text: &str) -> io::Result<()> {
+        let mut file = folder.open_or_create_private(OsStr::new(name), false)?;
         file.set_len(0)?;
         file.write_all(text.as_bytes())
     }

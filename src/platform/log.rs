@@ -4,17 +4,16 @@
 //! belongs to the user and has mode 0600; at 1 MiB it becomes `path.1` and a new one begins. A log
 //! that cannot be written is a note, never an error. Without the variable no log is written.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::credential::redact::printable;
 use crate::platform::context::Context;
-use crate::platform::files;
 use crate::platform::lock::LockFile;
-use crate::platform::path_owners::foreign_link;
-use crate::platform::unix::{self, FileFacts, FileKind};
+use crate::platform::path_owners::PathEnd;
+use crate::platform::unix::{self, FileFacts, FileKind, Folder};
 
 /// A larger log is renamed to `path.1`.
 const MAX_LOG_BYTES: u64 = 1024 * 1024;
@@ -44,21 +43,19 @@ pub fn event(context: &Context, level: Level, text: &str) {
 }
 
 fn append(path: &Path, line: &str) -> io::Result<()> {
-    let mut file = open(path)?;
+    let end = PathEnd::of(path)?;
+    let folder = end.folder()?;
+    let mut file = open(&folder, &end.name)?;
     let size = file.metadata()?.len() + line.len() as u64;
-    if size > MAX_LOG_BYTES && set_aside(path, &file)? {
-        file = open(path)?;
+    if size > MAX_LOG_BYTES && set_aside(&folder, &end.name, &file)? {
+        file = open(&folder, &end.name)?;
     }
     // One write, so that lines of many processes do not mix.
     file.write_all(line.as_bytes())
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    if let Some(link) = foreign_link(path) {
-        let link = link.display();
-        return Err(io::Error::other(format!("another user's symbolic link leads there: {link}")));
-    }
-    let file = unix::open_or_create_private(path, true)?;
+fn open(folder: &Folder, name: &OsStr) -> io::Result<File> {
+    let file = folder.open_or_create_private(name, true)?;
     let facts = FileFacts::of(&file.metadata()?);
     if facts.kind != FileKind::Regular {
         return Err(io::Error::other("it is not a regular file"));
@@ -77,15 +74,15 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Renames the full log, unless another process does so or has done so.
-fn set_aside(path: &Path, full: &File) -> io::Result<bool> {
+fn set_aside(folder: &Folder, name: &OsStr, full: &File) -> io::Result<bool> {
     let mut lock = LockFile::on(full.try_clone()?);
     let Some(_guard) = lock.try_lock()? else { return Ok(false) };
 
-    let inode = |meta: std::fs::Metadata| FileFacts::of(&meta).inode;
-    if inode(path.metadata()?) == inode(full.metadata()?) {
-        let mut previous = OsString::from(path);
+    let inode = FileFacts::of(&full.metadata()?).inode;
+    if folder.facts_of(name)?.is_some_and(|facts| facts.inode == inode) {
+        let mut previous = name.to_owned();
         previous.push(".1");
-        files::rename(path, Path::new(&previous))?;
+        folder.rename(name, &previous)?;
     }
     Ok(true)
 }
@@ -95,6 +92,7 @@ mod tests {
     use super::*;
     use crate::platform::time::Timestamp;
     use std::cell::RefCell;
+    use std::ffi::OsString;
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::rc::Rc;

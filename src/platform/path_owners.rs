@@ -10,21 +10,69 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use crate::platform::files;
-use crate::platform::unix::{self, FileFacts, FileKind};
+use crate::platform::unix::{self, FileFacts, FileKind, Folder, PathPart};
 
 /// As many symbolic links as Linux follows (path_resolution(7)).
-pub const MAX_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 /// Groups below this number are the distribution's own, whose members administer the machine
 /// (Debian Policy §9.2.2: ids 0 to 99 are allocated statically). So Debian's `/usr/local` may be
 /// writable for `staff`, and Homebrew's folders for `admin`.
 const FIRST_OTHER_GROUP: u32 = 100;
 
-/// The first symbolic link on this path that belongs to another user than us and root.
-pub fn foreign_link(path: &Path) -> Option<PathBuf> {
-    let root = root_owner();
-    first_part(path, |facts| facts.kind == FileKind::Symlink && !is_trusted(facts.owner, root))
+/// The end of a path, behind all symbolic links.
+pub struct PathEnd {
+    folder: PathPart,
+    /// The name in the folder.
+    pub name: OsString,
+    /// What has that name, if there is anything.
+    part: Option<PathPart>,
+    /// The path without symbolic links.
+    pub path: PathBuf,
+    /// Whether the last part of the given path is a symbolic link.
+    pub is_link: bool,
+}
+
+impl PathEnd {
+    /// Follows a path, but no symbolic link of another user than us and root.
+    pub fn of(path: &Path) -> io::Result<PathEnd> {
+        let root = root_owner();
+        let is_foreign =
+            |facts: &FileFacts| facts.kind == FileKind::Symlink && !is_trusted(facts.owner, root);
+        walk(path, is_foreign).map_err(|stop| match stop {
+            Stop::Refused(link) => {
+                let link = link.display();
+                io::Error::other(format!("another user's symbolic link leads there: {link}"))
+            }
+            Stop::Failed(e) => e,
+        })
+    }
+
+    pub fn folder(&self) -> io::Result<Folder> {
+        self.folder.folder()
+    }
+}
+
+/// Opens a folder, following no symbolic link of another user.
+pub fn open_folder(path: &Path) -> io::Result<Folder> {
+    match PathEnd::of(path)?.part {
+        Some(part) => part.folder(),
+        None => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+/// Opens a folder, making it and those that lead to it if they are missing, so that only we can enter
+/// them.
+pub fn open_or_create_folder(path: &Path) -> io::Result<Folder> {
+    match open_folder(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => (),
+        opened => return opened,
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    open_or_create_folder(parent)?.create_private_folder(name)?;
+    open_folder(path)
 }
 
 /// The first part of this path that another user than us and root can replace.
@@ -64,43 +112,83 @@ fn is_trusted_group(group: u32) -> bool {
 
 /// The first existing part of this path, links followed, that `is_meant` accepts.
 fn first_part(path: &Path, is_meant: impl Fn(&FileFacts) -> bool) -> Option<PathBuf> {
-    let path = std::path::absolute(path).ok()?;
-    let mut left: VecDeque<OsString> = parts(&path);
-    let mut here = PathBuf::from("/");
-    let mut links = 0;
-
-    while let Some(part) = left.pop_front() {
-        if part == ".." {
-            here.pop();
-            continue;
-        }
-        let next = here.join(&part);
-        let facts = FileFacts::at(&next).ok()?;
-        if is_meant(&facts) {
-            return Some(next);
-        }
-        if facts.kind != FileKind::Symlink {
-            here = next;
-            continue;
-        }
-
-        links += 1;
-        let target = read_link(&next, links).ok()?;
-        if target.is_absolute() {
-            here = PathBuf::from("/");
-        }
-        for part in parts(&target).into_iter().rev() {
-            left.push_front(part);
-        }
+    match walk(path, is_meant) {
+        Err(Stop::Refused(part)) => Some(part),
+        _ => None,
     }
-    None
 }
 
-fn read_link(link: &Path, links: usize) -> io::Result<PathBuf> {
+/// Why a walk has ended early.
+enum Stop {
+    Refused(PathBuf),
+    Failed(io::Error),
+}
+
+/// Follows a path to its end, which may be missing, until a part is refused.
+fn walk(
+    path: &Path,
+    is_refused: impl Fn(&FileFacts) -> bool,
+) -> std::result::Result<PathEnd, Stop> {
+    let path = std::path::absolute(path).map_err(Stop::Failed)?;
+    let mut left = parts(&path);
+    let mut here = vec![PathPart::root().map_err(Stop::Failed)?];
+    let mut shown = PathBuf::from("/");
+    let (mut links, mut is_link) = (0, false);
+
+    while let Some(name) = left.pop_front() {
+        if name == ".." {
+            if here.len() > 1 {
+                here.pop();
+            }
+            shown.pop();
+            continue;
+        }
+        let Some(folder) = here.last() else { break };
+        let found = match folder.part(&name) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && left.is_empty() => None,
+            found => Some(found.map_err(Stop::Failed)?),
+        };
+        let facts = found.as_ref().map(PathPart::facts).transpose().map_err(Stop::Failed)?;
+        if facts.as_ref().is_some_and(&is_refused) {
+            return Err(Stop::Refused(shown.join(&name)));
+        }
+
+        match found {
+            Some(link) if facts.is_some_and(|facts| facts.kind == FileKind::Symlink) => {
+                links += 1;
+                is_link |= left.is_empty();
+                let target = link_target(&link, links).map_err(Stop::Failed)?;
+                if target.is_absolute() {
+                    here.truncate(1);
+                    shown = PathBuf::from("/");
+                }
+                parts(&target).into_iter().rev().for_each(|part| left.push_front(part));
+            }
+            part if left.is_empty() => {
+                let folder =
+                    here.pop().ok_or_else(|| Stop::Failed(io::ErrorKind::NotFound.into()))?;
+                let path = shown.join(&name);
+                return Ok(PathEnd { folder, name, part, path, is_link });
+            }
+            Some(part) => {
+                here.push(part);
+                shown.push(&name);
+            }
+            None => break,
+        }
+    }
+
+    // The path, or the last link on it, ends in `..` or `/`.
+    let part = here.pop();
+    let folder = PathPart::root().map_err(Stop::Failed)?;
+    Ok(PathEnd { folder, name: OsString::new(), part, path: shown, is_link })
+}
+
+fn link_target(link: &PathPart, links: usize) -> io::Result<PathBuf> {
     if links > MAX_LINKS {
         return Err(io::Error::other("too many symbolic links"));
     }
-    files::link_target(link)
+    link.link_target()
 }
 
 fn parts(path: &Path) -> VecDeque<OsString> {
@@ -156,17 +244,23 @@ mod tests {
         symlink(at("theirs"), at("chain")).unwrap();
         lchown(at("theirs"), Some(OTHER), Some(OTHER)).unwrap();
 
-        assert_eq!(foreign_link(&at("ours/x")), None);
-        assert_eq!(foreign_link(&at("real/x")), None);
-        assert_eq!(foreign_link(&at("theirs/x")), Some(at("theirs")));
-        assert_eq!(foreign_link(&at("chain/x/y")), Some(at("theirs")));
-        assert_eq!(foreign_link(&at("real/../theirs/x")), Some(at("theirs")));
+        let end =
+            |name: &str| PathEnd::of(&at(name)).map(|end| end.path).map_err(|e| e.to_string());
+        let refused =
+            || Err(format!("another user's symbolic link leads there: {}", at("theirs").display()));
+        assert_eq!(end("ours/x"), Ok(at("real/x")));
+        assert_eq!(end("real/x"), Ok(at("real/x")));
+        assert_eq!(end("theirs/x"), refused());
+        assert_eq!(end("theirs"), refused());
+        assert_eq!(end("chain/x/y"), refused());
+        assert_eq!(end("real/../theirs/x"), refused());
 
         // A loop leads nowhere, and a folder of another user is no link.
         symlink("loop", at("loop")).unwrap();
         lchown(at("real"), Some(OTHER), Some(OTHER)).unwrap();
-        assert_eq!(foreign_link(&at("loop/x")), None);
-        assert_eq!(foreign_link(&at("real/x")), None);
+        assert!(end("loop/x").is_err());
+        assert_eq!(end("real/x"), Ok(at("real/x")));
+        assert!(open_folder(&at("real/..")).is_ok() && open_folder(&at("nothing")).is_err());
         assert_eq!(other_owner(&at("real/new/er")), Some(OTHER));
         assert_eq!(other_owner(&at("new")), None);
     }

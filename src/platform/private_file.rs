@@ -11,9 +11,11 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::platform::path_owners::foreign_link;
+use crate::platform::path_owners::open_or_create_folder;
 use crate::platform::time::Timestamp;
-use crate::platform::unix::{self, FileFacts, FileKind, Folder};
+use crate::platform::unix::{self, FileFacts, FileKind};
+
+pub use crate::platform::unix::Folder;
 
 /// The result of reading a private file.
 pub enum Found {
@@ -38,7 +40,20 @@ fn refusal(facts: &FileFacts) -> Option<&'static str> {
 
 /// Reads a private file of at most so many bytes.
 pub fn read_private(path: &Path, max_bytes: usize) -> Found {
-    let file = match unix::open_file(path) {
+    content_of(unix::open_file(path), max_bytes)
+}
+
+/// The same for a file in an open folder.
+pub fn read_private_in(folder: &Folder, name: &OsStr, max_bytes: usize) -> Found {
+    match folder.open_file(name) {
+        Ok(None) => Found::Nothing,
+        Ok(Some(file)) => content_of(Ok(file), max_bytes),
+        Err(e) => content_of(Err(e), max_bytes),
+    }
+}
+
+fn content_of(file: io::Result<File>, max_bytes: usize) -> Found {
+    let file = match file {
         Ok(file) => file,
         Err(e) if unix::is_symlink_error(&e) => return Found::Unsafe("it is a symbolic link"),
         Err(_) => return Found::Nothing,
@@ -63,20 +78,16 @@ pub fn read_private(path: &Path, max_bytes: usize) -> Found {
 
 /// Creates a folder and its parents so that only this user can enter them, or checks an existing
 /// one: it must belong to this user, and no other user may write into it.
-pub fn private_folder(path: &Path) -> io::Result<()> {
-    if let Some(link) = foreign_link(path) {
-        let link = link.display();
-        return Err(io::Error::other(format!("another user's symbolic link leads there: {link}")));
-    }
-    unix::create_private_folders(path)?;
-    let facts = FileFacts::of(&path.metadata()?);
+pub fn private_folder(path: &Path) -> io::Result<Folder> {
+    let folder = open_or_create_folder(path)?;
+    let facts = folder.facts()?;
     if facts.owner != unix::user_id() {
         return Err(io::Error::other("it belongs to another user"));
     }
     if facts.mode & 0o022 != 0 {
         return Err(io::Error::other("others may write into it"));
     }
-    Ok(())
+    Ok(folder)
 }
 
 /// How a file is replaced.
@@ -96,7 +107,7 @@ pub struct Replacement<'a> {
 
 /// Replaces a file by a new one with this content, completely or not at all. Returns `false` if
 /// `still_right` cancelled it.
-pub(super) fn replace(
+pub fn replace(
     folder: &Folder,
     name: &OsStr,
     content: &[u8],
@@ -117,16 +128,6 @@ pub(super) fn replace(
         let _ = folder.remove(&how.temporary);
     }
     replaced
-}
-
-/// The same for a file in the folder of this path.
-pub fn replace_at(
-    folder: &Path,
-    name: &str,
-    content: &[u8],
-    how: &Replacement<'_>,
-) -> io::Result<bool> {
-    replace(&Folder::open(folder)?, OsStr::new(name), content, how)
 }
 
 fn write_new(folder: &Folder, content: &[u8], how: &Replacement<'_>) -> io::Result<()> {
@@ -185,7 +186,7 @@ mod tests {
             modified: Some(THEN),
             ..Replacement::default()
         };
-        replace_at(folder, name, content, &how)
+        replace(&Folder::open(folder)?, OsStr::new(name), content, &how)
     }
 
     fn set_mode(path: &Path, mode: u32) {

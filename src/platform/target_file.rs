@@ -15,10 +15,9 @@ use crate::credential::encoding::hex;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
-use crate::platform::files;
 use crate::platform::lock::LockFile;
-use crate::platform::path_owners::{MAX_LINKS, foreign_link};
-use crate::platform::private_file::{self, Found, Replacement, read_private};
+use crate::platform::path_owners::PathEnd;
+use crate::platform::private_file::{self, Found, Replacement, read_private_in};
 use crate::platform::time::Deadline;
 use crate::platform::unix::{self, FileFacts, FileKind, Folder};
 
@@ -77,26 +76,18 @@ impl TargetFile {
     /// folder must exist.
     pub fn open(path: &Path) -> Result<TargetFile> {
         let absolute = std::path::absolute(path).map_err(|e| cannot("find", path, e))?;
-        let (target, is_link) = follow_links(absolute)?;
-        // Another user's link must not decide which of our files is replaced or where one is created.
-        if let Some(link) = foreign_link(path) {
-            let why = format!("another user's symbolic link leads there: {}", shown(&link));
-            return Err(unfit(&target, &why));
-        }
-        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+        let end = PathEnd::of(&absolute).map_err(|e| cannot_follow(&absolute, e))?;
+        let target = end.path.clone();
+        if end.name.is_empty() {
             return Err(unfit(&target, "it is a folder"));
-        };
+        }
         if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
             return Err(unfit(&target, "its name ends like a folder's"));
         }
 
-        let folder = Folder::open(parent).map_err(|e| {
-            let is_missing = e.kind() == io::ErrorKind::NotFound;
-            let error = cannot("open the folder of", &target, e);
-            if is_missing { error.hint(format!("mkdir -p {}", shown(parent))) } else { error }
-        })?;
-        let file = TargetFile { name: name.to_owned(), folder, path: target };
-        file.check(is_link)?;
+        let folder = end.folder().map_err(|e| cannot("open the folder of", &target, e))?;
+        let file = TargetFile { name: end.name, folder, path: target };
+        file.check(end.is_link)?;
         Ok(file)
     }
 
@@ -190,7 +181,7 @@ impl TargetFile {
 
     /// The mark of a hook that has to run, if there is one and it is ours.
     fn pending_hook(&self) -> Option<PendingHook> {
-        match read_private(&self.path.with_file_name(self.mark_name()), 100) {
+        match read_private_in(&self.folder, &self.mark_name(), 100) {
             Found::Content(nonce) => Some(PendingHook(nonce)),
             _ => None,
         }
@@ -220,8 +211,8 @@ impl TargetFile {
     ) -> Result<()> {
         self.locked(context, deadline, || {
             if self.pending_hook().as_ref() == Some(hook) {
-                let mark = self.path.with_file_name(self.mark_name());
-                files::remove(&mark).map_err(|e| cannot("remove", &mark, e))?;
+                let mark = self.mark_name();
+                self.folder.remove(&mark).map_err(|e| cannot("remove", Path::new(&mark), e))?;
             }
             Ok(())
         })
@@ -381,14 +372,14 @@ fn is_temporary(name: &CString) -> bool {
     random.is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))
 }
 
-/// The end of a chain of symbolic links, which may be missing, and whether there is a link.
-fn follow_links(mut path: PathBuf) -> Result<(PathBuf, bool)> {
-    for links in 0..=MAX_LINKS {
-        // Any other problem of the path is reported when it is opened.
-        let Ok(target) = files::link_target(&path) else { return Ok((path, links > 0)) };
-        path = path.parent().unwrap_or(Path::new("/")).join(target);
+/// The error for a path that leads to no folder that could hold the file.
+fn cannot_follow(path: &Path, why: io::Error) -> Error {
+    let is_missing = why.kind() == io::ErrorKind::NotFound;
+    let error = cannot("open the folder of", path, why);
+    match path.parent().filter(|_| is_missing) {
+        Some(parent) => error.hint(format!("mkdir -p {}", shown(parent))),
+        None => error,
     }
-    Err(unfit(&path, "its symbolic links lead nowhere"))
 }
 
 fn cannot(what: &str, path: &Path, why: io::Error) -> Error {

@@ -4,13 +4,14 @@
 //! system needs one file more and no other change.
 
 use std::ffi::{CString, OsStr};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
@@ -118,24 +119,6 @@ pub fn is_mount_error(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::BUSY)
 }
 
-/// Opens a file of our own, creating it with mode 0600.
-pub fn open_or_create_private(path: &Path, append: bool) -> io::Result<File> {
-    OpenOptions::new()
-        .read(!append)
-        .write(!append)
-        .append(append)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32)
-        .open(path)
-}
-
-/// Makes a folder, and those that lead to it, which only we can enter.
-pub fn create_private_folders(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
 pub fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode as _))?)
 }
@@ -143,6 +126,70 @@ pub fn set_mode(file: &File, mode: u32) -> io::Result<()> {
 /// Gives a file to a user and a group; without a user only the group changes.
 pub fn set_owner(file: &File, user: Option<u32>, group: u32) -> io::Result<()> {
     Ok(rustix::fs::fchown(file, user.map(Uid::from_raw), Some(Gid::from_raw(group)))?)
+}
+
+/// A file, folder or symbolic link on a path. On Linux it is open (O_PATH), so that nobody can put
+/// another one in its place meanwhile.
+#[cfg(target_os = "linux")]
+pub struct PathPart(File);
+
+#[cfg(target_os = "linux")]
+impl PathPart {
+    pub fn root() -> io::Result<PathPart> {
+        PathPart::open(rustix::fs::CWD, OsStr::new("/"))
+    }
+
+    /// What has this name in the folder.
+    pub fn part(&self, name: &OsStr) -> io::Result<PathPart> {
+        PathPart::open(&self.0, name)
+    }
+
+    fn open(folder: impl AsFd, name: &OsStr) -> io::Result<PathPart> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(PathPart(File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?)))
+    }
+
+    pub fn facts(&self) -> io::Result<FileFacts> {
+        Ok(FileFacts::of(&self.0.metadata()?))
+    }
+
+    pub fn link_target(&self) -> io::Result<PathBuf> {
+        let target = rustix::fs::readlinkat(&self.0, "", Vec::new())?;
+        Ok(PathBuf::from(OsStr::from_bytes(target.as_bytes())))
+    }
+
+    pub fn folder(&self) -> io::Result<Folder> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Folder(File::from(rustix::fs::openat(&self.0, ".", flags, Mode::empty())?)))
+    }
+}
+
+/// A file, folder or symbolic link on a path. There is no call that keeps it open here.
+#[cfg(not(target_os = "linux"))]
+pub struct PathPart(PathBuf);
+
+#[cfg(not(target_os = "linux"))]
+impl PathPart {
+    pub fn root() -> io::Result<PathPart> {
+        Ok(PathPart(PathBuf::from("/")))
+    }
+
+    pub fn part(&self, name: &OsStr) -> io::Result<PathPart> {
+        let path = self.0.join(name);
+        path.symlink_metadata().map(|_| PathPart(path))
+    }
+
+    pub fn facts(&self) -> io::Result<FileFacts> {
+        FileFacts::at(&self.0)
+    }
+
+    pub fn link_target(&self) -> io::Result<PathBuf> {
+        fs::read_link(&self.0)
+    }
+
+    pub fn folder(&self) -> io::Result<Folder> {
+        Folder::open(&self.0)
+    }
 }
 
 /// An open folder. Renaming a folder of its path does not redirect what is done in it.
@@ -197,6 +244,21 @@ impl Folder {
         Ok(File::from(rustix::fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?))
     }
 
+    /// Opens a file of our own, creating it with mode 0600.
+    pub fn open_or_create_private(&self, name: &OsStr, append: bool) -> io::Result<File> {
+        let access = if append { OFlags::WRONLY | OFlags::APPEND } else { OFlags::RDWR };
+        let flags = access | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?))
+    }
+
+    /// Makes a folder in it that only we can enter, if there is none.
+    pub fn create_private_folder(&self, name: &OsStr) -> io::Result<()> {
+        match rustix::fs::mkdirat(&self.0, name, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
     }
@@ -240,7 +302,9 @@ pub fn nameless_file(_: &Path) -> io::Result<File> {
 /// A file without a name, for a child's output: a pipe would break when we end.
 #[cfg(not(target_os = "linux"))]
 pub fn nameless_file(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    use std::os::unix::fs::OpenOptionsExt;
+    let file =
+        fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
     fs::remove_file(path)?;
     Ok(file)
 }

@@ -199,10 +199,18 @@ fn a_run_that_hangs_is_named_and_others_use_what_they_have() {
 #[test]
 fn the_supervisor_ends_a_run_and_all_that_it_has_started() {
     let test = Test::bare();
-    let lock = test.home.path().join("lock").display().to_string();
     let script = "sleep 60 & echo $! >\"$HOME/pid\"; wait";
     let mut command = test.command();
-    command.args(["run-cli", "1", &lock, "databricks auth token", "--", "/bin/sh", "-c", script]);
+    command.args([
+        "run-cli",
+        "1",
+        "unlocked",
+        "databricks auth token",
+        "--",
+        "/bin/sh",
+        "-c",
+        script,
+    ]);
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let began = Instant::now();
     let output = command.stderr(Stdio::piped()).output().unwrap();

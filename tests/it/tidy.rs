@@ -231,11 +231,13 @@ fn secrets_leave_their_type_in_few_places() {
         "config::resolve",                      // values that are no secrets, by their row
         "error",                                // what is redacted
         "formats",                              // the output
+        "lakebase::credentials",                // compared with the request's token
         "lakebase::workspace_api",              // the bearer header
         "login::oauth",                         // what is sent with a grant
         "login::record",                        // the login's file, 0600
         "login::renewal",                       // what the refreshing process hands over
         "login::rotating_pat",                  // whether a token of its kind asks
+        "net::carried",                         // removed from answers
         "service::env_file",                    // the environment file, 0600
         "service::install",                     // the same
         "targets::secret",                      // the Databricks secret

@@ -559,12 +559,40 @@ fn another_users_symbolic_link_is_followed_nowhere_on_a_path() {
     workspace.take_requests();
     for file in ["link/target", "link/sub/target"] {
         let line = format!("write file {} --format raw", at(file));
-        test.run(&line).fails(1, &["cannot be kept up to date", why]);
+        test.run(&line).fails(1, &["cannot open the folder of", why]);
     }
     assert!(workspace.take_requests().is_empty(), "it is refused before any request");
     test.set("LAKEBASE_TOKEN_LOG", &at("link/sub/log"));
     test.run("--refresh").notes(why);
     assert_eq!(std::fs::read_dir(home.join("real/sub")).unwrap().count(), 0);
+
+    // Nor while that user exchanges a folder for the link again and again.
+    let (folder, link) = (home.join("w"), home.join("link"));
+    std::fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::chown(&folder, Some(OTHER), Some(OTHER)).unwrap();
+    let ended = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let exchanging = {
+        let (ended, folder) = (ended.clone(), folder.clone());
+        std::thread::spawn(move || {
+            let flags = rustix::fs::RenameFlags::EXCHANGE;
+            let here = rustix::fs::CWD;
+            while !ended.load(std::sync::atomic::Ordering::SeqCst) {
+                rustix::fs::renameat_with(here, &folder, here, &link, flags).unwrap();
+            }
+        })
+    };
+    test.set("LAKEBASE_TOKEN_LOG", &at("w/log"));
+    let mut written = 0;
+    for _ in 0..300 {
+        let line = format!("write file {} --format raw --force", at("w/target"));
+        written += u32::from(test.run(&line).code == 0);
+        test.set("LAKEBASE_TOKEN_CACHE", &at("w/cache")).run("");
+    }
+    ended.store(true, std::sync::atomic::Ordering::SeqCst);
+    exchanging.join().unwrap();
+    let names: Vec<_> =
+        std::fs::read_dir(home.join("real")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["sub"], "{written} written");
 
     // A plain folder of another user is no link: a container's bind mounts are such folders.
     let theirs = home.join("theirs");
