@@ -16,11 +16,11 @@ use crate::cache::store::{CacheFolder, CacheInputs, Slot};
 use crate::config::resolve::Origin;
 use crate::config::table::Id;
 use crate::credential::connection::{Connection, Credential, Purpose, Tls};
-use crate::credential::destination::is_database_host;
+use crate::credential::destination::{is_database_host, is_loopback};
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
 use crate::credential::token::Token;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::formats::API_VERSIONS;
 use crate::lakebase::credentials::{self, Database};
 use crate::lakebase::resolve::{self, DatabaseSelector};
@@ -285,22 +285,40 @@ impl<'a> Session<'a> {
             self.lock_wait.set(lock_wait);
             fetched.map_err(|error| {
                 let secrets = self.plan.settings.secrets();
-                secrets.fold(self.with_origin(error), |error, secret| error.redacted(secret))
+                secrets.fold(self.with_origins(error), |error, secret| error.redacted(secret))
             })
         };
         let fetch = &fetch_redacted;
         self.policy.get(&CacheRequest { slot, freshness, fetch, deadline, lock_wait })
     }
 
-    /// Says where the name of an unreachable workspace comes from.
-    fn with_origin(&self, error: Error) -> Error {
+    /// Says which setting may be wrong: a secret that is none, or the name of an unreachable workspace.
+    fn with_origins(&self, error: Error) -> Error {
+        let is_new = !error.from_cache;
+        let may_be_secret = matches!(error.kind, ErrorKind::Denied | ErrorKind::Usage);
+        let reasons = self.plan.settings.unfilled_secrets().filter(|_| is_new && may_be_secret);
+        let error = reasons.fold(error, |error, reason| {
+            if error.because.contains(&reason) { error } else { error.because(reason) }
+        });
+
         let host = self.plan.url().split("://").last().unwrap_or_default();
         let is_workspace = !host.is_empty() && error.unreachable.as_deref() == Some(host);
         let origin = format!("the workspace comes from {}", self.plan.settings.origin(Id::Host));
-        if is_workspace && !error.from_cache && !error.because.contains(&origin) {
-            error.because(origin)
-        } else {
-            error
+        if !is_workspace || !is_new || error.because.contains(&origin) {
+            return error;
+        }
+        let error = error.because(origin);
+        if host.contains('.') || is_loopback(host) {
+            return error;
+        }
+        error.hint("a workspace's URL is like https://dbc-a1b2c3d4-e5f6.cloud.databricks.com")
+    }
+
+    /// For a project that is not there: those that this identity sees.
+    fn with_visible_projects(&self, error: Error, deadline: Deadline) -> Error {
+        match self.with_bearer(deadline, resolve::project_names) {
+            Ok(Answered { answer: names, .. }) => resolve::with_choice(error, &names),
+            Err(_) => error,
         }
     }
 
@@ -318,7 +336,19 @@ impl<'a> Session<'a> {
             }
             minted => minted,
         };
-        minted.map_err(|failure| self.explained(failure).into_error())
+        minted.map_err(|failure| self.not_found(failure, deadline))
+    }
+
+    /// The error for a failure that may be about the name of the database.
+    fn not_found(&self, failure: CallError, deadline: Deadline) -> Error {
+        let is_missing = matches!(&failure, CallError::Refused(refusal) if refusal.status == 404);
+        let error = self.explained(failure).into_error();
+        let names_project = self.plan.selector.name().starts_with("projects/");
+        if is_missing && names_project {
+            self.with_visible_projects(error, deadline)
+        } else {
+            error
+        }
     }
 
     fn is_named(&self) -> bool {
@@ -366,7 +396,7 @@ impl<'a> Session<'a> {
         let origin = origin.unwrap_or(&Origin::Default);
         self.resolved_database(&self.selector_key(), deadline, &|deadline| {
             self.with_bearer(deadline, |api| resolve::find(api, &self.plan.selector, origin))
-                .map_err(|failure| self.explained(failure))
+                .map_err(|failure| CallError::Other(self.not_found(failure, deadline)))
         })
     }
 

@@ -17,7 +17,7 @@ use crate::config::files::{read_config, read_secret};
 use crate::config::host_url::{Host, is_id};
 use crate::config::profile::{Requested, has_cli_login, read_profile};
 use crate::config::table::{Id, Precedence, SETTINGS, Setting, ValueKind};
-use crate::config::value::parse_bool;
+use crate::config::value::{parse_bool, unfilled};
 use crate::config::variables::{Variable, holds_secret, read_variables, secret_variables};
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
@@ -254,6 +254,16 @@ impl Settings {
     pub fn part_of_principal(&self) -> Option<Id> {
         let parts = [Id::ClientId, Id::ClientSecret, Id::AzureClientSecret];
         parts.into_iter().find(|id| self.get(*id).is_some())
+    }
+
+    /// Secrets that are placeholders, as reasons why a server refuses them.
+    pub fn unfilled_secrets(&self) -> impl Iterator<Item = String> {
+        self.values.iter().filter_map(|(id, value)| {
+            let row = &SETTINGS[*id as usize];
+            let is_secret = row.kind == ValueKind::Secret;
+            let why = unfilled(value.text.expose()).filter(|_| is_secret)?;
+            Some(format!("{} from {} {why}", row.name, value.origin))
+        })
     }
 
     fn rows(&self) -> impl Iterator<Item = &'static Setting> {

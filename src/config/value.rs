@@ -38,6 +38,31 @@ pub struct Value {
     pub origin: Origin,
 }
 
+/// What a secret looks like if it is not the secret itself, but what a file or a tool should have
+/// replaced by it.
+pub fn unfilled(text: &str) -> Option<&'static str> {
+    let is_within =
+        |open: &str, close: &str| text.len() > 2 && text.starts_with(open) && text.ends_with(close);
+    if is_within("\"", "\"") || is_within("'", "'") {
+        return Some("has quotes around it");
+    }
+    if text.contains("${") || text.contains("$(") || is_within("%", "%") || is_within("<", ">") {
+        return Some("is a placeholder that nothing has replaced by the secret");
+    }
+    const STORES: [&str; 8] = [
+        "op://",
+        "vault:",
+        "ref+",
+        "{{",
+        "@Microsoft.KeyVault(",
+        "arn:aws:",
+        "projects/",
+        "akv://",
+    ];
+    let names_store = STORES.iter().any(|start| text.starts_with(start));
+    names_store.then_some("is a reference to a secret store, not the secret")
+}
+
 /// Go's `strconv.ParseBool`.
 pub(super) fn parse_bool(text: &str) -> Option<bool> {
     match text {

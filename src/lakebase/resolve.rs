@@ -259,6 +259,22 @@ fn only_project(api: &Api<'_>) -> Outcome<Database> {
     Err(CallError::Other(error))
 }
 
+/// The names of the projects that this identity sees.
+pub fn project_names(api: &Api<'_>) -> Outcome<Vec<String>> {
+    let projects = projects(api)?;
+    let is_valid = |name: &String| check_resource_name(name, "project").is_ok();
+    Ok(projects.into_iter().filter_map(|project| project.name.filter(is_valid)).collect())
+}
+
+/// Adds the names to choose from to the error for a name that does not exist.
+pub fn with_choice(error: Error, names: &[String]) -> Error {
+    let Some(first) = names.first() else {
+        return error.because("this identity sees no project in the workspace");
+    };
+    let error = error.because("this identity sees these projects in the workspace:");
+    with_names(error, names.iter().map(String::as_str)).hint(format!("--endpoint {first}"))
+}
+
 fn with_names<'v>(error: Error, names: impl Iterator<Item = &'v str>) -> Error {
     names.take(MAX_LISTED_NAMES).fold(error, |error, name| error.because(redact(name)))
 }

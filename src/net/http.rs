@@ -14,7 +14,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector};
 use ureq::{Agent, Proxy, http};
@@ -99,6 +99,10 @@ impl Answer {
                 .hint("check the host; a unified host also needs DATABRICKS_WORKSPACE_ID"));
         }
 
+        // Some calls answer with nothing at all where an empty object is meant.
+        if self.body.trim_ascii().is_empty() {
+            return Ok(Value::Object(Map::new()));
+        }
         serde_json::from_slice(&self.body)
             .map_err(|e| Error::failed(format!("{answered} something that is not JSON")).because(e))
     }

@@ -56,17 +56,13 @@ impl CallError {
         }
     }
 
-    /// Adds the right that the call needs if the server says that a right is missing.
+    /// Adds the right that the call needs if the server's words are about a right, and not about the
+    /// network, the workspace or the token.
     pub fn with_missing_right(self, right: &str) -> CallError {
         match self {
-            CallError::Refused(refusal) if refusal.status == 403 && !refusal.is_about_token() => {
-                let error = refusal.into_error();
-                // The server's message may have named another right already.
-                if !error.hints.is_empty() {
-                    return CallError::Other(error);
-                }
+            CallError::Refused(refusal) if refusal.lacks_right() => {
                 let hint = format!("an admin must grant this identity {right}");
-                CallError::Other(error.hint(hint))
+                CallError::Other(refusal.into_error().hint(hint))
             }
             failure => failure,
         }
@@ -109,6 +105,28 @@ const TOKEN_REFUSALS: [&str; 10] = [
     "credential was not sent",
 ];
 
+/// How messages say that a right is missing.
+const RIGHT_REFUSALS: [&str; 5] =
+    ["permission", "not authorized", "does not have", "no can_use", "privilege"];
+
+/// Words of a server, in lower case, and what helps against them (refusals of workspaces as users
+/// report them; the token endpoint's are those of RFC 6749 and Entra).
+#[rustfmt::skip]
+const MENDS: [(&[&str], &str); 6] = [
+    (&["ip acl", "ip access list", "ip address", "blocked by databricks"],
+     "an admin must add this machine's address to the workspace's IP access list, or use a network that is on it"),
+    (&["private link", "private access", "public access is not allowed", "public network access"],
+     "use the workspace's private network: it accepts no connections from elsewhere"),
+    (&["invalid access to org", "workspace id", "wrong workspace"],
+     "check that DATABRICKS_HOST and DATABRICKS_WORKSPACE_ID name the same workspace; with private link, use its network"),
+    (&["required scopes", "are not assigned to the client", "invalid_scope", "insufficient_scope"],
+     "scopes = postgres in the profile, or give the identity's secret or token the scope all-apis"),
+    (&["expected iss claim", "aadsts90002", "aadsts700016", "aadsts50020"],
+     "use the tenant of the workspace: ARM_TENANT_ID, or az login --tenant TENANT"),
+    (&["workspace-access"],
+     "an admin must grant this identity the entitlement \"Workspace access\""),
+];
+
 impl Refusal {
     pub fn of(what: &str, answer: &Answer) -> Refusal {
         let (code, message) = answer.error_code_and_message();
@@ -133,7 +151,24 @@ impl Refusal {
             && TOKEN_REFUSALS.iter().any(|phrase| message.contains(phrase))
     }
 
+    /// Whether the server says that the identity lacks a right.
+    fn lacks_right(&self) -> bool {
+        let message = self.message.to_ascii_lowercase();
+        let says_right = RIGHT_REFUSALS.iter().any(|phrase| message.contains(phrase));
+        let is_about_right = self.code == "PERMISSION_DENIED" || says_right;
+        self.status == 403 && is_about_right && !self.is_about_token() && self.mend().is_none()
+    }
+
+    /// What to do where the server's words tell: the status is the same for all of these.
+    fn mend(&self) -> Option<&'static str> {
+        let message = self.message.to_ascii_lowercase();
+        let says = |phrase: &str| message.contains(phrase);
+        let found = MENDS.iter().find(|(phrases, _)| phrases.iter().any(|phrase| says(phrase)));
+        found.map(|(_, mend)| *mend)
+    }
+
     pub fn into_error(self) -> Error {
+        let mend = self.mend();
         let Refusal { what, host, status, code, message } = &self;
         // Only a 4xx is a refusal. Every call here expects 200, so any status below 400 is a fault
         // of the server.
@@ -149,10 +184,9 @@ impl Refusal {
         if !reasons.is_empty() {
             error = error.because(reasons.join(": "));
         }
-        if message.contains("workspace-access") {
-            error.hint("an admin must grant this identity the entitlement \"Workspace access\"")
-        } else {
-            error
+        match mend {
+            Some(mend) => error.hint(mend),
+            None => error,
         }
     }
 }

@@ -102,7 +102,8 @@ fn read_pasted_token(attempt: &Attempt<'_>, page: &str) -> Result<Secret> {
 
 /// A pasted token that the workspace refuses: where to create another one.
 fn explain_refusal(attempt: &Attempt<'_>, error: Error, page: &str) -> Error {
-    if error.kind != ErrorKind::Denied {
+    // The server's words may tell what else is wrong: the network, the workspace, a scope.
+    if error.kind != ErrorKind::Denied || !error.hints.is_empty() {
         return error;
     }
     Error::denied(format!("the pasted token is not valid at {}", attempt.host))
