@@ -10,11 +10,14 @@
 use std::cell::{Cell, OnceCell};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::cache::entry::{Cacheable, CachedText, OptionalToken};
 use crate::cache::policy::{CacheRequest, Fetch, FetchCall, Freshness, Policy};
 use crate::cache::store::{CacheFolder, CacheInputs, Slot};
 use crate::config::resolve::Origin;
 use crate::config::table::Id;
+use crate::config::variables::other_database;
 use crate::credential::connection::{Connection, Credential, Purpose, Tls};
 use crate::credential::destination::{is_database_host, is_loopback};
 use crate::credential::redact::redact;
@@ -51,6 +54,8 @@ pub struct Session<'a> {
     cache: CacheFolder<'a>,
     /// The workspace's URL, if a provider had to resolve it.
     resolved_url: OnceCell<String>,
+    /// See `ProviderCall::tool_answer`.
+    tool_answer: OnceCell<Value>,
     /// How long a fetch inside the present one may wait for another process that is busy.
     lock_wait: Cell<Duration>,
 }
@@ -111,6 +116,7 @@ impl<'a> Session<'a> {
             client,
             cache,
             resolved_url: OnceCell::new(),
+            tool_answer: OnceCell::new(),
             lock_wait: Cell::new(Duration::MAX),
         }
     }
@@ -396,8 +402,22 @@ impl<'a> Session<'a> {
         let origin = origin.unwrap_or(&Origin::Default);
         self.resolved_database(&self.selector_key(), deadline, &|deadline| {
             self.with_bearer(deadline, |api| resolve::find(api, &self.plan.selector, origin))
+                .inspect(|found| self.note_only_project(&found.answer))
                 .map_err(|failure| CallError::Other(self.not_found(failure, deadline)))
         })
+    }
+
+    /// The only project is not taken silently if another variable names a database.
+    fn note_only_project(&self, found: &Database) {
+        let context = self.policy.context;
+        if let Some(name) = other_database(context)
+            && self.plan.selector == DatabaseSelector::Only
+        {
+            context.note(&format!(
+                "using the only project, {}; {name} is not read, to use another database see --endpoint",
+                redact(found.name())
+            ));
+        }
     }
 
     /// The host that libpq connects to.

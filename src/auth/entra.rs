@@ -17,7 +17,7 @@ use crate::credential::token::Token;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lakebase::workspace_api::access_token;
 use crate::net::http::Request;
-use crate::net::refusal::{CallError, ask_json, require};
+use crate::net::refusal::{CallError, Refusal, ask_json, require};
 use crate::platform::context::Context;
 use crate::platform::time::HOUR;
 
@@ -194,15 +194,30 @@ pub fn tenant(call: &ProviderCall<'_>) -> Result<Option<String>> {
         return Ok(None);
     }
     let tenant = (call.resolve_cached)("tenant", &|| {
-        let location = call.client.redirection(&format!("{}/aad/auth", call.url), call.deadline)?;
+        let url = format!("{}/aad/auth", call.url);
+        let answer = call.client.page(&url, call.deadline)?;
         let authority = Azure::of(call.settings)?.environment.authority;
-        tenant_in(&location, authority)
+        match answer.status {
+            300..400 => tenant_in(&answer.location, authority),
+            // As in the SDK for Python: `az` may know the tenant. Other words of the server count.
+            403 | 404 if answer.error_code_and_message().1.is_empty() => Ok(NO_TENANT.to_owned()),
+            404 => Ok(NO_TENANT.to_owned()),
+            _ => Err(Refusal::of("to name its tenant", &answer).into_error()),
+        }
     })?;
-    Ok(Some(tenant))
+    Ok(Some(tenant).filter(|tenant| tenant != NO_TENANT))
 }
+
+/// What is cached for a workspace whose login page does not say which tenant is its own.
+const NO_TENANT: &str = "none";
 
 /// The tenant in the address of Entra's login page.
 fn tenant_in(location: &str, authority: &str) -> Result<String> {
+    if location.contains("private-link") {
+        return Err(Error::denied("the workspace redirects to a page about private link").hint(
+            "use the workspace's private network: it accepts no connections from elsewhere",
+        ));
+    }
     let path = location.strip_prefix(authority).unwrap_or_default();
     let tenant = path.split(['/', '?']).next().unwrap_or_default();
     let is_legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';

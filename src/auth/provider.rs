@@ -2,12 +2,14 @@
 //!
 //! The order of the rows, and which one is used, is in `chain.rs`.
 
+use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ring::digest;
+use serde_json::Value;
 
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
@@ -126,6 +128,8 @@ pub struct ProviderCall<'a> {
     pub client: &'a Client<'a>,
     /// Resolves a text by a request, and caches it for a day.
     pub resolve_cached: &'a LookUp<'a>,
+    /// What a tool says that is asked once only, however many tokens are needed.
+    pub tool_answer: &'a OnceCell<Value>,
     /// The lock under which this call runs; `None` if there could be none.
     pub lock: Option<&'a LockGuard<'a>>,
     /// How long it may wait for another process that is busy.
@@ -151,7 +155,12 @@ impl ProviderCall<'_> {
     ) -> Result<ToolOutput> {
         let sees = |name: &OsStr| cli_sees(self.settings, kept, name);
         let locks = [self.lock, lock];
-        let tool = Program { path, arguments, sees: &sees, variables: &[], locks };
+        // `az` prints colours and warnings into its answer otherwise.
+        let variables = [
+            ("AZURE_CORE_NO_COLOR", "true".to_owned()),
+            ("AZURE_CORE_ONLY_SHOW_ERRORS", "true".to_owned()),
+        ];
+        let tool = Program { path, arguments, sees: &sees, variables: &variables, locks };
         run_tool(self.context, &tool, shown, self.deadline)
     }
 }

@@ -164,9 +164,20 @@ fn exit_codes(text: &mut String, command: &Command) {
     let _ = writeln!(text, "{}", command.exit_codes);
 }
 
-/// A line of a list: the name in a column of this width, then what it is.
+/// An item of a list: the name in a column of this width, then what it is, which may need more lines.
 fn item(text: &mut String, width: usize, name: &str, about: &str) {
-    let _ = writeln!(text, "  {name:<width$} {about}");
+    let mut name = name;
+    let mut line = String::new();
+    for word in about.split(' ') {
+        if !line.is_empty() && width + line.len() + word.len() > MAX_LINE_BYTES {
+            let _ = writeln!(text, "  {name:<width$}{line}");
+            name = "";
+            line.clear();
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    let _ = writeln!(text, "  {name:<width$}{line}");
 }
 
 fn wrapped(paragraphs: &str) -> String {

@@ -16,8 +16,8 @@ use std::time::Duration;
 use crate::config::files::{read_config, read_secret};
 use crate::config::host_url::{Host, is_id};
 use crate::config::profile::{Requested, has_cli_login, read_profile};
-use crate::config::table::{Id, Precedence, SETTINGS, Setting, ValueKind};
-use crate::config::value::{parse_bool, unfilled};
+use crate::config::table::{Id, Precedence, SETTINGS, Setting, Trim, ValueKind};
+use crate::config::value::{parse_bool, trimmed, unfilled};
 use crate::config::variables::{Variable, holds_secret, read_variables, secret_variables};
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
@@ -62,6 +62,8 @@ pub struct Settings {
     pub file: ConfigFile,
     /// Variables that are set and do not count, because a profile was named by flag.
     pub ignored: Vec<&'static str>,
+    /// Variables of libpq whose values count in a cleaned form. psql itself would not clean them.
+    cleaned: Vec<&'static str>,
     /// Read once a call, since several providers use it.
     login: OnceCell<Option<Login>>,
     /// Read once a call, since the platform may replace the file at any time.
@@ -76,6 +78,7 @@ impl Default for Settings {
             profile: None,
             file: ConfigFile::NotNeeded,
             ignored: Vec::new(),
+            cleaned: Vec::new(),
             login: OnceCell::new(),
             id_token: OnceCell::new(),
         }
@@ -114,9 +117,67 @@ impl Settings {
         }
 
         self.load_login(context);
+        self.check_characters()?;
         self.check_types()?;
         self.check_conflict()?;
-        self.normalise_host()
+        self.split_pg_host()?;
+        self.normalise_host()?;
+        self.note_cleaned(context);
+        Ok(())
+    }
+
+    fn note_cleaned(&self, context: &Context) {
+        for name in &self.cleaned {
+            context.note(&format!("{name} is used in a cleaned form, which only exec passes on"));
+        }
+    }
+
+    /// Refuses control characters, and shows them: they are invisible where the value comes from.
+    fn check_characters(&self) -> Result<()> {
+        for (id, value) in &self.values {
+            let row = &SETTINGS[*id as usize];
+            let text = value.text.expose();
+            if row.trim != Trim::Blanks || !text.contains(char::is_control) {
+                continue;
+            }
+            let shown = if row.kind == ValueKind::Secret {
+                String::new()
+            } else {
+                format!(": {}", redact(&text.escape_debug().to_string()))
+            };
+            let (name, origin) = (row.name, &value.origin);
+            return Err(Error::usage(format!(
+                "{name} from {origin} has a control character inside{shown}"
+            ))
+            .hint(format!("remove it from {origin}")));
+        }
+        Ok(())
+    }
+
+    /// Takes a port out of the Postgres host, as in `host:5432`.
+    fn split_pg_host(&mut self) -> Result<()> {
+        let Some((host, port)) = self.text(Id::PgHost).and_then(host_and_port) else {
+            return Ok(());
+        };
+        let (host, port) = (host.to_owned(), port.to_owned());
+        let origin = self.origin(Id::PgHost).clone();
+        if let Some(other) = self.text(Id::PgPort).filter(|other| *other != port) {
+            let other_origin = self.origin(Id::PgPort);
+            return Err(Error::usage(format!("{origin} has the port {port}"))
+                .because(format!("the port from {other_origin} is {}", redact(other)))
+                .hint(format!("{origin}={host}, and the port in PGPORT")));
+        }
+
+        self.set(Id::PgPort, &port, origin.clone());
+        if let Some((_, value)) = self.values.iter_mut().find(|(id, _)| *id == Id::PgHost) {
+            value.text = Secret::new(host);
+        }
+        if let Origin::Env(name) = origin
+            && name.starts_with("PG")
+        {
+            self.cleaned.push(name);
+        }
+        Ok(())
     }
 
     /// A value that is not secret.
@@ -271,10 +332,18 @@ impl Settings {
     }
 
     fn set(&mut self, id: Id, text: &str, origin: Origin) {
+        let given = text;
+        let text = trimmed(text, SETTINGS[id as usize].trim);
         // As in the SDKs: a value is set once, and a boolean that is false counts as empty.
         let is_bool = SETTINGS[id as usize].kind == ValueKind::Bool;
         let is_empty = text.is_empty() || is_bool && parse_bool(text) == Some(false);
         if !is_empty && self.get(id).is_none() {
+            if let Origin::Env(name) = origin
+                && name.starts_with("PG")
+                && text != given
+            {
+                self.cleaned.push(name);
+            }
             self.values.push((id, Value { text: Secret::new(text), origin }));
         }
     }
@@ -289,7 +358,7 @@ impl Settings {
                 let held = if id == Id::TokenFile { Id::Token } else { Id::ClientSecret };
                 self.set(held, secret.expose(), origin);
             }
-            _ if text.is_empty() => {
+            _ if trimmed(text, row.trim).is_empty() => {
                 return Err(Error::usage(format!("--{} got an empty value", row.flag)));
             }
             _ => self.set(id, text, origin),
@@ -437,6 +506,13 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// The parts of `host:5432`. An IPv6 address has several colons.
+fn host_and_port(text: &str) -> Option<(&str, &str)> {
+    let (host, port) = text.split_once(':')?;
+    let is_port = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    (is_port && !host.is_empty()).then_some((host, port))
 }
 
 /// How long to wait for a secret's file: as long as the whole call, as far as that is known before

@@ -22,6 +22,17 @@ pub enum ValueKind {
     Switch,
 }
 
+/// What is cut off a value's ends: people paste from documents, and files have Windows' line ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trim {
+    /// Blanks, line ends and characters without a width; no control character may be inside.
+    Blanks,
+    /// Line ends and a byte order mark: blanks are legal in the value.
+    LineEnds,
+    /// Nothing, as in paths.
+    Nothing,
+}
+
 /// What a variable counts for if a profile is named by flag (`--profile`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precedence {
@@ -52,6 +63,7 @@ pub struct Setting {
     /// The auth method that it belongs to; settings of two methods conflict. "" for none.
     pub method: &'static str,
     pub kind: ValueKind,
+    pub trim: Trim,
     /// The description in `--help`; "" for a setting without a flag.
     pub about: &'static str,
     /// The description in the manual page; "" if it is the same as `about`.
@@ -84,6 +96,7 @@ const ROW: Setting = Setting {
     precedence: Precedence::Always,
     method: "",
     kind: ValueKind::Text,
+    trim: Trim::Blanks,
     about: "",
     long: "",
 };
@@ -162,7 +175,7 @@ settings! {
         &["DATABRICKS_CLIENT_SECRET"],
         ValueKind::Secret,
     ),
-    ClientSecretFile => Setting {
+    ClientSecretFile => Setting { trim: Trim::Nothing,
         kind: ValueKind::SecretFile,
         long: "A file whose first line is the OAuth secret of the service principal; `-` reads \
                stdin. It takes precedence over DATABRICKS_CLIENT_SECRET. Secrets are never taken \
@@ -170,13 +183,13 @@ settings! {
         ..flag("client-secret-file", "PATH|-", "file with the service principal's secret")
     },
     Token => method("pat", "token", &["DATABRICKS_TOKEN"], ValueKind::Secret),
-    TokenFile => Setting {
+    TokenFile => Setting { trim: Trim::Nothing,
         kind: ValueKind::SecretFile,
         long: "A file whose first line is a personal access token; `-` reads stdin. It takes \
                precedence over DATABRICKS_TOKEN.",
         ..flag("token-file", "PATH|-", "file with the personal access token")
     },
-    ConfigFile => Setting {
+    ConfigFile => Setting { trim: Trim::Nothing,
         profile: false,
         ..before_profile("config_file", &["DATABRICKS_CONFIG_FILE"])
     },
@@ -185,7 +198,7 @@ settings! {
     GroupId => attribute("group_id", &["DATABRICKS_GROUP_ID"]),
     DiscoveryUrl => not_beside_profile("discovery_url", &["DATABRICKS_DISCOVERY_URL"]),
     Scopes => attribute("scopes", &[]),
-    DatabricksCliPath => before_profile("databricks_cli_path", &["DATABRICKS_CLI_PATH"]),
+    DatabricksCliPath => Setting { trim: Trim::Nothing, ..before_profile("databricks_cli_path", &["DATABRICKS_CLI_PATH"]) },
     Username => method("basic", "username", &["DATABRICKS_USERNAME"], ValueKind::Text),
     Password => method("basic", "password", &["DATABRICKS_PASSWORD"], ValueKind::Secret),
     MetadataServiceUrl => method(
@@ -236,12 +249,12 @@ settings! {
         kind: ValueKind::Secret,
         ..before_profile("actions_id_token_request_token", &["ACTIONS_ID_TOKEN_REQUEST_TOKEN"])
     },
-    OidcTokenFile => method(
+    OidcTokenFile => Setting { trim: Trim::Nothing, ..method(
         "file-oidc",
         "databricks_id_token_filepath",
         &["DATABRICKS_OIDC_TOKEN_FILEPATH", "DATABRICKS_OIDC_TOKEN_FILE"],
         ValueKind::Text,
-    ),
+    ) },
     OidcTokenEnv => method(
         "env-oidc",
         "oidc_token_env",
@@ -275,13 +288,21 @@ settings! {
     },
     Endpoint => Setting {
         name: "lakebase_endpoint",
-        env: &["LAKEBASE_ENDPOINT", "PGENDPOINT", "ENDPOINT_NAME"],
+        env: &[
+            "LAKEBASE_ENDPOINT",
+            "LAKEBASE_ENDPOINT_NAME",
+            "LAKEBASE_ENDPOINT_PATH",
+            "PGENDPOINT",
+            "ENDPOINT_NAME",
+        ],
         profile: true,
         long: "The Lakebase Autoscaling project, branch or endpoint to mint for, or a Postgres \
-               host. A project means its default branch, a branch means its read-write endpoint. \
-               ENDPOINT_NAME counts only if its value begins with projects/. With neither an \
+               host. The short forms P, P/B and P/B/E are the ids of a project, a branch and an \
+               endpoint. A project means its default branch, a branch means its read-write \
+               endpoint. LAKEBASE_ENDPOINT_NAME, LAKEBASE_ENDPOINT_PATH and ENDPOINT_NAME count \
+               only if their value begins with projects/. With neither an \
                endpoint, an instance nor a host, the only project of the workspace is used.",
-        ..flag("endpoint", "NAME", "Autoscaling: projects/P[/branches/B[/endpoints/E]]")
+        ..flag("endpoint", "NAME", "Autoscaling: projects/P[/branches/B[/endpoints/E]], P[/B[/E]]")
     },
     Instance => Setting {
         name: "lakebase_instance",
@@ -294,7 +315,7 @@ settings! {
     },
     PgHost => Setting {
         name: "pg_host",
-        env: &["PGHOST", "DATABRICKS_PG_HOST"],
+        env: &["PGHOST", "DATABRICKS_PG_HOST", "LAKEBASE_HOST"],
         long: "The Postgres host to connect to. Without an endpoint or instance, the database that \
                listens there is resolved; with one, the host is only where to connect to, such as \
                a tunnel. Pooled hosts (-pooler), sockets and lists of hosts are refused.",
@@ -306,17 +327,17 @@ settings! {
         long: "The Postgres port, 1 to 65535. The default is 5432.",
         ..flag("pg-port", "PORT", "Postgres port (5432)")
     },
-    PgDatabase => Setting {
+    PgDatabase => Setting { trim: Trim::LineEnds,
         name: "pg_database",
-        env: &["PGDATABASE"],
+        env: &["PGDATABASE", "LAKEBASE_DATABASE"],
         profile: true,
         long: "The name of the database. The default is databricks_postgres. write pgpass takes \
                '*' for every database.",
         ..flag("pg-database", "NAME", "database (databricks_postgres)")
     },
-    PgUser => Setting {
+    PgUser => Setting { trim: Trim::LineEnds,
         name: "pg_user",
-        env: &["PGUSER", "DATABRICKS_PG_USERNAME"],
+        env: &["PGUSER", "DATABRICKS_PG_USERNAME", "LAKEBASE_USER"],
         profile: true,
         long: "The Postgres role to log in as. The default is the identity's own name: the user \
                name, or the service principal's client id.",
@@ -333,8 +354,8 @@ settings! {
                machines, have require then.",
         ..flag("sslmode", "MODE", "libpq's sslmode (verify-full at Databricks' hosts)")
     },
-    PgSslRootCert => Setting { name: "pg_sslrootcert", env: &["PGSSLROOTCERT"], ..ROW },
-    PgPassFile => Setting {
+    PgSslRootCert => Setting { trim: Trim::Nothing, name: "pg_sslrootcert", env: &["PGSSLROOTCERT"], ..ROW },
+    PgPassFile => Setting { trim: Trim::Nothing,
         env: &["PGPASSFILE"],
         long: "The password file that write pgpass changes. The default is ~/.pgpass.",
         ..flag("pgpass-file", "PATH", "password file (~/.pgpass)")
@@ -391,7 +412,7 @@ settings! {
                It contradicts --refresh and --no-cache.",
         ..switch("offline", "use only the cache, make no network request")
     },
-    CacheDir => Setting {
+    CacheDir => Setting { trim: Trim::Nothing,
         env: &["LAKEBASE_TOKEN_CACHE"],
         long: "The folder for cached credentials, readable only by you; off uses none. The default \
                is lakebase-token in $XDG_CACHE_HOME or ~/.cache (macOS: ~/Library/Caches). The \
@@ -404,7 +425,7 @@ settings! {
                credential that is written outlives the next two checks.",
         ..flag("interval", "TIME", "check interval, 1m to 30m (10m)")
     },
-    Then => Setting {
+    Then => Setting { trim: Trim::Nothing,
         long: "A hook: this line is run by sh after each change of the target. If it fails, the \
                next run tries it again, until it succeeds once.",
         ..flag("then", "COMMAND", "shell command to run after a change")
@@ -453,7 +474,7 @@ settings! {
     },
     RevokePasted => switch("revoke-pasted", "delete the pasted token after the login"),
     All => switch("all", "all stored logins"),
-    Log => Setting { name: "log", env: &["LAKEBASE_TOKEN_LOG"], ..ROW },
+    Log => Setting { trim: Trim::Nothing, name: "log", env: &["LAKEBASE_TOKEN_LOG"], ..ROW },
     Verbose => Setting { short: Some('v'), ..switch("verbose", "print more details on stderr") },
 }
 

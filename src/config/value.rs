@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::config::table::Trim;
 use crate::credential::secret::Secret;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,17 @@ impl fmt::Display for Origin {
 pub struct Value {
     pub(super) text: Secret,
     pub origin: Origin,
+}
+
+/// A value without what surrounds it by accident.
+pub fn trimmed(text: &str, trim: Trim) -> &str {
+    // Characters without a width, among them the byte order mark.
+    let is_invisible = |c: char| matches!(c, '\u{feff}' | '\u{200b}'..='\u{200d}');
+    match trim {
+        Trim::Blanks => text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c)),
+        Trim::LineEnds => text.trim_matches(['\r', '\n', '\u{feff}']),
+        Trim::Nothing => text,
+    }
 }
 
 /// What a secret looks like if it is not the secret itself, but what a file or a tool should have

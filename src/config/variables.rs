@@ -45,13 +45,36 @@ pub fn read_variables(context: &Context) -> Result<Vec<Variable<'_>>> {
             };
             if is_meant(name, text) {
                 variables.push(Variable { row, name, text });
+            } else if !variables.iter().any(|known| known.row.id == row.id) {
+                context.note(&format!(
+                    "{name} is ignored, since its value does not begin with projects/"
+                ));
             }
         }
     }
     Ok(variables)
 }
 
-/// Databricks' samples use ENDPOINT_NAME, but so do other programs: only a resource name counts.
+/// Databricks' samples use these names, but so do other programs: only a resource name counts.
 fn is_meant(name: &str, text: &str) -> bool {
-    name != "ENDPOINT_NAME" || text.starts_with("projects/")
+    const SHARED: [&str; 3] = ["LAKEBASE_ENDPOINT_NAME", "LAKEBASE_ENDPOINT_PATH", "ENDPOINT_NAME"];
+    !SHARED.contains(&name) || text.trim_start().starts_with("projects/")
+}
+
+/// Variables in which other programs name a database, and which are not read here.
+const OTHER_DATABASES: [&str; 9] = [
+    "DATABASE_URL",
+    "LAKEBASE_DATABASE_URL",
+    "LAKEBASE_URL",
+    "POSTGRES_URL",
+    "POSTGRES_HOST",
+    "PG_URL",
+    "DB_HOST",
+    "JDBC_DATABASE_URL",
+    "SQLALCHEMY_DATABASE_URI",
+];
+
+/// The first of these variables that is set.
+pub fn other_database(context: &Context) -> Option<&'static str> {
+    OTHER_DATABASES.into_iter().find(|name| context.var(name).is_some_and(|v| !v.is_empty()))
 }

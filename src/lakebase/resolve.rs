@@ -35,26 +35,41 @@ pub enum DatabaseSelector {
 impl DatabaseSelector {
     /// Parses the name of an endpoint, branch or project.
     pub fn parse(text: &str, origin: impl Display) -> Result<DatabaseSelector> {
-        let parts: Vec<&str> = text.split('/').collect();
+        let mut parts: Vec<&str> = text.split('/').collect();
+        // A database or a role belongs to its branch.
+        if let ["projects", _, "branches", _, "databases" | "roles", _] = parts[..] {
+            parts.truncate(4);
+        }
         let ids = |ids: &[&str]| ids.iter().all(|id| is_resource_id(id));
         match parts[..] {
             ["projects", p, "branches", b, "endpoints", e] if ids(&[p, b, e]) => {
-                let database = Database::Endpoint { name: text.to_owned(), host: None };
-                Ok(DatabaseSelector::Named(database))
+                Ok(DatabaseSelector::endpoint(p, b, e))
             }
             ["projects", p, "branches", b] if ids(&[p, b]) => {
-                Ok(DatabaseSelector::Parent(text.to_owned()))
+                Ok(DatabaseSelector::Parent(parts.join("/")))
             }
             ["projects", p] if ids(&[p]) => Ok(DatabaseSelector::Parent(text.to_owned())),
             // Databricks Apps set LAKEBASE_ENDPOINT to the host of a Provisioned instance.
             [host] if host.contains('.') => DatabaseSelector::host(host, origin),
-            [label] if label.starts_with("ep-") => Err(label_error(label, origin)),
+            [label] if is_label(label) => Err(label_error(label, origin)),
+            [p] if ids(&[p]) => Ok(DatabaseSelector::Parent(format!("projects/{p}"))),
+            [p, b] if p != "projects" && ids(&[p, b]) => {
+                Ok(DatabaseSelector::Parent(format!("projects/{p}/branches/{b}")))
+            }
+            [p, b, e] if p != "projects" && ids(&[p, b, e]) => {
+                Ok(DatabaseSelector::endpoint(p, b, e))
+            }
             _ => Err(Error::usage(format!(
                 "the endpoint from {origin} is not a resource name: {}",
                 redact(text)
             ))
             .hint("projects/PROJECT/branches/BRANCH/endpoints/ENDPOINT, or only projects/PROJECT")),
         }
+    }
+
+    fn endpoint(project: &str, branch: &str, endpoint: &str) -> DatabaseSelector {
+        let name = format!("projects/{project}/branches/{branch}/endpoints/{endpoint}");
+        DatabaseSelector::Named(Database::Endpoint { name, host: None })
     }
 
     /// Checks a Postgres host whose endpoint or instance must be resolved.
@@ -81,8 +96,40 @@ fn label_error(label: &str, origin: impl Display) -> Error {
         )
 }
 
+/// Whether this is the first label of a Lakebase host, without the domain.
+fn is_label(text: &str) -> bool {
+    (text.starts_with("ep-") || text.starts_with("instance-")) && !text.contains('.')
+}
+
+/// What people write in the place of a host, and what they mean.
+fn mistaken_host(text: &str) -> Option<(&'static str, String)> {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        let host = redact(host.split(':').next().unwrap_or_default());
+        return Some(match scheme {
+            "postgres" | "postgresql" => ("is a connection URL", format!("PGHOST={host}")),
+            _ => {
+                ("is a URL", format!("DATABRICKS_HOST, if it is the workspace; else PGHOST={host}"))
+            }
+        });
+    }
+    let bare = text.trim_matches(['"', '\'']);
+    if bare != text {
+        return Some(("has quotes around it", format!("PGHOST={}", redact(bare))));
+    }
+    is_label(text).then(|| {
+        let words = "the whole host as the workspace shows it, or --endpoint projects/PROJECT";
+        ("is only the first label of a host", words.to_owned())
+    })
+}
+
 /// Refuses a text that cannot be the host of a Lakebase database.
 pub fn check_host(text: &str, origin: impl Display) -> Result<()> {
+    if let Some((what, hint)) = mistaken_host(text) {
+        let shown = redact(text);
+        return Err(Error::usage(format!("{origin} {what}: {shown}")).hint(hint));
+    }
     if !is_host(text) {
         return Err(Error::usage(format!(
             "{origin} is not a host name or an IP address: {}",

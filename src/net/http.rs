@@ -187,15 +187,9 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// The target of a page's redirect, which is not followed.
-    pub fn redirection(&self, url: &str, deadline: Deadline) -> Result<String> {
-        let answer = self.send_with_retries(&Request::get(url, &[]), deadline)?;
-        let Answer { host, status, location, .. } = answer;
-        match status {
-            300..400 => Ok(location),
-            500.. => Err(not_available(&host, status)),
-            _ => Err(Error::failed(format!("{host} does not redirect (HTTP status {status})"))),
-        }
+    /// A page, whose redirect is not followed and no error.
+    pub fn page(&self, url: &str, deadline: Deadline) -> Result<Answer> {
+        self.send_with_retries(&Request::get(url, &[]), deadline)
     }
 
     fn send_with_retries(&self, request: &Request<'_>, deadline: Deadline) -> Result<Answer> {

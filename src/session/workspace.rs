@@ -65,6 +65,7 @@ impl Session<'_> {
                 let ask = |_| Ok(Answered { answer: ask()?, subject: None });
                 self.cached_text(&provider_key(what), how.deadline, &ask)
             },
+            tool_answer: &self.tool_answer,
             lock: how.lock,
             lock_wait: how.lock_wait,
             refused: false,

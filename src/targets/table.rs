@@ -185,6 +185,15 @@ fn path_of(
 /// The file that a setting names, else the one of this name in HOME.
 fn path_in_home(id: Id, name: &str, settings: &Settings, context: &Context) -> Result<PathBuf> {
     if let Some(path) = settings.text(id) {
+        let origin = settings.origin(id);
+        if matches!(origin, Origin::Env(_)) && path.starts_with("~/") {
+            return Err(Error::usage(format!(
+                "{origin} begins with a literal ~: {}",
+                redact(path)
+            ))
+            .because("libpq does not expand it, so it would read another file")
+            .hint(format!("{origin}=\"$HOME{}\"", redact(&path[1..]))));
+        }
         return expand_home(path, context);
     }
     if let Some(home) = context.home() {

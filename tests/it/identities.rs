@@ -567,7 +567,7 @@ fn the_azure_cli_gets_the_tenant_of_the_workspace() {
     };
     let show = "account show --output json".to_owned();
     let management = resource("https://management.core.windows.net/");
-    assert_eq!(asked_of_az(&test), [show.clone(), resource(APPLICATION), show, management]);
+    assert_eq!(asked_of_az(&test), [show, resource(APPLICATION), management]);
     // A user without management rights needs no management token.
     let mut test = around.configured(provider);
     let one = around.az_answers(3600).replace("*get-access-token*) ", "*core*) exit 1; ");
@@ -786,7 +786,7 @@ fn a_refused_management_token_is_not_requested_each_time() {
     for _ in 0..3 {
         test.run("-f json --refresh").token();
     }
-    assert_eq!(asked_of_az(&test).len(), 4, "{:?}", asked_of_az(&test));
+    assert_eq!(asked_of_az(&test).len(), 3, "{:?}", asked_of_az(&test));
 }
 
 #[test]
@@ -806,7 +806,7 @@ fn a_tenant_is_taken_from_entras_login_page_only() {
     around.workspace.fault("/aad/auth", 3, Answer::Json(503, json!({ "message": "later" })));
     test.run("--no-cache").fails(5, &["503"]);
     around.workspace.fault("/aad/auth", 1, Answer::Json(200, json!({})));
-    test.run("--no-cache").fails(1, &["does not redirect"]);
+    test.run("--no-cache").fails(1, &["sent an unexpected answer when asked to name its tenant"]);
 }
 
 #[test]
@@ -826,4 +826,42 @@ fn the_resource_managers_error_is_shown() {
     // Without a host and a resource id there is no workspace.
     test.unset("DATABRICKS_AZURE_RESOURCE_ID").set("DATABRICKS_CLOUD", "azure");
     test.run("").fails(2, &["no Databricks identity is configured"]);
+}
+
+#[test]
+fn an_answer_of_az_may_have_text_a_byte_order_mark_and_colours_around_it() {
+    let around = Around::new();
+    let provider = KNOWN.iter().find(|provider| provider.name == "azure-cli").unwrap();
+    let mut test = around.configured(provider);
+    let answers = around.az_answers(3600);
+    let script = format!(
+        "[ \"$AZURE_CORE_NO_COLOR$AZURE_CORE_ONLY_SHOW_ERRORS\" = truetrue ] || exit 1\n\
+         printf '\\357\\273\\277\\033[33mA new version is available.\\033[0m\\r\\n'\n\
+         {answers}\nprintf '\\r\\nThis is a notice.\\n'"
+    );
+    az(&mut test, &script);
+    test.run("--no-cache").token();
+}
+
+#[test]
+fn without_a_named_tenant_az_is_asked_without_one_and_other_words_count() {
+    let around = Around::new();
+    let provider = KNOWN.iter().find(|provider| provider.name == "azure-cli").unwrap();
+    for status in [403, 404] {
+        let mut test = around.configured(provider);
+        az(&mut test, &around.az_answers(3600));
+        around.workspace.fault("/aad/auth", 1, Answer::Json(status, json!({})));
+        test.run("--no-cache").token();
+        let asked = asked_of_az(&test);
+        assert!(asked.iter().all(|line| !line.contains("--tenant")), "{asked:?}");
+    }
+
+    let test = around.configured(provider);
+    let words = "Source IP address: 203.0.113.7 is blocked by Databricks IP ACL for workspace: 9";
+    around.workspace.fault("/aad/auth", 1, Answer::Json(403, json!({ "message": words })));
+    test.run("--no-cache").fails(4, &["203.0.113.7", "IP access list"]);
+    let page =
+        "https://adb-1.6.azuredatabricks.net/login.html?error=private-link-validation-error:1";
+    around.workspace.fault("/aad/auth", 1, Answer::redirect(302, page));
+    test.run("--no-cache").fails(4, &["private link", "private network"]);
 }

@@ -48,5 +48,6 @@ mod status; // what would be used
 mod targets; // a profile of .databrickscfg, a Databricks secret
 mod tidy; // the repository itself
 mod trust; // which hosts may get a secret
+mod values; // values as people paste them
 mod watch; // until a signal comes
 mod write; // .pgpass and files: bytes, many writers, kills, a year

@@ -170,7 +170,7 @@ fn variables_of_other_tools_are_read() {
 
     // Other programs use this variable, too, so only a resource name is read from it.
     let mut test = unnamed(&workspace);
-    test.set("ENDPOINT_NAME", "checkout-service").run("").token();
+    test.set("ENDPOINT_NAME", "checkout-service").run("").notes("ENDPOINT_NAME is ignored");
     assert_eq!(minted_for(&workspace), ENDPOINT);
     let mut test = unnamed(&workspace);
     test.set("LAKEBASE_INSTANCE", INSTANCE).run("").token();

@@ -69,7 +69,13 @@ fn token(call: &ProviderCall<'_>, resource: &str) -> Result<Token> {
 
 fn get_access_token(call: &ProviderCall<'_>, resource: &str) -> Result<Value> {
     let tenant = entra::tenant(call)?;
-    let account = run(call, &["account", "show"], &tenant)?;
+    let account = match call.tool_answer.get() {
+        Some(account) => account,
+        None => {
+            let account = run(call, &["account", "show"], &tenant)?;
+            call.tool_answer.get_or_init(|| account)
+        }
+    };
     let kind = &account["user"]["type"];
     let name = &account["user"]["name"];
     let is_service = kind == "servicePrincipal";
@@ -109,8 +115,15 @@ fn run(call: &ProviderCall<'_>, arguments: &[&str], tenant: &Option<String>) -> 
         return Err(explain(&shown, &output.stderr, tenant.as_deref()));
     }
     // The output is not quoted, since it may be a token.
-    serde_json::from_slice(&output.stdout)
-        .map_err(|_| Error::failed(format!("`{shown}` printed something that is not JSON")))
+    object_in(&String::from_utf8_lossy(&output.stdout))
+        .ok_or_else(|| Error::failed(format!("`{shown}` printed something that is not JSON")))
+}
+
+/// The JSON object in an output that may have a byte order mark, colours or a notice around it.
+fn object_in(output: &str) -> Option<Value> {
+    let start = output.find('{')?;
+    let end = output.rfind('}')?;
+    serde_json::from_str(output.get(start..=end)?).ok()
 }
 
 /// The error for a failure of `az`. Most have the same exit code, so stderr decides its kind.
