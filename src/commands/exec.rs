@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::formats::variables;
 use crate::plan::Plan;
 use crate::platform::context::Context;
-use crate::platform::process::become_program;
+use crate::platform::process::{become_program, missing_interpreter};
 use crate::session::{ConnectionParts, Session};
 
 pub const COMMAND: Command = Command {
@@ -65,16 +65,27 @@ fn run(call: Call<'_>) -> Result<u8> {
     }
 
     let failure = become_program(program, arguments, &environment.0);
-    Err(cannot_run(program, failure))
+    Err(cannot_run(program, &environment.0, failure))
 }
 
-fn cannot_run(program: &OsStr, why: io::Error) -> Error {
-    let error = Error::usage(format!("cannot run {}", redact(&program.to_string_lossy())));
-    if why.kind() == io::ErrorKind::NotFound {
-        error.because("it is not found").exit(127)
-    } else {
-        error.because(why).exit(126)
+fn cannot_run(program: &OsStr, variables: &[(OsString, OsString)], why: io::Error) -> Error {
+    let name = program.to_string_lossy();
+    let error = Error::usage(format!("cannot run {}", redact(&name)));
+    if why.kind() != io::ErrorKind::NotFound {
+        return error.because(why).exit(126);
     }
+
+    let error = match missing_interpreter(program, variables) {
+        Some(reason) => error.because(redact(&reason)),
+        None => error.because("it is not found"),
+    };
+    // A whole command line in quotes is one word, the name of a program.
+    let error = if name.trim().contains(char::is_whitespace) {
+        error.hint(format!("lakebase-token exec -- {}", redact(&name)))
+    } else {
+        error
+    };
+    error.exit(127)
 }
 
 /// The variables that the child program gets.

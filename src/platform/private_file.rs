@@ -105,24 +105,33 @@ pub struct Replacement<'a> {
     pub still_right: Option<&'a dyn Fn() -> bool>,
 }
 
-/// Replaces a file by a new one with this content, completely or not at all. Returns `false` if
-/// `still_right` cancelled it.
+/// The outcome of a replacement that has not failed.
+pub enum Replaced {
+    /// `still_right` cancelled it.
+    Cancelled,
+    Done,
+    /// It is done, and a power failure may undo it, since its folder cannot be synced.
+    Unsynced(io::Error),
+}
+
+/// Replaces a file by a new one with this content, completely or not at all.
 pub fn replace(
     folder: &Folder,
     name: &OsStr,
     content: &[u8],
     how: &Replacement<'_>,
-) -> io::Result<bool> {
+) -> io::Result<Replaced> {
     let replaced = write_new(folder, content, how).and_then(|()| {
         if how.still_right.is_some_and(|still_right| !still_right()) {
             folder.remove(&how.temporary)?;
-            return Ok(false);
+            return Ok(Replaced::Cancelled);
         }
         folder.rename(&how.temporary, name)?;
-        if how.sync {
-            folder.sync()?;
+        // What has taken effect is no failure: some file systems cannot sync a folder (EINVAL).
+        match if how.sync { folder.sync() } else { Ok(()) } {
+            Ok(()) => Ok(Replaced::Done),
+            Err(e) => Ok(Replaced::Unsynced(e)),
         }
-        Ok(true)
     });
     if replaced.is_err() {
         let _ = folder.remove(&how.temporary);
@@ -147,7 +156,12 @@ fn write_new(folder: &Folder, content: &[u8], how: &Replacement<'_>) -> io::Resu
     if how.sync {
         // The mode is always set: the umask may have removed too much.
         let read_only = how.keep.is_some_and(|old| old.mode & 0o200 == 0);
-        unix::set_mode(&file, if read_only { 0o400 } else { 0o600 })?;
+        let mode = if read_only { 0o400 } else { 0o600 };
+        let set = unix::set_mode(&file, mode);
+        // Where only another user may set modes (EPERM), the right one will do.
+        if FileFacts::of(&file.metadata()?).mode & 0o777 != mode {
+            set?;
+        }
         file.sync_all()?;
     }
     Ok(())
@@ -180,7 +194,7 @@ mod tests {
 
     const THEN: Timestamp = Timestamp(1_800_000_000_000);
 
-    fn put(folder: &Path, name: &str, content: &[u8]) -> io::Result<bool> {
+    fn put(folder: &Path, name: &str, content: &[u8]) -> io::Result<Replaced> {
         let how = Replacement {
             temporary: ".temporary".into(),
             modified: Some(THEN),

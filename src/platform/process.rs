@@ -6,21 +6,29 @@ use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::credential::encoding::hex;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
+use crate::platform::files;
 use crate::platform::lock::LockGuard;
 use crate::platform::time::Deadline;
 use crate::platform::unix;
+
+/// The longest `#!` line that Linux reads is 255 bytes (execve(2)).
+const MAX_FIRST_LINE_BYTES: u64 = 256;
 
 /// How much is read of a child's stdout and of its stderr.
 const MAX_OUTPUT_BYTES: u64 = 256 * 1024;
 
 /// A child that writes more than this is killed, so that it does not fill the memory or the disk.
 const RUNAWAY_OUTPUT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How long the rest of a pipe is waited for after its child has ended.
+const PIPE_WAIT: Duration = Duration::from_millis(200);
 
 /// The interval at which a running child is checked: the first one, and the longest.
 const FIRST_POLL: Duration = Duration::from_micros(500);
@@ -69,8 +77,8 @@ enum Run {
 /// reason it writes into files, where pipes would break when this process ends, and it shares the
 /// caller's lock.
 fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Result<Run> {
-    let stdout = output_file(context)?;
-    let stderr = output_file(context)?;
+    let (stdout, stdout_end) = ChildOutput::new(context)?;
+    let (stderr, stderr_end) = ChildOutput::new(context)?;
     let variables = context.env.for_child().filter(|(name, _)| (program.sees)(name));
     let mut command = Command::new(program.path);
     command
@@ -79,19 +87,21 @@ fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Resu
         .envs(variables)
         .envs(program.variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
-        .stdout(stdout.try_clone()?)
-        .stderr(stderr.try_clone()?);
+        .stdout(stdout_end)
+        .stderr(stderr_end);
     let [first, second] = program.locks;
-    let mut child = shared(first, || shared(second, || unix::spawn_in_own_group(&mut command)))?;
+    let child = shared(first, || shared(second, || unix::spawn_in_own_group(&mut command)));
+    // It holds our copies of the child's ends of pipes.
+    drop(command);
+    let mut child = child?;
 
     let mut pause = FIRST_POLL;
     loop {
         if let Some(status) = child.try_wait()? {
-            let stdout = beginning_of(stdout)?;
-            let stderr = beginning_of(stderr)?;
+            let (stdout, stderr) = (stdout.beginning()?, stderr.beginning()?);
             return Ok(Run::Ended { status, stdout, stderr });
         }
-        if stdout.metadata()?.len().max(stderr.metadata()?.len()) > RUNAWAY_OUTPUT_BYTES {
+        if stdout.length()?.max(stderr.length()?) > RUNAWAY_OUTPUT_BYTES {
             unix::end_group(child.id(), true)?;
         }
         if deadline.passed() {
@@ -170,6 +180,61 @@ pub fn run_tool(
     }
 }
 
+/// Where a child's output goes. A file, because a pipe would break when this process ends; but where
+/// the sizes of files are limited, a file could not take it.
+enum ChildOutput {
+    File(File),
+    Pipe { read: Arc<Mutex<Vec<u8>>>, reader: JoinHandle<()> },
+}
+
+impl ChildOutput {
+    /// The output, and the child's end of it.
+    fn new(context: &Context) -> io::Result<(ChildOutput, Stdio)> {
+        if !unix::limits_file_sizes() {
+            let file = output_file(context)?;
+            let end = file.try_clone()?.into();
+            return Ok((ChildOutput::File(file), end));
+        }
+
+        let (mut pipe, end) = io::pipe()?;
+        let read = Arc::new(Mutex::new(Vec::new()));
+        let kept = read.clone();
+        let reader = std::thread::Builder::new().spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(size @ 1..) = pipe.read(&mut bytes) {
+                if let Ok(mut kept) = kept.lock() {
+                    kept.extend(&bytes[..size]);
+                }
+            }
+        })?;
+        Ok((ChildOutput::Pipe { read, reader }, end.into()))
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        match self {
+            ChildOutput::File(file) => Ok(file.metadata()?.len()),
+            ChildOutput::Pipe { read, .. } => Ok(read.lock().map_or(0, |read| read.len() as u64)),
+        }
+    }
+
+    /// What the child has written, once it has ended. A process that it has left behind may keep a
+    /// pipe open, and is not waited for.
+    fn beginning(self) -> io::Result<Vec<u8>> {
+        match self {
+            ChildOutput::File(file) => beginning_of(file),
+            ChildOutput::Pipe { read, reader } => {
+                let end = Deadline::after(PIPE_WAIT);
+                while !reader.is_finished() && !end.passed() {
+                    std::thread::sleep(FIRST_POLL);
+                }
+                let mut bytes = read.lock().map_or(Vec::new(), |read| read.clone());
+                bytes.truncate(MAX_OUTPUT_BYTES as usize);
+                Ok(bytes)
+            }
+        }
+    }
+}
+
 fn output_file(context: &Context) -> io::Result<File> {
     let random = context.random::<16>().map_err(|e| io::Error::other(e.message))?;
     let folder = context.var("TMPDIR").map_or(PathBuf::from("/tmp"), PathBuf::from);
@@ -225,9 +290,43 @@ pub fn become_program(
     arguments: &[OsString],
     variables: &[(OsString, OsString)],
 ) -> io::Error {
-    let mut command = Command::new(program);
-    let variables = variables.iter().map(|(name, value)| (name, value));
-    unix::replace_process(command.args(arguments).env_clear().envs(variables))
+    let become_this = |program: &OsStr, arguments: &mut dyn Iterator<Item = &OsString>| {
+        let mut command = Command::new(program);
+        let variables = variables.iter().map(|(name, value)| (name, value));
+        unix::replace_process(command.args(arguments).env_clear().envs(variables))
+    };
+    let failure = become_this(program, &mut arguments.iter());
+    if !unix::is_not_executable_format(&failure) {
+        return failure;
+    }
+    // A script without `#!`, which execvp(3) gives to the shell; musl's does not.
+    let path = variables.iter().rfind(|(name, _)| name == "PATH").map(|(_, path)| path);
+    let script = found_on(path, program).unwrap_or(PathBuf::from(program)).into_os_string();
+    become_this(OsStr::new("/bin/sh"), &mut std::iter::once(&script).chain(arguments))
+}
+
+/// The executable that execvp(3) means by this name.
+fn found_on(path: Option<&OsString>, program: &OsStr) -> Option<PathBuf> {
+    if program.as_encoded_bytes().contains(&b'/') {
+        return None;
+    }
+    std::env::split_paths(path?)
+        .map(|folder| folder.join(program))
+        .find(|path| files::is_executable(path))
+}
+
+/// Why a program that exists is reported as missing: the interpreter in its first line is.
+pub fn missing_interpreter(program: &OsStr, variables: &[(OsString, OsString)]) -> Option<String> {
+    let path = variables.iter().rfind(|(name, _)| name == "PATH").map(|(_, path)| path);
+    let file = found_on(path, program).or_else(|| Some(PathBuf::from(program)))?;
+    let start = files::read_start(file.to_str()?, MAX_FIRST_LINE_BYTES).ok()?;
+    let line = start.strip_prefix("#!")?.split('\n').next()?;
+    let interpreter = line.trim_start().split([' ', '\t']).next()?;
+    if interpreter.ends_with('\r') || line.ends_with('\r') {
+        let interpreter = interpreter.trim_end_matches('\r');
+        return Some(format!("its first line ends like a line of Windows, after {interpreter}"));
+    }
+    Some(format!("the interpreter in its first line is missing: {interpreter}"))
 }
 
 /// Opens a page with a command of `$BROWSER` (separated by colons, `%s` stands for the URL), or

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::platform::lock::LockFile;
 use crate::platform::path_owners::PathEnd;
-use crate::platform::private_file::{self, Found, Replacement, read_private_in};
+use crate::platform::private_file::{self, Found, Replaced, Replacement, read_private_in};
 use crate::platform::time::Deadline;
 use crate::platform::unix::{self, FileFacts, FileKind, Folder};
 
@@ -173,7 +173,7 @@ impl TargetFile {
             (Change::Written, Some(new)) => {
                 self.replace(context, &self.name, new, old, Some(&is_same))
             }
-            (Change::Removed, _) if is_same() => self.remove().map(|()| true),
+            (Change::Removed, _) if is_same() => self.remove(context).map(|()| true),
             (Change::Removed, _) => Ok(false),
             _ => Ok(true),
         }
@@ -315,13 +315,28 @@ impl TargetFile {
             still_right,
             ..Replacement::default()
         };
-        private_file::replace(&self.folder, name, content, &how)
-            .map_err(|e| self.cannot_change("write", e))
+        let replaced = private_file::replace(&self.folder, name, content, &how);
+        match replaced.map_err(|e| self.cannot_change("write", e))? {
+            Replaced::Cancelled => Ok(false),
+            Replaced::Done => Ok(true),
+            Replaced::Unsynced(e) => {
+                self.note_unsynced(context, &e);
+                Ok(true)
+            }
+        }
     }
 
-    fn remove(&self) -> Result<()> {
-        let removed = self.folder.remove(&self.name).and_then(|()| self.folder.sync());
-        removed.map_err(|e| self.cannot_change("remove", e))
+    fn remove(&self, context: &Context) -> Result<()> {
+        self.folder.remove(&self.name).map_err(|e| self.cannot_change("remove", e))?;
+        if let Err(e) = self.folder.sync() {
+            self.note_unsynced(context, &e);
+        }
+        Ok(())
+    }
+
+    fn note_unsynced(&self, context: &Context, why: &io::Error) {
+        let path = shown(&self.path);
+        context.note(&format!("{path} is changed, but a power failure may undo that: {why}"));
     }
 
     /// Removes the temporary files of killed processes.

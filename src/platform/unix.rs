@@ -114,6 +114,11 @@ pub fn is_symlink_error(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::LOOP)
 }
 
+/// Whether a program did not start because the system knows no program of its form.
+pub fn is_not_executable_format(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::NOEXEC)
+}
+
 /// Whether the file cannot be replaced because it is a mount point.
 pub fn is_mount_error(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::BUSY)
@@ -239,6 +244,7 @@ impl Folder {
 
     /// Creates a file with mode 0600; fails if the name is taken.
     pub fn create_file(&self, name: &OsStr) -> io::Result<File> {
+        survive_size_limit();
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(File::from(rustix::fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?))
@@ -246,6 +252,7 @@ impl Folder {
 
     /// Opens a file of our own, creating it with mode 0600.
     pub fn open_or_create_private(&self, name: &OsStr, append: bool) -> io::Result<File> {
+        survive_size_limit();
         let access = if append { OFlags::WRONLY | OFlags::APPEND } else { OFlags::RDWR };
         let flags = access | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         Ok(File::from(rustix::fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?))
@@ -283,6 +290,21 @@ impl Folder {
         }
         Ok(names)
     }
+}
+
+/// From now on a write beyond the limit of file sizes (`ulimit -f`) fails, instead of ending this
+/// process. A handler, which children do not inherit, unlike an ignored signal.
+fn survive_size_limit() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // Without it, only such a write is worse off.
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+    });
+}
+
+/// Whether files may not have any size (setrlimit(2), RLIMIT_FSIZE).
+pub fn limits_file_sizes() -> bool {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current.is_some()
 }
 
 /// Sets whether processes that are started from now on inherit this open file, and with it its

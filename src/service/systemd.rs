@@ -26,6 +26,9 @@ const LAST_RUN: &str = "--property=SubState,Result,ExecMainCode,ExecMainStatus,\
 const EXIT_NAMESPACE: u8 = 226;
 const EXIT_USER: u8 = 217;
 
+/// systemd's own exit code for a program that it cannot start.
+const EXIT_EXEC: u8 = 203;
+
 /// journald may take a moment to store the last lines of a run.
 const JOURNAL_POLL_INTERVAL: Duration = Duration::from_millis(100);
 const JOURNAL_POLLS: usize = 11;
@@ -192,6 +195,13 @@ fn job_error(control: &JobControl<'_>, last_run: &str, systemd_says: &str) -> Er
             .because("systemd cannot set up the unit's sandbox here")
             .hint(format!("systemctl --user edit {}.service, to turn it off", control.name))
             .hint("[Service] PrivateUsers=no ProtectSystem=no");
+    }
+    if code == Some(EXIT_EXEC) {
+        return error
+            .because("systemd cannot start the program of the unit: it is gone, or not executable")
+            .hint(
+                "lakebase-token service install TARGET, from the place where the program is now",
+            );
     }
     error.because(systemd_says).hint(format!("journalctl --user -u {}", control.name))
 }

@@ -218,8 +218,12 @@ fn the_supervisor_ends_a_run_and_all_that_it_has_started() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("had not ended within 1s"), "{said}");
     let sleeper = fs::read_to_string(test.home.path().join("pid")).unwrap();
-    let state = fs::read_to_string(format!("/proc/{}/stat", sleeper.trim())).unwrap_or_default();
-    assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    // A signal takes a moment.
+    super::machine::wait_for("its end", || {
+        let path = format!("/proc/{}/stat", sleeper.trim());
+        let state = fs::read_to_string(path).unwrap_or_default();
+        (state.is_empty() || state.contains(") Z ")).then_some(())
+    });
 }
 
 #[test]

@@ -59,6 +59,47 @@ fn the_child_gets_the_variables_of_libpq_and_loses_those_that_lead_elsewhere() {
 }
 
 #[test]
+fn it_starts_what_env_starts_and_says_why_it_cannot() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let workspace = workspace();
+    let mut test = prepared(&workspace);
+    let script = |name: &str, text: &str| {
+        let path = test.write(&format!("tools/{name}"), text);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path.display().to_string()
+    };
+    let plain = script("plain", "echo \"$PGUSER $1\"\n");
+    let crlf = script("crlf", "#!/bin/sh\r\necho x\r\n");
+    let lost = script("lost", "#!/nowhere/python3 -u\n");
+    let folder = test.home.path().join("tools").display().to_string();
+    test.set("PATH", &format!("/usr/bin:/bin:{folder}"));
+
+    // A script without `#!`, by path and by name, also of the static build.
+    for program in [plain.as_str(), "plain"] {
+        let output = test.command().args(["exec", "--", program, "a b"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(said, format!("{CLIENT_ID} a b\n"), "{output:?}");
+    }
+    for (program, words) in [
+        (crlf.as_str(), "its first line ends like a line of Windows, after /bin/sh"),
+        ("crlf", "its first line ends like a line of Windows"),
+        (lost.as_str(), "the interpreter in its first line is missing: /nowhere/python3"),
+        ("psql -c x", "hint: lakebase-token exec -- psql -c x"),
+        ("nothing-here", "it is not found"),
+    ] {
+        let (code, said) = code(&test, &["exec", "--", program]);
+        assert_eq!(code, 127, "{program}: {said}");
+        assert!(said.contains(words), "{program}: {said}");
+    }
+
+    // The child has the usual effect of SIGPIPE, and of a file that grows too large.
+    let script = "yes | head -n 1 >/dev/null; echo \"${PIPESTATUS[0]}\"";
+    let output = test.command().args(["exec", "--", "bash", "-c", script]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "141\n");
+}
+
+#[test]
 fn clean_removes_databricks_secrets_from_the_environment_of_the_child() {
     let workspace = workspace();
     let mut test = prepared(&workspace);
