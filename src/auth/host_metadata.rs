@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::auth::provider::ProviderCall;
 use crate::config::table::Id;
+use crate::credential::encoding::is_uuid;
 use crate::credential::redact::redact;
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::http::{Request, check_url};
@@ -114,12 +115,4 @@ fn is_own_audience(call: &ProviderCall<'_>, audience: &str) -> bool {
     Some(audience) == client
         || account.map_or(is_uuid(audience), |account| account == audience)
         || authority(audience).is_some_and(|own| Some(own) == authority(call.url))
-}
-
-/// The text form of a UUID (RFC 9562 §4), which account ids have.
-fn is_uuid(text: &str) -> bool {
-    const LENGTHS: [usize; 5] = [8, 4, 4, 4, 12];
-    let parts: Vec<&str> = text.split('-').collect();
-    let is_hex = |part: &&str| part.bytes().all(|b| b.is_ascii_hexdigit());
-    parts.iter().map(|part| part.len()).eq(LENGTHS) && parts.iter().all(is_hex)
 }

@@ -2,13 +2,12 @@
 //! fixes it.
 //!
 //! A minted credential does not prove that a login works: the role may be missing, or the database
-//! suspended. So the last steps are the connection itself, with the first messages of the
-//! frontend/backend protocol (PostgreSQL documentation, "SSL Session Encryption"), and a login by
-//! psql if it is installed. A step that cannot be tried is reported as not tried, not as ok.
+//! suspended. So the last steps are logins: our own (`lakebase/login_probe.rs`), whose failures
+//! `lakebase/login_refusal.rs` explains, and psql's, if it is installed, which shows what the
+//! environment does to libpq. A step that cannot be tried is reported as not tried, not as ok.
 
 use std::ffi::OsStr;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -18,26 +17,31 @@ use crate::commands::status::is_json;
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
 use crate::credential::connection::Credential;
-use crate::credential::redact::{printable, redact};
+use crate::credential::redact::{hide, printable, redact};
 use crate::error::{Error, ErrorKind, Result};
-use crate::formats::variables;
+use crate::formats::{EXPIRES_AT, variables};
 use crate::lakebase::credentials;
+use crate::lakebase::login_probe::{self, Login};
+use crate::lakebase::login_refusal::Attempt;
 use crate::lakebase::workspace_api::{reach, user_name};
 use crate::net::http::Client;
+use crate::net::refusal::{CallError, Outcome};
 use crate::plan::Plan;
 use crate::platform::context::Context;
-use crate::platform::process::{Program, run_tool, within};
-use crate::platform::time::Deadline;
+use crate::platform::files;
+use crate::platform::process::{Program, run_tool};
+use crate::platform::time::{Deadline, Timestamp};
 use crate::session::{ConnectionParts, Session};
 
 pub const COMMAND: Command = Command {
     name: "doctor",
     about: "try each step up to a login, and say which one fails",
     more: "Tries these steps in order and prints a line for each: configuration, workspace, \
-           identity, database, state of the database, credential, connection, login. Stops at the \
-           first step that fails, and says why and what fixes it. psql does the login; if psql is \
-           not installed, that step is reported as not tried. --timeout applies to each step \
-           (30s). --format is text or json.",
+           identity, database, state of the database, credential, login, psql. Stops at the first \
+           step that fails, and says why and what fixes it. The login is our own; psql then shows \
+           whether the environment disturbs it, and is reported as not tried if it is not \
+           installed. Warnings are about other programs. --timeout applies to each step (30s). \
+           --format is text or json.",
     flags: &[Id::Format],
     common: COMMON,
     exit_codes: "exit codes: 0 every step that could be tried works; otherwise as for get",
@@ -49,35 +53,38 @@ pub const COMMAND: Command = Command {
 /// The default limit of a step: a suspended database needs several seconds to start.
 const STEP_LIMIT: Duration = Duration::from_secs(30);
 
-const SUSPENDED_HINT: &str = "a longer --timeout: a suspended database needs time to start";
-
 struct Step {
     name: &'static str,
     /// What was found; nothing if the step could not be tried.
     outcome: Result<Option<String>>,
     /// Why the step was not tried.
     why_not_tried: &'static str,
+    /// Whether its failure is not the verdict.
+    is_warning: bool,
 }
 
 fn run(mut call: Call<'_>) -> Result<u8> {
     let is_json = is_json(COMMAND.name, call.flags)?;
-    let mut steps = Steps(Vec::new());
+    let mut steps = Steps { steps: Vec::new() };
     // The failure is in the last step.
     let _ = steps.try_all(&call);
 
-    let failure = steps.0.iter().find_map(|step| step.outcome.as_ref().err());
+    let verdicts = steps.steps.iter().filter(|step| !step.is_warning);
+    let failure = verdicts.into_iter().find_map(|step| step.outcome.as_ref().err());
     let code = failure.map_or(0, |error| error.kind as u8);
     let text = if is_json {
-        let steps: Vec<Value> = steps.0.iter().map(Step::json).collect();
+        let steps: Vec<Value> = steps.steps.iter().map(Step::json).collect();
         format!("{}\n", json!({ "steps": steps, "code": code }))
     } else {
-        printable(&steps.0.iter().map(Step::text).collect::<String>())
+        printable(&steps.steps.iter().map(Step::text).collect::<String>())
     };
     call.print(&text)?;
     Ok(code)
 }
 
-struct Steps(Vec<Step>);
+struct Steps {
+    steps: Vec<Step>,
+}
 
 impl Steps {
     /// Returns nothing after the first step that fails.
@@ -88,32 +95,39 @@ impl Steps {
             format!("{url} from {origin}, auth type {}", plan.provider.name)
         })?;
         let session = Session::new(&plan, context);
+        warnings(&plan, &session, context).into_iter().for_each(|warning| self.warn(warning));
         let deadline = || Deadline::after(step_limit(&plan));
 
         let reached = reach_workspace(&plan, &session, context, deadline());
         self.add("workspace", reached, |words| (*words).to_owned())?;
 
-        let user = session.ask(deadline(), user_name);
-        self.add("identity", user, |user| redact(user))?;
+        // `exec` asks for the name only if no setting names the role.
+        let user = session.ask_or_refusal(deadline(), user_name);
+        let is_needed = plan.user().is_none();
+        let identity = self.add_needed("identity", user, is_needed, |user| redact(user))?;
 
         let database = session.database(deadline());
         let database = self.add("database", database, |database| {
             format!("{} {}", database.kind(), redact(database.name()))
         })?;
 
-        let state = session.ask(deadline(), |api| credentials::state(api, &database));
-        self.add("state", state.and_then(|state| check_state(&state)), |state| redact(state))?;
+        let state = session.ask_or_refusal(deadline(), |api| credentials::state(api, &database));
+        let state = state.and_then(|state| Ok(check_state(&state)?));
+        self.add_needed("state", state, false, |state| redact(state))?;
 
         let wants = ConnectionParts { user: true, host: true };
         let credential = session.credential(wants, deadline());
         let credential =
             self.add("credential", credential, |credential| credential.token.to_string())?;
 
-        let connection = connect(&credential, deadline());
-        self.add("connection", connection, |words| words.clone())?;
+        let attempt = attempt(&credential, identity.as_deref())?;
+        let logged_in = log_in(&attempt, &credential, context, deadline());
+        self.add("login", logged_in, |role| {
+            format!("as {}, sslmode {}", redact(role), attempt.tls.words())
+        })?;
 
-        let outcome = log_in(&credential, &plan.settings, context, deadline());
-        self.0.push(Step { name: "login", outcome, why_not_tried: "psql is not installed" });
+        let outcome = log_in_with_psql(&credential, &attempt, &plan.settings, context, deadline());
+        self.steps.push(Step::tried("psql", outcome, "psql is not installed"));
         Some(())
     }
 
@@ -128,9 +142,76 @@ impl Steps {
             Ok(value) => (Ok(Some(words(&value))), Some(value)),
             Err(error) => (Err(error), None),
         };
-        self.0.push(Step { name, outcome, why_not_tried: "" });
+        self.steps.push(Step::tried(name, outcome, ""));
         value
     }
+
+    /// The same for a step that the login itself may not need: it may be forbidden then. Returns
+    /// nothing after a failure that counts.
+    fn add_needed<T>(
+        &mut self,
+        name: &'static str,
+        result: Outcome<T>,
+        is_needed: bool,
+        words: impl FnOnce(&T) -> String,
+    ) -> Option<Option<T>> {
+        let is_forbidden = result.as_ref().is_err_and(CallError::is_forbidden);
+        let result = result.map_err(CallError::into_error);
+        if is_needed || !is_forbidden {
+            return self.add(name, result, words).map(Some);
+        }
+        let outcome = result.map(|_| None);
+        self.steps.push(Step { is_warning: true, ..Step::tried(name, outcome, "") });
+        Some(None)
+    }
+
+    /// Warns of what does not matter to the login that was tried, but may to others.
+    fn warn(&mut self, warning: Error) {
+        let step = Step::tried("warning", Err(warning), "");
+        self.steps.push(Step { is_warning: true, ..step });
+    }
+}
+
+/// What may disturb other programs than the login that is tried here.
+fn warnings(plan: &Plan, session: &Session<'_>, context: &Context) -> Vec<Error> {
+    let mut warnings = Vec::new();
+    if context.var("PGPASSWORD").is_some() && !is_our_password(context) {
+        warnings.push(
+            Error::failed("PGPASSWORD is set, and takes precedence over ~/.pgpass")
+                .hint("unset PGPASSWORD, or start programs with lakebase-token exec"),
+        );
+    }
+    let named = plan.settings.text(Id::PgPassFile).map(PathBuf::from);
+    let file = named.or_else(|| Some(context.home()?.join(".pgpass")));
+    if let Some(file) = file.filter(|file| files::is_open_to_others(file)) {
+        let file = redact(&file.to_string_lossy());
+        warnings.push(
+            Error::failed(format!("libpq ignores {file}, since others may read it"))
+                .hint(format!("chmod 600 {file}")),
+        );
+    }
+    if let Some(why) = session.cache_problem() {
+        warnings.push(
+            Error::failed("nothing can be cached, so each call mints")
+                .because(why)
+                .hint("LAKEBASE_TOKEN_CACHE with a folder of yours"),
+        );
+    }
+    let other_login = plan.settings.login(context).filter(|_| !plan.provider.stored_login);
+    if let Some(login) = other_login {
+        let (name, who) = (plan.provider.name, redact(&login.who));
+        warnings.push(
+            Error::failed(format!("{name} takes precedence over the login of {who}"))
+                .hint("--auth-type external-browser, to use that login"),
+        );
+    }
+    warnings
+}
+
+/// Whether the inherited password is one that we have set and that has not expired.
+fn is_our_password(context: &Context) -> bool {
+    let expires = context.var(EXPIRES_AT).and_then(OsStr::to_str).and_then(Timestamp::parse);
+    expires.is_some_and(|expires| expires > context.now())
 }
 
 fn plan(call: &Call<'_>) -> Result<Plan> {
@@ -174,83 +255,69 @@ fn check_state(state: &str) -> Result<String> {
     }
 }
 
-/// Connects by TCP, and asks whether the server offers TLS.
-fn connect(credential: &Credential, deadline: Deadline) -> Result<String> {
-    let host = credential.connection.host()?;
-    let port = credential.connection.port;
-    let shown = format!("{}:{port}", redact(host));
-
-    let mut failure = None;
-    for address in addresses(host, port, deadline)? {
-        match TcpStream::connect_timeout(&address, timeout(deadline)) {
-            Ok(stream) => return ask_for_tls(stream, &shown, deadline),
-            Err(e) => failure = Some(e),
-        }
-    }
-
-    let error = Error::unavailable(format!("cannot connect to {shown}"));
-    let error = match failure {
-        Some(e) => error.because(e),
-        None => error,
-    };
-    Err(error.hint("check the firewall and the workspace's IP access list"))
-}
-
-fn addresses(
-    host: &str,
-    port: u16,
-    deadline: Deadline,
-) -> Result<impl Iterator<Item = SocketAddr> + use<>> {
-    let name = (host.to_owned(), port);
-    let resolved = within(deadline.left(), move || name.to_socket_addrs());
-    resolved.and_then(|found| found.unwrap_or(Err(io::ErrorKind::TimedOut.into()))).map_err(|e| {
-        Error::unavailable(format!("cannot resolve the host name {}", redact(host)))
-            .because(e)
-            .hint("check PGHOST and DNS; with Private Link, DNS must be that of its network")
+/// Who logs in, and where.
+fn attempt<'c>(credential: &'c Credential, identity: Option<&'c str>) -> Option<Attempt<'c>> {
+    let connection = &credential.connection;
+    Some(Attempt {
+        host: connection.host().ok()?,
+        port: connection.port,
+        database: connection.database().ok()?,
+        user: connection.user().ok()?,
+        identity,
+        tls: &connection.tls,
+        password: &credential.token.secret,
     })
 }
 
-/// The time left, for calls that refuse a timeout of zero.
-fn timeout(deadline: Deadline) -> Duration {
-    deadline.left().max(Duration::from_millis(1))
-}
-
-fn ask_for_tls(mut stream: TcpStream, shown: &str, deadline: Deadline) -> Result<String> {
-    // SSLRequest: its length, then its code. The server answers with one byte, S or N.
-    const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-
-    let mut answer = [0];
-    let exchanged = stream
-        .set_read_timeout(Some(timeout(deadline)))
-        .and_then(|()| stream.write_all(&SSL_REQUEST))
-        .and_then(|()| stream.read_exact(&mut answer));
-    let not_postgres = || Error::failed(format!("{shown} does not speak Postgres"));
-    match exchanged {
-        Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-            Err(Error::unavailable(format!("{shown} has not answered in time"))
-                .hint(SUSPENDED_HINT))
-        }
-        Err(e) => Err(not_postgres().because(e)),
-        Ok(()) if answer == *b"S" => Ok(format!("{shown} offers TLS")),
-        Ok(()) if answer == *b"N" => Err(Error::failed(format!("{shown} offers no TLS"))
-            .because("a password is never sent without TLS")
-            .hint("check PGHOST and PGPORT: Lakebase always offers TLS")),
-        Ok(()) => Err(not_postgres().because("its answer to SSLRequest is neither S nor N")),
-    }
-}
-
-/// Logs in with psql. Returns nothing if psql is not installed.
+/// Logs in by our own means: a failure is known by its SQLSTATE, and no variable of libpq's disturbs.
 fn log_in(
+    attempt: &Attempt<'_>,
     credential: &Credential,
+    context: &Context,
+    deadline: Deadline,
+) -> Result<String> {
+    let login = Login {
+        host: attempt.host,
+        port: attempt.port,
+        database: attempt.database,
+        user: attempt.user,
+        password: &credential.token.secret,
+        tls: attempt.tls,
+        options: context.var("PGOPTIONS").and_then(OsStr::to_str),
+    };
+    login_probe::log_in(&login, context, deadline).map_err(|failure| attempt.error(failure))
+}
+
+/// Variables of libpq that can defeat a login by a password in clear text.
+const DISTURBING: [&str; 14] = [
+    "PGCHANNELBINDING",
+    "PGREQUIREAUTH",
+    "PGSSLCERT",
+    "PGSSLKEY",
+    "PGSSLCRL",
+    "PGSSLCRLDIR",
+    "PGSSLSNI",
+    "PGSSLMINPROTOCOLVERSION",
+    "PGSSLMAXPROTOCOLVERSION",
+    "PGSSLNEGOTIATION",
+    "PGGSSENCMODE",
+    "PGREQUIREPEER",
+    "PGTARGETSESSIONATTRS",
+    "PGMINPROTOCOLVERSION",
+];
+
+/// Logs in with psql, in the environment that `exec` gives it. Returns nothing if psql is not installed.
+fn log_in_with_psql(
+    credential: &Credential,
+    attempt: &Attempt<'_>,
     settings: &Settings,
     context: &Context,
     deadline: Deadline,
 ) -> Result<Option<String>> {
     let Some(psql) = context.find_program("psql") else { return Ok(None) };
 
-    let variables = variables(credential)?;
     let (set, unset): (Vec<_>, Vec<_>) =
-        variables.into_iter().partition(|(_, value)| value.is_some());
+        variables(credential)?.into_iter().partition(|(_, value)| value.is_some());
     let mut extra: Vec<(&str, String)> =
         set.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     // libpq rounds a connect timeout of one second up to two.
@@ -267,56 +334,42 @@ fn log_in(
     };
     let output = run_tool(context, &program, "psql", deadline).map_err(|e| match e.kind {
         ErrorKind::Unavailable => {
-            Error::unavailable("psql has not logged in in time").hint(SUSPENDED_HINT)
+            Error::unavailable("psql has not logged in in time").hint("a longer --timeout")
         }
         _ => e,
     })?;
-
     if output.status.success() {
         return Ok(Some(format!("as {}", redact(&String::from_utf8_lossy(&output.stdout)))));
     }
-    Err(refused_login(credential.connection.user()?, &redact(&output.stderr)))
-}
 
-/// What psql prints has no codes, so its text decides which hint may help.
-fn refused_login(user: &str, stderr: &str) -> Error {
-    let user = redact(user);
-    let error = Error::denied(format!("psql cannot log in as {user}")).because(stderr);
-
-    // Postgres uses the same message for a missing role, another role's token and an expired token.
-    if stderr.contains("authentication failed for user") || stderr.contains("role \"") {
-        let kind = if user.contains('@') { "USER" } else { "SERVICE_PRINCIPAL" };
-        let user = user.replace('\'', "''");
-        error
-            .because("the credential is new, so this identity has no Postgres role of that name")
-            .hint(format!(
-                "as the project's owner: SELECT databricks_create_role('{user}', '{kind}')"
-            ))
-            .hint("--pg-user with the name of the role, if it is another one")
-    } else if stderr.contains("does not exist") {
-        error.hint("--pg-database with the name of an existing database")
-    } else if stderr.contains("certificate") {
-        error
-            .hint(
-                "PGSSLROOTCERT=/path/to/ca.pem with the certificate of the authority that signs it",
-            )
-            .hint(
-                "PGSSLMODE=require only if whoever answers there may have the password: it proves \
-                 nothing about the server",
-            )
-    } else {
-        error
+    let stderr = redact(&hide(&output.stderr, attempt.password.expose()));
+    let error = Error::denied("psql cannot log in, although the same login succeeds without it");
+    let error = error.because(stderr);
+    let is_set = |name: &&str| context.var(name).is_some_and(|value| !value.is_empty());
+    let set: Vec<&str> = DISTURBING.into_iter().filter(is_set).collect();
+    if output.stderr.contains("SNI") || output.stderr.contains("Endpoint ID is not specified") {
+        return Err(error.hint("a libpq of version 14 or later: older ones send no server name"));
     }
+    Err(set.iter().fold(error, |error, name| error.hint(format!("unset {name}"))))
 }
 
 impl Step {
+    fn tried(
+        name: &'static str,
+        outcome: Result<Option<String>>,
+        why_not_tried: &'static str,
+    ) -> Step {
+        Step { name, outcome, why_not_tried, is_warning: false }
+    }
+
     fn text(&self) -> String {
         let line = |name: &str, words: &str| format!("{name:<15}{words}\n");
         match &self.outcome {
             Ok(Some(words)) => line(self.name, &format!("ok: {words}")),
             Ok(None) => line(self.name, &format!("not tried: {}", self.why_not_tried)),
             Err(error) => {
-                let mut text = line(self.name, &format!("FAILED: {}", error.message));
+                let verdict = if self.is_warning { "warning" } else { "FAILED" };
+                let mut text = line(self.name, &format!("{verdict}: {}", error.message));
                 for (label, words) in error.lines().skip(1) {
                     text.push_str(&line(&format!("  {label}"), words));
                 }
@@ -329,6 +382,9 @@ impl Step {
         let (state, words, because, hints) = match &self.outcome {
             Ok(Some(words)) => ("ok", words.as_str(), &[][..], &[][..]),
             Ok(None) => ("not tried", self.why_not_tried, &[][..], &[][..]),
+            Err(error) if self.is_warning => {
+                ("warning", error.message.as_str(), &error.because[..], &error.hints[..])
+            }
             Err(error) => ("failed", error.message.as_str(), &error.because[..], &error.hints[..]),
         };
         let name = self.name;

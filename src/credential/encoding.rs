@@ -1,4 +1,4 @@
-//! Percent-encoding (RFC 3986), forms and hexadecimal digits. Quoting for shells and HTML is in
+//! Percent-encoding (RFC 3986), forms hexadecimal digits, and UUIDs. Quoting for shells and HTML is in
 //! `quoting.rs`.
 
 /// Percent-encodes every byte but the unreserved characters (RFC 3986 §2.3), for values of queries
@@ -48,6 +48,14 @@ pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
+/// The text form of a UUID (RFC 9562 §4), which ids of accounts and applications have.
+pub fn is_uuid(text: &str) -> bool {
+    const LENGTHS: [usize; 5] = [8, 4, 4, 4, 12];
+    let parts: Vec<&str> = text.split('-').collect();
+    let is_hex = |part: &&str| part.bytes().all(|b| b.is_ascii_hexdigit());
+    parts.iter().map(|part| part.len()).eq(LENGTHS) && parts.iter().all(is_hex)
 }
 
 #[cfg(test)]

@@ -56,6 +56,11 @@ impl CallError {
         }
     }
 
+    /// Whether the server knows the identity and forbids it this request.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, CallError::Refused(refusal) if refusal.status == 403 && !refusal.is_about_token())
+    }
+
     /// Adds the right that the call needs if the server's words are about a right, and not about the
     /// network, the workspace or the token.
     pub fn with_missing_right(self, right: &str) -> CallError {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use rustls::pki_types::CertificateDer;
 use rustls_native_certs::{CertificateResult, load_certs_from_paths, load_native_certs};
 use ureq::tls::Certificate;
 
@@ -26,7 +27,14 @@ const SYSTEM_BUNDLES: &[&str] = if cfg!(unix) {
 /// How many problems of reading certificates an error lists.
 const MAX_LISTED_PROBLEMS: usize = 3;
 
+/// The trusted certificates as ureq takes them.
 pub fn trusted_certificates(context: &Context) -> Result<Vec<Certificate<'static>>> {
+    let certificates = certificates(context)?;
+    Ok(certificates.iter().map(|cert| Certificate::from_der(cert).to_owned()).collect())
+}
+
+/// The certificates that servers' certificates must lead to.
+pub fn certificates(context: &Context) -> Result<Vec<CertificateDer<'static>>> {
     let file = context.var("SSL_CERT_FILE").map(Path::new);
     let folder = context.var("SSL_CERT_DIR").map(Path::new);
     if let Some(file) = file.filter(|file| !file.is_file()) {
@@ -43,7 +51,20 @@ pub fn trusted_certificates(context: &Context) -> Result<Vec<Certificate<'static
     if loaded.certs.is_empty() {
         return Err(no_certificates(&loaded));
     }
-    Ok(loaded.certs.iter().map(|cert| Certificate::from_der(cert).to_owned()).collect())
+    Ok(loaded.certs)
+}
+
+/// The certificates in a file; or why there are none.
+pub fn certificates_in(file: &Path) -> std::result::Result<Vec<CertificateDer<'static>>, String> {
+    let loaded = load_certs_from_paths(Some(file), None);
+    if !loaded.certs.is_empty() {
+        return Ok(loaded.certs);
+    }
+    let file = file.display();
+    Err(match loaded.errors.first() {
+        Some(problem) => format!("cannot read the certificates of {file}: {problem}"),
+        None => format!("there is no certificate in {file}"),
+    })
 }
 
 /// One bundle is enough: `load_native_certs` would also parse the folder that holds the same

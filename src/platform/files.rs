@@ -65,6 +65,11 @@ pub fn state(path: &Path) -> String {
     }
 }
 
+/// Whether group or others may read or write this file. libpq ignores such a password file.
+pub fn is_open_to_others(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| FileFacts::of(&meta).mode & 0o077 != 0)
+}
+
 pub fn create_folders(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
 }

@@ -106,8 +106,16 @@ impl Session<'_> {
 
     /// Makes another request to the workspace, as this identity.
     pub fn ask<T>(&self, deadline: Deadline, ask: impl Fn(&Api<'_>) -> Outcome<T>) -> Result<T> {
-        let answered = self.with_bearer(deadline, ask).map_err(CallError::into_error)?;
-        Ok(answered.answer)
+        self.ask_or_refusal(deadline, ask).map_err(CallError::into_error)
+    }
+
+    /// The same for a caller that distinguishes refusals.
+    pub fn ask_or_refusal<T>(
+        &self,
+        deadline: Deadline,
+        ask: impl Fn(&Api<'_>) -> Outcome<T>,
+    ) -> Outcome<T> {
+        Ok(self.with_bearer(deadline, ask)?.answer)
     }
 
     /// Makes a request with the workspace token, and once more with a new one if the workspace

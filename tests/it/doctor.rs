@@ -8,16 +8,8 @@ use super::support::{executable, has, not_run};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT};
 
-const STEPS: [&str; 8] = [
-    "configuration",
-    "workspace",
-    "identity",
-    "database",
-    "state",
-    "credential",
-    "connection",
-    "login",
-];
+const STEPS: [&str; 8] =
+    ["configuration", "workspace", "identity", "database", "state", "credential", "login", "psql"];
 
 fn sandbox(test: &str) -> Option<Sandbox> {
     let sandbox = Sandbox::start().unwrap();
@@ -49,7 +41,12 @@ fn every_step_up_to_a_real_login_works() {
     assert_eq!(output.status.code(), Some(0), "{report}");
     let names: Vec<&str> = report.lines().map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(names, STEPS);
-    assert!(report.contains(&format!("login          ok: as {CLIENT_ID}\n")), "{report}");
+    assert!(
+        report.contains(&format!(
+            "login          ok: as {CLIENT_ID}, sslmode require, which encrypts"
+        )),
+        "{report}"
+    );
     assert!(report.contains("IDLE; the first connection wakes it"));
 
     // A cached credential proves nothing, so it mints each time.
@@ -99,7 +96,7 @@ fn the_first_step_that_fails_is_named_with_what_fixes_it() {
         ),
         (&[("DATABRICKS_CLIENT_SECRET", "x")], "identity", 4, &["invalid_client"]),
         (&[("LAKEBASE_ENDPOINT", missing_endpoint)], "state", 4, &["endpoint id not found"]),
-        (&[("PGPORT", "1")], "connection", 5, &["cannot connect to 127.0.0.1:1", "firewall"]),
+        (&[("PGPORT", "1")], "login", 5, &["cannot connect to 127.0.0.1:1", "firewall"]),
         (&[("PGUSER", "nobody")], "login", 4, &["as nobody", "databricks_create_role('nobody'"]),
         (&[("PGDATABASE", "nope")], "login", 4, &["does not exist", "--pg-database"]),
     ];

@@ -22,6 +22,7 @@ mod completions; // bash, zsh, fish; the manual page
 mod consumers; // the folders of integrations/
 mod differential; // the official SDKs in thousands of environments
 mod doctor; // each step, up to a login
+mod doctor_answers; // what a Postgres server's refusals lead to
 mod drivers; // ten drivers and pools that ask for each connection
 mod exec; // what the child program sees, exit codes
 mod faults; // network, answers, disk, clock, processes, secrets: many times

@@ -224,6 +224,7 @@ fn secrets_leave_their_type_in_few_places() {
         "auth::token_exchange",                 // the same
         "cache::entry",                         // the entry, and the fingerprint
         "cache::store",                         // what this call could not write
+        "commands::doctor",                     // removed from what psql says
         "commands::exec",                       // the child's environment
         "commands::login::browser",             // the code in a pasted URL
         "commands::login::paste",               // its alphabet, its digest
@@ -232,6 +233,8 @@ fn secrets_leave_their_type_in_few_places() {
         "error",                                // what is redacted
         "formats",                              // the output
         "lakebase::credentials",                // compared with the request's token
+        "lakebase::login_probe",                // the login itself
+        "lakebase::login_refusal",              // removed from what the server says
         "lakebase::workspace_api",              // the bearer header
         "login::oauth",                         // what is sent with a grant
         "login::record",                        // the login's file, 0600

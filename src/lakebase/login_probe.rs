@@ -1,0 +1,299 @@
+//! One login to Postgres, as libpq would make it with a password: TLS, start-up, a password in clear
+//! text inside TLS, one query (PostgreSQL documentation, "Frontend/Backend Protocol").
+//!
+//! What a refusal means is `login_refusal.rs`'s business. Other authentication methods than a password
+//! in clear text are reported and not tried: Lakebase takes a token in no other way.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use crate::credential::connection::Tls;
+use crate::credential::secret::Secret;
+use crate::net::postgres_tls::{TlsFailure, secured};
+use crate::platform::context::Context;
+use crate::platform::process::within;
+use crate::platform::time::Deadline;
+
+/// How long connecting to one address may take.
+const ADDRESS_LIMIT: Duration = Duration::from_millis(1500);
+
+/// The largest message that is read. A server's error has some hundred bytes.
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+
+/// The most messages that are read in one login.
+const MAX_MESSAGES: usize = 200;
+
+/// What to log in with.
+pub struct Login<'a> {
+    pub host: &'a str,
+    pub port: u16,
+    pub database: &'a str,
+    pub user: &'a str,
+    pub password: &'a Secret,
+    pub tls: &'a Tls,
+    /// `PGOPTIONS`.
+    pub options: Option<&'a str>,
+}
+
+/// Why a login has failed.
+#[derive(Debug)]
+pub enum LoginFailure {
+    /// The host name is unknown.
+    NotResolved(io::Error),
+    NotConnected(io::Error),
+    /// The server has answered nothing in time, or closed the connection.
+    NoAnswer(io::Error),
+    /// The server offers no TLS.
+    NoTls,
+    Certificate(TlsFailure),
+    /// The server asks for another proof than a password in clear text.
+    Method(&'static str),
+    /// The server's own words.
+    Refused(ServerError),
+    NotPostgres(String),
+}
+
+/// An ErrorResponse: its SQLSTATE and its message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerError {
+    pub sqlstate: String,
+    pub message: String,
+}
+
+type Outcome<T> = std::result::Result<T, LoginFailure>;
+
+/// Logs in and returns the name of the role.
+pub fn log_in(login: &Login<'_>, context: &Context, deadline: Deadline) -> Outcome<String> {
+    let mut stream = connect(login.host, login.port, deadline)?;
+    if !offers_tls(&mut stream, deadline)? {
+        return Err(LoginFailure::NoTls);
+    }
+    let stream = secured(stream, login.host, login.tls, context);
+    let mut stream = stream.map_err(LoginFailure::Certificate)?;
+
+    send(&mut stream, &startup(login))?;
+    let mut is_in = false;
+    let mut role = None;
+    for _ in 0..MAX_MESSAGES {
+        if deadline.passed() {
+            return Err(LoginFailure::NoAnswer(io::ErrorKind::TimedOut.into()));
+        }
+        match next_message(&mut stream)? {
+            Message::AuthenticationOk => is_in = true,
+            Message::PasswordWanted => {
+                send(&mut stream, &text_message(b'p', login.password.expose()))?;
+            }
+            Message::MethodWanted(name) => return Err(LoginFailure::Method(name)),
+            Message::Error(error) => return Err(LoginFailure::Refused(error)),
+            Message::Ready if !is_in => {
+                return Err(LoginFailure::NotPostgres("it is ready before a login".to_owned()));
+            }
+            Message::Ready => match role {
+                Some(role) => {
+                    let _ = send(&mut stream, &[b'X', 0, 0, 0, 4]);
+                    return Ok(role);
+                }
+                None => send(&mut stream, &text_message(b'Q', "select current_user"))?,
+            },
+            Message::Row(text) => role = Some(text),
+            Message::Other => (),
+        }
+    }
+    Err(LoginFailure::NotPostgres("it sends messages without an end".to_owned()))
+}
+
+fn connect(host: &str, port: u16, deadline: Deadline) -> Outcome<TcpStream> {
+    let name = (host.to_owned(), port);
+    let resolved = within(deadline.left(), move || name.to_socket_addrs());
+    let resolved = resolved.and_then(|found| found.unwrap_or(Err(io::ErrorKind::TimedOut.into())));
+    let addresses: Vec<SocketAddr> = resolved.map_err(LoginFailure::NotResolved)?.collect();
+
+    let mut failure = io::Error::other("the name has no address");
+    for address in addresses {
+        let limit = ADDRESS_LIMIT.min(deadline.left()).max(Duration::from_millis(1));
+        match TcpStream::connect_timeout(&address, limit) {
+            Ok(stream) => {
+                let left = deadline.left().max(Duration::from_millis(1));
+                let timeouts = stream
+                    .set_read_timeout(Some(left))
+                    .and_then(|()| stream.set_write_timeout(Some(left)));
+                return timeouts.map(|()| stream).map_err(LoginFailure::NotConnected);
+            }
+            Err(e) => failure = e,
+        }
+    }
+    Err(LoginFailure::NotConnected(failure))
+}
+
+/// Whether the server takes TLS. It answers an SSLRequest with one byte, S or N, or with an error.
+fn offers_tls(stream: &mut TcpStream, deadline: Deadline) -> Outcome<bool> {
+    const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+    send(stream, &SSL_REQUEST)?;
+    let mut answer = [0];
+    stream.read_exact(&mut answer).map_err(|e| {
+        if deadline.passed() {
+            LoginFailure::NoAnswer(io::ErrorKind::TimedOut.into())
+        } else {
+            LoginFailure::NoAnswer(e)
+        }
+    })?;
+    match answer[0] {
+        b'S' => Ok(true),
+        b'N' => Ok(false),
+        b'E' => match body(stream).and_then(|body| error_in(&body)) {
+            Ok(error) => Err(LoginFailure::Refused(error)),
+            Err(_) => {
+                Err(LoginFailure::NotPostgres("its answer to SSLRequest is broken".to_owned()))
+            }
+        },
+        _ => {
+            let words = "its answer to SSLRequest is neither S nor N";
+            Err(LoginFailure::NotPostgres(words.to_owned()))
+        }
+    }
+}
+
+fn send(stream: &mut impl Write, bytes: &[u8]) -> Outcome<()> {
+    stream.write_all(bytes).and_then(|()| stream.flush()).map_err(failed_io)
+}
+
+/// A failure of a stream that is TLS: rustls reports what it rejects about the peer as InvalidData.
+fn failed_io(error: io::Error) -> LoginFailure {
+    match TlsFailure::of(&error) {
+        Some(failure) => LoginFailure::Certificate(failure),
+        None => LoginFailure::NoAnswer(error),
+    }
+}
+
+/// The StartupMessage of protocol 3.0.
+fn startup(login: &Login<'_>) -> Vec<u8> {
+    let mut body = vec![0, 3, 0, 0];
+    let parameters = [
+        ("user", login.user),
+        ("database", login.database),
+        ("client_encoding", "UTF8"),
+        ("application_name", "lakebase-token"),
+    ];
+    let options = login.options.map(|options| ("options", options));
+    for (name, value) in parameters.into_iter().chain(options) {
+        body.extend(name.as_bytes());
+        body.push(0);
+        body.extend(value.as_bytes());
+        body.push(0);
+    }
+    body.push(0);
+    [&(body.len() as u32 + 4).to_be_bytes()[..], &body].concat()
+}
+
+fn text_message(kind: u8, text: &str) -> Vec<u8> {
+    let length = (text.len() as u32 + 5).to_be_bytes();
+    [&[kind], &length[..], text.as_bytes(), &[0]].concat()
+}
+
+/// A message of the server, as far as it matters here.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Message {
+    AuthenticationOk,
+    PasswordWanted,
+    MethodWanted(&'static str),
+    Error(ServerError),
+    Ready,
+    /// The first column of a row.
+    Row(String),
+    Other,
+}
+
+fn next_message(stream: &mut impl Read) -> Outcome<Message> {
+    let mut kind = [0];
+    stream.read_exact(&mut kind).map_err(failed_io)?;
+    let body = body(stream)?;
+    message(kind[0], &body)
+}
+
+fn body(stream: &mut impl Read) -> Outcome<Vec<u8>> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).map_err(failed_io)?;
+    let length = (u32::from_be_bytes(length) as usize).checked_sub(4);
+    let length = length.filter(|length| *length <= MAX_MESSAGE_BYTES).ok_or_else(|| {
+        LoginFailure::NotPostgres("it sends a message of an impossible length".to_owned())
+    })?;
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).map_err(failed_io)?;
+    Ok(body)
+}
+
+/// Reads a message of this kind.
+pub fn message(kind: u8, body: &[u8]) -> Outcome<Message> {
+    let broken = || LoginFailure::NotPostgres("it sends a broken message".to_owned());
+    Ok(match kind {
+        b'R' => {
+            match body.first_chunk().map(|code| u32::from_be_bytes(*code)).ok_or_else(broken)? {
+                0 => Message::AuthenticationOk,
+                3 => Message::PasswordWanted,
+                5 => Message::MethodWanted("MD5"),
+                7 | 8 => Message::MethodWanted("GSSAPI"),
+                9 => Message::MethodWanted("SSPI"),
+                10..=12 => Message::MethodWanted("SASL (SCRAM)"),
+                _ => Message::MethodWanted("another method than a password"),
+            }
+        }
+        b'E' => Message::Error(error_in(body)?),
+        b'Z' => Message::Ready,
+        b'D' => Message::Row(first_column(body).ok_or_else(broken)?),
+        _ => Message::Other,
+    })
+}
+
+/// The fields of an ErrorResponse: a letter and a text each, ended by a zero byte.
+fn error_in(body: &[u8]) -> Outcome<ServerError> {
+    let mut error = ServerError::default();
+    for field in body.split(|byte| *byte == 0) {
+        let Some((name, text)) = field.split_first() else { continue };
+        let text = String::from_utf8_lossy(text).into_owned();
+        match name {
+            b'C' => error.sqlstate = text,
+            b'M' => error.message = text,
+            _ => (),
+        }
+    }
+    if error.message.is_empty() && error.sqlstate.is_empty() {
+        return Err(LoginFailure::NotPostgres("it sends an error without words".to_owned()));
+    }
+    Ok(error)
+}
+
+fn first_column(body: &[u8]) -> Option<String> {
+    let columns = u16::from_be_bytes(*body.first_chunk()?);
+    let length = i32::from_be_bytes(*body.get(2..)?.first_chunk()?);
+    let length = usize::try_from(length).ok().filter(|_| columns > 0)?;
+    Some(String::from_utf8_lossy(body.get(6..6 + length)?).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_a_server_are_read_and_broken_ones_refused() {
+        let error = ServerError { sqlstate: "28P01".to_owned(), message: "no".to_owned() };
+        for (kind, body, expected) in [
+            (b'R', &[0, 0, 0, 0][..], Some(Message::AuthenticationOk)),
+            (b'R', &[0, 0, 0, 3], Some(Message::PasswordWanted)),
+            (b'R', &[0, 0, 0, 10, b'S'], Some(Message::MethodWanted("SASL (SCRAM)"))),
+            (b'R', &[0, 0], None),
+            (b'E', b"SFATAL\0C28P01\0Mno\0\0", Some(Message::Error(error))),
+            (b'E', b"\0", None),
+            (b'Z', b"I", Some(Message::Ready)),
+            (b'D', b"\0\x01\0\0\0\x02me", Some(Message::Row("me".to_owned()))),
+            (b'D', b"\0\x01\0\0\0\x09me", None),
+            (b'D', b"\0\x01\xff\xff\xff\xff", None),
+            (b'S', b"x", Some(Message::Other)),
+        ] {
+            assert_eq!(message(kind, body).ok(), expected, "{kind} {body:?}");
+        }
+        for length in [[0, 0, 0, 3], [0xff; 4], [0, 2, 0, 0]] {
+            assert!(body(&mut &length[..]).is_err(), "{length:?}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What a failed login to Postgres means, and what mends it. The SQLSTATE decides (PostgreSQL
+//! documentation, "PostgreSQL Error Codes"); texts do only for what Lakebase's proxy says, which has
+//! no codes of its own.
+
+use std::io;
+
+use crate::credential::connection::Tls;
+use crate::credential::encoding::is_uuid;
+use crate::credential::redact::{hide, redact};
+use crate::credential::secret::Secret;
+use crate::error::Error;
+use crate::lakebase::login_probe::{LoginFailure, ServerError};
+
+const WAKING_HINT: &str = "try again: a suspended database needs some seconds to start";
+
+/// Who tried to log in, and where.
+pub struct Attempt<'a> {
+    pub host: &'a str,
+    pub port: u16,
+    pub database: &'a str,
+    /// The role that was asked for.
+    pub user: &'a str,
+    /// The identity's own name; nothing if it is not known.
+    pub identity: Option<&'a str>,
+    pub tls: &'a Tls,
+    pub password: &'a Secret,
+}
+
+impl Attempt<'_> {
+    pub fn error(&self, failure: LoginFailure) -> Error {
+        let server = format!("{}:{}", redact(self.host), self.port);
+        match failure {
+            LoginFailure::NotResolved(e) => {
+                let host = redact(self.host);
+                Error::unavailable(format!("cannot resolve the host name {host}")).because(e).hint(
+                    "check PGHOST and DNS; with Private Link, DNS must be that of its network",
+                )
+            }
+            LoginFailure::NotConnected(e) => {
+                Error::unavailable(format!("cannot connect to {server}"))
+                    .because(e)
+                    .hint("check the firewall and the workspace's IP access list")
+            }
+            LoginFailure::NoAnswer(e) if is_timeout(&e) => {
+                Error::unavailable(format!("{server} has not answered in time"))
+                    .hint("a longer --timeout: a suspended database needs time to start")
+            }
+            LoginFailure::NoAnswer(e) => {
+                Error::unavailable(format!("{server} has closed the connection"))
+                    .because(e)
+                    .hint(WAKING_HINT)
+                    .hint("check PGPORT, if that is no Postgres server")
+            }
+            LoginFailure::NoTls => Error::failed(format!("{server} offers no TLS"))
+                .because("a password is never sent without TLS")
+                .hint("check PGHOST and PGPORT: Lakebase always offers TLS"),
+            LoginFailure::NotPostgres(why) => {
+                Error::failed(format!("{server} does not speak Postgres")).because(redact(&why))
+            }
+            LoginFailure::Method(name) => self.other_method(name),
+            LoginFailure::Certificate(failure) => {
+                self.certificate(&failure.why, failure.is_other_name)
+            }
+            LoginFailure::Refused(error) => self.refused(&error),
+        }
+    }
+
+    fn other_method(&self, name: &str) -> Error {
+        let error = Error::denied(format!("the server asks for {name}, which takes no token"));
+        let (label, domain) = self.host.split_once('.').unwrap_or((self.host, ""));
+        match label.strip_suffix("-pooler") {
+            Some(direct) => error
+                .because("this is a pooled host, and the role has a native password there")
+                .hint(format!("PGHOST={}.{}", redact(direct), redact(domain))),
+            None => {
+                let user = self.user_literal();
+                error.because("the role has a native Postgres password").hint(format!(
+                    "as the project's owner: SELECT databricks_create_role({user}, '{}'), for a \
+                     role that logs in with tokens",
+                    self.kind()
+                ))
+            }
+        }
+    }
+
+    fn certificate(&self, why: &str, is_other_name: bool) -> Error {
+        let error =
+            Error::failed(format!("the server at {} proves not to be it", redact(self.host)))
+                .because(redact(why))
+                .because(format!("sslmode {}", self.tls.words()));
+        let error = if is_other_name {
+            error.hint("PGHOST with the name in the certificate, if this is the right server")
+        } else {
+            error.hint(
+                "PGSSLROOTCERT=/path/to/ca.pem with the certificate of the authority that signs it",
+            )
+        };
+        error.hint(
+            "--sslmode require only if whoever answers there may have the password: it proves \
+             nothing about the server",
+        )
+    }
+
+    fn refused(&self, server: &ServerError) -> Error {
+        let ServerError { sqlstate, message } = server;
+        let message = redact(&hide(message, self.password.expose()));
+        let says = |text: &str| message.contains(text);
+        let user = redact(self.user);
+        let denied = || Error::denied(format!("Postgres refuses the login as {user}"));
+        let passing = || Error::unavailable(format!("Postgres takes no login as {user} now"));
+
+        let error = if says("External authorization failed") {
+            passing()
+                .hint("try again within a minute, if the branch is new")
+                .hint("check that the endpoint still exists, and the workspace's IP access list")
+        } else if says("SNI") || says("Endpoint ID is not specified") {
+            denied().hint("a libpq of version 14 or later: older ones send no server name (SNI)")
+        } else {
+            match sqlstate.as_str() {
+                "28P01" => self.no_such_login(denied()),
+                "28000" if says("is not permitted to log in") => {
+                    denied().hint(format!("ALTER ROLE {} LOGIN", self.user_name()))
+                }
+                "28000" if says("pg_hba.conf") => {
+                    denied().hint("check the IP access list, and PGDATABASE and PGUSER")
+                }
+                "28000" => self.no_such_login(denied()),
+                "3D000" => denied().hint("--pg-database with the name of an existing database"),
+                "42501" => denied().hint(format!(
+                    "GRANT CONNECT ON DATABASE {} TO {}",
+                    name(self.database),
+                    self.user_name()
+                )),
+                "55000" => denied().hint("--pg-database with a database that takes connections"),
+                "53300" => passing()
+                    .hint("close connections, or raise the limit of the role or the database"),
+                "53200" | "53100" | "53000" => {
+                    passing().hint("a larger compute size, or try again")
+                }
+                "57P01" | "57P02" | "57P03" | "57P04" | "57P05" => passing().hint(WAKING_HINT),
+                "42704" | "22023" | "42601" => denied().hint("check PGOPTIONS"),
+                state if state.starts_with("08") => passing().hint(WAKING_HINT),
+                state if state.starts_with("XX") || state.starts_with("58") => {
+                    passing().hint(WAKING_HINT)
+                }
+                _ => denied(),
+            }
+        };
+        error.because(format!("{}: {message}", redact(sqlstate)))
+    }
+
+    /// Postgres has one answer for a missing role, for another role's token and for an expired token.
+    /// The token is new here, so it is one of the first two.
+    fn no_such_login(&self, error: Error) -> Error {
+        let user = self.user_literal();
+        let create = |kind: &str| {
+            format!(
+                "as the project's owner: CREATE EXTENSION IF NOT EXISTS databricks_auth; SELECT \
+                 databricks_create_role({user}, '{kind}')"
+            )
+        };
+        match self.identity.filter(|identity| *identity != self.user) {
+            Some(identity) => error
+                .because(format!(
+                    "you are {}, and the role that is asked for is {}",
+                    redact(identity),
+                    redact(self.user)
+                ))
+                .hint(format!("--pg-user {}", redact(identity)))
+                .hint(format!("{}, if that is a group of yours", create("GROUP"))),
+            None => error
+                .because(
+                    "the credential is new, so this identity has no Postgres role of that name",
+                )
+                .hint(create(self.kind()))
+                .hint("--pg-user with the name of the role, if it is another one"),
+        }
+    }
+
+    /// The kind of identity in `databricks_create_role`.
+    fn kind(&self) -> &'static str {
+        if self.user.contains('@') {
+            "USER"
+        } else if is_uuid(self.user) {
+            "SERVICE_PRINCIPAL"
+        } else {
+            "GROUP"
+        }
+    }
+
+    fn user_literal(&self) -> String {
+        format!("'{}'", redact(self.user).replace('\'', "''"))
+    }
+
+    fn user_name(&self) -> String {
+        name(self.user)
+    }
+}
+
+/// A name in an SQL statement.
+fn name(text: &str) -> String {
+    format!("\"{}\"", redact(text).replace('"', "\"\""))
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
