@@ -302,7 +302,7 @@ settings! {
                endpoint. LAKEBASE_ENDPOINT_NAME, LAKEBASE_ENDPOINT_PATH and ENDPOINT_NAME count \
                only if their value begins with projects/. With neither an \
                endpoint, an instance nor a host, the only project of the workspace is used.",
-        ..flag("endpoint", "NAME", "Autoscaling: projects/P[/branches/B[/endpoints/E]], P[/B[/E]]")
+        ..flag("endpoint", "NAME", "Autoscaling: PROJECT[/BRANCH[/ENDPOINT]], or projects/…")
     },
     Instance => Setting {
         name: "lakebase_instance",

@@ -474,7 +474,6 @@ mod tests {
         for text in [
             "",
             "ep-cool-sky-1",
-            "primary",
             "projects/",
             "projects/p/branches",
             "projects/P",

@@ -25,7 +25,7 @@ use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::net::carried::Carried;
 use crate::net::connect::{LimitedResolver, LimitedTcp, MIN_TIMEOUT};
-use crate::net::proxy::{INSTANCE_METADATA_HOST, proxy_for};
+use crate::net::proxy::{INSTANCE_METADATA_HOST, proxy_for, wanted_login};
 use crate::net::send_failure::{Route, SendFailure, classify};
 use crate::net::trust::trusted_certificates;
 use crate::platform::context::Context;
@@ -233,6 +233,7 @@ impl<'a> Client<'a> {
         let proxy = proxy_for(self.context, uri).map_err(SendFailure::Final)?;
         let proxy_name = proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
 
+        let asked = proxy.clone();
         let is_proxied = proxy.is_some();
         let exchange = move || exchange(&agent, request, proxy, deadline);
         let exchanged = if is_proxied {
@@ -246,7 +247,15 @@ impl<'a> Client<'a> {
         };
 
         let route = Route { host, proxy: proxy_name.as_deref() };
-        let response = exchanged.map_err(|error| classify(error, &route, deadline))?;
+        let response = exchanged.map_err(|error| {
+            let is_refused = matches!(error, ureq::Error::ConnectProxyFailed(_));
+            let failure = classify(error, &route, deadline);
+            match asked.as_ref().filter(|_| is_refused).and_then(|proxy| wanted_login(proxy, host))
+            {
+                Some(hint) => failure.with_hint(hint),
+                None => failure,
+            }
+        })?;
         let retry_after = retry_after(&response);
         Ok((answer_of(host, response, carried), retry_after))
     }

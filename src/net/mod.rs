@@ -3,7 +3,7 @@
 mod carried;
 pub mod connect;
 pub mod http;
-mod no_proxy;
+pub mod no_proxy;
 pub mod postgres_tls;
 mod proxy;
 pub mod refusal;

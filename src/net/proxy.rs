@@ -1,14 +1,25 @@
 //! The proxy for a request, from `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` (`no_proxy.rs`).
 
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
 use ureq::{Proxy, ProxyProtocol, http};
 
 use crate::credential::destination::is_loopback;
+use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::net::no_proxy;
 use crate::platform::context::{Context, INSTANCE_METADATA};
 
 /// The host of a cloud's instance metadata service, which answers on the machine itself.
 pub const INSTANCE_METADATA_HOST: &str = INSTANCE_METADATA.split_at("http://".len()).1;
+
+const HTTPS_PORT: u16 = 443;
+
+/// How long a proxy is asked which login it wants, and how much of its answer is read.
+const LOGIN_LIMIT: Duration = Duration::from_millis(500);
+const MAX_HEAD_BYTES: usize = 8 * 1024;
 
 /// The proxy for this URL. A request that does not leave the machine never uses a proxy.
 pub fn proxy_for(context: &Context, uri: &http::Uri) -> Result<Option<Proxy>> {
@@ -17,13 +28,18 @@ pub fn proxy_for(context: &Context, uri: &http::Uri) -> Result<Option<Proxy>> {
         return Ok(None);
     }
 
-    let exceptions = first_set(context, &["NO_PROXY", "no_proxy"]);
-    if exceptions.is_some_and(|(_, list)| no_proxy::covers(list, host)) {
+    let exceptions = first_set(context, &["NO_PROXY", "no_proxy"]).map_or("", |(_, list)| list);
+    if no_proxy::covers(exceptions, host, uri.port_u16().unwrap_or(HTTPS_PORT)) {
         return Ok(None);
     }
 
     let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
     let Some((name, url)) = first_set(context, &names) else { return Ok(None) };
+    let is_socks = url.to_ascii_lowercase().starts_with("socks");
+    if is_socks && name.eq_ignore_ascii_case("ALL_PROXY") {
+        // Set for other programs: Go's do not read this variable at all.
+        return Ok(None);
+    }
 
     // ureq ignores a proxy of another protocol and connects without one.
     let is_http =
@@ -34,10 +50,59 @@ pub fn proxy_for(context: &Context, uri: &http::Uri) -> Result<Option<Proxy>> {
     match Proxy::new(url).ok().filter(is_http).filter(|_| is_whole) {
         Some(proxy) => Ok(Some(proxy)),
         // The URL may contain a password, so the message does not repeat it.
+        None if is_socks => Err(Error::usage(format!(
+            "{name} is a SOCKS proxy, which is not supported"
+        ))
+        .hint(format!("{name} with an HTTP proxy, or NO_PROXY={host} to connect without one"))),
         None => Err(Error::usage(format!("{name} is not the URL of an HTTP proxy")).hint(format!(
             "{name}=http://proxy.example.com:3128, or NO_PROXY={host} to connect without a proxy"
         ))),
     }
+}
+
+/// Why a proxy refuses a tunnel, if it wants a login: what helps depends on the schemes that it knows.
+pub fn wanted_login(proxy: &Proxy, target: &str) -> Option<String> {
+    let schemes = login_schemes(proxy, target).ok()??;
+    let names = schemes.join(", ");
+    let knows_basic = schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic"));
+    Some(if knows_basic {
+        format!(
+            "HTTPS_PROXY=http://USER:PASSWORD@{}:{}, since it wants a login",
+            proxy.host(),
+            proxy.port()
+        )
+    } else {
+        format!("a local proxy that logs in to it, such as cntlm or px: it takes only {names}")
+    })
+}
+
+/// The schemes in which a proxy wants a login (RFC 9110 §11.7.1), asked without one; `None` if it wants
+/// none.
+fn login_schemes(proxy: &Proxy, target: &str) -> io::Result<Option<Vec<String>>> {
+    let mut addresses = (proxy.host(), proxy.port()).to_socket_addrs()?;
+    let address = addresses.next().ok_or(io::ErrorKind::NotFound)?;
+    let mut stream = TcpStream::connect_timeout(&address, LOGIN_LIMIT)?;
+    stream.set_read_timeout(Some(LOGIN_LIMIT))?;
+    let request = format!("CONNECT {target}:443 HTTP/1.1\r\nHost: {target}:443\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n")
+        && head.len() < MAX_HEAD_BYTES
+        && stream.read(&mut byte)? == 1
+    {
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let mut lines = head.lines();
+    if lines.next().and_then(|line| line.split(' ').nth(1)) != Some("407") {
+        return Ok(None);
+    }
+    let fields = lines.filter_map(|line| line.split_once(':'));
+    let fields = fields.filter(|(name, _)| name.eq_ignore_ascii_case("proxy-authenticate"));
+    let schemes = fields.filter_map(|(_, value)| value.split_whitespace().next());
+    Ok(Some(schemes.map(redact).collect()))
 }
 
 /// The first of these variables that is set, with its name.

@@ -22,6 +22,20 @@ pub enum SendFailure {
     Final(Error),
 }
 
+impl SendFailure {
+    /// The same with one more hint, which comes first.
+    pub fn with_hint(self, hint: String) -> SendFailure {
+        use SendFailure::{Final, Retryable, Unsent};
+        let add = |mut error: Error| {
+            error.hints.insert(0, hint);
+            error
+        };
+        match self {
+            Retryable(error) | Unsent(error) | Final(error) => Final(add(error)),
+        }
+    }
+}
+
 /// The server and proxy of an exchange, as messages name them.
 pub struct Route<'a> {
     pub host: &'a str,

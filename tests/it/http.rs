@@ -34,7 +34,7 @@ pub fn secure() -> (Workspace, Certificates, Test) {
 
 /// The workspace's URL with a name, because a literal loopback address never uses a proxy.
 fn by_name(workspace: &Workspace) -> String {
-    workspace.url.replace("127.0.0.1", "localhost")
+    workspace.url.replace("127.0.0.1", "x.databricks.azure.us")
 }
 
 fn port(workspace: &Workspace) -> u16 {
@@ -343,14 +343,19 @@ fn a_configured_proxy_is_used() {
 
     let first_heads = std::mem::take(&mut *heads.lock().unwrap());
     assert_eq!(first_heads.len(), 1, "one tunnel for both requests");
-    assert!(first_heads[0].starts_with(&format!("CONNECT localhost:{}", port(&workspace))));
+    assert!(
+        first_heads[0].starts_with(&format!("CONNECT x.databricks.azure.us:{}", port(&workspace)))
+    );
     assert!(first_heads[0].to_ascii_lowercase().contains("proxy-authorization: basic"));
 
-    // Neither a host in NO_PROXY nor a literal loopback address uses the proxy.
-    test.set("NO_PROXY", "example.com,localhost");
-    test.run("--no-cache").token();
-    test.unset("NO_PROXY").set("DATABRICKS_HOST", &workspace.url);
-    test.run("--no-cache").token();
+    // Neither a host in NO_PROXY, nor localhost, nor a literal loopback address uses the proxy.
+    test.set("NO_PROXY", "example.com,databricks.azure.us");
+    test.run("--no-cache --timeout 2s").fails(5, &["x.databricks.azure.us"]);
+    let localhost = workspace.url.replace("127.0.0.1", "localhost");
+    for url in [&localhost, &workspace.url] {
+        test.unset("NO_PROXY").set("DATABRICKS_HOST", url);
+        test.run("--no-cache").token();
+    }
     assert!(heads.lock().unwrap().is_empty());
 }
 
@@ -380,9 +385,7 @@ fn a_proxy_of_another_protocol_is_refused_and_not_ignored() {
     let (workspace, _certificates, mut test) = secure();
     test.set("DATABRICKS_HOST", &by_name(&workspace));
     for url in ["socks5://127.0.0.1:1", "socks4://127.0.0.1:1", "socks5h://127.0.0.1:1"] {
-        test.set("HTTPS_PROXY", url)
-            .run("")
-            .fails(2, &["HTTPS_PROXY is not the URL of an HTTP proxy"]);
+        test.set("HTTPS_PROXY", url).run("").fails(2, &["HTTPS_PROXY is a SOCKS proxy"]);
     }
     assert!(workspace.take_requests().is_empty());
 

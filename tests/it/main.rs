@@ -39,6 +39,7 @@ mod pat_login; // login --pat: the pasted token, and the rotating ones
 mod postgres; // a real psql at a real server
 mod process; // many callers at once, pipes, full disks
 mod providers; // pat, oauth-m2m, databricks-cli, the order of auth types
+mod proxies; // NO_PROXY beside Go's reading of it
 mod refusals; // the server's words decide the hint
 mod requests; // what each auth type requests, and what the official SDKs request
 mod resolve; // host, endpoint, instance, project, role
