@@ -5,14 +5,14 @@
 //! in clear text are reported and not tried: Lakebase takes a token in no other way.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::credential::connection::Tls;
 use crate::credential::secret::Secret;
 use crate::net::postgres_tls::{TlsFailure, secured};
 use crate::platform::context::Context;
-use crate::platform::process::within;
+use crate::platform::names;
 use crate::platform::time::Deadline;
 
 /// How long connecting to one address may take.
@@ -104,10 +104,8 @@ pub fn log_in(login: &Login<'_>, context: &Context, deadline: Deadline) -> Outco
 }
 
 fn connect(host: &str, port: u16, deadline: Deadline) -> Outcome<TcpStream> {
-    let name = (host.to_owned(), port);
-    let resolved = within(deadline.left(), move || name.to_socket_addrs());
-    let resolved = resolved.and_then(|found| found.unwrap_or(Err(io::ErrorKind::TimedOut.into())));
-    let addresses: Vec<SocketAddr> = resolved.map_err(LoginFailure::NotResolved)?.collect();
+    let resolved = names::resolve(host, port, deadline.left());
+    let addresses = resolved.map_err(LoginFailure::NotResolved)?;
 
     let mut failure = io::Error::other("the name has no address");
     for address in addresses {

@@ -2,16 +2,19 @@
 //! the deadline. Which proxy is used is in `proxy.rs`, which certificates are trusted in
 //! `trust.rs`; TLS and the tunnel through a proxy are ureq's own connectors.
 
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use ureq::config::Config;
 use ureq::http;
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport,
 };
 
-use crate::platform::process::within;
+use crate::platform::names;
 use crate::platform::time::Deadline;
 
 /// The time limit for connecting to one address. With a total of 10 s, ureq's own connector would
@@ -20,6 +23,9 @@ const ADDRESS_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Sockets of the standard library reject a timeout of zero.
 pub const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+
+/// As many addresses as ureq has room for.
+const MAX_ADDRESSES: usize = 16;
 
 /// The variables that decide whether and how a server is reached: its proxy and its certificates. A
 /// cached failure counts only while they are unchanged.
@@ -34,29 +40,40 @@ pub const ROUTE_VARIABLES: [&str; 8] = [
     "SSL_CERT_DIR",
 ];
 
-/// The system's resolver with a time limit.
-///
-/// ureq's [`DefaultResolver`] has the same limit and runs in a thread too, but it panics where the
-/// system has no thread left. Here that is an error, like any other failure of the network.
-#[derive(Debug)]
-pub struct LimitedResolver;
+/// The system's resolver with a time limit. It resolves a host once: ureq asks before each request,
+/// also if the connection is kept.
+#[derive(Debug, Default)]
+pub struct LimitedResolver(Mutex<Option<(String, Vec<SocketAddr>)>>);
+
+impl LimitedResolver {
+    fn addresses(&self, host: &str, port: u16, limit: Duration) -> io::Result<Vec<SocketAddr>> {
+        let name = format!("{host}:{port}");
+        let mut known = self.0.lock().map_err(|_| io::Error::other("a thread has failed"))?;
+        if let Some((_, addresses)) = known.as_ref().filter(|(known, _)| *known == name) {
+            return Ok(addresses.clone());
+        }
+        let addresses = names::resolve(host, port, limit)?;
+        *known = Some((name, addresses.clone()));
+        Ok(addresses)
+    }
+}
 
 impl Resolver for LimitedResolver {
     fn resolve(
         &self,
         uri: &http::Uri,
-        config: &Config,
+        _: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let uri = uri.clone();
-        let config = config.clone();
-        // Without a limit of its own, it starts no thread.
-        let unlimited = NextTimeout::default();
+        let host = uri.host().unwrap_or_default();
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let usual_port = if uri.scheme_str() == Some("http") { 80 } else { 443 };
+        let port = uri.port_u16().unwrap_or(usual_port);
 
-        let resolved = within(*timeout.after, move || {
-            DefaultResolver::default().resolve(&uri, &config, unlimited)
-        })?;
-        resolved.unwrap_or(Err(ureq::Error::Timeout(timeout.reason)))
+        let mut resolved = self.empty();
+        let addresses = self.addresses(host, port, *timeout.after)?;
+        addresses.into_iter().take(MAX_ADDRESSES).for_each(|address| resolved.push(address));
+        Ok(resolved)
     }
 }
 

@@ -289,7 +289,7 @@ fn new_agent(roots: Vec<Certificate<'static>>, auth_type: &str) -> Agent {
     let connector = ConnectProxyConnector::default()
         .chain(LimitedTcp::default())
         .chain(RustlsConnector::default());
-    Agent::with_parts(config, connector, LimitedResolver)
+    Agent::with_parts(config, connector, LimitedResolver::default())
 }
 
 fn http_request(request: &Request<'_>, uri: &http::Uri) -> Result<http::Request<Vec<u8>>> {

@@ -109,7 +109,12 @@ pub fn classify(error: ureq::Error, route: &Route<'_>, deadline: Deadline) -> Se
         | E::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => {
             Unsent(route.unreachable(&error.to_string()))
         }
-        E::Io(ref io) if io.kind() == io::ErrorKind::ConnectionRefused => {
+        E::Io(ref io)
+            if matches!(
+                io.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable
+            ) =>
+        {
             Unsent(route.unreachable(&error.to_string()))
         }
         other => Retryable(route.unreachable(&other.to_string())),

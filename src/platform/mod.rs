@@ -7,6 +7,7 @@ pub mod files;
 mod folders;
 pub mod lock;
 pub mod log;
+pub mod names;
 pub mod path_owners;
 pub mod peer;
 pub mod private_file;

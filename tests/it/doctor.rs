@@ -86,7 +86,7 @@ fn the_first_step_that_fails_is_named_with_what_fixes_it() {
             &[("DATABRICKS_HOST", "https://no.such.host.invalid")],
             "workspace",
             5,
-            &["cannot reach no.such.host.invalid", "lookup"],
+            &["cannot reach no.such.host.invalid", "DNS does not know the name"],
         ),
         (
             &[("SSL_CERT_FILE", system_certificates)],

@@ -415,7 +415,21 @@ enum NameAnswer {
     /// A response code (RFC 1035 §4.1.1) without an address.
     Code(u8),
     Garbage,
+    /// 127.0.0.1 as the address of IPv4; for IPv6 this code, or nothing at all.
+    OnlyIpv4(Option<u8>),
 }
+
+/// The type of a query: 1 for an address of IPv4, 28 for one of IPv6 (RFC 1035, RFC 3596).
+fn query_type(packet: &[u8]) -> (usize, u16) {
+    let mut at = 12;
+    while packet[at] != 0 {
+        at += 1 + usize::from(packet[at]);
+    }
+    (at + 5, u16::from_be_bytes([packet[at + 1], packet[at + 2]]))
+}
+
+/// How many queries for an address of IPv4 the name servers have got.
+static IPV4_QUERIES: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
 /// Starts a name server on an address of its own. Only root may use port 53.
 fn name_server(last: u8, answers: NameAnswer) -> std::io::Result<String> {
@@ -433,6 +447,20 @@ fn name_server(last: u8, answers: NameAnswer) -> std::io::Result<String> {
                     3
                 }
                 NameAnswer::Code(code) => code,
+                NameAnswer::OnlyIpv4(other) => {
+                    let (end, kind) = query_type(&packet[..length]);
+                    answer.truncate(end);
+                    answer[6..12].fill(0);
+                    if kind == 1 {
+                        IPV4_QUERIES.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        answer[7] = 1;
+                        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+                    }
+                    match if kind == 1 { Some(0) } else { other } {
+                        Some(code) => code,
+                        None => continue,
+                    }
+                }
                 NameAnswer::Garbage => {
                     answer.truncate(2);
                     answer.extend([0xff; 40]);
@@ -490,6 +518,29 @@ fn try_name_servers(class: &mut Class) {
         test.set("DATABRICKS_HOST", "https://workspace.example");
         let ended = run_with_names(&test, &format!("nameserver {address}\n"), "", DEADLINE);
         class.tried(what, failed_well(&ended, 5, "workspace.example"));
+        if what == "silent" {
+            let words = format!("({address})");
+            let told = ended.stderr.contains("no name server has answered within")
+                && ended.stderr.contains(&words);
+            class.tried("silent, in words", holds(told, || ended.stderr.clone()));
+        }
+    }
+
+    // An answer for IPv6 that is none must not cost the good one for IPv4.
+    let (secure, _certificates, configured) = secure();
+    let port = secure.url.rsplit_once(':').unwrap().1;
+    for (n, other) in [Some(3), Some(2), Some(5), Some(4), Some(0), None].into_iter().enumerate() {
+        let address = name_server(20 + n as u8, NameAnswer::OnlyIpv4(other)).unwrap();
+        let mut test = Test::bare();
+        test.env = configured.env.clone();
+        test.set("DATABRICKS_HOST", &format!("https://x.databricks.azure.us:{port}"));
+        IPV4_QUERIES.store(0, std::sync::atomic::Ordering::SeqCst);
+        let ended = run_with_names(&test, &format!("nameserver {address}\n"), "", DEADLINE);
+        let queries = IPV4_QUERIES.load(std::sync::atomic::Ordering::SeqCst);
+        let delivered = holds(ended.code == Some(0), || ended.stderr.clone());
+        class.tried(format!("IPv6: {other:?}"), delivered);
+        let once = holds(queries == 1, || format!("{queries} queries for one call"));
+        class.tried(format!("IPv6: {other:?}, one resolution"), once);
     }
 }
 
