@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::credential::connection::Tls;
 use crate::credential::secret::Secret;
-use crate::net::postgres_tls::{TlsFailure, secured};
+use crate::net::postgres_tls::secured;
+use crate::net::tls_failure::TlsFailure;
 use crate::platform::context::Context;
 use crate::platform::names;
 use crate::platform::time::Deadline;

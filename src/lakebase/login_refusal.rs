@@ -10,6 +10,7 @@ use crate::credential::redact::{hide, redact};
 use crate::credential::secret::Secret;
 use crate::error::Error;
 use crate::lakebase::login_probe::{LoginFailure, ServerError};
+use crate::net::tls_failure::TlsFailure;
 
 const WAKING_HINT: &str = "try again: a suspended database needs some seconds to start";
 
@@ -58,9 +59,7 @@ impl Attempt<'_> {
                 Error::failed(format!("{server} does not speak Postgres")).because(redact(&why))
             }
             LoginFailure::Method(name) => self.other_method(name),
-            LoginFailure::Certificate(failure) => {
-                self.certificate(&failure.why, failure.is_other_name)
-            }
+            LoginFailure::Certificate(failure) => self.certificate(&failure),
             LoginFailure::Refused(error) => self.refused(&error),
         }
     }
@@ -83,12 +82,14 @@ impl Attempt<'_> {
         }
     }
 
-    fn certificate(&self, why: &str, is_other_name: bool) -> Error {
+    fn certificate(&self, failure: &TlsFailure) -> Error {
         let error =
             Error::failed(format!("the server at {} proves not to be it", redact(self.host)))
-                .because(redact(why))
+                .because(redact(&failure.why))
                 .because(format!("sslmode {}", self.tls.words()));
-        let error = if is_other_name {
+        let error = if let Some(hint) = failure.hint {
+            error.hint(hint)
+        } else if failure.is_other_name {
             error.hint("PGHOST with the name in the certificate, if this is the right server")
         } else {
             error.hint(

@@ -27,7 +27,7 @@ use crate::net::carried::Carried;
 use crate::net::connect::{LimitedResolver, LimitedTcp, MIN_TIMEOUT};
 use crate::net::proxy::{INSTANCE_METADATA_HOST, proxy_for, wanted_login};
 use crate::net::send_failure::{Route, SendFailure, classify};
-use crate::net::trust::trusted_certificates;
+use crate::net::trust::{other_certificates, trusted_certificates};
 use crate::platform::context::Context;
 use crate::platform::process::within;
 use crate::platform::time::{Deadline, show_duration};
@@ -246,7 +246,8 @@ impl<'a> Client<'a> {
             exchange()
         };
 
-        let route = Route { host, proxy: proxy_name.as_deref() };
+        let other_certificates = other_certificates(self.context);
+        let route = Route { host, proxy: proxy_name.as_deref(), other_certificates };
         let response = exchanged.map_err(|error| {
             let is_refused = matches!(error, ureq::Error::ConnectProxyFailed(_));
             let failure = classify(error, &route, deadline);

@@ -8,4 +8,5 @@ pub mod postgres_tls;
 mod proxy;
 pub mod refusal;
 mod send_failure;
+pub mod tls_failure;
 pub mod trust;

@@ -1,7 +1,6 @@
 //! TLS to a Postgres server by libpq's rules: `verify-full`, `verify-ca`, or `require`, which verifies
 //! nothing (<https://www.postgresql.org/docs/current/libpq-ssl.html>). TLS to a workspace is ureq's.
 
-use std::io;
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,37 +15,12 @@ use rustls::{
 };
 
 use crate::credential::connection::{REQUIRE, SYSTEM, Tls, VERIFY_FULL};
+use crate::net::tls_failure::TlsFailure;
 use crate::net::trust;
 use crate::platform::context::Context;
 
 /// A connection to a server whose certificate is as the mode wants it.
 pub type Secured = StreamOwned<ClientConnection, TcpStream>;
-
-/// Why there is no such connection.
-#[derive(Debug)]
-pub struct TlsFailure {
-    pub why: String,
-    /// Whether the certificate is for another name.
-    pub is_other_name: bool,
-}
-
-impl TlsFailure {
-    fn new(why: impl ToString) -> TlsFailure {
-        TlsFailure { why: why.to_string(), is_other_name: false }
-    }
-
-    /// The failure in an error of a stream, if it is one of TLS.
-    pub fn of(error: &io::Error) -> Option<TlsFailure> {
-        let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-        let is_other_name = matches!(
-            inner,
-            rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
-            )
-        );
-        Some(TlsFailure { why: inner.to_string(), is_other_name })
-    }
-}
 
 /// Begins TLS. The handshake happens with the first bytes that are sent.
 pub fn secured(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::credential::redact::redact;
 use crate::error::Error;
+use crate::net::tls_failure::TlsFailure;
 use crate::platform::time::Deadline;
 
 /// Time that is too short for another answer: a timeout this close to the deadline is the deadline.
@@ -41,6 +42,8 @@ pub struct Route<'a> {
     pub host: &'a str,
     /// Host and port of the proxy.
     pub proxy: Option<&'a str>,
+    /// A variable in which other programs find certificates.
+    pub other_certificates: Option<&'static str>,
 }
 
 impl Route<'_> {
@@ -74,13 +77,20 @@ impl Route<'_> {
             .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT")
     }
 
-    fn untrusted(&self, why: &str) -> Error {
+    fn untrusted(&self, failure: &TlsFailure) -> Error {
         let error = Error::unavailable(format!("no trustworthy TLS connection to {}", self.host))
-            .because(redact(why));
-        if why.contains("UnknownIssuer") || why.contains("BadSignature") {
-            error.hint("SSL_CERT_FILE=/path/to/ca.pem, if your company inspects TLS")
-        } else {
-            error
+            .because(redact(&failure.why));
+        if let Some(hint) = failure.hint {
+            return error.hint(hint);
+        }
+        if !failure.is_untrusted {
+            return error;
+        }
+        match self.other_certificates {
+            Some(name) => {
+                error.hint(format!("SSL_CERT_FILE=\"${name}\", which other programs here use"))
+            }
+            None => error.hint("SSL_CERT_FILE=/path/to/ca.pem, if your company inspects TLS"),
         }
     }
 }
@@ -96,10 +106,11 @@ pub fn classify(error: ureq::Error, route: &Route<'_>, deadline: Deadline) -> Se
             Final(Error::failed(format!("{host} sent an answer of more than {kib} KiB")))
         }
         E::Timeout(_) if deadline.left() < DEADLINE_TOLERANCE => Final(route.no_answer_in_time()),
-        E::Rustls(error) => Final(route.untrusted(&error.to_string())),
+        E::Rustls(error) => Final(route.untrusted(&TlsFailure::of_rustls(&error))),
         // rustls reports what it rejects about the peer as InvalidData.
         E::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Final(route.untrusted(&error.to_string()))
+            let failure = TlsFailure::of(&error).unwrap_or_else(|| TlsFailure::new(&error));
+            Final(route.untrusted(&failure))
         }
         E::Protocol(_) | E::LargeResponseHeader(..) => {
             Final(route.invalid_http(&error.to_string()))

@@ -4,12 +4,14 @@
 use std::path::Path;
 
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls_native_certs::{CertificateResult, load_certs_from_paths, load_native_certs};
 use ureq::tls::Certificate;
 
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
+use crate::platform::files;
 
 /// Where Linux distributions and macOS keep their bundle (Go's `crypto/x509`, `root_linux.go`).
 const SYSTEM_BUNDLES: &[&str] = if cfg!(unix) {
@@ -27,6 +29,9 @@ const SYSTEM_BUNDLES: &[&str] = if cfg!(unix) {
 /// How many problems of reading certificates an error lists.
 const MAX_LISTED_PROBLEMS: usize = 3;
 
+/// The largest file of certificates that is read; the system's bundle has some 200 KiB.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
 /// The trusted certificates as ureq takes them.
 pub fn trusted_certificates(context: &Context) -> Result<Vec<Certificate<'static>>> {
     let certificates = certificates(context)?;
@@ -35,36 +40,64 @@ pub fn trusted_certificates(context: &Context) -> Result<Vec<Certificate<'static
 
 /// The certificates that servers' certificates must lead to.
 pub fn certificates(context: &Context) -> Result<Vec<CertificateDer<'static>>> {
-    let file = context.var("SSL_CERT_FILE").map(Path::new);
-    let folder = context.var("SSL_CERT_DIR").map(Path::new);
-    if let Some(file) = file.filter(|file| !file.is_file()) {
-        let file = redact(&file.to_string_lossy());
-        return Err(Error::usage(format!("SSL_CERT_FILE is not a file: {file}"))
-            .hint("unset SSL_CERT_FILE, or SSL_CERT_FILE=/path/to/ca.pem"));
-    }
+    let named = context.var("SSL_CERT_FILE").map(|file| certificates_in(Path::new(file)));
+    let named = named.transpose().map_err(|why| {
+        Error::usage(format!("SSL_CERT_FILE gives no certificate: {}", redact(&why)))
+            .hint("unset SSL_CERT_FILE, or SSL_CERT_FILE=/path/to/ca.pem")
+    })?;
 
-    let loaded = if file.is_none() && folder.is_none() {
-        load_from_system()
-    } else {
-        load_certs_from_paths(file, folder.filter(|folder| folder.is_dir()))
-    };
+    // A list, as in PATH. Folders without certificates do not hide the system's.
+    let folders = context.var("SSL_CERT_DIR").unwrap_or_default();
+    let folders = std::env::split_paths(folders).filter(|folder| folder.is_dir());
+    let in_folders = folders.flat_map(|folder| load_certs_from_paths(None, Some(&folder)).certs);
+    let found: Vec<_> = named.into_iter().flatten().chain(in_folders).collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let loaded = load_from_system();
     if loaded.certs.is_empty() {
         return Err(no_certificates(&loaded));
     }
     Ok(loaded.certs)
 }
 
-/// The certificates in a file; or why there are none.
+/// The certificates in a file (PEM); or why there are none.
 pub fn certificates_in(file: &Path) -> std::result::Result<Vec<CertificateDer<'static>>, String> {
-    let loaded = load_certs_from_paths(Some(file), None);
-    if !loaded.certs.is_empty() {
-        return Ok(loaded.certs);
+    let shown = file.display();
+    let content = files::read_limited(file, MAX_FILE_BYTES).map_err(|e| format!("{shown}: {e}"))?;
+    // Windows editors begin a file with a byte order mark.
+    let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&content);
+    let certificates: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(content).filter_map(std::result::Result::ok).collect();
+    if certificates.is_empty() {
+        return Err(format!("{shown} {}", what_is_wrong(content)));
     }
-    let file = file.display();
-    Err(match loaded.errors.first() {
-        Some(problem) => format!("cannot read the certificates of {file}: {problem}"),
-        None => format!("there is no certificate in {file}"),
-    })
+    Ok(certificates)
+}
+
+/// Why there is no certificate in a file, as the end of a sentence.
+fn what_is_wrong(content: &[u8]) -> &'static str {
+    let holds = |text: &[u8]| content.windows(text.len()).any(|part| part == text);
+    if content.trim_ascii().is_empty() {
+        "is empty"
+    } else if content.starts_with(&[0x30, 0x82]) {
+        "is in DER; convert it: openssl x509 -inform der -in FILE -out ca.pem"
+    } else if content.contains(&0) || content.starts_with(&[0xff, 0xfe]) {
+        "is in UTF-16; save it as plain text"
+    } else if holds(b"-----BEGIN TRUSTED CERTIFICATE-----") {
+        "has OpenSSL's own form of certificates; convert it: openssl x509 -in FILE -out ca.pem"
+    } else if holds(b"PRIVATE KEY-----") {
+        "has a private key and no certificate"
+    } else {
+        "has no line -----BEGIN CERTIFICATE-----"
+    }
+}
+
+/// Where other programs look for certificates, if one of these is set.
+pub fn other_certificates(context: &Context) -> Option<&'static str> {
+    const NAMES: [&str; 4] =
+        ["DATABRICKS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"];
+    NAMES.into_iter().find(|name| context.var(name).is_some())
 }
 
 /// One bundle is enough: `load_native_certs` would also parse the folder that holds the same

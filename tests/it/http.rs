@@ -280,7 +280,7 @@ fn an_untrusted_authority_is_refused_with_a_hint() {
     test.run("--no-cache").token();
 
     test.unset("SSL_CERT_DIR").set("SSL_CERT_FILE", "/does/not/exist.pem");
-    test.run("--no-cache").fails(2, &["SSL_CERT_FILE is not a file: /does/not/exist.pem"]);
+    test.run("--no-cache").fails(2, &["SSL_CERT_FILE gives no certificate: /does/not/exist.pem"]);
 }
 
 #[test]

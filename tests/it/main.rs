@@ -15,6 +15,7 @@ mod support;
 mod agents; // Claude Code, Codex, OpenCode, Gemini CLI
 mod artefact; // the static build
 mod cache; // entries that are damaged, foreign or from the future; folders that cannot be written
+mod certificates; // files of certificates, and what is wrong with them
 mod cli; // help, mistakes, the command lines of documents
 mod cli_logins; // many runs of the Databricks CLI at once, runs that hang
 mod clients; // psql, asyncpg, node-postgres and pgjdbc while the password changes

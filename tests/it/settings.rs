@@ -371,7 +371,7 @@ fn a_secret_file_that_is_a_slow_pipe_ends_by_the_deadline() {
     let mut test = Test::at(&workspace);
     test.set("SSL_CERT_FILE", fifo.to_str().unwrap());
     test.set("DATABRICKS_HOST", &workspace.url.replace("http:", "https:"));
-    test.run("").fails(2, &["SSL_CERT_FILE is not a file"]);
+    test.run("").fails(2, &["SSL_CERT_FILE gives no certificate", "it is not a regular file"]);
 }
 
 #[test]
