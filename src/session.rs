@@ -34,6 +34,7 @@ use crate::net::refusal::{CallError, Outcome};
 use crate::plan::{CachePlace, Plan};
 use crate::platform::context::Context;
 use crate::platform::log::{self, Level};
+use crate::platform::process::keep_memory_private;
 use crate::platform::time::{DAY, Deadline};
 
 mod workspace;
@@ -286,6 +287,8 @@ impl<'a> Session<'a> {
     ) -> Result<T> {
         let lock_wait = self.lock_wait.get();
         let fetch_redacted = |call: &FetchCall<'_>| {
+            // From here on, this process holds more than what is printed.
+            keep_memory_private();
             self.lock_wait.set(call.lock_wait);
             let fetched = fetch(call);
             self.lock_wait.set(lock_wait);
