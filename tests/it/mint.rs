@@ -147,7 +147,7 @@ fn a_malformed_answer_is_an_error_and_never_printed() {
         (Answer::Json(200, json!({ "token": "abc", "expire_time": "soon" })), "that is not a time"),
         (Answer::Json(200, json!({ "token": "abc", "expire_time": 5 })), "that is not a time"),
         (text(b"{\"token\": \"abc"), "not JSON"),
-        (text(b""), "not JSON"),
+        (text(b""), "has no field `token`"),
         (text(&[0xff, 0xfe]), "not JSON"),
         (text(&vec![b' '; 50 << 20]), "more than 512 KiB"),
         (

@@ -12,7 +12,7 @@ use lakebase_token::formats::FORMATS;
 use super::{Class, holds, is_campaign};
 use crate::sandbox::Sandbox;
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::{ENDPOINT, Workspace};
+use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, Workspace};
 use crate::support::{Test, executable, has, workspace};
 
 const ID: &str = "11111111-2222-3333-4444-555555555555";
@@ -196,7 +196,7 @@ fn no_argument_list_holds_a_secret() {
         return;
     }
     let sandbox = Sandbox::start().unwrap();
-    sandbox.workspace.state().clients.insert(ID.to_owned(), SECRET.to_owned());
+    sandbox.workspace.state().clients.insert(CLIENT_ID.to_owned(), SECRET.to_owned());
     let mut class = Class::new("secrets: argument lists");
     let home = sandbox.home();
     let commands: [&[&str]; 6] = [
@@ -212,7 +212,7 @@ fn no_argument_list_holds_a_secret() {
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-s", "100000", "-e", "trace=execve", "-o"]).arg(&trace);
         command.arg(executable()).args(arguments).env_clear().envs(sandbox.env());
-        command.env("DATABRICKS_CLIENT_ID", ID).env("DATABRICKS_CLIENT_SECRET", SECRET);
+        command.env("DATABRICKS_CLIENT_SECRET", SECRET);
         command.env("PATH", "/usr/bin:/bin").env("LAKEBASE_ENDPOINT", ENDPOINT).current_dir(&home);
         let output = command.stdin(Stdio::null()).output().unwrap();
         let text = fs::read_to_string(&trace).unwrap();
