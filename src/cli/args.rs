@@ -11,9 +11,11 @@ use lexopt::{Arg, Parser};
 
 use crate::cli::table::{self, COMMANDS};
 use crate::commands::command::Command;
+use crate::commands::psql;
 use crate::config::table::{Id, SETTINGS, Setting, ValueKind};
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
+use crate::quoting;
 use crate::suggest::{is_plain, nearest};
 
 /// A command line.
@@ -45,6 +47,20 @@ pub fn parse(argv: &[OsString]) -> Result<Args> {
     let mut parser = Parser::from_args(own);
     let mut line = Line::default();
 
+    let mut own_words = own.iter().filter_map(|word| word.to_str());
+    match own_words.next() {
+        Some("help") if own.len() <= 2 => {
+            line.help = true;
+            line.command = own_words.next().map(find_command).transpose()?;
+            return Ok(line.into_args(child));
+        }
+        Some("version") if own.len() == 1 => {
+            line.version = true;
+            return Ok(line.into_args(child));
+        }
+        _ => (),
+    }
+
     while let Some(arg) = parser.next().map_err(unreadable)? {
         let row = match arg {
             Arg::Short('h') | Arg::Long("help") => {
@@ -54,6 +70,23 @@ pub fn parse(argv: &[OsString]) -> Result<Args> {
             Arg::Short('V') | Arg::Long("version") => {
                 line.version = true;
                 continue;
+            }
+            Arg::Value(word) if line.command.is_none() && word == psql::PROGRAM => {
+                line.command = Some(&psql::COMMAND);
+                // Without `--`, all that follows is psql's.
+                if own.len() == argv.len() {
+                    line.add_psql(parser.raw_args().map_err(unreadable)?.collect())?;
+                    break;
+                }
+                line.child = vec![psql::PROGRAM.into()];
+                continue;
+            }
+            Arg::Value(word) if line.lacks_dashes() => {
+                let rest: Vec<OsString> = parser.raw_args().map_err(unreadable)?.collect();
+                return Err(line.without_dashes(&[&[word][..], &rest, child].concat()));
+            }
+            Arg::Value(word) if line.command.is_none() && word == "run" && !child.is_empty() => {
+                return Err(Error::usage("unknown command run").hint(exec_line("exec", child)));
             }
             Arg::Value(word) => {
                 line.add_word(word)?;
@@ -79,11 +112,28 @@ struct Line {
     command: Option<&'static Command>,
     flags: Vec<(Id, String)>,
     words: Vec<OsString>,
+    /// What precedes the words after `--` in the child's command line.
+    child: Vec<OsString>,
     help: bool,
     version: bool,
 }
 
 impl Line {
+    /// The words after `psql`: psql's own, but for a lone request for help.
+    fn add_psql(&mut self, words: Vec<OsString>) -> Result<()> {
+        if let [word] = &words[..] {
+            self.help = word == "-h" || word == "--help";
+            self.version = word == "-V" || word == "--version";
+        }
+        for (position, word) in words.iter().enumerate() {
+            if let Some(row) = word.to_str().and_then(flag_of_ours_only) {
+                return Err(misplaced(&words, position, row));
+            }
+        }
+        self.child = [psql::PROGRAM.into()].into_iter().chain(words).collect();
+        Ok(())
+    }
+
     /// The first word names the command, the others are its arguments.
     fn add_word(&mut self, word: OsString) -> Result<()> {
         let Some(command) = self.command else {
@@ -93,15 +143,23 @@ impl Line {
 
         let name = command.name;
         if self.words.len() == command.max_words {
-            if command.takes_child {
-                return Err(Error::usage(format!("{name} needs `--` before the program to run"))
-                    .hint(format!("lakebase-token {name} -- psql")));
-            }
             return Err(Error::usage(format!("{name} takes no more arguments"))
                 .hint(format!("lakebase-token {name} --help")));
         }
         self.words.push(word);
         Ok(())
+    }
+
+    /// Whether another word can only be the beginning of a child program's command line.
+    fn lacks_dashes(&self) -> bool {
+        let is_full = |command: &Command| self.words.len() == command.max_words;
+        self.command.is_some_and(|command| command.takes_child && is_full(command))
+    }
+
+    fn without_dashes(&self, child: &[OsString]) -> Error {
+        let name = self.command.map_or("exec", |command| command.name);
+        Error::usage(format!("{name} needs `--` before the program to run"))
+            .hint(exec_line(name, child))
     }
 
     fn add_flag(&mut self, row: &Setting, value: String) -> Result<()> {
@@ -124,7 +182,7 @@ impl Line {
             command: self.command.unwrap_or(&COMMANDS[0]),
             flags: self.flags,
             words: self.words,
-            child: child.to_vec(),
+            child: self.child.into_iter().chain(child.iter().cloned()).collect(),
             show,
         }
     }
@@ -141,9 +199,12 @@ fn flag_value(parser: &mut Parser, row: &Setting) -> Result<String> {
     if row.kind == ValueKind::Switch {
         return Ok(String::new());
     }
-    let value = parser
-        .value()
-        .map_err(|_| Error::usage(format!("--{flag} needs a value: {}", row.value)))?;
+    let missing = || Error::usage(format!("--{flag} needs a value: {}", row.value));
+    let value = parser.value().map_err(|_| missing())?;
+    let is_flag = |name: &str| SETTINGS.iter().any(|row| !row.flag.is_empty() && row.flag == name);
+    if value.to_str().and_then(|value| value.strip_prefix("--")).is_some_and(is_flag) {
+        return Err(missing());
+    }
     value
         .into_string()
         .map_err(|_| Error::usage(format!("the value of --{flag} is not valid UTF-8")))
@@ -156,12 +217,19 @@ fn check(args: &Args) -> Result<()> {
     for (id, _) in &args.flags {
         if !args.command.takes(*id) {
             let flag = SETTINGS[*id as usize].flag;
-            return Err(Error::usage(format!("{name} has no flag --{flag}"))
-                .hint(format!("lakebase-token {name} --help")));
+            let error = Error::usage(format!("{name} has no flag --{flag}"));
+            let other = COMMANDS.iter().find(|other| other.is_public() && other.takes(*id));
+            return Err(match other {
+                Some(other) => error.hint(format!("lakebase-token {} --{flag}", other.name)),
+                None => error.hint(format!("lakebase-token {name} --help")),
+            });
         }
     }
 
     let has_child = !args.child.is_empty();
+    if name == psql::COMMAND.name && args.child == ["psql"] && args.show.is_some() {
+        return Ok(());
+    }
     if args.command.takes_child && !has_child {
         return Err(Error::usage(format!("{name} needs a program to run"))
             .hint(format!("lakebase-token {name} -- psql")));
@@ -171,6 +239,38 @@ fn check(args: &Args) -> Result<()> {
             .hint("lakebase-token exec -- psql"));
     }
     Ok(())
+}
+
+/// The command line that starts this child program.
+fn exec_line(command: &str, child: &[OsString]) -> String {
+    let words: Vec<String> = child.iter().map(|word| shown_word(&word.to_string_lossy())).collect();
+    format!("lakebase-token {command} -- {}", words.join(" "))
+}
+
+/// The flag of ours that a word is, if psql has no such flag.
+fn flag_of_ours_only(word: &str) -> Option<&'static Setting> {
+    let name = word.strip_prefix("--")?.split('=').next()?;
+    let is_psqls = ["host", "quiet", "version", "output"].contains(&name);
+    SETTINGS.iter().find(|row| !row.flag.is_empty() && row.flag == name && !is_psqls)
+}
+
+/// The error for a flag of ours after `psql`, with the line that was meant.
+fn misplaced(words: &[OsString], position: usize, row: &Setting) -> Error {
+    let has_value =
+        row.kind != ValueKind::Switch && !words[position].to_string_lossy().contains('=');
+    let end = words.len().min(position + 1 + usize::from(has_value));
+    let [ours, before, after] = [&words[position..end], &words[..position], &words[end..]];
+    let line = [ours, &[psql::PROGRAM.into()], before, after].concat();
+    let line: Vec<String> = line.iter().map(|word| shown_word(&word.to_string_lossy())).collect();
+    Error::usage(format!("psql has no flag --{}: it is one of lakebase-token's", row.flag))
+        .hint(format!("lakebase-token {}", line.join(" ")))
+}
+
+/// A word of a command line, as a shell takes it.
+fn shown_word(word: &str) -> String {
+    let word = redact(word);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) { word } else { quoting::sh(&word) }
 }
 
 fn unreadable(error: lexopt::Error) -> Error {
@@ -206,20 +306,34 @@ fn find_command(word: &str) -> Result<&'static Command> {
 }
 
 /// Words that users type as a command, and the command line that they mean.
-const COMMAND_MISTAKES: [(&str, &str); 9] = [
-    ("psql", "exec -- psql"),
+const COMMAND_MISTAKES: [(&str, &str); 15] = [
+    ("run", "exec -- PROGRAM"),
+    ("env", "-f env"),
+    ("json", "-f json"),
+    ("token", "get"),
+    ("password", "get"),
+    ("print", "get"),
+    ("connect", "psql"),
+    ("whoami", "status"),
+    ("check", "doctor"),
     ("install", "service install pgpass"),
     ("uninstall", "service uninstall pgpass"),
     ("pgpass", "write pgpass"),
     ("file", "write file PATH"),
     ("databrickscfg", "write databrickscfg --to NAME"),
     ("secret", "write secret --scope SCOPE --key KEY"),
-    ("help", "--help"),
-    ("version", "--version"),
 ];
 
 /// Flags of psql and of databricks-oauth-rotator, and what replaces them here.
-const FLAG_MISTAKES: [(&str, &str); 9] = [
+const FLAG_MISTAKES: [(&str, &str); 17] = [
+    ("workspace", "--host"),
+    ("url", "--host"),
+    ("server", "--host"),
+    ("output", "--format"),
+    ("json", "--format json"),
+    ("database", "--pg-database"),
+    ("role", "--pg-user"),
+    ("branch", "--endpoint PROJECT/BRANCH"),
     ("port", "--pg-port"),
     ("username", "--pg-user"),
     ("user", "--pg-user"),
@@ -232,13 +346,20 @@ const FLAG_MISTAKES: [(&str, &str); 9] = [
 ];
 
 fn find_short_flag(short: char) -> Result<&'static Setting> {
-    SETTINGS
-        .iter()
-        .find(|row| row.short == Some(short))
-        .ok_or_else(|| Error::usage(format!("unknown flag -{short}")).hint("lakebase-token --help"))
+    SETTINGS.iter().find(|row| row.short == Some(short)).ok_or_else(|| {
+        let hint = match short {
+            'o' => "-f, as in -f json",
+            'U' => "--pg-user",
+            'd' => "--pg-database",
+            _ => "lakebase-token --help",
+        };
+        Error::usage(format!("unknown flag -{short}")).hint(hint)
+    })
 }
 
 fn find_flag(long: &str) -> Result<&'static Setting> {
+    // What the Databricks CLI calls it.
+    let long = if long == "project" { "endpoint" } else { long };
     if let Some(row) = SETTINGS.iter().find(|row| !row.flag.is_empty() && row.flag == long) {
         return Ok(row);
     }
@@ -325,6 +446,35 @@ mod tests {
     }
 
     #[test]
+    fn words_after_psql_are_its_own() {
+        for (line, child, flags) in [
+            ("psql", "psql", 0),
+            ("psql -h db -c x", "psql -h db -c x", 0),
+            ("--endpoint shop psql -U me", "psql -U me", 1),
+            ("psql --host db --quiet", "psql --host db --quiet", 0),
+            ("psql --endpoint shop -- -c x", "psql -c x", 1),
+            ("--endpoint shop psql -- --version", "psql --version", 1),
+        ] {
+            let args = parse(&argv(line)).ok().unwrap();
+            assert_eq!(args.command.name, "psql", "{line}");
+            assert_eq!(
+                (args.child, args.flags.len(), args.show),
+                (argv(child), flags, None),
+                "{line}"
+            );
+        }
+        for line in ["psql --help", "psql -h", "help psql", "psql -h --"] {
+            let show = parse(&argv(line)).ok().unwrap().show;
+            assert_eq!(show, Some(Show::Help { command: true }), "{line}");
+        }
+        assert_eq!(parse(&argv("psql -V")).ok().unwrap().show, Some(Show::Version));
+        assert_eq!(parse(&argv("version")).ok().unwrap().show, Some(Show::Version));
+        assert_eq!(parse(&argv("help")).ok().unwrap().show, Some(Show::Help { command: false }));
+        let args = parse(&argv("--project shop")).ok().unwrap();
+        assert_eq!(args.flags, [(Id::Endpoint, "shop".to_owned())]);
+    }
+
+    #[test]
     fn help_and_version_take_precedence() {
         for (line, show) in [
             ("--help", Show::Help { command: false }),
@@ -351,7 +501,23 @@ mod tests {
             ),
             ("exec", "exec needs a program to run", "lakebase-token exec -- psql"),
             ("get -- psql", "get does not run a program", "lakebase-token exec -- psql"),
-            ("status --clean", "status has no flag --clean", "lakebase-token status --help"),
+            ("status --clean", "status has no flag --clean", "lakebase-token exec --clean"),
+            ("run -- psql -c x", "unknown command run", "lakebase-token exec -- psql -c x"),
+            ("run x", "unknown command run", "lakebase-token exec -- PROGRAM"),
+            (
+                "exec psql -c x",
+                "exec needs `--` before the program to run",
+                "lakebase-token exec -- psql -c x",
+            ),
+            ("-o json", "unknown flag -o", "-f, as in -f json"),
+            ("--json", "unknown flag --json", "--format json"),
+            ("--workspace x", "unknown flag --workspace", "--host"),
+            ("get --all", "get has no flag --all", "lakebase-token logout --all"),
+            (
+                "psql -c x --endpoint shop",
+                "psql has no flag --endpoint: it is one of lakebase-token's",
+                "lakebase-token --endpoint shop psql -c x",
+            ),
             ("--refresh=yes", "--refresh takes no value", ""),
             (
                 "--client-secret dose0123456789",

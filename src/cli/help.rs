@@ -31,7 +31,8 @@ pub fn program() -> String {
 
     text.push_str(
         "\nexamples:\n\
-         \x20 lakebase-token exec -- psql            connect; needs only a Databricks login\n\
+         \x20 lakebase-token psql                    connect; needs only a Databricks login\n\
+         \x20 lakebase-token exec -- pg_dump         run any program with a password\n\
          \x20 lakebase-token login --host URL        log in with a browser\n\
          \x20 lakebase-token -f json                 print token, expiry, role and host\n\
          \x20 lakebase-token service install pgpass  keep ~/.pgpass up to date for all programs\n\

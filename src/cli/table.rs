@@ -3,13 +3,14 @@
 use crate::cli::{completions, man};
 use crate::commands::command::Command;
 use crate::commands::{
-    doctor, exec, get, login, logout, renew_login, run_cli, service, status, watch, write,
+    doctor, exec, get, login, logout, psql, renew_login, run_cli, service, status, watch, write,
 };
 
 /// All commands. The first one is the default.
 pub static COMMANDS: &[Command] = &[
     get::COMMAND,
     exec::COMMAND,
+    psql::COMMAND,
     write::COMMAND,
     watch::COMMAND,
     service::COMMAND,

@@ -6,6 +6,7 @@ pub mod exec;
 pub mod get;
 pub mod login;
 pub mod logout;
+pub mod psql;
 pub mod renew_login;
 pub mod run_cli;
 pub mod service;

@@ -108,6 +108,16 @@ fn named_row(word: Option<&OsStr>) -> Result<&'static TargetRow> {
         return Ok(row);
     }
 
+    // A path in the place of a target's name.
+    if name.ends_with(".pgpass") || name.ends_with("pgpass.conf") {
+        return Err(Error::usage("a target is named by its kind, not by its path")
+            .hint("lakebase-token write pgpass, with --pgpass-file for another file"));
+    }
+    if name.contains('/') {
+        let path = redact(&name);
+        return Err(Error::usage("a target is named by its kind, not by its path")
+            .hint(format!("lakebase-token write file {path} --format FORMAT")));
+    }
     let message = if is_plain(&name) {
         format!("unknown target: {name}")
     } else {

@@ -57,7 +57,6 @@ fn errors_suggest_what_the_user_meant() {
     let test = Test::bare();
     for (line, code, words) in [
         ("gte", 2, &["unknown command gte", "hint: lakebase-token get"][..]),
-        ("psql", 2, &["unknown command psql", "hint: lakebase-token exec -- psql"]),
         ("--port 5432", 2, &["unknown flag --port", "hint: --pg-port"]),
         ("get prod", 2, &["get takes no more arguments"]),
         ("--profil x", 2, &["unknown flag --profil", "hint: --profile"]),
@@ -197,5 +196,65 @@ fn every_setting_is_in_the_manual_page() {
         for name in row.env {
             assert!(page.contains(name), "{name}");
         }
+    }
+}
+
+#[test]
+fn mistakes_get_the_line_that_was_meant() {
+    let test = Test::bare();
+    for (line, hint) in [
+        ("psql --endpoint shop -c x", "lakebase-token --endpoint shop psql -c x"),
+        ("psql -c x --refresh", "lakebase-token --refresh psql -c x"),
+        ("exec psql", "lakebase-token exec -- psql"),
+        ("exec pg_dump -t a", "lakebase-token exec -- pg_dump -t a"),
+        ("run -- psql -c x", "lakebase-token exec -- psql -c x"),
+        ("env", "lakebase-token -f env"),
+        ("token", "lakebase-token get"),
+        ("whoami", "lakebase-token status"),
+        ("connect", "lakebase-token psql"),
+        ("install", "lakebase-token service install pgpass"),
+        ("pgpass", "lakebase-token write pgpass"),
+        ("write ~/.pgpass", "lakebase-token write pgpass"),
+        ("write /home/ada/.pgpass", "lakebase-token write pgpass"),
+        ("write out/app.env", "lakebase-token write file out/app.env --format FORMAT"),
+        ("write pgpas", "pgpass"),
+        ("stauts", "lakebase-token status"),
+        ("lgoin", "lakebase-token login"),
+        ("-o json", "-f, as in -f json"),
+        ("--output json", "--format"),
+        ("--json", "--format json"),
+        ("--workspace x", "--host"),
+        ("--url x", "--host"),
+        ("--workspace-url x", "--host"),
+        ("--database x", "--pg-database"),
+        ("--dbname x", "--pg-database"),
+        ("--user x", "--pg-user"),
+        ("--username x", "--pg-user"),
+        ("--role x", "--pg-user"),
+        ("--port 5432", "--pg-port"),
+        ("--branch dev", "--endpoint PROJECT/BRANCH"),
+        ("-U me", "--pg-user"),
+        ("-d db", "--pg-database"),
+        ("--client-id x", "DATABRICKS_CLIENT_ID"),
+        ("--token x", "--token-file"),
+        ("--client-secret x", "--client-secret-file"),
+        ("--all", "lakebase-token logout --all"),
+        ("status --no-browser", "lakebase-token login --no-browser"),
+        ("get --force", "lakebase-token write --force"),
+        ("status --clean", "lakebase-token exec --clean"),
+        ("get -- psql", "lakebase-token exec -- psql"),
+        ("--profil x", "--profile"),
+        ("--host --refresh", "--host needs a value"),
+    ] {
+        let outcome = test.run(line);
+        let code = if line.starts_with("exec") || line.starts_with("psql") { 125 } else { 2 };
+        outcome.fails(code, &[hint]);
+    }
+
+    // These simply work.
+    for line in ["help", "help exec", "help psql", "version", "psql --help", "psql -V", "exec -h"] {
+        let outcome = test.run(line);
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{line}");
+        assert!(outcome.stdout.starts_with("lakebase-token"), "{line}: {outcome:?}");
     }
 }

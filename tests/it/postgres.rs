@@ -133,3 +133,18 @@ fn a_failure_stops_a_script_with_set_e() {
     assert_eq!(output.status.code(), Some(4));
     assert!(output.stdout.is_empty());
 }
+
+#[test]
+fn psql_is_started_with_its_own_words_and_ours_before_them() {
+    let Some(sandbox) = sandbox("postgres::psql_is_started") else { return };
+    prints(shell(&sandbox, "lakebase-token psql -Atc 'select current_user'"), CLIENT_ID);
+    let line = "lakebase-token --pg-database nope psql -d databricks_postgres -Atc 'select current_database()'";
+    prints(shell(&sandbox, line), "databricks_postgres");
+    prints(shell(&sandbox, "lakebase-token psql --clean -- -Atc 'select 2'"), "2");
+
+    // Its exit code is psql's own.
+    let output = shell(&sandbox, "lakebase-token psql -c nonsense");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let output = shell(&sandbox, "lakebase-token psql --endpoint shop -c x");
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+}

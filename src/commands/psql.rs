@@ -1,0 +1,26 @@
+//! `psql`: starts psql with the password in its environment, as `exec -- psql` does.
+//!
+//! Words before `psql` are flags of ours, words after it psql's own: `cli/args.rs` separates them.
+
+use crate::commands::command::{COMMON, Command, ROW};
+use crate::commands::exec;
+use crate::config::table::Id;
+
+pub const COMMAND: Command = Command {
+    name: "psql",
+    about: "start psql with a password",
+    usage: "[ARGUMENT OF psql…]",
+    more: "The same as exec -- psql. Flags of lakebase-token stand before the word psql, those of psql \
+           after it: lakebase-token --endpoint shop psql -c 'select 1'. With -- among the words, \
+           those before it are lakebase-token's.",
+    flags: &[Id::Clean],
+    common: COMMON,
+    takes_child: true,
+    exit_codes: exec::COMMAND.exit_codes,
+    failure_code: exec::COMMAND.failure_code,
+    run: exec::COMMAND.run,
+    ..ROW
+};
+
+/// The program that is started.
+pub const PROGRAM: &str = "psql";
