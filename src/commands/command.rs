@@ -3,7 +3,7 @@
 //!
 //! Reading the command line is left to `cli/args.rs`, printing help to `cli/help.rs`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 
 use crate::config::resolve::Settings;
@@ -12,8 +12,10 @@ use crate::credential::connection::Connection;
 use crate::credential::redact::{printable, redact};
 use crate::credential::token::Token;
 use crate::error::{Error, Result};
+use crate::formats::EXPIRES_AT;
 use crate::plan::Plan;
 use crate::platform::context::Context;
+use crate::platform::time::Timestamp;
 use crate::targets::table;
 use crate::targets::update::DEFAULT_INTERVAL;
 
@@ -172,6 +174,14 @@ impl Call<'_> {
     pub fn print_lines(&mut self, lines: &str) -> Result<()> {
         self.print(&printable(lines))
     }
+}
+
+/// Whether an inherited `PGPASSWORD` is not one that we have set and that has not expired yet. libpq
+/// prefers it to the password file.
+pub fn has_foreign_password(context: &Context) -> bool {
+    let expires = context.var(EXPIRES_AT).and_then(OsStr::to_str).and_then(Timestamp::parse);
+    let is_ours = expires.is_some_and(|expires| expires > context.now());
+    context.var("PGPASSWORD").is_some() && !is_ours
 }
 
 /// Writes a result. A credential that did not reach the caller is a failure, so stdout is flushed

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::commands::command::{COMMON, Call, Command, ROW};
+use crate::commands::command::{COMMON, Call, Command, ROW, has_foreign_password};
 use crate::commands::status::is_json;
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
 use crate::credential::connection::Credential;
 use crate::credential::redact::{hide, printable, redact};
 use crate::error::{Error, ErrorKind, Result};
-use crate::formats::{EXPIRES_AT, variables};
+use crate::formats::variables;
 use crate::lakebase::credentials;
 use crate::lakebase::login_probe::{self, Login};
 use crate::lakebase::login_refusal::Attempt;
@@ -30,7 +30,7 @@ use crate::plan::Plan;
 use crate::platform::context::Context;
 use crate::platform::files;
 use crate::platform::process::{Program, run_tool};
-use crate::platform::time::{Deadline, Timestamp};
+use crate::platform::time::Deadline;
 use crate::session::{ConnectionParts, Session};
 
 pub const COMMAND: Command = Command {
@@ -175,7 +175,7 @@ impl Steps {
 /// What may disturb other programs than the login that is tried here.
 fn warnings(plan: &Plan, session: &Session<'_>, context: &Context) -> Vec<Error> {
     let mut warnings = Vec::new();
-    if context.var("PGPASSWORD").is_some() && !is_our_password(context) {
+    if has_foreign_password(context) {
         warnings.push(
             Error::failed("PGPASSWORD is set, and takes precedence over ~/.pgpass")
                 .hint("unset PGPASSWORD, or start programs with lakebase-token exec"),
@@ -206,12 +206,6 @@ fn warnings(plan: &Plan, session: &Session<'_>, context: &Context) -> Vec<Error>
         );
     }
     warnings
-}
-
-/// Whether the inherited password is one that we have set and that has not expired.
-fn is_our_password(context: &Context) -> bool {
-    let expires = context.var(EXPIRES_AT).and_then(OsStr::to_str).and_then(Timestamp::parse);
-    expires.is_some_and(|expires| expires > context.now())
 }
 
 fn plan(call: &Call<'_>) -> Result<Plan> {

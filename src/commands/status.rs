@@ -4,6 +4,8 @@
 //! It makes no network request and shows no secret. The exit code tells scripts the same: 0 if a
 //! credential can be requested, 2 if configuration is missing or wrong, 3 if a person must log in.
 
+mod text;
+
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -12,7 +14,7 @@ use crate::auth::chain;
 use crate::auth::chain::ProviderChoice;
 use crate::auth::no_identity;
 use crate::cache::policy::limits;
-use crate::commands::command::{COMMON, Call, Command, ROW};
+use crate::commands::command::{COMMON, Call, Command, ROW, has_foreign_password};
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
 use crate::credential::connection::Purpose;
@@ -30,7 +32,9 @@ use crate::session::Session;
 pub const COMMAND: Command = Command {
     name: "status",
     about: "show the settings, where they come from, and what is cached",
-    more: "Makes no network request and shows no secret. --format is text or json.",
+    more: "Shows what is wrong first, then workspace, identity, database and cache. -v shows every \
+           setting with its origin, and why each auth type was or was not chosen. Makes no network \
+           request and shows no secret. --format is text or json.",
     flags: &[Id::For, Id::Format],
     common: COMMON,
     exit_codes: "exit codes: 0 a credential can be requested, 2 configuration is missing or wrong,\n\
@@ -44,7 +48,13 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     let json = is_json(COMMAND.name, call.flags)?;
     let report = StatusReport::of(&call);
 
-    let text = if json { format!("{}\n", report.json()) } else { printable(&report.text()) };
+    let text = if json {
+        format!("{}\n", report.json())
+    } else if call.has_flag(Id::Verbose) {
+        printable(&report.long_text())
+    } else {
+        printable(&report.short_text(call.context.now()))
+    };
     call.print(&text)?;
     Ok(match &report.error {
         None => 0,
@@ -83,6 +93,12 @@ struct StatusReport {
     cached: Vec<Cached>,
     login: Option<LoggedIn>,
     providers: Vec<ProviderChoice>,
+    /// Whether the chosen auth type has what it needs.
+    has_identity: bool,
+    /// Whether the login is one that lakebase-token keeps.
+    is_stored_login: bool,
+    /// Whether an inherited password would be used in the place of ours.
+    has_foreign_password: bool,
     error: Option<Error>,
 }
 
@@ -94,7 +110,7 @@ struct LoggedIn {
 }
 
 struct Cached {
-    purpose: &'static str,
+    purpose: Purpose,
     freshness: CachedFreshness,
     issued: Timestamp,
     expires: Option<Timestamp>,
@@ -148,6 +164,7 @@ impl StatusReport {
         };
         let (settings, error) = Settings::resolve_what_can_be(call.flags, call.context);
         report.note_settings(&settings);
+        report.has_foreign_password = has_foreign_password(call.context);
         if let Some(error) = error {
             return StatusReport { error: Some(error), ..report };
         }
@@ -181,6 +198,8 @@ impl StatusReport {
     }
 
     fn note_plan(&mut self, plan: &Plan, call: &Call<'_>) {
+        self.has_identity = true;
+        self.is_stored_login = plan.provider.stored_login;
         let session = Session::new(plan, call.context);
         let now = call.context.now();
         self.cache = match &plan.cache {
@@ -263,10 +282,7 @@ impl StatusReport {
             self.login = who.map(|who| LoggedIn { who, until: token.expires, then: None });
         }
         self.cached.push(Cached {
-            purpose: match purpose {
-                Purpose::Database => "database",
-                Purpose::Workspace => "workspace",
-            },
+            purpose,
             freshness: CachedFreshness::of(token, now),
             issued: token.issued,
             expires: token.expires,
@@ -310,117 +326,23 @@ impl StatusReport {
         }
         database
     }
-
-    fn text(&self) -> String {
-        let mut lines = Lines::default();
-        self.identity_lines(&mut lines);
-        self.database_lines(&mut lines);
-        self.cache_lines(&mut lines);
-        self.settings_lines(&mut lines);
-        self.provider_lines(&mut lines);
-        for (label, words) in self.error.iter().flat_map(Error::lines) {
-            let indent = if label == "error" { "" } else { "  " };
-            lines.add(&format!("{indent}{label}"), words);
-        }
-        lines.0
-    }
-
-    fn identity_lines(&self, lines: &mut Lines) {
-        lines.add("workspace", or_unknown(&self.host));
-        if let Some(profile) = &self.profile {
-            lines.add("profile", profile);
-        }
-        lines.add("auth type", self.auth_type().unwrap_or("none"));
-        if let Some(LoggedIn { who, until, then }) = &self.login {
-            let until = until.map_or(String::new(), |until| format!(", valid until {until}"));
-            let then = then.as_ref().map_or(String::new(), |then| format!("; {then}"));
-            lines.add("login", &format!("{who}{until}{then}"));
-        }
-    }
-
-    fn database_lines(&self, lines: &mut Lines) {
-        if let Some((kind, name)) = &self.database {
-            lines.add(kind, name);
-        }
-        let labels = ["host", "port", "database", "role"];
-        for (label, (_, value)) in labels.iter().zip(&self.connection) {
-            lines.add(label, or_unknown(value));
-        }
-        if let Some(words) = &self.sslmode {
-            lines.add("sslmode", words);
-        }
-    }
-
-    fn cache_lines(&self, lines: &mut Lines) {
-        for cached in &self.cached {
-            lines.add("cached", &cached.text());
-        }
-        if self.cached.is_empty() {
-            lines.add("cached", "nothing");
-        }
-        if let Some(cache) = &self.cache {
-            lines.add("cache", cache);
-        }
-        if let Some(why) = &self.cache_problem {
-            lines.add("  unusable", why);
-        }
-    }
-
-    fn settings_lines(&self, lines: &mut Lines) {
-        lines.add("settings", "");
-        for (name, value) in &self.settings {
-            let text = value["value"].as_str().unwrap_or_default();
-            let origin = value["origin"].as_str().unwrap_or_default();
-            lines.add("", &format!("{name} = {text}  ({origin})"));
-        }
-        for name in &self.ignored {
-            lines.add("", &format!("{name} is ignored, because --profile takes precedence"));
-        }
-    }
-
-    fn provider_lines(&self, lines: &mut Lines) {
-        if !self.providers.is_empty() {
-            lines.add("auth types", "");
-        }
-        for ProviderChoice { provider, chosen, why } in &self.providers {
-            lines.add(if *chosen { "  chosen" } else { "" }, &format!("{provider}: {why}"));
-        }
-    }
-}
-
-/// The lines of the text form: a label in its column, then the value.
-#[derive(Default)]
-struct Lines(String);
-
-impl Lines {
-    fn add(&mut self, label: &str, value: &str) {
-        self.0.push_str(format!("{label:<12}{value}").trim_end());
-        self.0.push('\n');
-    }
-}
-
-fn or_unknown(value: &Option<String>) -> &str {
-    value.as_deref().unwrap_or("not known yet")
 }
 
 impl Cached {
+    fn purpose_name(&self) -> &'static str {
+        match self.purpose {
+            Purpose::Database => "database",
+            Purpose::Workspace => "workspace",
+        }
+    }
+
     fn json(&self) -> Value {
         json!({
-            "for": self.purpose,
+            "for": self.purpose_name(),
             "state": self.freshness.name(),
             "issued_at": self.issued.to_string(),
             "expires_at": self.expires.map(|expires| expires.to_string()),
         })
-    }
-
-    fn text(&self) -> String {
-        let words = self.freshness.words();
-        let expiry = match self.expires {
-            None => ", without a known expiry".to_owned(),
-            Some(expires) if self.freshness == CachedFreshness::Expired => format!(" at {expires}"),
-            Some(expires) => format!(", valid until {expires}"),
-        };
-        format!("{}: {words}{expiry}", self.purpose)
     }
 }
 

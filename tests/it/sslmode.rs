@@ -102,10 +102,12 @@ fn what_require_does_not_prove_is_said_by_status_and_verbose() {
     let mut test = Test::at(&workspace);
     test.run("-f env -v")
         .notes(&format!("sslmode verify-full, with the certificates of {}", bundle()));
-    assert!(test.run("status").stdout.contains("sslmode     verify-full, with the certificates"));
+    assert!(
+        test.run("status -v").stdout.contains("sslmode     verify-full, with the certificates")
+    );
     test.set("PGSSLMODE", "require");
     test.run("-f env -v").notes(CAVEAT);
-    assert!(test.run("status").stdout.contains(CAVEAT));
+    assert!(test.run("status -v").stdout.contains(CAVEAT));
 }
 
 /// A server's certificate, and the authority that a client trusts for it.

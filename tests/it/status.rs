@@ -64,7 +64,7 @@ fn it_says_why_each_auth_type_is_chosen_or_not() {
         .set("DATABRICKS_USERNAME", "a")
         .set("DATABRICKS_PASSWORD", "b");
     assert_eq!(why(&test, "basic"), "false configured, but not supported");
-    assert!(test.run("status").stdout.contains("\n            basic: configured, but"));
+    assert!(test.run("status -v").stdout.contains("\n            basic: configured, but"));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_failure_has_a_message_and_an_exit_code() {
     let outcome = test.run("status");
     assert_eq!(outcome.code, 2);
     assert!(
-        outcome.stdout.contains("auth type   none") && outcome.stdout.contains("hint"),
+        outcome.stdout.contains("who         nobody yet") && outcome.stdout.contains("  do "),
         "{outcome:?}"
     );
 }
@@ -161,4 +161,211 @@ fn no_format_shows_a_secret() {
     }
 
     test.run("status --format yaml").fails(2, &["status has no format yaml", "--format json"]);
+}
+
+/// Twelve lines of a hundred columns at most, and what is wrong comes first.
+#[test]
+fn the_short_text_fits_a_terminal_in_every_state() {
+    let workspace = workspace();
+    type Prepare<'p> = &'p dyn Fn(&mut Test);
+    let nothing: Prepare = &|test| {
+        for name in ["DATABRICKS_HOST", "DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET"] {
+            test.unset(name);
+        }
+    };
+    let states: [(&str, u8, Prepare, &[&str]); 20] = [
+        (
+            "ready",
+            0,
+            &|_| (),
+            &[
+                "workspace   http://127.0.0.1:",
+                "who         by oauth-m2m, not asked yet",
+                "cached      no password yet",
+                "next        lakebase-token psql",
+            ],
+        ),
+        (
+            "cached",
+            0,
+            &|test| {
+                let _ = test.run("");
+            },
+            &["who         5f3cbb5e", "cached      a password that expires in 59 min"],
+        ),
+        (
+            "due",
+            0,
+            &|test| {
+                test.run("");
+                test.pass(45 * 60_000)
+            },
+            &["expires in 14 min"],
+        ),
+        (
+            "expired",
+            0,
+            &|test| {
+                test.run("");
+                test.pass(61 * 60_000)
+            },
+            &["a password that has expired"],
+        ),
+        (
+            "nothing",
+            2,
+            nothing,
+            &[
+                "wrong       no Databricks identity",
+                "  do        lakebase-token login --host",
+                "who         nobody yet",
+            ],
+        ),
+        (
+            "half",
+            2,
+            &|test| {
+                let _ = test.unset("DATABRICKS_CLIENT_SECRET");
+            },
+            &["wrong       ", "client_secret", "who         nobody yet"],
+        ),
+        (
+            "conflict",
+            2,
+            &|test| {
+                let _ = test.set("DATABRICKS_TOKEN", "x1");
+            },
+            &["wrong       more than one authorization method"],
+        ),
+        (
+            "no profile",
+            2,
+            &|test| {
+                nothing(test);
+                test.set("DATABRICKS_CONFIG_PROFILE", "nope");
+            },
+            &["wrong       ", "nope"],
+        ),
+        (
+            "bad host",
+            2,
+            &|test| {
+                let _ = test.set("DATABRICKS_HOST", "ftp://x");
+            },
+            &["wrong       "],
+        ),
+        (
+            "bad port",
+            2,
+            &|test| {
+                let _ = test.set("PGPORT", "abc");
+            },
+            &["wrong       PGPORT is not a port"],
+        ),
+        (
+            "bad sslmode",
+            2,
+            &|test| {
+                let _ = test.set("PGSSLMODE", "x");
+            },
+            &["wrong       PGSSLMODE is not an sslmode"],
+        ),
+        (
+            "bad endpoint",
+            2,
+            &|test| {
+                let _ = test.set("LAKEBASE_ENDPOINT", "ep-a-1");
+            },
+            &["wrong       "],
+        ),
+        (
+            "two databases",
+            2,
+            &|test| {
+                let _ = test.set("LAKEBASE_INSTANCE", "x");
+            },
+            &["wrong       an endpoint and an instance"],
+        ),
+        (
+            "instance",
+            0,
+            &|test| {
+                let _ = test.unset("LAKEBASE_ENDPOINT").set("LAKEBASE_INSTANCE", "legacy");
+            },
+            &["database    instance legacy"],
+        ),
+        (
+            "only project",
+            0,
+            &|test| {
+                let _ = test.unset("LAKEBASE_ENDPOINT");
+            },
+            &["database    the only project of the workspace"],
+        ),
+        (
+            "host and role",
+            0,
+            &|test| {
+                let _ = test.set("PGHOST", "db.example").set("PGUSER", "ada");
+            },
+            &["databricks_postgres at db.example", "role        ada"],
+        ),
+        (
+            "no cache",
+            0,
+            &|test| {
+                let _ = test.set("LAKEBASE_TOKEN_CACHE", "/dev/null/x");
+            },
+            &["warning     nothing can be cached"],
+        ),
+        (
+            "stale password",
+            0,
+            &|test| {
+                let _ = test.set("PGPASSWORD", "x");
+            },
+            &["warning     PGPASSWORD is set"],
+        ),
+        (
+            "our password",
+            0,
+            &|test| {
+                let _ = test
+                    .set("PGPASSWORD", "x")
+                    .set("LAKEBASE_TOKEN_EXPIRES_AT", "2999-01-01T00:00:00Z");
+            },
+            &["next "],
+        ),
+        (
+            "long",
+            0,
+            &|test| {
+                let _ = test.set("PGDATABASE", &"x".repeat(300)).set("PGHOST", "db.example");
+            },
+            &["…"],
+        ),
+    ];
+    for (state, code, prepare, words) in states {
+        let mut test = Test::at(&workspace);
+        prepare(&mut test);
+        let outcome = test.run("status");
+        assert_eq!(outcome.code, code, "{state}: {outcome:?}");
+        let lines: Vec<&str> = outcome.stdout.lines().collect();
+        assert!(lines.len() <= 12, "{state}: {}", outcome.stdout);
+        assert!(
+            lines.iter().all(|line| line.chars().count() <= 100),
+            "{state}: {}",
+            outcome.stdout
+        );
+        for word in words {
+            assert!(outcome.stdout.contains(word), "{state}: {word:?} in\n{}", outcome.stdout);
+        }
+        let is_wrong = outcome.stdout.contains("wrong ");
+        assert_eq!(is_wrong, code != 0, "{state}: {}", outcome.stdout);
+        assert!(!is_wrong || lines[0].starts_with("wrong "), "{state}: {}", outcome.stdout);
+        assert!(
+            state == "our password"
+                || outcome.stdout.contains("PGPASSWORD") == (state == "stale password")
+        );
+    }
 }

@@ -552,7 +552,7 @@ fn another_users_symbolic_link_is_followed_nowhere_on_a_path() {
     test.set("LAKEBASE_TOKEN_CACHE", &at("link/sub"));
     let outcome = test.run("-v");
     outcome.notes(&format!("not cached in {}: {why}", at("link/sub")));
-    let status = test.run("status").stdout;
+    let status = test.run("status -v").stdout;
     assert!(status.contains(&format!("  unusable  {why}")), "{status}");
 
     test.set("LAKEBASE_TOKEN_CACHE", &at("cache"));
