@@ -1,6 +1,6 @@
 //! One HTTP request in, one answer out: proxies, trusted certificates, deadlines, retries.
 
-mod carried;
+pub mod carried;
 pub mod connect;
 pub mod http;
 pub mod no_proxy;

@@ -6,7 +6,6 @@
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io::{self, IsTerminal};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -149,7 +148,7 @@ impl PathPart {
         PathPart::open(&self.0, name)
     }
 
-    fn open(folder: impl AsFd, name: &OsStr) -> io::Result<PathPart> {
+    fn open(folder: impl std::os::fd::AsFd, name: &OsStr) -> io::Result<PathPart> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(PathPart(File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?)))
     }
