@@ -109,6 +109,8 @@ fn run_command(argv: &[OsString], context: &Context, stdout: &mut dyn Write) -> 
     let text = match args.show {
         None => return (args.command.run)(call),
         Some(Show::Version) => help::version(),
+        Some(Show::Settings) => help::all_settings(),
+        Some(Show::Formats) => help::all_formats(),
         Some(Show::Help { command: true }) => match named_subcommand(&args) {
             Some(subcommand) => help::subcommand(args.command, subcommand),
             None => help::command(args.command),

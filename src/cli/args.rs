@@ -39,6 +39,10 @@ pub enum Show {
         command: bool,
     },
     Version,
+    /// `help settings`: all flags and variables.
+    Settings,
+    /// `help formats`.
+    Formats,
 }
 
 /// Reads the arguments that follow the program's name.
@@ -51,7 +55,12 @@ pub fn parse(argv: &[OsString]) -> Result<Args> {
     match own_words.next() {
         Some("help") if own.len() <= 2 => {
             line.help = true;
-            line.command = own_words.next().map(find_command).transpose()?;
+            match own_words.next() {
+                None => (),
+                Some("settings") => line.topic = Some(Show::Settings),
+                Some("formats") => line.topic = Some(Show::Formats),
+                Some(word) => line.command = Some(find_command(word)?),
+            }
             return Ok(line.into_args(child));
         }
         Some("version") if own.len() == 1 => {
@@ -116,6 +125,8 @@ struct Line {
     child: Vec<OsString>,
     help: bool,
     version: bool,
+    /// What `help TOPIC` shows.
+    topic: Option<Show>,
 }
 
 impl Line {
@@ -171,7 +182,9 @@ impl Line {
     }
 
     fn into_args(self, child: &[OsString]) -> Args {
-        let show = if self.help {
+        let show = if let Some(topic) = self.topic {
+            Some(topic)
+        } else if self.help {
             Some(Show::Help { command: self.command.is_some() })
         } else if self.version {
             Some(Show::Version)

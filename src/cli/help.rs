@@ -39,82 +39,91 @@ pub fn program() -> String {
          \x20 lakebase-token status                  show the settings and where they come from\n\n\
          in a script, with PGHOST and PGUSER set:\n\
          \x20 PGPASSWORD=$(lakebase-token) && export PGPASSWORD && psql\n\n\
-         `lakebase-token COMMAND --help` lists the flags of a command.\n\n",
+         `lakebase-token help COMMAND`, `help settings` and `help formats` have the rest.\n\n",
     );
     exit_codes(&mut text, &COMMANDS[0]);
     text
 }
 
+/// The longest help of a command, so that it fits a terminal of 24 lines.
+const MAX_LINES: usize = 24;
+
+/// The flags that a command's help shows of those that commands share.
+const SHOWN: [Id; 5] = [Id::Profile, Id::Host, Id::Endpoint, Id::PgUser, Id::Timeout];
+
 /// The help of one command.
 pub fn command(command: &Command) -> String {
-    let mut text = format!(
-        "lakebase-token {}: {}\n\nusage: lakebase-token {} {}\n\n{}\n",
-        command.name,
-        command.about,
-        command.name,
-        command.usage,
-        wrapped(command.more)
-    );
-    subcommands(&mut text, command);
-    targets(&mut text, command);
-    flags(&mut text, command, |_| true);
-    formats(&mut text, command);
-    environment(&mut text, command);
-    text.push('\n');
-    exit_codes(&mut text, command);
-    text
+    let name = format!("lakebase-token {}", command.name);
+    let mut head = format!("{name}: {}\n\nusage: {name} {}\n", command.about, command.usage);
+    targets(&mut head, command);
+
+    let mut list = String::new();
+    if command.subcommands.is_empty() {
+        flags(&mut list, command, |_| true);
+    } else {
+        for subcommand in command.subcommands {
+            item(&mut list, 12, subcommand.name, subcommand.about);
+        }
+    }
+    let foot = match command.subcommands.first() {
+        Some(first) => format!("{name} {} --help has the flags of an action.\n", first.name),
+        None => pointers(command),
+    };
+    page(&head, command.more, &list, &foot)
 }
 
 /// The help of `service install` and of the other subcommands.
 pub fn subcommand(command: &Command, subcommand: &Subcommand) -> String {
     let name = format!("lakebase-token {} {}", command.name, subcommand.name);
-    let mut text = format!(
-        "{name}: {}\n\nusage: {name} TARGET [FLAGS]\n\n`lakebase-token {} --help` says more.\n",
-        subcommand.about, command.name
-    );
-    targets(&mut text, command);
-    flags(&mut text, command, subcommand.takes);
-    text
+    let mut head = format!("{name}: {}\n\nusage: {name} TARGET [FLAGS]\n", subcommand.about);
+    targets(&mut head, command);
+    let mut list = String::new();
+    flags(&mut list, command, subcommand.takes);
+    let more = format!("`lakebase-token {} --help` says more.", command.name);
+    page(&head, &more, &list, &pointers(command))
 }
 
-fn subcommands(text: &mut String, command: &Command) {
-    if !command.subcommands.is_empty() {
-        text.push_str("\nactions:\n");
-        for subcommand in command.subcommands {
-            item(text, 12, subcommand.name, subcommand.about);
+/// A page of help, with as many paragraphs as there is room for.
+fn page(head: &str, more: &str, list: &str, foot: &str) -> String {
+    let count = |text: &str| text.lines().count();
+    // A blank line precedes the list and the foot.
+    let mut room = MAX_LINES.saturating_sub(count(head) + 1 + count(list) + 1 + count(foot));
+    let mut text = head.to_owned();
+    for paragraph in more.split("\n\n").map(wrapped_paragraph) {
+        let needed = 1 + count(&paragraph);
+        if needed > room {
+            break;
         }
+        room -= needed;
+        text.push_str(&format!("\n{paragraph}\n"));
     }
+    format!("{text}\n{list}\n{foot}")
+}
+
+/// Where the rest is.
+fn pointers(command: &Command) -> String {
+    if command.common.is_empty() {
+        return "lakebase-token man is the whole manual.\n".to_owned();
+    }
+    let formats = command.takes(Id::Format) && !command.prints_report;
+    let formats = if formats { " `lakebase-token help formats`," } else { "" };
+    format!("more: `lakebase-token help settings`,{formats} `lakebase-token man`\n")
 }
 
 fn targets(text: &mut String, command: &Command) {
     if command.takes_target {
-        text.push_str("\ntargets:\n");
-        for row in TARGETS {
-            item(text, 32, &row.command(), row.about);
-        }
+        let names: Vec<&str> = TARGETS.iter().map(|row| row.name).collect();
+        let _ =
+            writeln!(text, "targets: {} PATH, {}, {}", names[..2].join(", "), names[2], names[3]);
     }
 }
 
 fn flags(text: &mut String, command: &Command, takes: fn(Id) -> bool) {
     let of_targets = table::flags().filter(|_| command.takes_target);
-    let own = of_targets.chain(command.flags.iter().copied());
-    let own: Vec<Id> = own.filter(|id| takes(*id)).collect();
-    if !own.is_empty() {
-        text.push('\n');
-        settings(text, &own);
-    }
-
-    let common: Vec<Id> = command.common.iter().copied().filter(|id| takes(*id)).collect();
-    text.push_str(if common.contains(&Id::Endpoint) {
-        "\nworkspace, database, freshness:\n"
-    } else if common.contains(&Id::Host) {
-        "\nworkspace:\n"
-    } else {
-        "\n"
-    });
-    settings(text, &common);
+    let own = of_targets.chain(command.flags.iter().copied()).filter(|id| takes(*id));
+    let shared = SHOWN.iter().copied().filter(|id| command.common.contains(id) && takes(*id));
+    settings(text, &own.chain(shared).collect::<Vec<_>>());
     item(text, 32, "-h, --help", "print this help");
-    item(text, 32, "-V, --version", "print the version");
 }
 
 fn settings(text: &mut String, ids: &[Id]) {
@@ -128,37 +137,42 @@ fn flag(row: &Setting) -> String {
     format!("{short}--{} {}", row.flag, row.value)
 }
 
-fn formats(text: &mut String, command: &Command) {
-    if !command.takes(Id::Format) || command.prints_report {
-        return;
-    }
-    text.push_str("\nformats:\n");
-    for format in FORMATS {
-        item(text, 16, format.name, format.about);
+/// `help settings`: every flag with its variables, then the settings without a flag.
+pub fn all_settings() -> String {
+    let mut text = String::from(
+        "Precedence: flag, then the variables from left to right, then the profile of\n\
+         ~/.databrickscfg, then the default. A profile named by --profile beats inherited variables.\n\n",
+    );
+    for row in SETTINGS.iter().filter(|row| !row.flag.is_empty()) {
+        item(&mut text, 32, &flag(row), row.about);
+        if !row.env.is_empty() {
+            item(&mut text, 32, "", &row.env.join(", "));
+        }
     }
 
+    text.push_str("\nDatabricks unified authentication and libpq, without a flag:\n");
+    for row in SETTINGS.iter().filter(|row| row.flag.is_empty()) {
+        let names =
+            if row.env.is_empty() { "in a profile only".to_owned() } else { row.env.join(", ") };
+        item(&mut text, 32, row.name, &names);
+    }
+    text.push('\n');
+    exit_codes(&mut text, &COMMANDS[0]);
+    text
+}
+
+/// `help formats`.
+pub fn all_formats() -> String {
+    let mut text = String::from("Values of --format for get, write file and watch file:\n\n");
+    for format in FORMATS {
+        item(&mut text, 16, format.name, format.about);
+    }
     let names: Vec<&str> = formats::for_workspaces().map(|format| format.name).collect();
     if let [names @ .., last] = &names[..] {
         let names = names.join(", ");
         let _ = writeln!(text, "\n{names} and {last} also print a workspace token.");
     }
-}
-
-/// The variables that a command reads. A command without shared flags reads none.
-fn environment(text: &mut String, command: &Command) {
-    if command.common.is_empty() {
-        return;
-    }
-    text.push_str(
-        "\nenvironment (precedence: flag, then variables from left to right, then profile):\n",
-    );
-    for row in SETTINGS.iter().filter(|row| command.takes(row.id) && !row.env.is_empty()) {
-        item(text, 18, &format!("--{}", row.flag), &row.env.join(", "));
-    }
-    text.push_str(
-        "  and every variable of Databricks unified authentication (DATABRICKS_CLIENT_ID, …)\n\
-         \x20 LAKEBASE_TOKEN_LOG=PATH  append a line to this file for each mint, write, failure\n",
-    );
+    text
 }
 
 fn exit_codes(text: &mut String, command: &Command) {
@@ -179,10 +193,6 @@ fn item(text: &mut String, width: usize, name: &str, about: &str) {
         line.push_str(word);
     }
     let _ = writeln!(text, "  {name:<width$}{line}");
-}
-
-fn wrapped(paragraphs: &str) -> String {
-    paragraphs.split("\n\n").map(wrapped_paragraph).collect::<Vec<_>>().join("\n\n")
 }
 
 fn wrapped_paragraph(paragraph: &str) -> String {

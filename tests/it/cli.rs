@@ -17,12 +17,15 @@ fn help_is_as_in_the_golden_files() {
     pages.extend(
         public.map(|command| (command.name.to_owned(), format!("{} --help", command.name))),
     );
+    pages.extend(["settings", "formats"].map(|topic| (topic.to_owned(), format!("help {topic}"))));
 
     for (name, line) in pages {
         let golden = repository().join(format!("tests/it/help/{name}.golden"));
         let outcome = test.run(&line);
         assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{line}");
         assert!(outcome.stdout.lines().all(|line| line.chars().count() <= 100), "{name}");
+        let is_command = !["program", "settings", "formats"].contains(&name.as_str());
+        assert!(!is_command || outcome.stdout.lines().count() <= 24, "{}", outcome.stdout);
 
         if std::env::var_os("UPDATE").is_some() {
             fs::create_dir_all(golden.parent().unwrap()).unwrap();
