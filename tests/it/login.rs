@@ -328,6 +328,12 @@ fn the_error_for_an_ended_login_names_the_login_command() {
     test.run("").fails(3, &["has ended", "Refresh token is invalid", &hint]);
     let status = test.run("status");
     assert_eq!(status.code, 3, "{status:?}");
+    assert!(status.stdout.starts_with("wrong       the login of"), "{status:?}");
+
+    // It is forgotten as soon as somebody has logged in.
+    assert_eq!(test.run("login").code, 0);
+    assert_eq!(test.run("status").code, 0);
+    test.run("").token();
 
     let named = test.run("--auth-type external-browser --host https://127.0.0.1:1");
     named.fails(

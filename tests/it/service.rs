@@ -180,6 +180,17 @@ fn a_booted_systemd_keeps_pgpass_up_to_date() {
     }
     machine.says("lakebase-token service status pgpass", 0, &["succeeded"]);
 
+    // A program that has been moved away: status says what systemd's code means.
+    machine.says("mv /mnt/bin/lakebase-token /mnt/bin/moved", 0, &[]);
+    machine.says("systemctl --user start lakebase-token-pgpass.service", 1, &[]);
+    let why =
+        ["last check  failed, ", "systemd cannot start the program", "service install TARGET"];
+    let said = machine.run("moved service status pgpass");
+    let said = words(&said);
+    assert!(why.iter().all(|words| said.contains(words)), "{said}");
+    machine.says("mv /mnt/bin/moved /mnt/bin/lakebase-token", 0, &[]);
+    machine.says("lakebase-token service restart pgpass", 0, &[]);
+
     // What works here but not in the unit fails when the unit is run, and is undone.
     for (name, words) in
         [("second", "nothing is installed"), ("pgpass", "the former service is restored")]
