@@ -29,6 +29,8 @@ pub struct Format {
     pub host: bool,
     /// Whether it can print a workspace token.
     pub workspace: bool,
+    /// Whether it is one line, which a variable can hold.
+    pub is_one_line: bool,
     /// Whether its `apiVersion` is the one that `KUBERNETES_EXEC_INFO` asks for.
     pub has_api_version: bool,
     /// Prints the credential; the text ends in a newline.
@@ -49,6 +51,7 @@ const fn connecting(
         user: true,
         host: true,
         workspace: false,
+        is_one_line: true,
         has_api_version: false,
         render,
         warn: |_| None,
@@ -74,13 +77,14 @@ pub static FORMATS: &[Format] = &[
     Format { workspace: true, ..connecting("json", "one flat object of strings", json) },
     Format { has_api_version: true, ..bare("exec-credential", "Kubernetes' ExecCredential", exec_credential) },
     PGPASS,
-    connecting("env", "exports for sh, bash and zsh", |c| lines(c, &POSIX)),
-    connecting("fish", "the same for fish", |c| lines(c, &FISH)),
-    connecting("powershell", "the same for PowerShell", |c| lines(c, &POWERSHELL)),
-    connecting("dotenv", "for docker --env-file and systemd EnvironmentFile", dotenv),
+    Format { is_one_line: false, ..connecting("env", "exports for sh, bash and zsh", |c| lines(c, &POSIX)) },
+    Format { is_one_line: false, ..connecting("fish", "the same for fish", |c| lines(c, &FISH)) },
+    Format { is_one_line: false, ..connecting("powershell", "the same for PowerShell", |c| lines(c, &POWERSHELL)) },
+    Format { is_one_line: false, ..connecting("dotenv", "for docker --env-file and systemd EnvironmentFile", dotenv) },
     connecting("url", "a postgresql:// URL", url),
     connecting("libpq-json", "libpq's keywords as an object, for Postico", libpq_json),
     Format { host: false, warn: pgbouncer_warning, ..connecting("pgbouncer", "a line for PgBouncer's auth_file", pgbouncer) },
+    bare("headers-json", "HTTP headers as a JSON object", headers_json),
     bare("header", "an HTTP Authorization header", |c| Ok(format!("Authorization: Bearer {}\n", token(c)))),
 ];
 
@@ -344,6 +348,11 @@ fn libpq_json(credential: &Credential) -> Result<String> {
         "password": token(credential),
         "sslmode": connection.tls.mode_elsewhere,
     });
+    Ok(format!("{object}\n"))
+}
+
+fn headers_json(credential: &Credential) -> Result<String> {
+    let object = json!({ "Authorization": format!("Bearer {}", token(credential)) });
     Ok(format!("{object}\n"))
 }
 

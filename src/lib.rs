@@ -65,6 +65,7 @@ use crate::cli::args::{self, Args, Show};
 use crate::cli::help;
 use crate::cli::table::COMMANDS;
 use crate::commands::command::{Call, Command, Subcommand};
+use crate::config::table::Id;
 use crate::credential::redact::printable;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
@@ -97,6 +98,11 @@ pub fn run(
 /// Reads the command line and runs the command, or prints help.
 fn run_command(argv: &[OsString], context: &Context, stdout: &mut dyn Write) -> Result<u8> {
     let args = args::parse(argv)?;
+    let is_set = |id: Id| args.flags.iter().any(|(known, _)| *known == id);
+    if is_set(Id::Quiet) && is_set(Id::Verbose) {
+        return Err(Error::usage("--quiet and --verbose contradict each other"));
+    }
+    context.quiet.set(is_set(Id::Quiet));
     let mut call = Call {
         flags: &args.flags,
         words: &args.words,

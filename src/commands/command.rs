@@ -192,7 +192,8 @@ pub fn print(stdout: &mut dyn Write, text: &str) -> Result<()> {
 }
 
 /// The shared flags of commands that a person runs by hand: which workspace.
-pub static PERSON: &[Id] = &[Id::Host, Id::Profile, Id::Timeout, Id::CacheDir, Id::Verbose];
+pub static PERSON: &[Id] =
+    &[Id::Host, Id::Profile, Id::Timeout, Id::CacheDir, Id::Verbose, Id::Quiet];
 
 /// The shared flags of all other commands: which workspace, which database, how fresh.
 pub static COMMON: &[Id] = &[
@@ -216,4 +217,5 @@ pub static COMMON: &[Id] = &[
     Id::CacheDir,
     Id::NoCache,
     Id::Verbose,
+    Id::Quiet,
 ];

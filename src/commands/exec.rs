@@ -12,7 +12,7 @@ use crate::config::table::Id;
 use crate::credential::connection::{Credential, Purpose};
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::formats::variables;
+use crate::formats::{self, Format, variables};
 use crate::plan::Plan;
 use crate::platform::context::Context;
 use crate::platform::process::{become_program, missing_interpreter};
@@ -26,12 +26,13 @@ pub const COMMAND: Command = Command {
            PGSERVICE and PGHOSTADDR, with which libpq would connect elsewhere. \
            LAKEBASE_TOKEN_EXPIRES_AT says when the password expires.\n\n\
            With --for workspace it sets DATABRICKS_HOST, DATABRICKS_TOKEN and \
-           DATABRICKS_AUTH_TYPE=pat instead. With --as NAME the token goes into that variable, and \
-           DATABRICKS_TOKEN and DATABRICKS_AUTH_TYPE are not set.\n\n\
+           DATABRICKS_AUTH_TYPE=pat instead; with --as NAME the token goes into that variable, and \
+           DATABRICKS_TOKEN and DATABRICKS_AUTH_TYPE are not set. For a database, --as NAME sets one \
+           variable more, to the password or, with --format url, to a URL.\n\n\
            The program replaces lakebase-token, so the exit code is the program's own. If the \
            program does not start, the exit code is 125 (no credential), 126 (not executable) or \
            127 (not found).",
-    flags: &[Id::For, Id::As, Id::Clean],
+    flags: &[Id::For, Id::As, Id::Format, Id::Clean],
     common: COMMON,
     takes_child: true,
     exit_codes: "exit codes: the program's own; 125 no credential, 126 not executable, 127 not found",
@@ -45,7 +46,8 @@ fn run(call: Call<'_>) -> Result<u8> {
     let [program, arguments @ ..] = call.child else {
         return Err(Error::usage("exec needs a program to run"));
     };
-    let token_variable = token_variable(&plan)?;
+    let variable = named_variable(&plan)?;
+    let format = named_format(&plan, variable)?;
 
     let session = Session::new(&plan, call.context);
     let wants = ConnectionParts { user: true, host: true };
@@ -60,8 +62,16 @@ fn run(call: Call<'_>) -> Result<u8> {
         }
     }
     match plan.purpose {
-        Purpose::Database => environment.set_database(&credential)?,
-        Purpose::Workspace => environment.set_workspace(&plan, &credential, token_variable),
+        Purpose::Database => {
+            environment.set_database(&credential)?;
+            if let Some(name) = variable {
+                environment.set(name, (format.render)(&credential)?.trim_end());
+            }
+        }
+        Purpose::Workspace => {
+            let variable = variable.unwrap_or(DATABRICKS_TOKEN);
+            environment.set_workspace(&plan, &credential, variable);
+        }
     }
 
     let failure = become_program(program, arguments, &environment.0);
@@ -132,20 +142,31 @@ impl ChildEnvironment {
     }
 }
 
+/// The variable that gets a workspace token.
 const DATABRICKS_TOKEN: &str = "DATABRICKS_TOKEN";
 
-/// The variable that gets a workspace token.
-fn token_variable(plan: &Plan) -> Result<&str> {
-    let Some(name) = plan.settings.text(Id::As) else { return Ok(DATABRICKS_TOKEN) };
-    if plan.purpose != Purpose::Workspace {
-        return Err(Error::usage("--as needs --for workspace")
-            .because("a password is always in PGPASSWORD, where libpq reads it"));
-    }
-
+/// The variable that `--as` names.
+fn named_variable(plan: &Plan) -> Result<Option<&str>> {
+    let Some(name) = plan.settings.text(Id::As) else { return Ok(None) };
     let is_legal = |b: u8| b == b'_' || b.is_ascii_alphanumeric();
     if !name.bytes().all(is_legal) || name.starts_with(|c: char| c.is_ascii_digit()) {
         return Err(Error::usage(format!("--as is not a variable name: {}", redact(name)))
             .hint("letters, digits and `_`, not beginning with a digit"));
     }
-    Ok(name)
+    Ok(Some(name))
+}
+
+/// The format of the variable of `--as`: one that is a single line.
+fn named_format(plan: &Plan, variable: Option<&str>) -> Result<&'static Format> {
+    let name = plan.settings.text(Id::Format);
+    let format = formats::chosen(name)?;
+    if name.is_some() && (variable.is_none() || plan.purpose == Purpose::Workspace) {
+        return Err(Error::usage("exec takes --format only for the variable that --as names")
+            .hint("lakebase-token exec --as DATABASE_URL --format url -- PROGRAM"));
+    }
+    if !format.is_one_line {
+        return Err(Error::usage(format!("a variable cannot hold the format {}", format.name))
+            .hint("lakebase-token help formats, for one that is a single line"));
+    }
+    Ok(format)
 }

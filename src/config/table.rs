@@ -373,9 +373,10 @@ settings! {
         ..flag("format", "NAME", "output format")
     },
     As => Setting {
-        long: "With exec --for workspace: the variable that gets the workspace token, in place of \
-               DATABRICKS_TOKEN.",
-        ..flag("as", "NAME", "with --for workspace: name of the variable to set")
+        long: "The variable that gets the credential: with exec --for workspace in place of \
+               DATABRICKS_TOKEN, otherwise beside the variables of libpq, in the format that \
+               --format names.",
+        ..flag("as", "NAME", "one more variable to set, such as DATABASE_URL")
     },
     Clean => Setting {
         long: "Removes every variable that may hold a Databricks secret from the environment of \
@@ -476,6 +477,11 @@ settings! {
     All => switch("all", "all stored logins"),
     Log => Setting { trim: Trim::Nothing, name: "log", env: &["LAKEBASE_TOKEN_LOG"], ..ROW },
     Verbose => Setting { short: Some('v'), ..switch("verbose", "print more details on stderr") },
+    Quiet => Setting {
+        short: Some('q'),
+        long: "Prints no notes on stderr, only errors. It contradicts --verbose.",
+        ..switch("quiet", "print no notes on stderr")
+    },
 }
 
 #[cfg(test)]

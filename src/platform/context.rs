@@ -5,6 +5,7 @@
 //! other files of `platform`.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -37,6 +38,8 @@ pub struct Context {
     pub state_home: fn(&Context) -> Option<PathBuf>,
     /// Writes a line to stderr.
     pub say: Box<dyn Fn(&str)>,
+    /// Set by `--quiet`: no notes are written.
+    pub quiet: Cell<bool>,
     pub instance_metadata: Cow<'static, str>,
     /// Distinguishes this machine from others that share its home.
     pub machine: fn() -> String,
@@ -58,6 +61,7 @@ impl Context {
                 // A closed stderr must not cost the credential.
                 let _ = writeln!(io::stderr(), "{text}");
             }),
+            quiet: Cell::new(false),
             instance_metadata: Cow::Borrowed(INSTANCE_METADATA),
             machine,
             signal_state: Arc::default(),
@@ -77,7 +81,9 @@ impl Context {
 
     /// Writes a note to stderr: a message that is not an error.
     pub fn note(&self, text: &str) {
-        self.say(&format!("lakebase-token: note: {text}"));
+        if !self.quiet.get() {
+            self.say(&format!("lakebase-token: note: {text}"));
+        }
     }
 
     /// Writes a line for the person at the terminal.

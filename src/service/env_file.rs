@@ -10,6 +10,7 @@
 //! The notation, `NAME="value"` with `\` before `"`, `\`, `$` and a backquote, is read alike by
 //! systemd (systemd.exec(5), `EnvironmentFile=`), by `sh` and by [`EnvFile::parse`].
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -219,6 +220,7 @@ impl EnvFile {
             cache_home: ours.cache_home,
             state_home: recorded_state_home,
             say: Box::new(|_| ()),
+            quiet: Cell::new(true),
             instance_metadata: ours.instance_metadata.clone(),
             machine: ours.machine,
             signal_state: ours.signal_state.clone(),

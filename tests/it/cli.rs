@@ -261,3 +261,17 @@ fn mistakes_get_the_line_that_was_meant() {
         assert!(outcome.stdout.starts_with("lakebase-token"), "{line}: {outcome:?}");
     }
 }
+
+#[test]
+fn quiet_leaves_errors_and_no_notes() {
+    let workspace = super::support::workspace();
+    let mut test = Test::at(&workspace);
+    test.set("PGDATABASE", "db\r\n");
+    test.run("-f json").notes("PGDATABASE is used in a cleaned form");
+    for line in ["-q -f json", "--quiet -f json"] {
+        let outcome = test.run(line);
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{outcome:?}");
+    }
+    test.run("-q --format nope").fails(2, &["unknown format"]);
+    test.run("-q -v").fails(2, &["--quiet and --verbose contradict each other"]);
+}

@@ -154,7 +154,25 @@ fn for_workspace_sets_what_databricks_tools_read() {
             && value(&variables, "DATABRICKS_TOKEN").is_none()
     );
 
-    assert_eq!(code(&test, &["exec", "--as", "X", "--", "true"]).0, 125);
+    // For a database, beside libpq's variables, in any format of one line.
+    for (format, beginning) in [
+        ("raw", "eyJ"),
+        ("url", "postgresql://"),
+        ("json", "{\"database\""),
+        ("headers-json", "{\"Auth"),
+    ] {
+        let variables = environment(&test, &["--as", "DATABASE_URL", "--format", format]);
+        let given = value(&variables, "DATABASE_URL").unwrap();
+        assert!(given.starts_with(beginning) && !given.contains('\n'), "{format}: {given}");
+        assert!(value(&variables, "PGPASSWORD").unwrap().starts_with("eyJ"));
+    }
+    for flags in [
+        &["exec", "--as", "X", "--format", "env", "--", "true"][..],
+        &["exec", "--format", "url", "--", "true"],
+        &["exec", "--for", "workspace", "--as", "X", "--format", "json", "--", "true"],
+    ] {
+        assert_eq!(code(&test, flags).0, 125, "{flags:?}");
+    }
     assert_eq!(code(&test, &["exec", "--for", "workspace", "--as", "1X", "--", "true"]).0, 125);
     assert_eq!(code(&test, &["exec", "--for", "workspace", "--as", "A=B", "--", "true"]).0, 125);
 }

@@ -84,7 +84,10 @@ fn some_formats_print_a_workspace_token_and_the_others_refuse() {
         } else {
             outcome.fails(
                 2,
-                &["prints database credentials only", "raw, json, exec-credential, header"],
+                &[
+                    "prints database credentials only",
+                    "raw, json, exec-credential, headers-json, header",
+                ],
             );
         }
     }

@@ -147,6 +147,7 @@ impl Test {
                 let states = states.or_else(|| Some(context.home()?.join(".local/state")))?;
                 Some(states.join("lakebase-token"))
             },
+            quiet: std::cell::Cell::new(false),
             say: Box::new(move |text| said.borrow_mut().push_str(&format!("{text}\n"))),
             instance_metadata: self.instance_metadata.clone().into(),
             machine: self.machine,
