@@ -61,6 +61,8 @@ pub struct Error {
     pub unreachable: Option<String>,
     /// The exit code, if it is not the kind's.
     pub exit: Option<u8>,
+    /// A refusal that may pass by itself, such as of something that is being made.
+    pub may_pass: bool,
 }
 
 impl Error {
@@ -74,6 +76,7 @@ impl Error {
             time_lacking: None,
             unreachable: None,
             exit: None,
+            may_pass: false,
         }
     }
 

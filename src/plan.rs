@@ -53,6 +53,8 @@ pub struct Plan {
     /// The check interval of `watch` and `service`.
     pub interval: Option<Duration>,
     pub timeout: Duration,
+    /// How long to try to log in.
+    pub wait: Option<Duration>,
     pub refresh: bool,
     pub offline: bool,
     pub cache: CachePlace,
@@ -103,6 +105,7 @@ impl Plan {
             min_ttl: lifetimes::min_ttl(&settings)?,
             interval: lifetimes::interval(&settings)?,
             timeout: lifetimes::timeout(&settings)?,
+            wait: lifetimes::wait(&settings, purpose == Purpose::Database)?,
             refresh: settings.is_on(Id::Refresh),
             offline: settings.is_on(Id::Offline),
             cache,

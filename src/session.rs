@@ -109,6 +109,7 @@ impl<'a> Session<'a> {
             offline: plan.offline,
             login_can_change: provider.login_can_change,
             busy: provider.busy,
+            failures_count: plan.wait.is_none(),
         };
         let client = Client::new(context, provider.name);
         Session {
@@ -214,6 +215,17 @@ impl<'a> Session<'a> {
             CachePlace::Off => None,
             CachePlace::Nowhere(why) => Some(why.to_owned()),
         }
+    }
+
+    /// Whether what is printed must be minted from now on, as with `--refresh`.
+    pub fn set_refresh(&mut self, refresh: bool) {
+        self.policy.refresh = refresh;
+    }
+
+    /// Forgets where the database is and what it is called.
+    pub fn forget_resolved(&self) {
+        self.text_slot(&self.location_key()).evict();
+        self.text_slot(&self.selector_key()).evict();
     }
 
     /// Evicts everything that is cached for this identity.
@@ -326,7 +338,13 @@ impl<'a> Session<'a> {
     /// For a project that is not there: those that this identity sees.
     fn with_visible_projects(&self, error: Error, deadline: Deadline) -> Error {
         match self.with_bearer(deadline, resolve::project_names) {
-            Ok(Answered { answer: names, .. }) => resolve::with_choice(error, &names),
+            Ok(Answered { answer: names, .. }) => {
+                // A branch or an endpoint of a project that exists may just be being made.
+                let name = self.plan.selector.name();
+                let project = name.split('/').take(2).collect::<Vec<_>>().join("/");
+                let may_pass = name != project && names.contains(&project);
+                Error { may_pass, ..resolve::with_choice(error, &names) }
+            }
             Err(_) => error,
         }
     }

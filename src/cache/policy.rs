@@ -120,6 +120,8 @@ pub struct Policy<'a> {
     pub offline: bool,
     /// Another person may log in while this call runs.
     pub login_can_change: bool,
+    /// Whether recent failures count. With `--wait` each attempt is made.
+    pub failures_count: bool,
     /// What keeps every fetch waiting: a run of a tool that does not end.
     pub busy: fn(&Context) -> Option<Error>,
 }
@@ -335,7 +337,7 @@ impl Policy<'_> {
 
     /// A refusal that still counts; under `--refresh` only one that came after this call began.
     fn refusal(&self, failure: Option<PastFailure>) -> Option<Error> {
-        let PastFailure { at, error } = failure?;
+        let PastFailure { at, error } = failure.filter(|_| self.failures_count)?;
         let counts = is_refusal(&error)
             && self.context.now().since(at) < REFUSAL_COUNTS_MS
             && (!self.refresh || at > self.began);
@@ -350,7 +352,7 @@ impl Policy<'_> {
         slot: &Slot<'_, T>,
         deadline: Deadline,
     ) -> Option<Error> {
-        let past = slot.failure()?;
+        let past = slot.failure().filter(|_| self.failures_count)?;
         let passed = Duration::from_millis(self.context.now().since(past.at).max(0) as u64);
         let have_time = |lacking: Duration| deadline.left() > lacking.saturating_sub(passed);
         let is_shared = past.at > self.began && !past.error.time_lacking.is_some_and(have_time);

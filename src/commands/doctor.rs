@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::commands::command::{COMMON, Call, Command, ROW, has_foreign_password};
 use crate::commands::status::is_json;
+use crate::commands::wait::{accepted_credential, attempt, log_in};
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
 use crate::credential::connection::Credential;
@@ -21,7 +22,6 @@ use crate::credential::redact::{hide, printable, redact};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::variables;
 use crate::lakebase::credentials;
-use crate::lakebase::login_probe::{self, Login};
 use crate::lakebase::login_refusal::Attempt;
 use crate::lakebase::workspace_api::{reach, user_name};
 use crate::net::http::Client;
@@ -42,7 +42,7 @@ pub const COMMAND: Command = Command {
            whether the environment disturbs it, and is reported as not tried if it is not \
            installed. Warnings are about other programs. --timeout applies to each step (30s). \
            --format is text or json.",
-    flags: &[Id::Format],
+    flags: &[Id::Format, Id::Wait],
     common: COMMON,
     exit_codes: "exit codes: 0 every step that could be tried works; otherwise as for get",
     run,
@@ -116,12 +116,16 @@ impl Steps {
         self.add_needed("state", state, false, |state| redact(state))?;
 
         let wants = ConnectionParts { user: true, host: true };
-        let credential = session.credential(wants, deadline());
+        let credential = match plan.wait {
+            Some(_) => accepted_credential(&plan, context, wants),
+            None => session.credential(wants, deadline()),
+        };
         let credential =
             self.add("credential", credential, |credential| credential.token.to_string())?;
 
-        let attempt = attempt(&credential, identity.as_deref())?;
-        let logged_in = log_in(&attempt, &credential, context, deadline());
+        let attempt = attempt(&credential, identity.as_deref()).ok()?;
+        let logged_in = log_in(&attempt, context, deadline());
+        let logged_in = logged_in.map_err(|failure| attempt.error(failure));
         self.add("login", logged_in, |role| {
             format!("as {}, sslmode {}", redact(role), attempt.tls.words())
         })?;
@@ -247,39 +251,6 @@ fn check_state(state: &str) -> Result<String> {
         "" => Ok("the workspace does not state it".to_owned()),
         other => Ok(other.to_owned()),
     }
-}
-
-/// Who logs in, and where.
-fn attempt<'c>(credential: &'c Credential, identity: Option<&'c str>) -> Option<Attempt<'c>> {
-    let connection = &credential.connection;
-    Some(Attempt {
-        host: connection.host().ok()?,
-        port: connection.port,
-        database: connection.database().ok()?,
-        user: connection.user().ok()?,
-        identity,
-        tls: &connection.tls,
-        password: &credential.token.secret,
-    })
-}
-
-/// Logs in by our own means: a failure is known by its SQLSTATE, and no variable of libpq's disturbs.
-fn log_in(
-    attempt: &Attempt<'_>,
-    credential: &Credential,
-    context: &Context,
-    deadline: Deadline,
-) -> Result<String> {
-    let login = Login {
-        host: attempt.host,
-        port: attempt.port,
-        database: attempt.database,
-        user: attempt.user,
-        password: &credential.token.secret,
-        tls: attempt.tls,
-        options: context.var("PGOPTIONS").and_then(OsStr::to_str),
-    };
-    login_probe::log_in(&login, context, deadline).map_err(|failure| attempt.error(failure))
 }
 
 /// Variables of libpq that can defeat a login by a password in clear text.

@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 
 use crate::commands::command::{COMMON, Call, Command, ROW};
+use crate::commands::wait;
 use crate::config::table::Id;
 use crate::credential::connection::{Credential, Purpose};
 use crate::credential::redact::redact;
@@ -16,7 +17,7 @@ use crate::formats::{self, Format, variables};
 use crate::plan::Plan;
 use crate::platform::context::Context;
 use crate::platform::process::{become_program, missing_interpreter};
-use crate::session::{ConnectionParts, Session};
+use crate::session::ConnectionParts;
 
 pub const COMMAND: Command = Command {
     name: "exec",
@@ -32,7 +33,7 @@ pub const COMMAND: Command = Command {
            The program replaces lakebase-token, so the exit code is the program's own. If the \
            program does not start, the exit code is 125 (no credential), 126 (not executable) or \
            127 (not found).",
-    flags: &[Id::For, Id::As, Id::Format, Id::Clean],
+    flags: &[Id::For, Id::As, Id::Format, Id::Clean, Id::Wait],
     common: COMMON,
     takes_child: true,
     exit_codes: "exit codes: the program's own; 125 no credential, 126 not executable, 127 not found",
@@ -49,9 +50,8 @@ fn run(call: Call<'_>) -> Result<u8> {
     let variable = named_variable(&plan)?;
     let format = named_format(&plan, variable)?;
 
-    let session = Session::new(&plan, call.context);
     let wants = ConnectionParts { user: true, host: true };
-    let credential = session.credential(wants, plan.deadline())?;
+    let credential = wait::credential(&plan, call.context, wants)?;
     call.explain(&plan, &credential.token);
     call.explain_tls(&plan, &credential.connection);
 

@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use crate::commands::command::{COMMON, Call, Command, ROW};
+use crate::commands::wait;
 use crate::config::table::Id;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
@@ -12,14 +13,14 @@ use crate::formats;
 use crate::formats::{API_VERSIONS, Format};
 use crate::plan::Plan;
 use crate::platform::context::Context;
-use crate::session::{ConnectionParts, Session};
+use crate::session::ConnectionParts;
 
 pub const COMMAND: Command = Command {
     name: "get",
     about: "print a password (the default command)",
     more: "Prints the cached credential while it is fresh, otherwise mints a new one. Stdout has \
            the credential and nothing else; on failure it is empty.",
-    flags: &[Id::For, Id::Format],
+    flags: &[Id::For, Id::Format, Id::Wait],
     common: COMMON,
     exit_codes: "exit codes: 0 printed, 1 internal failure or malformed answer,\n\
             2 usage or configuration, 3 login required, 4 refused by the server,\n\
@@ -35,9 +36,8 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     format.check(plan.purpose)?;
     let api_version = api_version(call.context, format)?;
 
-    let session = Session::new(&plan, call.context);
     let wants = ConnectionParts { user: format.user, host: format.host };
-    let mut credential = session.credential(wants, plan.deadline())?;
+    let mut credential = wait::credential(&plan, call.context, wants)?;
     credential.api_version = api_version;
 
     let text = (format.render)(&credential)?;

@@ -11,5 +11,6 @@ pub mod renew_login;
 pub mod run_cli;
 pub mod service;
 pub mod status;
+pub mod wait;
 pub mod watch;
 pub mod write;

@@ -13,7 +13,7 @@ pub const COMMAND: Command = Command {
     more: "The same as exec -- psql. Flags of lakebase-token stand before the word psql, those of psql \
            after it: lakebase-token --endpoint shop psql -c 'select 1'. With -- among the words, \
            those before it are lakebase-token's.",
-    flags: &[Id::Clean],
+    flags: &[Id::Clean, Id::Wait],
     common: COMMON,
     takes_child: true,
     exit_codes: exec::COMMAND.exit_codes,

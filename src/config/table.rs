@@ -403,6 +403,15 @@ settings! {
                cached credential with a minute left is used, else the exit code is 5.",
         ..flag("timeout", "TIME", "time limit of the whole call (10s)")
     },
+    Wait => Setting {
+        env: &["LAKEBASE_TOKEN_WAIT"],
+        long: "Tries to log in, once a second for so long (1s to 30m, from the start of the \
+               program), until the database accepts the credential. What may pass by itself is \
+               waited for: a database that starts or wakes, a new branch, a role that is being \
+               made. Everything else ends at once. --timeout then limits each mint, and not the \
+               whole call.",
+        ..flag("wait", "TIME", "keep trying for so long until a login succeeds")
+    },
     Refresh => Setting {
         long: "Mints a new credential even if the cached one is fresh. One that another process \
                mints after this call began is accepted.",

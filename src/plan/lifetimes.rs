@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::resolve::Settings;
+use crate::config::resolve::{Origin, Settings};
 use crate::config::table::Id;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
@@ -20,6 +20,8 @@ const INTERVAL: RangeInclusive<Duration> = MIN_INTERVAL..=Duration::from_secs(30
 const MIN_INTERVAL: Duration = Duration::from_secs(60);
 
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
+const WAIT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 60);
+
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A setting that is a duration.
@@ -80,6 +82,23 @@ pub fn timeout(settings: &Settings) -> Result<Duration> {
         return Err(out_of_bounds(settings, Id::Timeout, "100ms to 10m"));
     }
     Ok(timeout)
+}
+
+/// How long to try to log in. With `--offline`, and for a workspace token, there is no login.
+pub fn wait(settings: &Settings, is_database: bool) -> Result<Option<Duration>> {
+    let Some(wait) = duration(settings, Id::Wait)? else { return Ok(None) };
+    if !WAIT.contains(&wait) {
+        return Err(out_of_bounds(settings, Id::Wait, "1s to 30m"));
+    }
+    let why = match settings.is_on(Id::Offline) {
+        true => "--wait and --offline contradict each other",
+        false if is_database => return Ok(Some(wait)),
+        false => "--wait is for a database, and this is a workspace token",
+    };
+    match settings.origin(Id::Wait) {
+        Origin::Flag(_) => Err(Error::usage(why).hint("leave out --wait")),
+        _ => Ok(None),
+    }
 }
 
 /// The lifetime to ask for, in seconds.

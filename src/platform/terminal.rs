@@ -1,9 +1,10 @@
 //! Input from the person at the terminal.
 
-use std::io::{BufRead, IsTerminal, Read};
+use std::io::{BufRead, IsTerminal, Read, Write};
 
 use zeroize::Zeroizing;
 
+use crate::credential::redact::printable;
 use crate::credential::secret::Secret;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
@@ -15,6 +16,13 @@ const MAX_LINE_BYTES: u64 = 64 * 1024;
 
 pub fn is_terminal() -> bool {
     std::io::stdin().is_terminal()
+}
+
+/// Replaces the last line of stderr by this one, if stderr is a terminal; returns whether it is.
+pub fn rewrite_line(text: &str) -> bool {
+    let mut stderr = std::io::stderr();
+    // ECMA-48: back to the beginning of the line, and delete it.
+    stderr.is_terminal() && write!(stderr, "\r\x1b[K{}", printable(text)).is_ok()
 }
 
 /// A line of stdin, without the blanks around it.

@@ -422,6 +422,7 @@ impl Table {
             offline: false,
             login_can_change: false,
             busy: |_| None,
+            failures_count: true,
         };
         let timeout = if who.timeout_s == 0 { 10 } else { who.timeout_s };
         let deadline = Deadline::after(Duration::from_secs(timeout));

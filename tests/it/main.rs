@@ -53,5 +53,6 @@ mod targets; // a profile of .databrickscfg, a Databricks secret
 mod tidy; // the repository itself
 mod trust; // which hosts may get a secret
 mod values; // values as people paste them
+mod wait; // a database that is not ready yet
 mod watch; // until a signal comes
 mod write; // .pgpass and files: bytes, many writers, kills, a year

@@ -173,8 +173,13 @@ fn refusing_proxy(schemes: &'static [&'static str]) -> String {
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let mut request = [0; 1024];
-            let _ = std::io::Read::read(&mut stream, &mut request);
+            // A connection that is closed before its request is read would be reset.
+            let (mut request, mut byte) = (Vec::new(), [0]);
+            while !request.ends_with(b"\r\n\r\n")
+                && std::io::Read::read(&mut stream, &mut byte).unwrap_or(0) == 1
+            {
+                request.push(byte[0]);
+            }
             let fields: String =
                 schemes.iter().map(|scheme| format!("Proxy-Authenticate: {scheme}\r\n")).collect();
             let head = "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n";
