@@ -254,7 +254,7 @@ fn systemd_reads_odd_values_as_they_are() {
     }
     machine.set("PROGRAM", &format!("/mnt/home/{program}/lakebase-token"));
     machine.set("PGUSER", ODD);
-    machine.set("DATABRICKS_TOKEN_AUDIENCE", "first\nSECOND=\"2\"\n\ttab `x`");
+    machine.set("DATABRICKS_TOKEN_AUDIENCE", "first SECOND=\"2\" 'a' `x`");
     machine.set("ODD", &format!("/mnt/home/{ODD}"));
     let then = "env -0 >\"$HOME/$PGUSER/env\"\nprintf '%s|' \"a\\b\" '$HOME' 100%h >\"$HOME/$PGUSER/then\"";
     machine.set("THEN", then);
@@ -271,7 +271,7 @@ fn systemd_reads_odd_values_as_they_are() {
     let env = fs::read_to_string(machine.home(&format!("{ODD}/env"))).unwrap();
     for expected in [
         &format!("PGUSER={ODD}"),
-        "DATABRICKS_TOKEN_AUDIENCE=first\nSECOND=\"2\"\n\ttab `x`",
+        "DATABRICKS_TOKEN_AUDIENCE=first SECOND=\"2\" 'a' `x`",
         "DATABRICKS_AUTH_TYPE=oauth-m2m",
     ] {
         assert!(env.split('\0').any(|line| line == expected), "{expected} is missing in {env:?}");
