@@ -184,6 +184,9 @@ pub fn has_foreign_password(context: &Context) -> bool {
     context.var("PGPASSWORD").is_some() && !is_ours
 }
 
+/// What is said of such a password.
+pub const FOREIGN_PASSWORD: &str = "PGPASSWORD is set, and takes precedence over ~/.pgpass";
+
 /// Writes a result. A credential that did not reach the caller is a failure, so stdout is flushed
 /// here, where the error still counts.
 pub fn print(stdout: &mut dyn Write, text: &str) -> Result<()> {

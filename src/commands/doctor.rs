@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::commands::command::{COMMON, Call, Command, ROW, has_foreign_password};
+use crate::commands::command::{
+    COMMON, Call, Command, FOREIGN_PASSWORD, ROW, has_foreign_password,
+};
 use crate::commands::status::is_json;
 use crate::commands::wait::{accepted_credential, attempt, log_in};
 use crate::config::resolve::Settings;
@@ -181,7 +183,7 @@ fn warnings(plan: &Plan, session: &Session<'_>, context: &Context) -> Vec<Error>
     let mut warnings = Vec::new();
     if has_foreign_password(context) {
         warnings.push(
-            Error::failed("PGPASSWORD is set, and takes precedence over ~/.pgpass")
+            Error::failed(FOREIGN_PASSWORD)
                 .hint("unset PGPASSWORD, or start programs with lakebase-token exec"),
         );
     }

@@ -2,7 +2,9 @@
 //!
 //! The work is in `targets/update.rs`, which `watch` and `service` use too.
 
-use crate::commands::command::{COMMON, Call, Command, ROW};
+use crate::commands::command::{
+    COMMON, Call, Command, FOREIGN_PASSWORD, ROW, has_foreign_password,
+};
 use crate::config::table::Id;
 use crate::error::Result;
 use crate::platform::target_file::Change;
@@ -52,6 +54,9 @@ fn remove(update: &Update<'_>) -> Result<String> {
 
 fn write(update: &Update<'_>, call: &Call<'_>) -> Result<String> {
     let mut done = update.run()?;
+    if update.is_password_file() && has_foreign_password(call.context) {
+        call.context.note(FOREIGN_PASSWORD);
+    }
     if let Some(error) = done.failure.take() {
         return Err(error);
     }

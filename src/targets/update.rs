@@ -99,6 +99,11 @@ impl<'a> Update<'a> {
         Target { path: self.path().map(Path::to_owned), ..self.target.clone() }.shown()
     }
 
+    /// Whether libpq reads the target as a password file.
+    pub fn is_password_file(&self) -> bool {
+        self.format.name == formats::PGPASS.name
+    }
+
     /// What the format prints beside the token.
     pub fn wants(&self) -> ConnectionParts {
         ConnectionParts { user: self.format.user, host: self.format.host }

@@ -21,6 +21,7 @@ mod cli_logins; // many runs of the Databricks CLI at once, runs that hang
 mod clients; // psql, asyncpg, node-postgres and pgjdbc while the password changes
 mod completions; // bash, zsh, fish; the manual page
 mod consumers; // the folders of integrations/
+mod demonstration; // cargo run --example sandbox
 mod differential; // the official SDKs in thousands of environments
 mod doctor; // each step, up to a login
 mod doctor_answers; // what a Postgres server's refusals lead to

@@ -54,6 +54,20 @@ fn ours(test: &Test) -> String {
 }
 
 #[test]
+fn a_password_that_takes_precedence_over_the_file_is_said() {
+    let workspace = workspace();
+    let mut test = with_file(&workspace);
+    let warning = "PGPASSWORD is set, and takes precedence over ~/.pgpass";
+    let says = |test: &Test, line: &str| test.run(line).stderr.contains(warning);
+    assert!(!says(&test, "write pgpass"));
+    test.set("PGPASSWORD", "stale");
+    assert!(says(&test, "write pgpass"));
+    assert!(says(&test, "write file other --format pgpass"));
+    assert!(!says(&test, "write file token --format raw"), "libpq does not read that file");
+    assert!(!says(&test, "-q write pgpass"));
+}
+
+#[test]
 fn a_line_is_added_changed_and_removed_and_no_other_byte_changes() {
     let workspace = workspace();
     let test = with_file(&workspace);

@@ -2,9 +2,11 @@
 //!
 //! With `-- COMMAND` it runs the command in the sandbox's environment instead (`-- bash` for a shell).
 //! This executable is also the demonstrated program: called as `lakebase-token`, it runs that.
+//! `ending.rs` ends what was started when a signal ends this program.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
+mod ending;
 #[path = "mod.rs"]
 mod sandbox;
 
@@ -14,7 +16,18 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use ending::Ending;
 use sandbox::Sandbox;
+
+const HELP: &str = "\
+Demonstrates lakebase-token with a stand-in workspace and, where PostgreSQL is installed, a real
+server, both on this machine.
+
+  cargo run --example sandbox              the demonstration
+  cargo run --example sandbox -- bash      a shell in the sandbox
+  cargo run --example sandbox -- COMMAND   any other command
+
+Everything that it starts ends with it.";
 
 fn main() -> ExitCode {
     let mut argv = std::env::args_os();
@@ -29,6 +42,14 @@ fn main() -> ExitCode {
         let code = lakebase_token::run(&argv, &context, &mut io::stdout(), &mut io::stderr());
         return ExitCode::from(code);
     }
+    if argv.first().is_some_and(|word| word == "--help" || word == "-h") {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    if let Some(flag) = argv.first().filter(|word| word.as_encoded_bytes().starts_with(b"-")) {
+        eprintln!("sandbox: error: there is no flag {}\n\n{HELP}", flag.display());
+        return ExitCode::from(2);
+    }
     match run(&argv) {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
@@ -39,6 +60,8 @@ fn main() -> ExitCode {
 }
 
 fn run(command: &[OsString]) -> io::Result<u8> {
+    // Dropped last, so that a second signal does not interrupt the end.
+    let ending = Ending::on_signals()?;
     let sandbox = Sandbox::start()?;
     let tools = sandbox.folder.path().join("bin");
     std::fs::create_dir(&tools)?;
@@ -63,14 +86,17 @@ fn run(command: &[OsString]) -> io::Result<u8> {
         command
     };
     if let [program, arguments @ ..] = command {
-        let status = command_in_sandbox(program).args(arguments).status()?;
-        return Ok(status.code().and_then(|code| code.try_into().ok()).unwrap_or(1));
+        let status = ending.run_with_stdin(command_in_sandbox(program).args(arguments))?;
+        return Ok(ending.code().or_else(|| status.code()?.try_into().ok()).unwrap_or(1));
     }
 
     let shell = |line: &str| -> io::Result<bool> {
         println!("\n$ {line}");
-        let status = command_in_sandbox(&OsString::from("sh")).args(["-c", line]).status()?;
-        Ok(status.success())
+        let status = ending.run(command_in_sandbox(&OsString::from("sh")).args(["-c", line]))?;
+        match ending.code() {
+            None => Ok(status.success()),
+            Some(_) => Err(io::Error::new(io::ErrorKind::Interrupted, "ended by a signal")),
+        }
     };
 
     println!("a stand-in workspace listens on {}", sandbox.workspace.url);

@@ -109,6 +109,8 @@ impl Postgres {
             .args(["-c", "ssl=on", "-c", "fsync=off", "-c", "log_connections=on"])
             .args(["-c", "max_connections=50"])
             .stderr(log)
+            // Ctrl-C is for the command in the terminal: psql cancels a query by it.
+            .process_group(0)
             .spawn()?;
 
         let postgres = Postgres { port, data: data.clone(), server };

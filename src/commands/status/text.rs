@@ -2,6 +2,7 @@
 
 use super::{Cached, CachedFreshness, LoggedIn, StatusReport};
 use crate::auth::chain::ProviderChoice;
+use crate::commands::command::FOREIGN_PASSWORD;
 use crate::credential::connection::Purpose;
 use crate::error::Error;
 use crate::platform::time::Timestamp;
@@ -27,7 +28,7 @@ impl StatusReport {
             lines.add("warning", &format!("nothing can be cached: {why}"));
         }
         if self.has_foreign_password {
-            lines.add("warning", "PGPASSWORD is set, and takes precedence over ~/.pgpass");
+            lines.add("warning", FOREIGN_PASSWORD);
         }
 
         lines.add("workspace", &self.workspace_words());
