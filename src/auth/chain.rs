@@ -102,11 +102,11 @@ pub fn choose(settings: &Settings, context: &Context) -> Result<&'static Provide
     }
 
     let Some(provider) = first_configured(settings, context) else {
-        return Err(no_identity::error(settings));
+        return Err(no_identity::error(settings, context));
     };
     // An incomplete service principal is an error, never a fallback to a person's login.
     if provider.login && settings.part_of_principal().is_some() {
-        return Err(no_identity::error(settings));
+        return Err(no_identity::error(settings, context));
     }
     if provider.fetch.is_none() {
         let why = format!("it would be used because of {}", provider.needs);

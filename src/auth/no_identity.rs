@@ -1,16 +1,22 @@
 //! The error if no auth type can be used: nothing is configured, or only a part of one.
 
-use crate::config::resolve::{ConfigFile, Settings};
+use crate::config::profile::{self, ConfigFile};
+use crate::config::resolve::Settings;
 use crate::config::table::Id;
 use crate::credential::redact::redact;
 use crate::error::Error;
+use crate::login::store::{Login, Logins};
+use crate::platform::context::Context;
+
+/// The most logins that a hint names.
+const MAX_LOGINS: usize = 3;
 
 /// What is missing: the workspace, the other part of a service principal, or everything.
-pub fn error(settings: &Settings) -> Error {
+pub fn error(settings: &Settings, context: &Context) -> Error {
     let error = no_workspace(settings)
         .or_else(|| half_a_databricks_principal(settings))
         .or_else(|| incomplete_entra_principal(settings));
-    error.unwrap_or_else(|| no_identity(settings)).because(incomplete(settings))
+    error.unwrap_or_else(|| no_identity(settings, context)).because(incomplete(settings))
 }
 
 fn no_workspace(settings: &Settings) -> Option<Error> {
@@ -54,12 +60,28 @@ fn lacks(settings: &Settings, id: Id, missing: Id) -> Error {
     Error::usage(format!("{name} from {origin} has no {}", settings.name(missing)))
 }
 
-fn no_identity(settings: &Settings) -> Error {
+fn no_identity(settings: &Settings, context: &Context) -> Error {
+    let mut error = Error::usage("no Databricks identity is configured");
+    for login in unnamed_logins(settings, context).iter().take(MAX_LOGINS) {
+        let (flag, who) = (login.key.shown(), redact(&login.who));
+        error = error.hint(format!("{flag}  # the login of {who}"));
+    }
+
     let url = settings.text(Id::Host).unwrap_or("https://WORKSPACE-URL");
-    Error::usage("no Databricks identity is configured")
-        .hint(format!("lakebase-token login --host {url}  # a person, with a browser"))
-        .hint(format!("databricks auth login --host {url}  # a person, with the Databricks CLI"))
-        .hint("DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, for a service principal")
+    error = error.hint(format!("lakebase-token login --host {url}  # a person, with a browser"));
+    if context.find_program("databricks").is_some() {
+        error = error.hint(format!(
+            "databricks auth login --host {url}  # a person, with the Databricks CLI"
+        ));
+    }
+    error.hint("DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, for a service principal")
+}
+
+/// The stored logins that a flag would select.
+fn unnamed_logins(settings: &Settings, context: &Context) -> Vec<Login> {
+    let mut logins = Logins::of(context).map_or(Vec::new(), |logins| logins.all());
+    logins.retain(|login| settings.text(Id::Host).is_none_or(|host| host == login.host));
+    logins
 }
 
 /// What is configured and what was not read, so that the user sees what is missing.
@@ -93,7 +115,10 @@ pub fn incomplete(settings: &Settings) -> String {
         ConfigFile::Missing(path) => format!("found {found}, and there is no {}", path.display()),
         ConfigFile::NoDefault { path, profiles } => {
             let path = path.display();
-            format!("found {found}; {path} has no DEFAULT profile, but {}", redact(profiles))
+            format!(
+                "found {found}; {path} has no DEFAULT profile, but {}",
+                redact(&profile::list(profiles))
+            )
         }
     }
 }

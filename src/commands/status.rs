@@ -99,6 +99,8 @@ struct StatusReport {
     is_stored_login: bool,
     /// Whether an inherited password would be used in the place of ours.
     has_foreign_password: bool,
+    /// Whether psql is installed, so that the next step can name it.
+    has_psql: bool,
     error: Option<Error>,
 }
 
@@ -165,11 +167,12 @@ impl StatusReport {
         let (settings, error) = Settings::resolve_what_can_be(call.flags, call.context);
         report.note_settings(&settings);
         report.has_foreign_password = has_foreign_password(call.context);
+        report.has_psql = call.context.find_program("psql").is_some();
         if let Some(error) = error {
             return StatusReport { error: Some(error), ..report };
         }
 
-        let no_identity = no_identity::error(&settings);
+        let no_identity = no_identity::error(&settings, call.context);
         report.providers = chain::explain(&settings, call.context);
         match Plan::new(settings, call.context) {
             Ok(plan) if (plan.provider.ready)(&plan.settings, call.context) => {

@@ -14,6 +14,7 @@ use crate::config::value::Origin;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
+use crate::quoting;
 use crate::suggest::nearest;
 
 /// What became of the configuration file, so that messages can say why a setting is missing.
@@ -28,10 +29,17 @@ pub enum ConfigFile {
     /// No profile was named, and there is none called DEFAULT.
     NoDefault {
         path: PathBuf,
-        /// The names of the file's profiles, as a list in one text.
-        profiles: String,
+        /// The names of the file's profiles.
+        profiles: Vec<String>,
     },
     Read,
+}
+
+impl ConfigFile {
+    /// Whether the file, from which no profile was read, has this one.
+    pub fn has_profile(&self, name: &str) -> bool {
+        matches!(self, ConfigFile::NoDefault { profiles, .. } if profiles.iter().any(|p| p == name))
+    }
 }
 
 /// The profile that a flag or variable names.
@@ -39,6 +47,8 @@ pub enum ConfigFile {
 pub struct Requested<'r> {
     pub name: &'r str,
     pub origin: &'r Origin,
+    /// The workspace, if a flag or variable names it.
+    pub host: Option<&'r str>,
 }
 
 /// A profile as it is written in the file.
@@ -87,9 +97,9 @@ pub fn read_profile(
     let section = databrickscfg::section(&text, name).map_err(|e| cannot_read(&path, e.message))?;
     if section.is_empty() {
         if selected.is_some() {
-            return Err(unknown_profile(&path, name, requested, &text));
+            return Err(unknown_profile(&path, name, requested, &text, context));
         }
-        let profiles = list_profiles(&text);
+        let profiles = profile_names(&text).into_iter().map(str::to_owned).collect();
         return Ok((ConfigFile::NoDefault { path, profiles }, None));
     }
 
@@ -107,21 +117,26 @@ fn default_profile(text: &str) -> Result<Option<&str>> {
 
 /// The SDKs go on without the file. For a profile that is named by variable so do we, with a note;
 /// for one that is named by flag it is an error.
-fn report_missing_file(path: &Path, requested: Requested<'_>, context: &Context) -> Result<()> {
-    let path = path.display();
+fn report_missing_file(file: &Path, requested: Requested<'_>, context: &Context) -> Result<()> {
+    let path = file.display();
     let name = redact(requested.name);
     let origin = requested.origin;
     if matches!(origin, Origin::Flag(_)) {
-        return Err(Error::usage(format!("profile {name} from {origin}: there is no {path}"))
-            .hint(format!("databricks auth login --profile {name} --host https://WORKSPACE-URL"))
-            .hint("lakebase-token login --host https://WORKSPACE-URL  # without a profile"));
+        let error = Error::usage(format!("profile {name} from {origin}: there is no {path}"));
+        return Err(with_ways_to_create(error, file, requested, context));
     }
     context.note(&format!("profile {name} from {origin} is not used: there is no {path}"));
     Ok(())
 }
 
-fn unknown_profile(path: &Path, name: &str, requested: Option<Requested<'_>>, text: &str) -> Error {
-    let path = path.display();
+fn unknown_profile(
+    file: &Path,
+    name: &str,
+    requested: Option<Requested<'_>>,
+    text: &str,
+    context: &Context,
+) -> Error {
+    let path = file.display();
     let shown = redact(name);
     let origin: &dyn Display = match &requested {
         Some(requested) => requested.origin,
@@ -131,12 +146,40 @@ fn unknown_profile(path: &Path, name: &str, requested: Option<Requested<'_>>, te
         .because(format!("profile {shown} comes from {origin}"))
         .because(format!("the file has {}", redact(&list_profiles(text))));
 
-    match nearest(name, profile_names(text).into_iter()) {
+    let near = nearest(name, profile_names(text).into_iter());
+    let error = match near {
         Some(near) => error.hint(format!("--profile {near}, or DATABRICKS_CONFIG_PROFILE={near}")),
-        None => error
-            .hint(format!("databricks auth login --profile {shown}"))
-            .hint("lakebase-token login --host https://WORKSPACE-URL"),
+        None => error,
+    };
+    match requested {
+        // With a workspace, a new profile is meant.
+        Some(requested) if near.is_none() || requested.host.is_some() => {
+            with_ways_to_create(error, file, requested, context)
+        }
+        None if near.is_none() => error.hint("--profile NAME, with one of these names"),
+        _ => error,
     }
+}
+
+/// Hints that create the profile, or do without it.
+fn with_ways_to_create(
+    error: Error,
+    file: &Path,
+    requested: Requested<'_>,
+    context: &Context,
+) -> Error {
+    let name = redact(requested.name);
+    let url = requested.host.map_or("https://WORKSPACE-URL".to_owned(), redact);
+    let mut error = error;
+    if requested.host.is_some() {
+        let lines = [format!("[{name}]"), format!("host = {url}")].map(|line| quoting::sh(&line));
+        let file = quoting::sh(&file.to_string_lossy());
+        error = error.hint(format!("printf '%s\\n' '' {} >>{file}", lines.join(" ")));
+    }
+    if context.find_program("databricks").is_some() {
+        error = error.hint(format!("databricks auth login --profile {name} --host {url}"));
+    }
+    error.hint(format!("lakebase-token login --host {url}  # without a profile"))
 }
 
 fn profile_names(text: &str) -> Vec<&str> {
@@ -145,7 +188,12 @@ fn profile_names(text: &str) -> Vec<&str> {
 }
 
 fn list_profiles(text: &str) -> String {
-    let names = profile_names(text);
+    list(&profile_names(text))
+}
+
+/// The names of profiles in a message.
+pub fn list<T: AsRef<str>>(names: &[T]) -> String {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
     if names.is_empty() { "no profile at all".to_owned() } else { names.join(", ") }
 }
 

@@ -116,7 +116,7 @@ impl Settings {
             self.load_profile(context)?;
         }
 
-        self.load_login(context);
+        self.load_login(context)?;
         self.check_characters()?;
         self.check_types()?;
         self.check_conflict()?;
@@ -426,7 +426,8 @@ impl Settings {
         }
 
         let origin = self.origin(Id::Profile);
-        let requested = requested.map(|name| Requested { name, origin });
+        let host = self.text(Id::Host);
+        let requested = requested.map(|name| Requested { name, origin, host });
         let (file, profile) = read_profile(self.config_path(context)?, requested, context)?;
         self.file = file;
         let Some(profile) = profile else { return Ok(()) };
@@ -441,15 +442,21 @@ impl Settings {
         Ok(())
     }
 
-    /// If nothing else is configured and there is one stored login, its workspace is meant.
-    fn load_login(&mut self, context: &Context) {
+    /// If nothing else is configured and there is one stored login, its workspace or profile is meant.
+    fn load_login(&mut self, context: &Context) -> Result<()> {
         if self.get(Id::Host).is_some() || self.profile.is_some() || self.has_identity() {
-            return;
+            return Ok(());
         }
         let logins = Logins::of(context).map_or(Vec::new(), |logins| logins.all());
-        if let [Login { key: LoginKey::Host(url), .. }] = &logins[..] {
-            self.set(Id::Host, url, Origin::Login);
+        match &logins[..] {
+            [Login { key: LoginKey::Host(url), .. }] => self.set(Id::Host, url, Origin::Login),
+            [Login { key: LoginKey::Profile(name), .. }] if self.file.has_profile(name) => {
+                self.set(Id::Profile, name, Origin::Login);
+                self.load_profile(context)?;
+            }
+            _ => (),
         }
+        Ok(())
     }
 
     fn check_types(&self) -> Result<()> {

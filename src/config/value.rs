@@ -13,7 +13,7 @@ pub enum Origin {
     Profile(String),
     /// The query of the workspace URL.
     Query,
-    /// The only stored login, if nothing else names a workspace.
+    /// The only stored login, if nothing else names a workspace or a profile.
     Login,
     Default,
 }

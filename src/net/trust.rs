@@ -120,5 +120,5 @@ fn no_certificates(loaded: &CertificateResult) -> Error {
     let problems = loaded.errors.iter().take(MAX_LISTED_PROBLEMS);
     problems
         .fold(error, |error, problem| error.because(redact(&problem.to_string())))
-        .hint("apt-get install ca-certificates, or SSL_CERT_FILE=/path/to/ca.pem")
+        .hint("install the package ca-certificates, or SSL_CERT_FILE=/path/to/ca.pem")
 }

@@ -244,7 +244,8 @@ fn a_login_belongs_to_its_profile_and_workspace() {
     assert_eq!(test.run("login --profile work").code, 0);
     test.run("--profile work").token();
     test.set("DATABRICKS_HOST", &workspace.url);
-    test.run("").fails(2, &["no Databricks identity"]);
+    let hint = format!("hint: --profile work  # the login of {USER}");
+    test.run("").fails(2, &["no Databricks identity", &hint]);
 
     // The login does not apply to another workspace in the same profile.
     test.unset("DATABRICKS_HOST");
@@ -295,6 +296,89 @@ fn without_settings_the_only_login_names_the_workspace() {
     let unknown = test.run("login --host https://no.such.host.invalid");
     unknown.fails(5, &["cannot reach no.such.host.invalid", "comes from --host"]);
     assert!(!unknown.stderr.contains("log in at this address"));
+}
+
+#[test]
+fn without_settings_the_only_login_names_its_profile() {
+    if !has("login::without_settings", "curl") {
+        return;
+    }
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    test.unset("DATABRICKS_HOST").unset("LAKEBASE_ENDPOINT");
+    let profile =
+        |name| format!("[{name}]\nhost = {}\nlakebase_endpoint = {ENDPOINT}\n", workspace.url);
+    test.write(".databrickscfg", &profile("work"));
+    assert_eq!(test.run("login --profile work").code, 0);
+    // The profile names the database, too.
+    test.run("").token();
+    let status: Value = serde_json::from_str(&test.run("status --format json").stdout).unwrap();
+    assert_eq!(status["settings"]["profile"]["origin"], "the only login");
+
+    // With several logins, none is meant, and hints name each.
+    test.write(".databrickscfg", &(profile("work") + &profile("home")));
+    assert_eq!(test.run("login --profile home").code, 0);
+    let outcome = test.run("");
+    for name in ["work", "home"] {
+        let hint = format!("hint: --profile {name}  # the login of {USER}");
+        outcome.fails(2, &["no Databricks identity", &hint]);
+    }
+
+    // The login of a profile that is gone means nothing, and can be removed.
+    assert_eq!(test.run("logout --profile home").code, 0);
+    test.write(".databrickscfg", &profile("other"));
+    test.run("").fails(2, &["no Databricks identity"]);
+    assert_eq!(test.run("logout --all").code, 0);
+}
+
+#[test]
+fn a_login_that_its_profile_passes_over_is_said_with_the_remedy() {
+    if !has("login::a_login_that_its_profile", "curl") {
+        return;
+    }
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    test.unset("DATABRICKS_HOST");
+    let profile =
+        |auth_type: &str| format!("[work]\nhost = {}\nauth_type = {auth_type}\n", workspace.url);
+    test.write(".databrickscfg", &profile("databricks-cli"));
+    let outcome = test.run("login --profile work");
+    for said in [
+        "takes precedence over this login: auth_type from profile work",
+        "to use the login: --auth-type external-browser, or auth_type = external-browser in profile work",
+    ] {
+        assert!(outcome.stderr.contains(said), "{said}: {outcome:?}");
+    }
+    // Both remedies work as they are said.
+    test.run("--profile work --auth-type external-browser").token();
+    test.write(".databrickscfg", &profile("external-browser"));
+    test.run("--profile work").token();
+    let outcome = test.run("login --profile work");
+    assert!(!outcome.stderr.contains("precedence"), "{outcome:?}");
+}
+
+#[test]
+fn a_login_for_a_new_profile_says_how_to_create_it() {
+    if !has("login::a_login_for_a_new_profile", "curl") {
+        return;
+    }
+    let workspace = workspace();
+    for file in [None, Some("[other]\nhost = https://x.cloud.databricks.com"), Some("[news]\n")] {
+        let mut test = person(&workspace);
+        test.unset("DATABRICKS_HOST");
+        if let Some(text) = file {
+            test.write(".databrickscfg", text);
+        }
+        let line = format!("login --host {} --profile new", workspace.url);
+        let outcome = test.run(&line);
+        outcome.fails(2, &["profile new", "hint: printf"]);
+        assert!(!outcome.stderr.contains("hint: databricks"), "it is not installed");
+        let hint = outcome.stderr.lines().find_map(|line| line.split_once("hint: printf"));
+        let pasted = format!("printf{}", hint.unwrap().1);
+        assert!(Command::new("sh").args(["-c", &pasted]).status().unwrap().success());
+        assert_eq!(test.run(&line).code, 0, "{pasted}");
+        test.run("--profile new").token();
+    }
 }
 
 #[test]

@@ -401,8 +401,10 @@ fn an_unknown_profile_is_answered_with_the_existing_ones() {
     outcome.fails(2, &["has no profile prdo", "the file has prod, dev", "hint: --profile prod"]);
     // The SDKs go on without the file. A profile that is named by flag is an error here.
     let mut test = with(&[], "");
-    test.run("-p prod")
-        .fails(2, &["profile prod from --profile: there is no", FILE, "--profile prod"]);
+    let said = ["profile prod from --profile: there is no", FILE, "hint: lakebase-token login"];
+    test.run("-p prod").fails(2, &said);
+    test.program("databricks", "#!/bin/sh\n");
+    test.run("-p prod").fails(2, &["hint: databricks auth login --profile prod"]);
     test.set("DATABRICKS_CONFIG_PROFILE", "prod");
     let words = [NO_IDENTITY, "there is no", FILE, "profile=prod from DATABRICKS_CONFIG_PROFILE"];
     test.run("").fails(2, &words);

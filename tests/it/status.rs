@@ -182,16 +182,21 @@ fn the_short_text_fits_a_terminal_in_every_state() {
                 "workspace   http://127.0.0.1:",
                 "who         by oauth-m2m, not asked yet",
                 "cached      no password yet",
-                "next        lakebase-token psql",
+                "next        lakebase-token doctor",
             ],
         ),
         (
             "cached",
             0,
             &|test| {
-                let _ = test.run("");
+                test.run("");
+                test.program("psql", "#!/bin/sh\n");
             },
-            &["who         5f3cbb5e", "cached      a password that expires in 59 min"],
+            &[
+                "who         5f3cbb5e",
+                "cached      a password that expires in 59 min",
+                "next        lakebase-token psql, or lakebase-token doctor",
+            ],
         ),
         (
             "due",

@@ -110,7 +110,7 @@ enum CliRun {
 
 /// Runs the CLI once. No other run would help against an error.
 fn run(call: &ProviderCall<'_>, force: bool) -> Result<CliRun> {
-    let program = program(call.settings, call.context).ok_or_else(|| absent(call.settings))?;
+    let program = program(call.settings, call.context).ok_or_else(|| absent(call))?;
     let (flag, value) = selector(call.settings);
     let mut arguments = vec!["auth", "token", flag, &value];
     if force {
@@ -148,11 +148,11 @@ fn check_life(token: Token, now: Timestamp, shown: &str) -> Result<Token> {
 }
 
 /// The error if there is no CLI. It names the CLI only if the user has named that auth type.
-fn absent(settings: &Settings) -> Error {
-    if settings.get(Id::AuthType).is_none() {
-        return no_identity::error(settings);
+fn absent(call: &ProviderCall<'_>) -> Error {
+    if call.settings.get(Id::AuthType).is_none() {
+        return no_identity::error(call.settings, call.context);
     }
-    let origin = settings.origin(Id::AuthType);
+    let origin = call.settings.origin(Id::AuthType);
     Error::usage(format!("auth type databricks-cli from {origin} needs the Databricks CLI"))
         .because("there is no `databricks` on PATH or at DATABRICKS_CLI_PATH")
         .hint("DATABRICKS_CLI_PATH=/path/to/databricks")

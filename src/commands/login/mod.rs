@@ -17,8 +17,9 @@ use crate::commands::login::attempt::{Attempt, show_millis};
 use crate::commands::logout;
 use crate::config::resolve::{Origin, Settings};
 use crate::config::table::{Id, SETTINGS};
+use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::login::record::{Login, RenewWith};
+use crate::login::record::{BROWSER, Login, PAT, RenewWith};
 use crate::login::store::Logins;
 use crate::plan;
 use crate::platform::context::Context;
@@ -123,17 +124,20 @@ fn result_line(login: &Login) -> String {
 /// Notes a configured auth type that takes precedence over the login: a login comes last, since it
 /// needs no setting but the workspace.
 fn note_precedence(settings: &Settings, context: &Context) {
+    let own = if settings.is_on(Id::Pat) { PAT } else { BROWSER };
+    let auth_type = settings.text(Id::AuthType);
+    let is_other = auth_type.is_some_and(|name| name != own);
     let chosen = match chain::choose(settings, context) {
-        // This login itself, or a provider that changes its identity without a setting.
-        Ok(provider) if provider.login_can_change => return,
+        // This login itself, or one that comes after it.
+        Ok(provider) if provider.login && !is_other => return,
         Ok(provider) => provider.name,
-        Err(_) if settings.has_identity() => "another auth type",
+        Err(_) if is_other || settings.has_identity() => "another auth type",
         Err(_) => return,
     };
 
     let configured: Vec<String> = settings
         .shown()
-        .filter(|(row, ..)| !row.method.is_empty())
+        .filter(|(row, ..)| !row.method.is_empty() || row.id == Id::AuthType)
         .map(|(row, _, origin)| format!("{} from {origin}", row.name))
         .collect();
     context.note(&format!(
@@ -141,10 +145,15 @@ fn note_precedence(settings: &Settings, context: &Context) {
         configured.join(", ")
     ));
 
-    let remedy = if settings.is_on(Id::Pat) {
-        "unset these settings"
+    // A configured token is an auth type of the same name as a login with --pat.
+    let remedy = if settings.is_on(Id::Pat) && settings.get(Id::Token).is_some() {
+        "unset these settings".to_owned()
     } else {
-        "--auth-type external-browser, or DATABRICKS_AUTH_TYPE=external-browser"
+        let lasting = match &settings.profile {
+            Some((name, _)) => format!("auth_type = {own} in profile {}", redact(name)),
+            None => format!("DATABRICKS_AUTH_TYPE={own}"),
+        };
+        format!("--auth-type {own}, or {lasting}")
     };
     context.note(&format!("to use the login: {remedy}"));
 }

@@ -38,7 +38,8 @@ impl StatusReport {
         lines.add("role", role);
         lines.add("cached", &self.cached_words(now));
         if self.error.is_none() {
-            lines.add("next", "lakebase-token psql, or lakebase-token doctor to try a login");
+            let psql = if self.has_psql { "lakebase-token psql, or " } else { "" };
+            lines.add("next", &format!("{psql}lakebase-token doctor to try a login"));
         }
         lines.cut(MAX_COLUMNS)
     }
