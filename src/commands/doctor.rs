@@ -25,7 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::formats::variables;
 use crate::lakebase::credentials;
 use crate::lakebase::login_refusal::Attempt;
-use crate::lakebase::workspace_api::{reach, user_name};
+use crate::lakebase::workspace_api::{me, reach};
 use crate::net::http::Client;
 use crate::net::refusal::{CallError, Outcome};
 use crate::plan::Plan;
@@ -104,9 +104,10 @@ impl Steps {
         self.add("workspace", reached, |words| (*words).to_owned())?;
 
         // `exec` asks for the name only if no setting names the role.
-        let user = session.ask_or_refusal(deadline(), user_name);
+        let identity = session.ask_or_refusal(deadline(), me);
         let is_needed = plan.user().is_none();
-        let identity = self.add_needed("identity", user, is_needed, |user| redact(user))?;
+        let identity =
+            self.add_needed("identity", identity, is_needed, |me| redact(&me.user_name))?;
 
         let database = session.database(deadline());
         let database = self.add("database", database, |database| {
@@ -125,11 +126,12 @@ impl Steps {
         let credential =
             self.add("credential", credential, |credential| credential.token.to_string())?;
 
-        let attempt = attempt(&credential, identity.as_deref()).ok()?;
+        let attempt = Attempt { identity: identity.as_ref(), ..attempt(&credential).ok()? };
         let logged_in = log_in(&attempt, context, deadline());
         let logged_in = logged_in.map_err(|failure| attempt.error(failure));
         self.add("login", logged_in, |role| {
-            format!("as {}, sslmode {}", redact(role), attempt.tls.words())
+            let kind = if attempt.is_as_group() { " (a group role)" } else { "" };
+            format!("as {}{kind}, sslmode {}", redact(role), attempt.tls.words())
         })?;
 
         let outcome = log_in_with_psql(&credential, &attempt, &plan.settings, context, deadline());

@@ -120,7 +120,7 @@ fn attempt_once(
         wants_new: false,
         is_elsewhere: false,
     };
-    let attempt = attempt(&credential, None).map_err(failed)?;
+    let attempt = attempt(&credential).map_err(failed)?;
     if let Err(failure) = log_in(&attempt, context, deadline.at_most(ANSWER_LIMIT)) {
         let may_pass = may_pass(&failure);
         let wants_new = is_about_credential(&failure);
@@ -135,14 +135,14 @@ fn attempt_once(
 }
 
 /// Who logs in, and where.
-pub fn attempt<'c>(credential: &'c Credential, identity: Option<&'c str>) -> Result<Attempt<'c>> {
+pub fn attempt(credential: &Credential) -> Result<Attempt<'_>> {
     let connection = &credential.connection;
     Ok(Attempt {
         host: connection.host()?,
         port: connection.port,
         database: connection.database()?,
         user: connection.user()?,
-        identity,
+        identity: None,
         tls: &connection.tls,
         password: &credential.token.secret,
     })

@@ -10,7 +10,11 @@ use crate::credential::redact::{hide, redact};
 use crate::credential::secret::Secret;
 use crate::error::Error;
 use crate::lakebase::login_probe::{LoginFailure, ServerError};
+use crate::lakebase::workspace_api::Me;
 use crate::net::tls_failure::TlsFailure;
+
+/// The most groups that a message lists.
+const MAX_GROUPS: usize = 10;
 
 const WAKING_HINT: &str = "try again: a suspended database needs some seconds to start";
 
@@ -21,13 +25,18 @@ pub struct Attempt<'a> {
     pub database: &'a str,
     /// The role that was asked for.
     pub user: &'a str,
-    /// The identity's own name; nothing if it is not known.
-    pub identity: Option<&'a str>,
+    /// Who tries it; nothing if that is not known.
+    pub identity: Option<&'a Me>,
     pub tls: &'a Tls,
     pub password: &'a Secret,
 }
 
 impl Attempt<'_> {
+    /// Whether the role is that of a group, which its members log in as.
+    pub fn is_as_group(&self) -> bool {
+        self.identity.is_some_and(|me| me.groups.iter().any(|group| group == self.user))
+    }
+
     pub fn error(&self, failure: LoginFailure) -> Error {
         let server = format!("{}:{}", redact(self.host), self.port);
         match failure {
@@ -160,15 +169,20 @@ impl Attempt<'_> {
                  databricks_create_role({user}, '{kind}')"
             )
         };
-        match self.identity.filter(|identity| *identity != self.user) {
-            Some(identity) => error
+        let role = redact(self.user);
+        match self.identity.filter(|me| me.user_name != self.user) {
+            Some(me) if self.is_as_group() => error
+                .because(format!("{role} is a group of yours that has no Postgres role"))
+                .hint(create("GROUP"))
+                .hint(format!("--pg-user {}", redact(&me.user_name))),
+            Some(me) => error
                 .because(format!(
-                    "you are {}, and the role that is asked for is {}",
-                    redact(identity),
-                    redact(self.user)
+                    "you are {}, and the role that is asked for is {role}",
+                    redact(&me.user_name)
                 ))
-                .hint(format!("--pg-user {}", redact(identity)))
-                .hint(format!("{}, if that is a group of yours", create("GROUP"))),
+                .because(list_groups(&me.groups))
+                .hint(format!("--pg-user {}", redact(&me.user_name)))
+                .hint(format!("{}, if that is a group that you are in", create("GROUP"))),
             None => error
                 .because(
                     "the credential is new, so this identity has no Postgres role of that name",
@@ -195,6 +209,17 @@ impl Attempt<'_> {
 
     fn user_name(&self) -> String {
         name(self.user)
+    }
+}
+
+fn list_groups(groups: &[String]) -> String {
+    let mut names: Vec<String> = groups.iter().take(MAX_GROUPS).map(|name| redact(name)).collect();
+    if groups.len() > MAX_GROUPS {
+        names.push(format!("{} more", groups.len() - MAX_GROUPS));
+    }
+    match &names[..] {
+        [] => "the workspace lists no group that you are in".to_owned(),
+        names => format!("the groups that you are in: {}", names.join(", ")),
     }
 }
 

@@ -125,9 +125,21 @@ pub fn reach(
         .map_err(|error| error.because(format!("the workspace comes from {origin}")))
 }
 
-/// The user's name in the workspace: `userName` of SCIM's `Me`, an e-mail address or an application
-/// id. No other call that every identity may make is cheaper.
+/// The user's name in the workspace.
 pub fn user_name(api: &Api<'_>) -> Outcome<String> {
+    me(api).map(|me| me.user_name)
+}
+
+/// Who this is, as SCIM's `Me` states it.
+pub struct Me {
+    /// `userName`: an e-mail address or an application id.
+    pub user_name: String,
+    /// The groups' display names.
+    pub groups: Vec<String>,
+}
+
+/// No other call that every identity may make is cheaper.
+pub fn me(api: &Api<'_>) -> Outcome<Me> {
     let me = api.get("to say who this is", "/api/2.0/preview/scim/v2/Me")?;
     let name = require(&me, "userName", "the workspace's SCIM answer")?;
 
@@ -136,7 +148,9 @@ pub fn user_name(api: &Api<'_>) -> Outcome<String> {
             Error::failed("the workspace's SCIM answer has an empty or unprintable userName");
         return Err(CallError::Other(error));
     }
-    Ok(name.to_owned())
+    let groups = me["groups"].as_array().into_iter().flatten();
+    let groups = groups.filter_map(|group| listed_text(&group["display"])).collect();
+    Ok(Me { user_name: name.to_owned(), groups })
 }
 
 /// The access token in an answer that was received `now`: a token endpoint's (RFC 6749 §5.1), or an

@@ -267,6 +267,45 @@ fn the_refusals_of_the_proxy_and_of_a_waking_database_are_told_apart() {
 }
 
 #[test]
+fn a_group_role_is_told_from_a_foreign_one() {
+    let test = "doctor_answers::a_group_role";
+    let sandbox = Sandbox::start().unwrap();
+    if let Err(why) = &sandbox.postgres {
+        return not_run(test, why);
+    }
+    if !has(test, "psql") {
+        return;
+    }
+    let group = "data 'team'";
+    let foreign = |groups: &str| {
+        let words = [
+            &format!("you are {CLIENT_ID}, and the role that is asked for is {group}"),
+            groups,
+            &format!("--pg-user {CLIENT_ID}"),
+            "'data ''team''', 'GROUP'), if that is a group that you are in",
+        ];
+        check(&sandbox, &[(&[("PGUSER", group)], "login", 4, &words)]);
+    };
+    foreign("the workspace lists no group that you are in");
+    sandbox.workspace.state().groups = (1..=12).map(|n| format!("group {n}")).collect();
+    foreign("the groups that you are in: group 1, group 2, group 3");
+    foreign("group 10, 2 more\"");
+
+    sandbox.workspace.state().groups.push(group.to_owned());
+    let words = ["is a group of yours that has no Postgres role", "('data ''team''', 'GROUP')\""];
+    check(&sandbox, &[(&[("PGUSER", group)], "login", 4, &words)]);
+
+    sql(&sandbox, "postgres", &format!("CREATE ROLE \"{group}\" LOGIN"));
+    let access = sandbox.folder.path().join("data/pg_hba.conf");
+    let lines = fs::read_to_string(&access).unwrap();
+    let line = format!("hostssl all \"{group}\" 127.0.0.1/32 trust\n");
+    fs::write(&access, line + &lines).unwrap();
+    sql(&sandbox, "postgres", "SELECT pg_reload_conf()");
+    let (exit, _, all) = doctor(&sandbox, &[("PGUSER", group)]);
+    assert!(exit == 0 && all.contains("as data 'team' (a group role), sslmode"), "{all}");
+}
+
+#[test]
 fn a_server_that_repeats_the_password_is_not_shown() {
     let sandbox = Sandbox::start().unwrap();
     sandbox.workspace.fault(

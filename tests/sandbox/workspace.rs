@@ -52,6 +52,8 @@ pub struct State {
     pub requests: Vec<Request>,
     /// Client ids with their secrets.
     pub clients: HashMap<String, String>,
+    /// The groups that each identity is in.
+    pub groups: Vec<String>,
     /// Personal access tokens.
     pub pats: Vec<Pat>,
     pub projects: Vec<Project>,
@@ -250,6 +252,7 @@ impl State {
             faults: Vec::new(),
             requests: Vec::new(),
             clients: HashMap::from([(CLIENT_ID.to_owned(), CLIENT_SECRET.to_owned())]),
+            groups: Vec::new(),
             pats: vec![pat],
             projects: vec![Project { name: "projects/shop", branches: vec![branch] }],
             instances: vec![json!({
@@ -559,7 +562,13 @@ fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) ->
     match (request.method.as_str(), path) {
         ("GET", "/preview/scim/v2/Me") => Answer::Json(
             200,
-            json!({ "id": "123456789", "userName": identity, "displayName": "Ada", "active": true }),
+            json!({
+                "id": "123456789", "userName": identity, "displayName": "Ada", "active": true,
+                "groups": state.groups.iter().enumerate().map(|(id, name)| json!({
+                    "display": name, "type": "direct", "value": id.to_string(),
+                    "$ref": format!("Groups/{id}"),
+                })).collect::<Vec<_>>(),
+            }),
         ),
         ("POST", "/postgres/credentials") => {
             let endpoint = text("endpoint");
