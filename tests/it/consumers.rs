@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::support::{executable, has, is_root, not_run, repository};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT};
@@ -214,6 +216,37 @@ fn psql_starts_with_a_fresh_password_from_each_shell() {
     let functions = installation.integration_file("psql/functions.fish", &[]);
     let script = format!("{functions}\nlbpsql -Atc '{SELECT_USER}'");
     assert_prints(installation.command("fish").args(["-c", &script]), CLIENT_ID);
+}
+
+#[test]
+fn prompts_show_when_the_password_expires() {
+    let test = "consumers::prompts";
+    let has_programs = has(test, "tmux") && has(test, "jq");
+    let Some(installation) = Installation::with_postgres(test).filter(|_| has_programs) else {
+        return;
+    };
+    let starship = installation.integration_file("psql/starship.toml", &[]);
+    let line = starship.split("'''").nth(1).unwrap();
+    let shown = |expected: &str| {
+        assert_prints(installation.command("sh").args(["-c", line]), expected);
+    };
+    shown("-");
+    assert!(installation.command("lakebase-token").output().unwrap().status.success());
+    let status =
+        installation.command("lakebase-token").args(["status", "--format", "json"]).output();
+    let status: Value = serde_json::from_slice(&status.unwrap().stdout).unwrap();
+    let expires = status["cached"][0]["expires_at"].as_str().unwrap();
+    shown(expires);
+
+    // tmux shows the line to a terminal only. The server is its own, and has the sandbox's environment.
+    let socket = installation.sandbox.home().join("tmux");
+    let configuration = repository().join("integrations/psql/tmux.conf");
+    let (socket, configuration) = (socket.display(), configuration.display());
+    let tmux = format!("TERM=xterm tmux -S {socket} -f {configuration} new-session 'sleep 5'");
+    let script = format!("stty cols 120 rows 30; {tmux}");
+    let output = installation.command("script").args(["-qec", &script, "/dev/null"]).output();
+    let output = String::from_utf8_lossy(&output.unwrap().stdout).into_owned();
+    assert!(output.contains(&format!("lakebase until {expires}")), "{output:?}");
 }
 
 #[test]
