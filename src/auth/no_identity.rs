@@ -80,7 +80,12 @@ fn no_identity(settings: &Settings, context: &Context) -> Error {
 /// The stored logins that a flag would select.
 fn unnamed_logins(settings: &Settings, context: &Context) -> Vec<Login> {
     let mut logins = Logins::of(context).map_or(Vec::new(), |logins| logins.all());
-    logins.retain(|login| settings.text(Id::Host).is_none_or(|host| host == login.host));
+    match settings.text(Id::Host) {
+        Some(host) => logins.retain(|login| login.host == host),
+        // The only one would be used without a flag, if its profile were still there.
+        None if logins.len() == 1 => logins.clear(),
+        None => (),
+    }
     logins
 }
 

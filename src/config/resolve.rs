@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::config::files::{read_config, read_secret};
 use crate::config::host_url::{Host, is_id};
-use crate::config::profile::{Requested, has_cli_login, read_profile};
+use crate::config::profile::{Profile, Requested, has_cli_login, read_profile};
 use crate::config::table::{Id, Precedence, SETTINGS, Setting, Trim, ValueKind};
 use crate::config::value::{parse_bool, trimmed, unfilled};
 use crate::config::variables::{Variable, holds_secret, read_variables, secret_variables};
@@ -430,8 +430,13 @@ impl Settings {
         let requested = requested.map(|name| Requested { name, origin, host });
         let (file, profile) = read_profile(self.config_path(context)?, requested, context)?;
         self.file = file;
-        let Some(profile) = profile else { return Ok(()) };
+        if let Some(profile) = profile {
+            self.set_profile(profile);
+        }
+        Ok(())
+    }
 
+    fn set_profile(&mut self, profile: Profile) {
         for (key, value) in &profile.pairs {
             if let Some(row) = SETTINGS.iter().find(|row| row.profile && row.name == *key) {
                 self.set(row.id, value, Origin::Profile(profile.name.clone()));
@@ -439,7 +444,6 @@ impl Settings {
         }
         let host = profile.host().map(str::to_owned);
         self.profile = Some((profile.name, host));
-        Ok(())
     }
 
     /// If nothing else is configured and there is one stored login, its workspace or profile is meant.
@@ -448,13 +452,26 @@ impl Settings {
             return Ok(());
         }
         let logins = Logins::of(context).map_or(Vec::new(), |logins| logins.all());
-        match &logins[..] {
-            [Login { key: LoginKey::Host(url), .. }] => self.set(Id::Host, url, Origin::Login),
-            [Login { key: LoginKey::Profile(name), .. }] if self.file.has_profile(name) => {
-                self.set(Id::Profile, name, Origin::Login);
-                self.load_profile(context)?;
-            }
-            _ => (),
+        let [login] = &logins[..] else { return Ok(()) };
+        match &login.key {
+            LoginKey::Host(url) => self.set(Id::Host, url, Origin::Login),
+            LoginKey::Profile(name) => self.load_profile_of(name, &login.host, context)?,
+        }
+        Ok(())
+    }
+
+    /// Reads the profile of a login, unless it is gone or has become another workspace's.
+    fn load_profile_of(&mut self, name: &str, host: &str, context: &Context) -> Result<()> {
+        if !self.file.has_profile(name) {
+            return Ok(());
+        }
+        let requested = Requested { name, origin: &Origin::Login, host: None };
+        let (file, profile) = read_profile(self.config_path(context)?, Some(requested), context)?;
+        let is_same = |own: &str| Host::parse(own, name).is_ok_and(|own| own.url == host);
+        if let Some(profile) = profile.filter(|profile| profile.host().is_some_and(is_same)) {
+            self.file = file;
+            self.set(Id::Profile, name, Origin::Login);
+            self.set_profile(profile);
         }
         Ok(())
     }

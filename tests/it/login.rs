@@ -315,6 +315,13 @@ fn without_settings_the_only_login_names_its_profile() {
     let status: Value = serde_json::from_str(&test.run("status --format json").stdout).unwrap();
     assert_eq!(status["settings"]["profile"]["origin"], "the only login");
 
+    // The profile may have become another workspace's.
+    let elsewhere = "[work]\nhost = https://elsewhere.cloud.databricks.com\ntoken = dapi0\n";
+    test.write(".databrickscfg", elsewhere);
+    let outcome = test.run("");
+    outcome.fails(2, &["no Databricks identity"]);
+    assert!(!outcome.stderr.contains("--profile work"), "{outcome:?}");
+
     // With several logins, none is meant, and hints name each.
     test.write(".databrickscfg", &(profile("work") + &profile("home")));
     assert_eq!(test.run("login --profile home").code, 0);
