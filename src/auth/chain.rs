@@ -18,9 +18,9 @@ use std::ptr;
 use crate::auth::no_identity::{self, incomplete};
 use crate::auth::provider::{Provider, ROW, has};
 use crate::auth::providers::{
-    azure_cli, azure_client_secret, azure_devops_oidc, azure_msi, databricks_cli, env_oidc,
-    file_oidc, github_oidc, github_oidc_azure, metadata_service, oauth_m2m, pat, runtime_oauth,
-    stored_login,
+    azure_cli, azure_client_secret, azure_devops_oidc, azure_msi, azure_workload_identity,
+    databricks_cli, env_oidc, file_oidc, github_oidc, github_oidc_azure, metadata_service,
+    oauth_m2m, pat, runtime_oauth, stored_login,
 };
 use crate::config::host_url::Host;
 use crate::config::resolve::{Origin, Settings};
@@ -47,6 +47,8 @@ pub static PROVIDERS: &[Provider] = &[
     GOOGLE_CREDENTIALS,
     GOOGLE_ID,
     runtime_oauth::PROVIDER,
+    // Given to every pod that has such an identity.
+    azure_workload_identity::PROVIDER,
     // Logins.
     stored_login::BROWSER,
     stored_login::PAT,

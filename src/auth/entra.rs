@@ -9,7 +9,7 @@ use crate::cache::entry::OptionalToken;
 use crate::config::host_url::Host;
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
-use crate::credential::destination::takes_entra_tokens;
+use crate::credential::destination::{is_loopback_url, takes_entra_tokens};
 use crate::credential::encoding::percent_encode;
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
@@ -20,6 +20,13 @@ use crate::net::http::Request;
 use crate::net::refusal::{CallError, Refusal, ask_json, require};
 use crate::platform::context::Context;
 use crate::platform::time::HOUR;
+
+/// How a token of another platform proves who an application is (RFC 7523 §2.2).
+pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// What mends a federated token that Entra refuses.
+pub const MISSING_CREDENTIAL: &str =
+    "add a federated credential with these claims to the application in Entra";
 
 /// One of Azure's clouds.
 #[derive(Debug)]
@@ -51,6 +58,14 @@ static CHINA: Environment = Environment {
     management: "https://management.core.chinacloudapi.cn/",
     resource_manager: "https://management.chinacloudapi.cn/",
 };
+
+/// Where Entra is: of the three clouds, and China's former address.
+const AUTHORITIES: [&str; 4] = [
+    PUBLIC.authority,
+    USGOVERNMENT.authority,
+    CHINA.authority,
+    "https://login.partner.microsoftonline.cn/",
+];
 
 /// The application id of Databricks in Entra: the resource that workspace tokens are for.
 const APPLICATION: &str = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d";
@@ -149,20 +164,57 @@ pub fn check_zone(settings: &Settings) -> Result<()> {
         .hint("DATABRICKS_HOST=https://adb-….azuredatabricks.net, the workspace's own URL"))
 }
 
+/// The base URL of the Entra that a platform names: a known one, or for a workspace on this machine
+/// another address of this machine. An identity token must not go anywhere else.
+pub fn known_authority(settings: &Settings, id: Id) -> Result<String> {
+    let Some(text) = settings.text(id) else {
+        return Ok(Azure::of(settings)?.environment.authority.to_owned());
+    };
+    let (name, origin) = (settings.name(id), settings.origin(id));
+    let url = format!("{}/", Host::parse(text, origin)?.url);
+    let workspace = settings.text(Id::Host).unwrap_or_default();
+    if AUTHORITIES.contains(&url.as_str()) || is_loopback_url(&url) && is_loopback_url(workspace) {
+        return Ok(url);
+    }
+    Err(Error::usage(format!("{name} from {origin} is not Entra: {}", redact(text)))
+        .hint(format!("one of {}", AUTHORITIES.join(", "))))
+}
+
 /// The settings that decide whose token Entra gives.
 pub fn identity(settings: &Settings, _: &Context) -> String {
     let ids = [Id::AzureTenantId, Id::AzureClientId, Id::AzureResourceId, Id::AzureEnvironment];
     ids.map(|id| settings.text(id).unwrap_or_default()).join("\0")
 }
 
+/// A service principal of Entra's, by its settings.
+pub struct Principal {
+    pub tenant: Id,
+    pub client_id: Id,
+    /// The base URL of the Entra that knows it.
+    pub authority: String,
+}
+
+impl Principal {
+    /// The one that the settings of the SDKs name.
+    pub fn configured(settings: &Settings) -> Result<Principal> {
+        let authority = Azure::of(settings)?.environment.authority.to_owned();
+        Ok(Principal { tenant: Id::AzureTenantId, client_id: Id::AzureClientId, authority })
+    }
+}
+
 /// A token for a resource from Entra's token endpoint (its version 1, as in the SDKs). `proof` is
 /// the secret or the assertion of the service principal.
-pub fn entra(call: &ProviderCall<'_>, resource: &str, proof: &[(&str, &str)]) -> Result<Token> {
+pub fn entra(
+    call: &ProviderCall<'_>,
+    principal: &Principal,
+    resource: &str,
+    proof: &[(&str, &str)],
+) -> Result<Token> {
     let settings = call.settings;
-    let tenant = settings.text(Id::AzureTenantId).unwrap_or_default();
-    let client_id = settings.text(Id::AzureClientId).unwrap_or_default();
+    let tenant = settings.text(principal.tenant).unwrap_or_default();
+    let client_id = settings.text(principal.client_id).unwrap_or_default();
 
-    let authority = Azure::of(settings)?.environment.authority;
+    let authority = &principal.authority;
     let url = format!("{authority}{}/oauth2/token", percent_encode(tenant));
     let mut pairs = vec![
         ("grant_type", "client_credentials"),
@@ -175,11 +227,9 @@ pub fn entra(call: &ProviderCall<'_>, resource: &str, proof: &[(&str, &str)]) ->
     let what = "to give the service principal a token";
     let answer = ask_json(call.client, &request, what, call.deadline);
     let body = answer.map_err(|failure| {
-        let hint = format!(
-            "check azure_client_id from {} and azure_tenant_id from {}",
-            settings.origin(Id::AzureClientId),
-            settings.origin(Id::AzureTenantId)
-        );
+        let origin = |id| format!("{} from {}", settings.name(id), settings.origin(id));
+        let (client_id, tenant) = (origin(principal.client_id), origin(principal.tenant));
+        let hint = format!("check {client_id} and {tenant}");
         failure.into_error().if_denied(|e| e.hint(hint))
     })?;
     access_token("Entra", &body, call.context.now())

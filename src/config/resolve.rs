@@ -67,7 +67,7 @@ pub struct Settings {
     /// Read once a call, since several providers use it.
     login: OnceCell<Option<Login>>,
     /// Read once a call, since the platform may replace the file at any time.
-    id_token: OnceCell<std::result::Result<Secret, String>>,
+    id_tokens: [OnceCell<std::result::Result<Secret, String>>; 2],
 }
 
 impl Default for Settings {
@@ -80,7 +80,7 @@ impl Default for Settings {
             ignored: Vec::new(),
             cleaned: Vec::new(),
             login: OnceCell::new(),
-            id_token: OnceCell::new(),
+            id_tokens: [OnceCell::new(), OnceCell::new()],
         }
     }
 }
@@ -284,11 +284,11 @@ impl Settings {
         }
     }
 
-    /// What the file with the identity token held at the first call of this function, without white
-    /// space at its ends; or why it cannot be read.
-    pub fn id_token_file(&self) -> &std::result::Result<Secret, String> {
-        self.id_token.get_or_init(|| {
-            let path = self.text(Id::OidcTokenFile).unwrap_or_default();
+    /// What the file with an identity token, which `id` names, held at the first call of this
+    /// function, without white space at its ends; or why it cannot be read.
+    pub fn id_token_file(&self, id: Id) -> &std::result::Result<Secret, String> {
+        self.id_tokens[usize::from(id == Id::AzureFederatedTokenFile)].get_or_init(|| {
+            let path = self.text(id).unwrap_or_default();
             match read_config(Path::new(path)) {
                 Ok(Some(text)) => Ok(Secret::new(Secret::new(text).expose().trim())),
                 Ok(None) => Err("the file does not exist".to_owned()),

@@ -126,6 +126,11 @@ const fn before_profile(name: &'static str, env: &'static [&'static str]) -> Set
     Setting { precedence: Precedence::Always, ..attribute(name, env) }
 }
 
+/// A variable of a pod, which no profile holds.
+const fn from_webhook(name: &'static str, env: &'static [&'static str]) -> Setting {
+    Setting { profile: false, ..attribute(name, env) }
+}
+
 /// A flag that takes a value.
 const fn flag(flag: &'static str, value: &'static str, about: &'static str) -> Setting {
     Setting { name: flag, flag, value, about, ..ROW }
@@ -229,6 +234,15 @@ settings! {
         ValueKind::Text,
     ),
     AzureEnvironment => attribute("azure_environment", &["ARM_ENVIRONMENT"]),
+    // What the webhook of Azure Workload Identity gives a pod. They are no method that conflicts with
+    // others: a pod has them whether it means them or not.
+    AzureFederatedTokenFile => Setting {
+        trim: Trim::Nothing,
+        ..from_webhook("azure_federated_token_file", &["AZURE_FEDERATED_TOKEN_FILE"])
+    },
+    AzureFederatedClientId => from_webhook("azure_federated_client_id", &["AZURE_CLIENT_ID"]),
+    AzureFederatedTenantId => from_webhook("azure_federated_tenant_id", &["AZURE_TENANT_ID"]),
+    AzureAuthorityHost => from_webhook("azure_authority_host", &["AZURE_AUTHORITY_HOST"]),
     GoogleServiceAccount => method(
         "google",
         "google_service_account",

@@ -78,6 +78,11 @@ pub fn is_loopback(host: &str) -> bool {
     bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// The same for the host of a URL without a user name.
+pub fn is_loopback_url(url: &str) -> bool {
+    is_loopback(host_of(url))
+}
+
 /// The host of a URL, without the brackets of an IPv6 address.
 fn host_of(url: &str) -> &str {
     let authority = url.split_once("://").map_or(url, |(_, rest)| rest);

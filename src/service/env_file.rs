@@ -245,7 +245,14 @@ fn resolved_here(update: &Update<'_>, target: &Target, context: &Context) -> Res
         resolved.push((Id::Profile, Some(name.clone())));
     }
 
-    for id in [Id::ConfigFile, Id::DatabricksCliPath, Id::OidcTokenFile, Id::Log] {
+    let paths = [
+        Id::ConfigFile,
+        Id::DatabricksCliPath,
+        Id::OidcTokenFile,
+        Id::AzureFederatedTokenFile,
+        Id::Log,
+    ];
+    for id in paths {
         if resolved.iter().any(|(known, _)| *known == id) {
             continue;
         }

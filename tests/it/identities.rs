@@ -8,7 +8,7 @@ use super::support::Test;
 use crate::sandbox::Certificates;
 use crate::sandbox::clouds::{
     APPLICATION, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET, AZURE_HOST, DEVOPS_BEARER, DEVOPS_ISSUER,
-    DEVOPS_SUBJECT, ENTRA_AUDIENCE, GITHUB_BEARER, GITHUB_ISSUER, GITHUB_SUBJECT, Policy,
+    DEVOPS_SUBJECT, ENTRA_AUDIENCE, GITHUB_BEARER, GITHUB_ISSUER, GITHUB_SUBJECT, POD, Policy,
     RESOURCE_ID, TENANT, id_token,
 };
 use crate::sandbox::jwt::{Scope, now};
@@ -22,7 +22,6 @@ const ENTRA: &str = "POST /0e0e0e0e-1111-4222-8333-944444444444/oauth2/token";
 const MSI: &str = "GET /metadata/identity/oauth2/token";
 /// The issuer of the tokens in a variable or a file.
 const CLUSTER: &str = "https://cluster.example";
-const POD: &str = "system:serviceaccount:shop:app";
 
 /// A workspace over TLS behind a proxy that sends every host name to it.
 pub struct Around {
@@ -87,6 +86,10 @@ impl Around {
                 let path = test.write("token", &self.pod_token("lakebase"));
                 test.set("DATABRICKS_OIDC_TOKEN_FILEPATH", path.to_str().unwrap());
             }
+            "azure-workload-identity" => {
+                let path = test.write("token", &self.pod_token(ENTRA_AUDIENCE));
+                test.set("AZURE_FEDERATED_TOKEN_FILE", path.to_str().unwrap());
+            }
             "azure-cli" => az(&mut test, &self.az_answers(3600)),
             _ => (),
         }
@@ -143,7 +146,7 @@ const GITHUB: [(&str, &str); 2] = [
 const AZURE: (&str, &str) = ("DATABRICKS_HOST", AZURE_HOST);
 const ID: (&str, &str) = ("DATABRICKS_CLIENT_ID", CLIENT_ID);
 
-pub static KNOWN: [Known; 10] = [
+pub static KNOWN: [Known; 11] = [
     Known {
         name: "github-oidc",
         settings: &[ID, GITHUB[0], GITHUB[1]],
@@ -210,6 +213,17 @@ pub static KNOWN: [Known; 10] = [
             ("ARM_TENANT_ID", TENANT),
         ],
         asks: &["GET /github/token", ENTRA, MINT],
+        role: Some(AZURE_CLIENT_ID),
+    },
+    Known {
+        name: "azure-workload-identity",
+        settings: &[
+            AZURE,
+            ("AZURE_CLIENT_ID", AZURE_CLIENT_ID),
+            ("AZURE_TENANT_ID", TENANT),
+            ("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com/"),
+        ],
+        asks: &[ENTRA, MINT],
         role: Some(AZURE_CLIENT_ID),
     },
     Known {
@@ -308,6 +322,7 @@ fn a_refusal_shows_the_words_of_the_server() {
         ("azure-msi", "/metadata/identity", "assign a managed identity to this machine"),
         ("github-oidc-azure", "/github/token", "id-token: write"),
         ("github-oidc-azure", "/0e0e", "a federated credential with these"),
+        ("azure-workload-identity", "/0e0e", "azure_federated_tenant_id from AZURE_TENANT_ID"),
         ("runtime-oauth", "/oidc/v1/token", "to exchange the notebook's token"),
     ] {
         let around = Around::new();
@@ -335,6 +350,7 @@ fn no_server_is_exit_code_5_and_a_malformed_answer_1() {
         ("azure-msi", "/metadata/identity"),
         ("metadata-service", "/metadata-service"),
         ("github-oidc-azure", "/0e0e"),
+        ("azure-workload-identity", "/0e0e"),
         ("runtime-oauth", "/oidc/v1/token"),
     ] {
         let around = Around::new();
@@ -645,6 +661,102 @@ fn a_configured_azure_identity_beats_a_github_job() {
     // The auth type can name the job's own identity.
     test.set("DATABRICKS_AUTH_TYPE", "github-oidc");
     test.run("").fails(4, &["no federation policy matches", GITHUB_ISSUER]);
+}
+
+/// A pod has the webhook's variables whether it means them or not.
+#[test]
+fn a_pods_azure_identity_comes_after_all_that_is_configured_and_before_logins() {
+    let around = Around::new();
+    let provider = KNOWN.iter().find(|known| known.name == "azure-workload-identity").unwrap();
+    let ready = || around.configured(provider);
+    let chosen = |test: &Test| {
+        let status = test.run("status --format json").stdout;
+        serde_json::from_str::<serde_json::Value>(&status).unwrap()["auth_type"].clone()
+    };
+    // An `az` that is logged in is a login.
+    let mut test = ready();
+    az(&mut test, &around.az_answers(3600));
+    assert_eq!(chosen(&test), provider.name);
+    for (settings, expected) in [
+        (&[("DATABRICKS_TOKEN", PAT)][..], "pat"),
+        (&[("DATABRICKS_CLIENT_ID", "a"), ("DATABRICKS_CLIENT_SECRET", "b")], "oauth-m2m"),
+        (&[("ARM_USE_MSI", "true")], "azure-msi"),
+        (&[("DATABRICKS_OIDC_TOKEN_FILEPATH", "/token")], "file-oidc"),
+    ] {
+        let mut test = ready();
+        settings.iter().for_each(|(name, value)| _ = test.set(name, value));
+        assert_eq!(chosen(&test), expected);
+        test.set("DATABRICKS_AUTH_TYPE", provider.name);
+        assert_eq!(chosen(&test), provider.name, "where it is named");
+    }
+
+    // Half a service principal is an error, not this identity.
+    let mut test = ready();
+    test.set("DATABRICKS_CLIENT_ID", CLIENT_ID);
+    test.run("").fails(2, &["client_id from DATABRICKS_CLIENT_ID has no client_secret"]);
+    // The variables count only together, and for a workspace on Azure.
+    for name in ["AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_ID", "AZURE_TENANT_ID"] {
+        let mut test = ready();
+        test.unset(name).run("").fails(2, &["no Databricks identity"]);
+    }
+    let mut test = ready();
+    test.set("DATABRICKS_HOST", &around.workspace.url);
+    test.run("").fails(2, &["no Databricks identity"]);
+    test.set("DATABRICKS_HOST", "x.cloud.databricks.com");
+    test.run("").fails(2, &["no Databricks identity"]);
+}
+
+#[test]
+fn a_pods_identity_token_goes_to_entra_only_and_is_read_anew() {
+    let around = Around::new();
+    let provider = KNOWN.iter().find(|known| known.name == "azure-workload-identity").unwrap();
+    let mut test = around.configured(provider);
+    for authority in [
+        "https://login.microsoftonline.com",
+        "https://LOGIN.microsoftonline.com/",
+        "https://login.microsoftonline.us/",
+        "https://login.chinacloudapi.cn/",
+        "https://login.partner.microsoftonline.cn/",
+    ] {
+        test.set("AZURE_AUTHORITY_HOST", authority).run("--no-cache").token();
+        assert_eq!(around.workspace.take_requests(), provider.asks, "{authority}");
+    }
+    for authority in [
+        "https://login.microsoftonline.com.evil.example/",
+        "https://evil.example/",
+        "https://login.microsoftonline.com@evil.example/",
+        "https://login.microsoftonline.com:8443/",
+        "http://login.microsoftonline.com/",
+        "http://127.0.0.1:80@evil.example/",
+        // A workspace elsewhere has no Entra on this machine.
+        "http://127.0.0.1:1/",
+    ] {
+        test.set("AZURE_AUTHORITY_HOST", authority);
+        let outcome = test.run("--no-cache");
+        outcome.fails(2, &["AZURE_AUTHORITY_HOST"]);
+    }
+    assert!(around.workspace.take_requests().is_empty(), "the refusal costs no request");
+    // Without it, the workspace's cloud decides.
+    test.unset("AZURE_AUTHORITY_HOST").run("--no-cache").token();
+    let asked = around.workspace.state().requests.last().unwrap().path.clone();
+    assert!(asked.contains("credentials"));
+
+    // A workspace on this machine may have its Entra there.
+    test.set("DATABRICKS_HOST", &around.workspace.url).set("DATABRICKS_CLOUD", "azure");
+    test.set("AZURE_AUTHORITY_HOST", &around.workspace.url).run("--no-cache").token();
+
+    // The platform replaces the file. Another pod's token is refused, and shown by its claims only.
+    let other =
+        id_token(&around.workspace.signer, CLUSTER, "system:serviceaccount:x:y", ENTRA_AUDIENCE);
+    let path = test.write("token", &other);
+    let outcome = test.run("");
+    outcome.fails(4, &["AADSTS70021", "subject system:serviceaccount:x:y", "federated credential"]);
+    assert!(!outcome.stderr.contains(&other[..40]));
+    std::fs::write(&path, around.pod_token(ENTRA_AUDIENCE) + "\n").unwrap();
+    test.run("").token();
+    std::fs::remove_file(&path).unwrap();
+    test.run("--no-cache")
+        .fails(2, &["cannot read the identity token", "AZURE_FEDERATED_TOKEN_FILE"]);
 }
 
 #[test]

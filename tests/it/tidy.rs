@@ -211,40 +211,41 @@ fn secrets_leave_their_type_in_few_places() {
     let exposing: Vec<String> = exposing.map(|(module, _)| module).collect();
     // A new line here wants a reason.
     let allowed = [
-        "auth::entra",                          // a bearer, for the resource manager
-        "auth::provider",                       // the hash of a static secret
-        "auth::providers::azure_client_secret", // what is sent for a token
-        "auth::providers::file_oidc",           // the same
-        "auth::providers::github_oidc",         // a bearer, for GitHub
-        "auth::providers::github_oidc_azure",   // what is sent for a token
-        "auth::providers::metadata_service",    // an address that may be private
-        "auth::providers::oauth_m2m",           // the Basic header
-        "auth::providers::pat",                 // its alphabet
-        "auth::providers::runtime_oauth",       // what is sent for a token
-        "auth::token_exchange",                 // the same
-        "cache::entry",                         // the entry, and the fingerprint
-        "cache::store",                         // what this call could not write
-        "commands::doctor",                     // removed from what psql says
-        "commands::exec",                       // the child's environment
-        "commands::login::browser",             // the code in a pasted URL
-        "commands::login::paste",               // its alphabet, its digest
-        "config::files",                        // the first line of a file
-        "config::resolve",                      // values that are no secrets, by their row
-        "error",                                // what is redacted
-        "formats",                              // the output
-        "lakebase::credentials",                // compared with the request's token
-        "lakebase::login_probe",                // the login itself
-        "lakebase::login_refusal",              // removed from what the server says
-        "lakebase::workspace_api",              // the bearer header
-        "login::oauth",                         // what is sent with a grant
-        "login::record",                        // the login's file, 0600
-        "login::renewal",                       // what the refreshing process hands over
-        "login::rotating_pat",                  // whether a token of its kind asks
-        "net::carried",                         // removed from answers
-        "service::env_file",                    // the environment file, 0600
-        "service::install",                     // the same
-        "targets::secret",                      // the Databricks secret
-        "targets::update",                      // what is put into a file
+        "auth::entra",                              // a bearer, for the resource manager
+        "auth::provider",                           // the hash of a static secret
+        "auth::providers::azure_client_secret",     // what is sent for a token
+        "auth::providers::azure_workload_identity", // the same
+        "auth::providers::file_oidc",               // the same
+        "auth::providers::github_oidc",             // a bearer, for GitHub
+        "auth::providers::github_oidc_azure",       // what is sent for a token
+        "auth::providers::metadata_service",        // an address that may be private
+        "auth::providers::oauth_m2m",               // the Basic header
+        "auth::providers::pat",                     // its alphabet
+        "auth::providers::runtime_oauth",           // what is sent for a token
+        "auth::token_exchange",                     // the same
+        "cache::entry",                             // the entry, and the fingerprint
+        "cache::store",                             // what this call could not write
+        "commands::doctor",                         // removed from what psql says
+        "commands::exec",                           // the child's environment
+        "commands::login::browser",                 // the code in a pasted URL
+        "commands::login::paste",                   // its alphabet, its digest
+        "config::files",                            // the first line of a file
+        "config::resolve",                          // values that are no secrets, by their row
+        "error",                                    // what is redacted
+        "formats",                                  // the output
+        "lakebase::credentials",                    // compared with the request's token
+        "lakebase::login_probe",                    // the login itself
+        "lakebase::login_refusal",                  // removed from what the server says
+        "lakebase::workspace_api",                  // the bearer header
+        "login::oauth",                             // what is sent with a grant
+        "login::record",                            // the login's file, 0600
+        "login::renewal",                           // what the refreshing process hands over
+        "login::rotating_pat",                      // whether a token of its kind asks
+        "net::carried",                             // removed from answers
+        "service::env_file",                        // the environment file, 0600
+        "service::install",                         // the same
+        "targets::secret",                          // the Databricks secret
+        "targets::update",                          // what is put into a file
     ];
     assert_eq!(exposing, allowed);
 }

@@ -31,11 +31,13 @@ pub const GITHUB_SUBJECT: &str = "repo:ada/shop:ref:refs/heads/main";
 pub const DEVOPS_BEARER: &str = "devops-access-token";
 pub const DEVOPS_ISSUER: &str = "https://vstoken.dev.azure.com/ada";
 pub const DEVOPS_SUBJECT: &str = "p://ada/shop/deploy";
+/// The subject of a pod's service account.
+pub const POD: &str = "system:serviceaccount:shop:app";
 /// The audience of all identity tokens that are meant for Entra.
 pub const ENTRA_AUDIENCE: &str = "api://AzureADTokenExchange";
 
 /// The names in the server's certificate, beside loopback.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 10] = [
     "*.6.azuredatabricks.net",
     "login.microsoftonline.com",
     "management.azure.com",
@@ -44,6 +46,7 @@ pub const NAMES: [&str; 9] = [
     "management.usgovcloudapi.net",
     "x.databricks.azure.cn",
     "login.chinacloudapi.cn",
+    "login.partner.microsoftonline.cn",
     "management.chinacloudapi.cn",
 ];
 
@@ -76,16 +79,21 @@ pub fn answer(signer: &Signer, state: &State, request: &Request) -> Option<Answe
 
     let path = request.path.as_str();
     Some(match request.method.as_str() {
-        "POST" if host.starts_with("login.") => match entra(state, request) {
-            Ok(subject) => {
-                let resource = request.value("resource").unwrap_or_default();
-                Answer::Json(
-                    200,
-                    token_answer(azure_token(signer, state, &subject, &resource), state.token_life),
-                )
+        "POST" if host.starts_with("login.") || path.ends_with("/oauth2/token") => {
+            match entra(state, request) {
+                Ok(subject) => {
+                    let resource = request.value("resource").unwrap_or_default();
+                    Answer::Json(
+                        200,
+                        token_answer(
+                            azure_token(signer, state, &subject, &resource),
+                            state.token_life,
+                        ),
+                    )
+                }
+                Err(refusal) => refusal,
             }
-            Err(refusal) => refusal,
-        },
+        }
         "GET" if host.starts_with("management.") => {
             let token = bearer.strip_prefix("Bearer ").unwrap_or_default();
             let known = path == RESOURCE_ID && request.query == "api-version=2018-04-01";
@@ -201,11 +209,13 @@ fn entra(state: &State, request: &Request) -> Result<String, Answer> {
 
     let assertion = value("client_assertion");
     if !assertion.is_empty() {
-        let is_valid = value("client_assertion_type")
+        let is_assertion = value("client_assertion_type")
             == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-            && claims(&assertion)["aud"] == ENTRA_AUDIENCE
-            && claims(&assertion)["sub"] == GITHUB_SUBJECT;
-        return if is_valid && state.trusts_github {
+            && claims(&assertion)["aud"] == ENTRA_AUDIENCE;
+        let subject = &claims(&assertion)["sub"];
+        return if is_assertion
+            && (subject == POD || subject == GITHUB_SUBJECT && state.trusts_github)
+        {
             Ok(id)
         } else {
             refuse(

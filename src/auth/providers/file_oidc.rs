@@ -9,7 +9,6 @@ use crate::auth::token_exchange;
 use crate::auth::token_exchange::{IdToken, exchange};
 use crate::config::table::Id;
 use crate::credential::redact::redact;
-use crate::credential::token::Token;
 use crate::error::{Error, Result};
 
 pub const PROVIDER: Provider = Provider {
@@ -17,24 +16,25 @@ pub const PROVIDER: Provider = Provider {
     needs: "host and databricks_id_token_filepath",
     configured: |settings, _| has(settings, &[Id::Host, Id::OidcTokenFile]),
     identity: |settings, _| {
-        let token = settings.id_token_file().as_ref().ok();
+        let token = settings.id_token_file(Id::OidcTokenFile).as_ref().ok();
         token_exchange::identity(settings, token.map(|token| token.expose()))
     },
-    identity_token: |settings, _| settings.id_token_file().as_ref().ok().cloned(),
+    identity_token: |settings, _| settings.id_token_file(Id::OidcTokenFile).as_ref().ok().cloned(),
     secret_pointers: &[Id::OidcTokenFile],
     role: Some(Id::ClientId),
     groups: true,
-    fetch: Some(fetch),
+    fetch: Some(|call| exchange(call, &id_token_in(call, Id::OidcTokenFile)?)),
     ..ROW
 };
 
-fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
-    let path = redact(call.settings.text(Id::OidcTokenFile).unwrap_or_default());
-    let origin = call.settings.origin(Id::OidcTokenFile);
-    let text = call.settings.id_token_file().as_ref().map_err(|why| {
+/// The identity token in the file that a setting names.
+pub fn id_token_in(call: &ProviderCall<'_>, file: Id) -> Result<IdToken> {
+    let path = redact(call.settings.text(file).unwrap_or_default());
+    let origin = call.settings.origin(file);
+    let text = call.settings.id_token_file(file).as_ref().map_err(|why| {
         Error::usage(format!("cannot read the identity token in {path}, from {origin}"))
             .because(why)
     })?;
     let name = format!("the token in {path}");
-    exchange(call, &IdToken::configured(name, text.expose(), call.context.now())?)
+    IdToken::configured(name, text.expose(), call.context.now())
 }

@@ -3,7 +3,7 @@
 //! (<https://learn.microsoft.com/entra/workload-id/workload-identity-federation>).
 
 use crate::auth::entra;
-use crate::auth::entra::{Azure, entra, is_azure};
+use crate::auth::entra::{ASSERTION_TYPE, Azure, MISSING_CREDENTIAL, Principal, entra, is_azure};
 use crate::auth::provider::{Provider, ProviderCall, ROW, has};
 use crate::auth::providers::github_oidc::{id_token, is_github_job};
 use crate::config::table::Id;
@@ -32,12 +32,10 @@ const AUDIENCE: &str = "api://AzureADTokenExchange";
 
 fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
     let token = id_token(call, AUDIENCE)?;
-    let proof = [
-        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
-        ("client_assertion", token.secret.expose()),
-    ];
+    let proof =
+        [("client_assertion_type", ASSERTION_TYPE), ("client_assertion", token.secret.expose())];
     let resource = Azure::of(call.settings)?.application;
-    let policy =
-        || "add a federated credential with these claims to the application in Entra".to_owned();
-    entra(call, resource, &proof).map_err(|e| e.if_denied(|e| token.explain(e, policy)))
+    let principal = Principal::configured(call.settings)?;
+    let policy = || MISSING_CREDENTIAL.to_owned();
+    entra(call, &principal, resource, &proof).map_err(|e| e.if_denied(|e| token.explain(e, policy)))
 }

@@ -4,6 +4,7 @@ pub mod azure_cli;
 pub mod azure_client_secret;
 pub mod azure_devops_oidc;
 pub mod azure_msi;
+pub mod azure_workload_identity;
 pub mod databricks_cli;
 pub mod env_oidc;
 pub mod file_oidc;

@@ -1,0 +1,63 @@
+//! `azure-workload-identity`: the token of a Kubernetes service account replaces the client secret of
+//! an Entra application (<https://learn.microsoft.com/azure/aks/workload-identity-overview>).
+//!
+//! The webhook of Azure Workload Identity gives a pod these variables, whether the pod means them or
+//! not. So they count only together, for a workspace on Azure, and after all that is configured on
+//! purpose. The platform replaces the token's file, so each call reads it anew.
+
+use crate::auth::entra::{
+    self, ASSERTION_TYPE, Azure, MISSING_CREDENTIAL, Principal, entra, is_azure,
+};
+use crate::auth::provider::{Provider, ProviderCall, ROW, has};
+use crate::auth::providers::file_oidc::id_token_in;
+use crate::config::resolve::Settings;
+use crate::config::table::Id;
+use crate::credential::token::Token;
+use crate::error::Result;
+
+pub const PROVIDER: Provider = Provider {
+    name: "azure-workload-identity",
+    needs: "AZURE_FEDERATED_TOKEN_FILE, AZURE_CLIENT_ID, AZURE_TENANT_ID and a workspace on Azure",
+    configured: |settings, _| {
+        let is_named = settings.get(Id::AuthType).is_some();
+        is_azure(settings)
+            && has(settings, &[Id::Host, FILE, CLIENT_ID, TENANT])
+            // Half a service principal is a mistake, and this would hide it.
+            && (is_named || settings.part_of_principal().is_none())
+    },
+    identity: |settings, _| {
+        [TENANT, CLIENT_ID, Id::AzureAuthorityHost, Id::AzureEnvironment]
+            .map(|id| settings.text(id).unwrap_or_default())
+            .join("\0")
+    },
+    identity_token: |settings, _| settings.id_token_file(FILE).as_ref().ok().cloned(),
+    secret_pointers: &[FILE],
+    role: Some(CLIENT_ID),
+    check,
+    fetch: Some(fetch),
+    ..ROW
+};
+
+const FILE: Id = Id::AzureFederatedTokenFile;
+const CLIENT_ID: Id = Id::AzureFederatedClientId;
+const TENANT: Id = Id::AzureFederatedTenantId;
+
+fn check(settings: &Settings) -> Result<()> {
+    entra::check_zone(settings)?;
+    principal(settings).map(|_| ())
+}
+
+fn principal(settings: &Settings) -> Result<Principal> {
+    let authority = entra::known_authority(settings, Id::AzureAuthorityHost)?;
+    Ok(Principal { tenant: TENANT, client_id: CLIENT_ID, authority })
+}
+
+fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
+    let token = id_token_in(call, FILE)?;
+    let proof =
+        [("client_assertion_type", ASSERTION_TYPE), ("client_assertion", token.secret.expose())];
+    let resource = Azure::of(call.settings)?.application;
+    let policy = || MISSING_CREDENTIAL.to_owned();
+    entra(call, &principal(call.settings)?, resource, &proof)
+        .map_err(|e| e.if_denied(|e| token.explain(e, policy)))
+}
