@@ -132,7 +132,8 @@ fn kubernetes_manifests_are_valid_by_their_schemas() {
 
     let folder = repository().join("integrations/kubernetes");
     let mut validate = Command::new(python);
-    validate.args(["-c", script]).args([folder.join("sidecar.yaml"), folder.join("cronjob.yaml")]);
+    let manifests = ["sidecar.yaml", "azure-workload-identity.yaml", "cronjob.yaml"];
+    validate.args(["-c", script]).args(manifests.map(|name| folder.join(name)));
     assert_prints(&mut validate, "valid");
 }
 
