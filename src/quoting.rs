@@ -6,6 +6,12 @@ pub fn sh(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
+/// A word of sh, in quotes only if it needs them.
+pub fn sh_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) { text.to_owned() } else { sh(text) }
+}
+
 /// A word of fish, which has two escapes inside single quotes: for a backslash and for a quote.
 pub fn fish(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
@@ -34,6 +40,7 @@ mod tests {
     #[test]
     fn quotes_and_backslashes_are_escaped() {
         assert_eq!(sh(r"a'b\c"), r"'a'\''b\c'");
+        assert_eq!([sh_word("a.b"), sh_word("a;b"), sh_word("")], ["a.b", "'a;b'", "''"]);
         assert_eq!(fish(r"a'b\c"), r"'a\'b\\c'");
         assert_eq!(powershell("a'b\u{2019}"), "'a''b\u{2019}\u{2019}'");
         assert_eq!(markup("<a & b>"), "&lt;a &amp; b&gt;");

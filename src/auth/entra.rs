@@ -24,7 +24,7 @@ use crate::platform::time::HOUR;
 /// How a token of another platform proves who an application is (RFC 7523 §2.2).
 pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// What mends a federated token that Entra refuses.
+/// The hint for a federated token that Entra refuses.
 pub const MISSING_CREDENTIAL: &str =
     "add a federated credential with these claims to the application in Entra";
 
@@ -59,7 +59,7 @@ static CHINA: Environment = Environment {
     resource_manager: "https://management.chinacloudapi.cn/",
 };
 
-/// Where Entra is: of the three clouds, and China's former address.
+/// Entra's base URLs: those of the three clouds, and China's other one.
 const AUTHORITIES: [&str; 4] = [
     PUBLIC.authority,
     USGOVERNMENT.authority,
@@ -171,7 +171,7 @@ pub fn known_authority(settings: &Settings, id: Id) -> Result<String> {
         return Ok(Azure::of(settings)?.environment.authority.to_owned());
     };
     let (name, origin) = (settings.name(id), settings.origin(id));
-    let url = format!("{}/", Host::parse(text, origin)?.url);
+    let url = Host::parse(text, origin).map(|host| format!("{}/", host.url)).unwrap_or_default();
     let workspace = settings.text(Id::Host).unwrap_or_default();
     if AUTHORITIES.contains(&url.as_str()) || is_loopback_url(&url) && is_loopback_url(workspace) {
         return Ok(url);
@@ -195,7 +195,7 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// The one that the settings of the SDKs name.
+    /// The principal in the SDKs' settings.
     pub fn configured(settings: &Settings) -> Result<Principal> {
         let authority = Azure::of(settings)?.environment.authority.to_owned();
         Ok(Principal { tenant: Id::AzureTenantId, client_id: Id::AzureClientId, authority })

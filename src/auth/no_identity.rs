@@ -82,7 +82,7 @@ fn unnamed_logins(settings: &Settings, context: &Context) -> Vec<Login> {
     let mut logins = Logins::of(context).map_or(Vec::new(), |logins| logins.all());
     match settings.text(Id::Host) {
         Some(host) => logins.retain(|login| login.host == host),
-        // The only one would be used without a flag, if its profile were still there.
+        // A single login needs no flag: it is here only because its profile means something else.
         None if logins.len() == 1 => logins.clear(),
         None => (),
     }
@@ -91,7 +91,7 @@ fn unnamed_logins(settings: &Settings, context: &Context) -> Vec<Login> {
 
 /// What is configured and what was not read, so that the user sees what is missing.
 pub fn incomplete(settings: &Settings) -> String {
-    const CONCERNS: [Id; 8] = [
+    const CONCERNS: [Id; 11] = [
         Id::Host,
         Id::Profile,
         Id::ConfigFile,
@@ -100,6 +100,9 @@ pub fn incomplete(settings: &Settings) -> String {
         Id::ClientSecret,
         Id::AuthType,
         Id::DatabricksCliPath,
+        Id::AzureFederatedTokenFile,
+        Id::AzureFederatedClientId,
+        Id::AzureFederatedTenantId,
     ];
     let found: Vec<String> = settings
         .shown()

@@ -281,9 +281,7 @@ fn misplaced(words: &[OsString], position: usize, row: &Setting) -> Error {
 
 /// A word of a command line, as a shell takes it.
 fn shown_word(word: &str) -> String {
-    let word = redact(word);
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) { word } else { quoting::sh(&word) }
+    quoting::sh_word(&redact(word))
 }
 
 fn unreadable(error: lexopt::Error) -> Error {

@@ -184,7 +184,7 @@ pub fn has_foreign_password(context: &Context) -> bool {
     context.var("PGPASSWORD").is_some() && !is_ours
 }
 
-/// What is said of such a password.
+/// The warning of such a password.
 pub const FOREIGN_PASSWORD: &str = "PGPASSWORD is set, and takes precedence over ~/.pgpass";
 
 /// Writes a result. A credential that did not reach the caller is a failure, so stdout is flushed

@@ -47,7 +47,7 @@ impl ConfigFile {
 pub struct Requested<'r> {
     pub name: &'r str,
     pub origin: &'r Origin,
-    /// The workspace, if a flag or variable names it.
+    /// The workspace, if it is known before the profile is read.
     pub host: Option<&'r str>,
 }
 
@@ -59,8 +59,12 @@ pub struct Profile {
 
 impl Profile {
     pub fn host(&self) -> Option<&str> {
-        let (_, host) = self.pairs.iter().find(|(key, _)| key == "host")?;
-        Some(host.as_str()).filter(|host| !host.is_empty())
+        self.value("host")
+    }
+
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.pairs.iter().find(|(key, _)| key == name)?;
+        Some(value.as_str()).filter(|value| !value.is_empty())
     }
 }
 
@@ -168,11 +172,14 @@ fn with_ways_to_create(
     requested: Requested<'_>,
     context: &Context,
 ) -> Error {
-    let name = redact(requested.name);
+    // Both may come from a variable, and a person pastes the hints into a shell.
+    let name = quoting::sh_word(&redact(requested.name));
     let url = requested.host.map_or("https://WORKSPACE-URL".to_owned(), redact);
+    let url = quoting::sh_word(&url);
     let mut error = error;
-    if requested.host.is_some() {
-        let lines = [format!("[{name}]"), format!("host = {url}")].map(|line| quoting::sh(&line));
+    if let Some(host) = requested.host {
+        let section = format!("[{}]", redact(requested.name));
+        let lines = [section, format!("host = {}", redact(host))].map(|line| quoting::sh(&line));
         let file = quoting::sh(&file.to_string_lossy());
         error = error.hint(format!("printf '%s\\n' '' {} >>{file}", lines.join(" ")));
     }

@@ -22,7 +22,7 @@ use crate::config::variables::{Variable, holds_secret, read_variables, secret_va
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
 use crate::error::{Error, Result};
-use crate::login::store::{Login, LoginKey, Logins};
+use crate::login::store::{BROWSER, Login, LoginKey, Logins, PAT};
 use crate::platform::context::Context;
 use crate::platform::time::{Moment, parse_duration};
 
@@ -67,7 +67,8 @@ pub struct Settings {
     /// Read once a call, since several providers use it.
     login: OnceCell<Option<Login>>,
     /// Read once a call, since the platform may replace the file at any time.
-    id_tokens: [OnceCell<std::result::Result<Secret, String>>; 2],
+    id_token: OnceCell<std::result::Result<Secret, String>>,
+    azure_id_token: OnceCell<std::result::Result<Secret, String>>,
 }
 
 impl Default for Settings {
@@ -80,7 +81,8 @@ impl Default for Settings {
             ignored: Vec::new(),
             cleaned: Vec::new(),
             login: OnceCell::new(),
-            id_tokens: [OnceCell::new(), OnceCell::new()],
+            id_token: OnceCell::new(),
+            azure_id_token: OnceCell::new(),
         }
     }
 }
@@ -137,7 +139,9 @@ impl Settings {
         for (id, value) in &self.values {
             let row = &SETTINGS[*id as usize];
             let text = value.text.expose();
-            if row.trim != Trim::Blanks || !text.contains(char::is_control) {
+            // Most values are ASCII, where this is quicker.
+            let is_clean = text.is_ascii() && !text.bytes().any(|b| b.is_ascii_control());
+            if is_clean || row.trim != Trim::Blanks || !text.contains(char::is_control) {
                 continue;
             }
             let shown = if row.kind == ValueKind::Secret {
@@ -287,7 +291,10 @@ impl Settings {
     /// What the file with an identity token, which `id` names, held at the first call of this
     /// function, without white space at its ends; or why it cannot be read.
     pub fn id_token_file(&self, id: Id) -> &std::result::Result<Secret, String> {
-        self.id_tokens[usize::from(id == Id::AzureFederatedTokenFile)].get_or_init(|| {
+        debug_assert!(matches!(id, Id::OidcTokenFile | Id::AzureFederatedTokenFile));
+        let is_azure = id == Id::AzureFederatedTokenFile;
+        let read = if is_azure { &self.azure_id_token } else { &self.id_token };
+        read.get_or_init(|| {
             let path = self.text(id).unwrap_or_default();
             match read_config(Path::new(path)) {
                 Ok(Some(text)) => Ok(Secret::new(Secret::new(text).expose().trim())),
@@ -448,27 +455,28 @@ impl Settings {
 
     /// If nothing else is configured and there is one stored login, its workspace or profile is meant.
     fn load_login(&mut self, context: &Context) -> Result<()> {
-        if self.get(Id::Host).is_some() || self.profile.is_some() || self.has_identity() {
+        let is_pod = self.get(Id::AzureFederatedTokenFile).is_some();
+        if self.get(Id::Host).is_some() || self.profile.is_some() || self.has_identity() || is_pod {
             return Ok(());
         }
         let logins = Logins::of(context).map_or(Vec::new(), |logins| logins.all());
         let [login] = &logins[..] else { return Ok(()) };
         match &login.key {
             LoginKey::Host(url) => self.set(Id::Host, url, Origin::Login),
-            LoginKey::Profile(name) => self.load_profile_of(name, &login.host, context)?,
+            LoginKey::Profile(name) => self.load_profile_of(login, name, context)?,
         }
         Ok(())
     }
 
-    /// Reads the profile of a login, unless it is gone or has become another workspace's.
-    fn load_profile_of(&mut self, name: &str, host: &str, context: &Context) -> Result<()> {
+    /// Reads the profile of a login, unless it is gone, or has become that of another workspace or
+    /// identity.
+    fn load_profile_of(&mut self, login: &Login, name: &str, context: &Context) -> Result<()> {
         if !self.file.has_profile(name) {
             return Ok(());
         }
         let requested = Requested { name, origin: &Origin::Login, host: None };
         let (file, profile) = read_profile(self.config_path(context)?, Some(requested), context)?;
-        let is_same = |own: &str| Host::parse(own, name).is_ok_and(|own| own.url == host);
-        if let Some(profile) = profile.filter(|profile| profile.host().is_some_and(is_same)) {
+        if let Some(profile) = profile.filter(|profile| is_profile_of(login, profile)) {
             self.file = file;
             self.set(Id::Profile, name, Origin::Login);
             self.set_profile(profile);
@@ -530,6 +538,20 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// Whether a profile still means this login.
+fn is_profile_of(login: &Login, profile: &Profile) -> bool {
+    let value = |id: Id| profile.value(SETTINGS[id as usize].name);
+    let is_same_host =
+        |own: &str| Host::parse(own, &profile.name).is_ok_and(|own| own.url == login.host);
+    let has_method = SETTINGS.iter().any(|row| !row.method.is_empty() && value(row.id).is_some());
+    let workspace_id = value(Id::WorkspaceId).filter(|id| *id != "none");
+
+    value(Id::Host).is_some_and(is_same_host)
+        && workspace_id.is_none_or(|own| login.workspace_id.as_deref().is_none_or(|id| id == own))
+        && value(Id::AuthType).is_none_or(|name| [BROWSER, PAT].contains(&name))
+        && !has_method
 }
 
 /// The parts of `host:5432`. An IPv6 address has several colons.

@@ -234,8 +234,8 @@ settings! {
         ValueKind::Text,
     ),
     AzureEnvironment => attribute("azure_environment", &["ARM_ENVIRONMENT"]),
-    // What the webhook of Azure Workload Identity gives a pod. They are no method that conflicts with
-    // others: a pod has them whether it means them or not.
+    // What the webhook of Azure Workload Identity gives a pod, even if its application does not use
+    // them. So they conflict with no other method.
     AzureFederatedTokenFile => Setting {
         trim: Trim::Nothing,
         ..from_webhook("azure_federated_token_file", &["AZURE_FEDERATED_TOKEN_FILE"])

@@ -182,7 +182,7 @@ impl Attempt<'_> {
                 ))
                 .because(list_groups(&me.groups))
                 .hint(format!("--pg-user {}", redact(&me.user_name)))
-                .hint(format!("{}, if that is a group that you are in", create("GROUP"))),
+                .hint(format!("{}, if you are in that group by another one", create("GROUP"))),
             None => error
                 .because(
                     "the credential is new, so this identity has no Postgres role of that name",

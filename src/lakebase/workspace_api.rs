@@ -138,7 +138,7 @@ pub struct Me {
     pub groups: Vec<String>,
 }
 
-/// No other call that every identity may make is cheaper.
+/// Asks with the cheapest call that every identity may make.
 pub fn me(api: &Api<'_>) -> Outcome<Me> {
     let me = api.get("to say who this is", "/api/2.0/preview/scim/v2/Me")?;
     let name = require(&me, "userName", "the workspace's SCIM answer")?;

@@ -127,7 +127,7 @@ const MENDS: [(&[&str], &str); 6] = [
     (&["required scopes", "are not assigned to the client", "invalid_scope", "insufficient_scope"],
      "scopes = postgres in the profile, or give the identity's secret or token the scope all-apis"),
     (&["expected iss claim", "aadsts90002", "aadsts700016", "aadsts50020"],
-     "use the tenant of the workspace: ARM_TENANT_ID, or log in there with the Azure CLI"),
+     "use the tenant of the workspace: ARM_TENANT_ID, AZURE_TENANT_ID in a pod, or --tenant of az login"),
     (&["workspace-access"],
      "an admin must grant this identity the entitlement \"Workspace access\""),
 ];

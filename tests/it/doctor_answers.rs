@@ -282,7 +282,7 @@ fn a_group_role_is_told_from_a_foreign_one() {
             &format!("you are {CLIENT_ID}, and the role that is asked for is {group}"),
             groups,
             &format!("--pg-user {CLIENT_ID}"),
-            "'data ''team''', 'GROUP'), if that is a group that you are in",
+            "'data ''team''', 'GROUP'), if you are in that group by another one",
         ];
         check(&sandbox, &[(&[("PGUSER", group)], "login", 4, &words)]);
     };

@@ -694,6 +694,14 @@ fn a_pods_azure_identity_comes_after_all_that_is_configured_and_before_logins() 
     let mut test = ready();
     test.set("DATABRICKS_CLIENT_ID", CLIENT_ID);
     test.run("").fails(2, &["client_id from DATABRICKS_CLIENT_ID has no client_secret"]);
+    // So is another application, perhaps in part, unless the auth type is named.
+    let mut test = ready();
+    test.set("ARM_CLIENT_ID", "other").set("ARM_TENANT_ID", TENANT);
+    let said = "azure_client_id from ARM_CLIENT_ID is not the application of AZURE_CLIENT_ID";
+    test.run("").fails(2, &[said, "--auth-type azure-workload-identity"]);
+    test.run("--auth-type azure-workload-identity").token();
+    test.set("ARM_CLIENT_ID", AZURE_CLIENT_ID).run("").token();
+    around.workspace.take_requests();
     // The variables count only together, and for a workspace on Azure.
     for name in ["AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_ID", "AZURE_TENANT_ID"] {
         let mut test = ready();

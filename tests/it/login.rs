@@ -316,11 +316,18 @@ fn without_settings_the_only_login_names_its_profile() {
     assert_eq!(status["settings"]["profile"]["origin"], "the only login");
 
     // The profile may have become another workspace's.
-    let elsewhere = "[work]\nhost = https://elsewhere.cloud.databricks.com\ntoken = dapi0\n";
-    test.write(".databrickscfg", elsewhere);
-    let outcome = test.run("");
-    outcome.fails(2, &["no Databricks identity"]);
-    assert!(!outcome.stderr.contains("--profile work"), "{outcome:?}");
+    let other = |line: &str| format!("{}{line}\n", profile("work"));
+    for text in [
+        "[work]\nhost = https://elsewhere.cloud.databricks.com\n".to_owned(),
+        other("token = dapi0"),
+        other("client_id = x"),
+        other("auth_type = databricks-cli"),
+    ] {
+        test.write(".databrickscfg", &text);
+        let outcome = test.run("");
+        outcome.fails(2, &["no Databricks identity"]);
+        assert!(!outcome.stderr.contains("--profile work"), "{outcome:?}");
+    }
 
     // With several logins, none is meant, and hints name each.
     test.write(".databrickscfg", &(profile("work") + &profile("home")));

@@ -14,8 +14,8 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// How long a command has to end by itself.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long after the hangup a command is killed.
+const KILL_DELAY: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Default)]
 pub struct Ending(Arc<Mutex<State>>);
@@ -84,23 +84,20 @@ impl Ending {
     }
 
     fn came(&self, signal: i32) {
-        let running = {
-            let mut state = self.0.lock().unwrap();
-            // Ctrl-C reaches the command as well, which may mean something else by it: psql cancels
-            // a query.
-            let is_for_command = state.running.is_some_and(|running| !running.has_own_group);
-            if signal == SIGINT && is_for_command {
-                return;
-            }
-            state.signal = Some(signal);
-            state.running
-        };
-        let Some(running) = running else { return };
+        let mut state = self.0.lock().unwrap();
+        // Ctrl-C reaches the command as well, which may mean something else by it: psql cancels a query.
+        let is_for_command = state.running.is_some_and(|running| !running.has_own_group);
+        if signal == SIGINT && is_for_command {
+            return;
+        }
+        state.signal = Some(signal);
+        let Some(running) = state.running else { return };
         // An interactive shell ignores SIGTERM.
         running.send(Signal::HUP);
+        drop(state);
         let state = self.clone();
         thread::spawn(move || {
-            thread::sleep(PATIENCE);
+            thread::sleep(KILL_DELAY);
             if let Some(running) = state.0.lock().unwrap().running {
                 running.send(Signal::KILL);
             }

@@ -27,7 +27,7 @@ server, both on this machine.
   cargo run --example sandbox -- bash      a shell in the sandbox
   cargo run --example sandbox -- COMMAND   any other command
 
-Everything that it starts ends with it.";
+A signal ends the server and the command, too.";
 
 fn main() -> ExitCode {
     let mut argv = std::env::args_os();
@@ -50,18 +50,22 @@ fn main() -> ExitCode {
         eprintln!("sandbox: error: there is no flag {}\n\n{HELP}", flag.display());
         return ExitCode::from(2);
     }
-    match run(&argv) {
-        Ok(code) => ExitCode::from(code),
-        Err(e) => {
-            eprintln!("sandbox: error: {e}");
-            ExitCode::FAILURE
-        }
+    let ending = match Ending::on_signals() {
+        Ok(ending) => ending,
+        Err(e) => return failed(e),
+    };
+    match (run(&argv, &ending), ending.code()) {
+        (_, Some(code)) | (Ok(code), None) => ExitCode::from(code),
+        (Err(e), None) => failed(e),
     }
 }
 
-fn run(command: &[OsString]) -> io::Result<u8> {
-    // Dropped last, so that a second signal does not interrupt the end.
-    let ending = Ending::on_signals()?;
+fn failed(why: io::Error) -> ExitCode {
+    eprintln!("sandbox: error: {why}");
+    ExitCode::FAILURE
+}
+
+fn run(command: &[OsString], ending: &Ending) -> io::Result<u8> {
     let sandbox = Sandbox::start()?;
     let tools = sandbox.folder.path().join("bin");
     std::fs::create_dir(&tools)?;
@@ -87,7 +91,7 @@ fn run(command: &[OsString]) -> io::Result<u8> {
     };
     if let [program, arguments @ ..] = command {
         let status = ending.run_with_stdin(command_in_sandbox(program).args(arguments))?;
-        return Ok(ending.code().or_else(|| status.code()?.try_into().ok()).unwrap_or(1));
+        return Ok(status.code().and_then(|code| code.try_into().ok()).unwrap_or(1));
     }
 
     let shell = |line: &str| -> io::Result<bool> {

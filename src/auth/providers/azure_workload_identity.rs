@@ -1,9 +1,9 @@
 //! `azure-workload-identity`: the token of a Kubernetes service account replaces the client secret of
 //! an Entra application (<https://learn.microsoft.com/azure/aks/workload-identity-overview>).
 //!
-//! The webhook of Azure Workload Identity gives a pod these variables, whether the pod means them or
-//! not. So they count only together, for a workspace on Azure, and after all that is configured on
-//! purpose. The platform replaces the token's file, so each call reads it anew.
+//! The webhook of Azure Workload Identity gives a pod these variables even if its application does not
+//! use them. So they count only together, for a workspace on Azure, and after all that is configured
+//! on purpose. The platform replaces the token's file, so each call reads it again.
 
 use crate::auth::entra::{
     self, ASSERTION_TYPE, Azure, MISSING_CREDENTIAL, Principal, entra, is_azure,
@@ -13,7 +13,7 @@ use crate::auth::providers::file_oidc::id_token_in;
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
 use crate::credential::token::Token;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 pub const PROVIDER: Provider = Provider {
     name: "azure-workload-identity",
@@ -44,7 +44,21 @@ const TENANT: Id = Id::AzureFederatedTenantId;
 
 fn check(settings: &Settings) -> Result<()> {
     entra::check_zone(settings)?;
+    check_client_id(settings)?;
     principal(settings).map(|_| ())
+}
+
+/// Another application that is configured, perhaps in part, is a mistake that this would hide.
+fn check_client_id(settings: &Settings) -> Result<()> {
+    let configured = settings.text(Id::AzureClientId);
+    let is_other = configured.is_some_and(|id| settings.text(CLIENT_ID) != Some(id));
+    if !is_other || settings.get(Id::AuthType).is_some() {
+        return Ok(());
+    }
+    let (origin, own) = (settings.origin(Id::AzureClientId), settings.origin(CLIENT_ID));
+    Err(Error::usage(format!("azure_client_id from {origin} is not the application of {own}"))
+        .hint(format!("--auth-type {}, to use the one of {own}", PROVIDER.name))
+        .hint("azure_client_secret and azure_tenant_id, to use the other"))
 }
 
 fn principal(settings: &Settings) -> Result<Principal> {

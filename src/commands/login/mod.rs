@@ -140,18 +140,21 @@ fn note_precedence(settings: &Settings, context: &Context) {
         .filter(|(row, ..)| !row.method.is_empty() || row.id == Id::AuthType)
         .map(|(row, _, origin)| format!("{} from {origin}", row.name))
         .collect();
-    context.note(&format!(
-        "{chosen} is configured and takes precedence over this login: {}",
-        configured.join(", ")
-    ));
+    let configured =
+        if configured.is_empty() { String::new() } else { format!(": {}", configured.join(", ")) };
+    context
+        .note(&format!("{chosen} is configured and takes precedence over this login{configured}"));
 
     // A configured token is an auth type of the same name as a login with --pat.
     let remedy = if settings.is_on(Id::Pat) && settings.get(Id::Token).is_some() {
         "unset these settings".to_owned()
     } else {
+        let is_variable = matches!(settings.origin(Id::AuthType), Origin::Env(_));
         let lasting = match &settings.profile {
-            Some((name, _)) => format!("auth_type = {own} in profile {}", redact(name)),
-            None => format!("DATABRICKS_AUTH_TYPE={own}"),
+            Some((name, _)) if !is_variable => {
+                format!("auth_type = {own} in profile {}", redact(name))
+            }
+            _ => format!("DATABRICKS_AUTH_TYPE={own}"),
         };
         format!("--auth-type {own}, or {lasting}")
     };
