@@ -3,18 +3,17 @@
 
 use std::path::PathBuf;
 
-use directories::ProjectDirs;
+use directories::BaseDirs;
+
+/// The name of our folder in each of them.
+const NAME: &str = "lakebase-token";
 
 pub fn cache_home() -> Option<PathBuf> {
-    Some(project()?.cache_dir().to_owned())
+    Some(BaseDirs::new()?.cache_dir().join(NAME))
 }
 
 /// `~/.local/state` on Linux; the other platforms have no folder of that kind.
 pub fn state_home() -> Option<PathBuf> {
-    let project = project()?;
-    Some(project.state_dir().unwrap_or(project.data_local_dir()).to_owned())
-}
-
-fn project() -> Option<ProjectDirs> {
-    ProjectDirs::from("", "", "lakebase-token")
+    let folders = BaseDirs::new()?;
+    Some(folders.state_dir().unwrap_or(folders.data_local_dir()).join(NAME))
 }
