@@ -238,7 +238,7 @@ impl Seal<'_> {
             return Err(DAMAGED);
         }
 
-        let head = format!("{MAGIC}\nkey {}\n", self.key);
+        let head = [MAGIC, "\nkey ", self.key, "\n"].concat();
         let lines = sealed.strip_prefix(&head).ok_or("it is of another key")?;
         let fields: Option<Vec<(&str, &str)>> =
             lines.lines().map(|line| line.split_once(' ')).collect();

@@ -92,7 +92,7 @@ impl<'a> CacheFolder<'a> {
 
     pub fn slot<T: Cacheable>(&self, parts: &[&str]) -> Slot<'_, T> {
         let key = with_parts(&self.identity, parts);
-        let name = format!("{}-{}", self.prefix, hash(&key));
+        let name = [self.prefix.as_str(), "-", &hash(&key)].concat();
         Slot { folder: self, name, key, holds: PhantomData }
     }
 
@@ -290,7 +290,10 @@ fn is_ours(name: &str) -> bool {
 /// A key that goes on with these parts, as netstrings (<https://cr.yp.to/proto/netstrings.txt>), so
 /// that no two lists of parts look alike.
 pub(super) fn with_parts(start: &str, parts: &[&str]) -> String {
-    let mut key = start.to_owned();
+    // With room for the lengths, so that the key need not grow.
+    let room: usize = parts.iter().map(|part| part.len() + 8).sum();
+    let mut key = String::with_capacity(start.len() + room);
+    key.push_str(start);
     for part in parts {
         key.push_str(&part.len().to_string());
         key.extend([":", part, ","]);

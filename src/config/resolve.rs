@@ -51,6 +51,9 @@ const LOGINS: [&str; 3] = ["external-browser", "databricks-cli", "azure-cli"];
 /// How long a file with a secret, perhaps a pipe, is read. A shorter `--timeout` counts instead.
 const SECRET_FILE_WAIT: Duration = Duration::from_secs(10);
 
+/// More values than most calls have, so that their list does not grow.
+const USUAL_COUNT: usize = 16;
+
 /// The values of all settings that have one.
 #[derive(Debug)]
 pub struct Settings {
@@ -74,7 +77,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            values: Vec::new(),
+            values: Vec::with_capacity(USUAL_COUNT),
             began: Moment::now(),
             profile: None,
             file: ConfigFile::NotNeeded,

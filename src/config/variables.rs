@@ -36,7 +36,7 @@ pub struct Variable<'w> {
 
 /// All variables that are settings and not empty, in the order of the table.
 pub fn read_variables(context: &Context) -> Result<Vec<Variable<'_>>> {
-    let mut variables = Vec::new();
+    let mut variables = Vec::with_capacity(16);
     for row in SETTINGS {
         for &name in row.env {
             let Some(value) = context.var(name) else { continue };
