@@ -301,7 +301,7 @@ fn dotenv(credential: &Credential) -> Result<String> {
     for (name, value) in connection_variables(credential, sslmode)? {
         if let Some(bad) = unlike_read(&value) {
             return Err(Error::usage(format!(
-                "{name} has {bad:?}, which readers of format dotenv do not read alike"
+                "{name} has {bad:?}, which Docker, systemd and sh read differently"
             ))
             .hint("--format env, or --format json"));
         }

@@ -23,7 +23,7 @@ use crate::lakebase::credentials::Database;
 use crate::lakebase::resolve::{DatabaseSelector, check_host};
 use crate::net::http::refuse_user_info;
 use crate::platform::context::Context;
-use crate::platform::path_owners::other_owner;
+use crate::platform::path_owners::{NOT_ROOTS_HOME, other_owner};
 use crate::platform::time::Deadline;
 
 pub use lifetimes::{duration, out_of_bounds};
@@ -346,7 +346,8 @@ fn usual_cache_place(context: &Context) -> CachePlace {
     }
 
     // A folder of root's there would lock the owner of the home out of it.
-    let why = "root does not write into another user's home";
-    context.note(&format!("nothing is cached: {why}; LAKEBASE_TOKEN_CACHE names another folder"));
-    CachePlace::Nowhere(why)
+    context.note(&format!(
+        "nothing is cached: {NOT_ROOTS_HOME}; LAKEBASE_TOKEN_CACHE names another folder"
+    ));
+    CachePlace::Nowhere(NOT_ROOTS_HOME)
 }

@@ -27,7 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::formats::API_VERSIONS;
 use crate::lakebase::credentials::{self, Database};
 use crate::lakebase::resolve::{self, DatabaseSelector};
-use crate::lakebase::workspace_api::{self};
+use crate::lakebase::workspace_api;
 use crate::login::store::ROTATION_GRACE_MS;
 use crate::net::http::Client;
 use crate::net::refusal::{CallError, Outcome};
@@ -222,7 +222,7 @@ impl<'a> Session<'a> {
         self.policy.refresh = refresh;
     }
 
-    /// Forgets where the database is and what it is called.
+    /// Discards the resolved database.
     pub fn forget_resolved(&self) {
         self.text_slot(&self.location_key()).evict();
         self.text_slot(&self.selector_key()).evict();
@@ -388,7 +388,7 @@ impl<'a> Session<'a> {
         })?;
         let is_known = |secret: &Secret| *secret == minted.answer.secret;
         if self.plan.settings.secrets().any(is_known) {
-            let error = Error::failed("the workspace answers with a secret of the settings");
+            let error = Error::failed("the workspace returned a configured secret");
             return Err(error.because("that is no database credential").into());
         }
         // The subject of the workspace token: the credential itself names none.
@@ -435,7 +435,7 @@ impl<'a> Session<'a> {
             && self.plan.selector == DatabaseSelector::Only
         {
             context.note(&format!(
-                "using the only project, {}; {name} is not read, to use another database see --endpoint",
+                "using the only project, {}; {name} is not read: --endpoint selects another database",
                 redact(found.name())
             ));
         }

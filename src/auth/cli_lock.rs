@@ -19,7 +19,9 @@ use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::platform::files;
 use crate::platform::lock::{LockFile, LockGuard};
-use crate::platform::path_owners::{open_folder, open_or_create_folder, other_owner};
+use crate::platform::path_owners::{
+    NOT_ROOTS_HOME, open_folder, open_or_create_folder, other_owner,
+};
 use crate::platform::process::ToolOutput;
 use crate::platform::time::{Timestamp, show_duration};
 
@@ -27,7 +29,7 @@ use crate::platform::time::{Timestamp, show_duration};
 pub const RUN_LIMIT: Duration = Duration::from_secs(120);
 
 /// A run that takes longer than this keeps others waiting, who are told so.
-const LONG: Duration = Duration::from_secs(2);
+const NOTICE_DELAY: Duration = Duration::from_secs(2);
 
 /// What the supervisor prints after it has ended a run.
 pub const STOPPED: &str = "lakebase-token stopped the Databricks CLI, which had not ended within";
@@ -62,7 +64,7 @@ pub fn run(
 fn open(context: &Context) -> std::result::Result<LockFile, String> {
     let folder = folder(context).ok_or("HOME is not set")?;
     if other_owner(&folder).is_some() {
-        return Err("root does not write into another user's home".to_owned());
+        return Err(NOT_ROOTS_HOME.to_owned());
     }
     open_or_create_folder(&folder)
         .and_then(|folder| LockFile::open(&folder, LOCK))
@@ -85,7 +87,7 @@ fn supervised(
     lock: Option<&LockGuard<'_>>,
 ) -> Result<ToolOutput> {
     let own = (call.context.own_executable)()
-        .map_err(|e| Error::failed("cannot find this program's own file").because(e))?;
+        .map_err(|e| Error::failed("cannot resolve this program's path").because(e))?;
     let limit = RUN_LIMIT.as_secs().to_string();
     let locked = if lock.is_some() { "locked" } else { "unlocked" };
     let program = program.to_str().ok_or_else(|| {
@@ -102,7 +104,6 @@ pub struct CurrentRun {
     /// The process id of the CLI.
     pub process: u32,
     pub began: Timestamp,
-    /// The command line.
     pub shown: String,
 }
 
@@ -129,7 +130,7 @@ impl CurrentRun {
 /// What keeps all other runs waiting: a run that has taken long already.
 pub fn busy(context: &Context) -> Option<Error> {
     let run = CurrentRun::recorded(context)?;
-    if context.now().since(run.began) < LONG.as_millis() as i64 {
+    if context.now().since(run.began) < NOTICE_DELAY.as_millis() as i64 {
         return None;
     }
     let mut lock = open(context).ok()?;

@@ -249,9 +249,9 @@ pub fn tenant(call: &ProviderCall<'_>) -> Result<Option<String>> {
         let authority = Azure::of(call.settings)?.environment.authority;
         match answer.status {
             300..400 => tenant_in(&answer.location, authority),
-            // As in the SDK for Python: `az` may know the tenant. Other words of the server count.
-            403 | 404 if answer.error_code_and_message().1.is_empty() => Ok(NO_TENANT.to_owned()),
+            // As in the SDK for Python: `az` may know the tenant.
             404 => Ok(NO_TENANT.to_owned()),
+            403 if answer.error_code_and_message().1.is_empty() => Ok(NO_TENANT.to_owned()),
             _ => Err(Refusal::of("to name its tenant", &answer).into_error()),
         }
     })?;

@@ -63,7 +63,7 @@ pub struct Provider {
     pub azure: Option<Service>,
     /// What keeps every fetch waiting: a run of its tool that does not end.
     pub busy: fn(&Context) -> Option<Error>,
-    /// The files whose change means that somebody may have logged in.
+    /// The files that change when a user logs in.
     pub login_files: fn(&Settings, &Context) -> Vec<PathBuf>,
     /// Gets a workspace token; `None` if the auth type is not supported.
     pub fetch: Option<fn(&ProviderCall<'_>) -> Result<Token>>,

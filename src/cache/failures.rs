@@ -45,7 +45,7 @@ impl<T: Cacheable> Slot<'_, T> {
     }
 
     fn failure_in(&self, name: &str) -> Option<PastFailure> {
-        // Somebody may have logged in since: the failure does not count any more.
+        // A login since then invalidates the failure.
         let is_present = |fields: &Fields<'_>| fields.text("logins") == Some(&self.folder.logins());
         let failure =
             self.read(name, |fields| past_failure(fields).filter(|_| is_present(fields)))?;

@@ -48,7 +48,7 @@ pub struct CacheInputs<'a> {
     /// What the identity authenticates with, as far as it is at hand.
     pub secret: Option<Secret>,
     pub settings: &'a Settings,
-    /// Files whose change means that somebody may have logged in.
+    /// The files that change when a user logs in.
     pub login_files: Vec<PathBuf>,
     /// Variables that decide how a provider reaches what it asks, beside those of every request.
     pub route_variables: &'a [&'a str],

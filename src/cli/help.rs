@@ -103,7 +103,7 @@ fn page(head: &str, more: &str, list: &str, foot: &str) -> String {
 /// Where the rest is.
 fn pointers(command: &Command) -> String {
     if command.common.is_empty() {
-        return "lakebase-token man is the whole manual.\n".to_owned();
+        return "lakebase-token man prints the manual.\n".to_owned();
     }
     let formats = command.takes(Id::Format) && !command.prints_report;
     let formats = if formats { " `lakebase-token help formats`," } else { "" };

@@ -40,8 +40,8 @@ pub const COMMAND: Command = Command {
     about: "try each step up to a login, and say which one fails",
     more: "Tries these steps in order and prints a line for each: configuration, workspace, \
            identity, database, state of the database, credential, login, psql. Stops at the first \
-           step that fails, and says why and what fixes it. The login is our own; psql then shows \
-           whether the environment disturbs it, and is reported as not tried if it is not \
+           step that fails, and says why and what fixes it. The step login needs no psql; the step psql \
+           shows whether the environment prevents a login, and is not tried if psql is not \
            installed. Warnings are about other programs. --timeout applies to each step (30s). \
            --format is text or json.",
     flags: &[Id::Format, Id::Wait],
@@ -186,7 +186,7 @@ fn warnings(plan: &Plan, session: &Session<'_>, context: &Context) -> Vec<Error>
     if has_foreign_password(context) {
         warnings.push(
             Error::failed(FOREIGN_PASSWORD)
-                .hint("unset PGPASSWORD, or start programs with lakebase-token exec"),
+                .hint("unset PGPASSWORD  # or start programs with lakebase-token exec"),
         );
     }
     let named = plan.settings.text(Id::PgPassFile).map(PathBuf::from);
@@ -210,7 +210,7 @@ fn warnings(plan: &Plan, session: &Session<'_>, context: &Context) -> Vec<Error>
         let (name, who) = (plan.provider.name, redact(&login.who));
         warnings.push(
             Error::failed(format!("{name} takes precedence over the login of {who}"))
-                .hint("--auth-type external-browser, to use that login"),
+                .hint("--auth-type external-browser  # to use that login"),
         );
     }
     warnings
@@ -307,7 +307,7 @@ fn log_in_with_psql(
     };
     let output = run_tool(context, &program, "psql", deadline).map_err(|e| match e.kind {
         ErrorKind::Unavailable => {
-            Error::unavailable("psql has not logged in in time").hint("a longer --timeout")
+            Error::unavailable("the login by psql timed out").hint("a longer --timeout")
         }
         _ => e,
     })?;

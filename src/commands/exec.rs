@@ -166,7 +166,7 @@ fn named_format(plan: &Plan, variable: Option<&str>) -> Result<&'static Format> 
     }
     if !format.is_one_line {
         return Err(Error::usage(format!("a variable cannot hold the format {}", format.name))
-            .hint("lakebase-token help formats, for one that is a single line"));
+            .hint("lakebase-token help formats  # choose a one-line format"));
     }
     Ok(format)
 }

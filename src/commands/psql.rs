@@ -10,9 +10,9 @@ pub const COMMAND: Command = Command {
     name: "psql",
     about: "start psql with a password",
     usage: "[ARGUMENT OF psql…]",
-    more: "The same as exec -- psql. Flags of lakebase-token stand before the word psql, those of psql \
-           after it: lakebase-token --endpoint shop psql -c 'select 1'. With -- among the words, \
-           those before it are lakebase-token's.",
+    more: "The same as exec -- psql. Flags before the word psql are lakebase-token's, those after it \
+           are psql's: lakebase-token --endpoint shop psql -c 'select 1'. If a -- follows psql, the \
+           flags before the -- are lakebase-token's, too.",
     flags: &[Id::Clean, Id::Wait],
     common: COMMON,
     takes_child: true,
@@ -22,5 +22,4 @@ pub const COMMAND: Command = Command {
     ..ROW
 };
 
-/// The program that is started.
 pub const PROGRAM: &str = "psql";

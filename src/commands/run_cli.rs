@@ -44,7 +44,7 @@ fn run(call: Call<'_>) -> Result<u8> {
 
     let Some(status) = ended else {
         call.context.say(&format!("{STOPPED} {}", show_duration(limit)));
-        // Whatever it has started must not hold the lock any longer.
+        // Its descendants must not keep the lock.
         end_own_group();
         return Ok(1);
     };

@@ -4,6 +4,7 @@
 //! file's `default_profile`, else `DEFAULT`, which no other profile inherits from. Whether a profile
 //! is needed at all is `resolve.rs`'s business, the notation of the file `databrickscfg.rs`'s.
 
+use std::borrow::Borrow;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -199,8 +200,7 @@ fn list_profiles(text: &str) -> String {
 }
 
 /// The names of profiles in a message.
-pub fn list<T: AsRef<str>>(names: &[T]) -> String {
-    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+pub fn list<T: Borrow<str>>(names: &[T]) -> String {
     if names.is_empty() { "no profile at all".to_owned() } else { names.join(", ") }
 }
 

@@ -133,7 +133,9 @@ impl Settings {
 
     fn note_cleaned(&self, context: &Context) {
         for name in &self.cleaned {
-            context.note(&format!("{name} is used in a cleaned form, which only exec passes on"));
+            context.note(&format!(
+                "{name} is used in a cleaned form, but psql reads it raw without exec"
+            ));
         }
     }
 
@@ -172,7 +174,7 @@ impl Settings {
             let other_origin = self.origin(Id::PgPort);
             return Err(Error::usage(format!("{origin} has the port {port}"))
                 .because(format!("the port from {other_origin} is {}", redact(other)))
-                .hint(format!("{origin}={host}, and the port in PGPORT")));
+                .hint(format!("{origin}={host}  # and the port in PGPORT")));
         }
 
         self.set(Id::PgPort, &port, origin.clone());

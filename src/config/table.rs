@@ -180,7 +180,8 @@ settings! {
         &["DATABRICKS_CLIENT_SECRET"],
         ValueKind::Secret,
     ),
-    ClientSecretFile => Setting { trim: Trim::Nothing,
+    ClientSecretFile => Setting {
+        trim: Trim::Nothing,
         kind: ValueKind::SecretFile,
         long: "A file whose first line is the OAuth secret of the service principal; `-` reads \
                stdin. It takes precedence over DATABRICKS_CLIENT_SECRET. Secrets are never taken \
@@ -188,13 +189,15 @@ settings! {
         ..flag("client-secret-file", "PATH|-", "file with the service principal's secret")
     },
     Token => method("pat", "token", &["DATABRICKS_TOKEN"], ValueKind::Secret),
-    TokenFile => Setting { trim: Trim::Nothing,
+    TokenFile => Setting {
+        trim: Trim::Nothing,
         kind: ValueKind::SecretFile,
         long: "A file whose first line is a personal access token; `-` reads stdin. It takes \
                precedence over DATABRICKS_TOKEN.",
         ..flag("token-file", "PATH|-", "file with the personal access token")
     },
-    ConfigFile => Setting { trim: Trim::Nothing,
+    ConfigFile => Setting {
+        trim: Trim::Nothing,
         profile: false,
         ..before_profile("config_file", &["DATABRICKS_CONFIG_FILE"])
     },
@@ -203,7 +206,10 @@ settings! {
     GroupId => attribute("group_id", &["DATABRICKS_GROUP_ID"]),
     DiscoveryUrl => not_beside_profile("discovery_url", &["DATABRICKS_DISCOVERY_URL"]),
     Scopes => attribute("scopes", &[]),
-    DatabricksCliPath => Setting { trim: Trim::Nothing, ..before_profile("databricks_cli_path", &["DATABRICKS_CLI_PATH"]) },
+    DatabricksCliPath => Setting {
+        trim: Trim::Nothing,
+        ..before_profile("databricks_cli_path", &["DATABRICKS_CLI_PATH"])
+    },
     Username => method("basic", "username", &["DATABRICKS_USERNAME"], ValueKind::Text),
     Password => method("basic", "password", &["DATABRICKS_PASSWORD"], ValueKind::Secret),
     MetadataServiceUrl => method(
@@ -263,12 +269,15 @@ settings! {
         kind: ValueKind::Secret,
         ..before_profile("actions_id_token_request_token", &["ACTIONS_ID_TOKEN_REQUEST_TOKEN"])
     },
-    OidcTokenFile => Setting { trim: Trim::Nothing, ..method(
-        "file-oidc",
-        "databricks_id_token_filepath",
-        &["DATABRICKS_OIDC_TOKEN_FILEPATH", "DATABRICKS_OIDC_TOKEN_FILE"],
-        ValueKind::Text,
-    ) },
+    OidcTokenFile => Setting {
+        trim: Trim::Nothing,
+        ..method(
+            "file-oidc",
+            "databricks_id_token_filepath",
+            &["DATABRICKS_OIDC_TOKEN_FILEPATH", "DATABRICKS_OIDC_TOKEN_FILE"],
+            ValueKind::Text,
+        )
+    },
     OidcTokenEnv => method(
         "env-oidc",
         "oidc_token_env",
@@ -341,7 +350,8 @@ settings! {
         long: "The Postgres port, 1 to 65535. The default is 5432.",
         ..flag("pg-port", "PORT", "Postgres port (5432)")
     },
-    PgDatabase => Setting { trim: Trim::LineEnds,
+    PgDatabase => Setting {
+        trim: Trim::LineEnds,
         name: "pg_database",
         env: &["PGDATABASE", "LAKEBASE_DATABASE"],
         profile: true,
@@ -349,7 +359,8 @@ settings! {
                '*' for every database.",
         ..flag("pg-database", "NAME", "database (databricks_postgres)")
     },
-    PgUser => Setting { trim: Trim::LineEnds,
+    PgUser => Setting {
+        trim: Trim::LineEnds,
         name: "pg_user",
         env: &["PGUSER", "DATABRICKS_PG_USERNAME", "LAKEBASE_USER"],
         profile: true,
@@ -362,14 +373,20 @@ settings! {
         env: &["PGSSLMODE"],
         profile: true,
         long: "How the Postgres server proves who it is: require, verify-ca or verify-full; weaker \
-               modes count as unset. Without one, verify-full with the certificates that this \
-               machine trusts for hosts in Databricks' domains, and require for other hosts, such \
-               as a tunnel. The formats dotenv, url and libpq-json, which are read on other \
-               machines, have require then.",
+               modes count as unset. If unset: verify-full for hosts in Databricks' domains, with \
+               the certificates that this machine trusts, and require for other hosts, such as a \
+               tunnel. The formats dotenv, url and libpq-json, which are read on other machines, \
+               then have require.",
         ..flag("sslmode", "MODE", "libpq's sslmode (verify-full at Databricks' hosts)")
     },
-    PgSslRootCert => Setting { trim: Trim::Nothing, name: "pg_sslrootcert", env: &["PGSSLROOTCERT"], ..ROW },
-    PgPassFile => Setting { trim: Trim::Nothing,
+    PgSslRootCert => Setting {
+        trim: Trim::Nothing,
+        name: "pg_sslrootcert",
+        env: &["PGSSLROOTCERT"],
+        ..ROW
+    },
+    PgPassFile => Setting {
+        trim: Trim::Nothing,
         env: &["PGPASSFILE"],
         long: "The password file that write pgpass changes. The default is ~/.pgpass.",
         ..flag("pgpass-file", "PATH", "password file (~/.pgpass)")
@@ -419,12 +436,12 @@ settings! {
     },
     Wait => Setting {
         env: &["LAKEBASE_TOKEN_WAIT"],
-        long: "Tries to log in, once a second for so long (1s to 30m, from the start of the \
-               program), until the database accepts the credential. What may pass by itself is \
-               waited for: a database that starts or wakes, a new branch, a role that is being \
-               made. Everything else ends at once. --timeout then limits each mint, and not the \
-               whole call.",
-        ..flag("wait", "TIME", "keep trying for so long until a login succeeds")
+        long: "Tries to log in once a second, for this long (1s to 30m, from the start of the \
+               program), until the database accepts the credential. Retries what may pass by \
+               itself: a database that starts or wakes, a new branch, a role that is being made. \
+               Any other failure ends the call at once. --timeout then limits each mint, and not \
+               the whole call.",
+        ..flag("wait", "TIME", "retry the login for this long")
     },
     Refresh => Setting {
         long: "Mints a new credential even if the cached one is fresh. One that another process \
@@ -436,7 +453,8 @@ settings! {
                It contradicts --refresh and --no-cache.",
         ..switch("offline", "use only the cache, make no network request")
     },
-    CacheDir => Setting { trim: Trim::Nothing,
+    CacheDir => Setting {
+        trim: Trim::Nothing,
         env: &["LAKEBASE_TOKEN_CACHE"],
         long: "The folder for cached credentials, readable only by you; off uses none. The default \
                is lakebase-token in $XDG_CACHE_HOME or ~/.cache (macOS: ~/Library/Caches). The \
@@ -449,7 +467,8 @@ settings! {
                credential that is written outlives the next two checks.",
         ..flag("interval", "TIME", "check interval, 1m to 30m (10m)")
     },
-    Then => Setting { trim: Trim::Nothing,
+    Then => Setting {
+        trim: Trim::Nothing,
         long: "A hook: this line is run by sh after each change of the target. If it fails, the \
                next run tries it again, until it succeeds once.",
         ..flag("then", "COMMAND", "shell command to run after a change")
@@ -498,7 +517,12 @@ settings! {
     },
     RevokePasted => switch("revoke-pasted", "delete the pasted token after the login"),
     All => switch("all", "all stored logins"),
-    Log => Setting { trim: Trim::Nothing, name: "log", env: &["LAKEBASE_TOKEN_LOG"], ..ROW },
+    Log => Setting {
+        trim: Trim::Nothing,
+        name: "log",
+        env: &["LAKEBASE_TOKEN_LOG"],
+        ..ROW
+    },
     Verbose => Setting { short: Some('v'), ..switch("verbose", "print more details on stderr") },
     Quiet => Setting {
         short: Some('q'),

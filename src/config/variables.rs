@@ -76,5 +76,5 @@ const OTHER_DATABASES: [&str; 9] = [
 
 /// The first of these variables that is set.
 pub fn other_database(context: &Context) -> Option<&'static str> {
-    OTHER_DATABASES.into_iter().find(|name| context.var(name).is_some_and(|v| !v.is_empty()))
+    OTHER_DATABASES.into_iter().find(|name| context.var(name).is_some())
 }

@@ -61,6 +61,9 @@ pub const VERIFY_FULL: &str = "verify-full";
 /// The `sslrootcert` that means the certificates which the machine trusts, since libpq 16.
 pub const SYSTEM: &str = "system";
 
+/// Where libpq looks if no `sslrootcert` is set, below the home.
+pub const LIBPQ_ROOT_FILE: &str = ".postgresql/root.crt";
+
 impl Tls {
     /// Encrypted, without proof of who the server is.
     pub fn encrypted() -> Tls {

@@ -1,4 +1,4 @@
-//! Percent-encoding (RFC 3986), forms hexadecimal digits, and UUIDs. Quoting for shells and HTML is in
+//! Percent-encoding (RFC 3986), forms, hexadecimal digits and UUIDs. Quoting for shells and HTML is in
 //! `quoting.rs`.
 
 /// Percent-encodes every byte but the unreserved characters (RFC 3986 §2.3), for values of queries

@@ -88,7 +88,9 @@ pub fn log_in(login: &Login<'_>, context: &Context, deadline: Deadline) -> Outco
             Message::MethodWanted(name) => return Err(LoginFailure::Method(name)),
             Message::Error(error) => return Err(LoginFailure::Refused(error)),
             Message::Ready if !is_in => {
-                return Err(LoginFailure::NotPostgres("it is ready before a login".to_owned()));
+                return Err(LoginFailure::NotPostgres(
+                    "it sent ReadyForQuery before a login".to_owned(),
+                ));
             }
             Message::Ready => match role {
                 Some(role) => {
@@ -101,7 +103,7 @@ pub fn log_in(login: &Login<'_>, context: &Context, deadline: Deadline) -> Outco
             Message::Other => (),
         }
     }
-    Err(LoginFailure::NotPostgres("it sends messages without an end".to_owned()))
+    Err(LoginFailure::NotPostgres(format!("it sent over {MAX_MESSAGES} messages")))
 }
 
 fn connect(host: &str, port: u16, deadline: Deadline) -> Outcome<TcpStream> {
@@ -234,7 +236,7 @@ pub fn message(kind: u8, body: &[u8]) -> Outcome<Message> {
                 7 | 8 => Message::MethodWanted("GSSAPI"),
                 9 => Message::MethodWanted("SSPI"),
                 10..=12 => Message::MethodWanted("SASL (SCRAM)"),
-                _ => Message::MethodWanted("another method than a password"),
+                _ => Message::MethodWanted("an unknown method"),
             }
         }
         b'E' => Message::Error(error_in(body)?),
@@ -257,7 +259,7 @@ fn error_in(body: &[u8]) -> Outcome<ServerError> {
         }
     }
     if error.message.is_empty() && error.sqlstate.is_empty() {
-        return Err(LoginFailure::NotPostgres("it sends an error without words".to_owned()));
+        return Err(LoginFailure::NotPostgres("it sends an empty error".to_owned()));
     }
     Ok(error)
 }

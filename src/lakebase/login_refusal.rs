@@ -83,7 +83,7 @@ impl Attempt<'_> {
             None => {
                 let user = self.user_literal();
                 error.because("the role has a native Postgres password").hint(format!(
-                    "as the project's owner: SELECT databricks_create_role({user}, '{}'), for a \
+                    "/* as the project's owner */ SELECT databricks_create_role({user}, '{}'), for a \
                      role that logs in with tokens",
                     self.kind()
                 ))
@@ -92,10 +92,9 @@ impl Attempt<'_> {
     }
 
     fn certificate(&self, failure: &TlsFailure) -> Error {
-        let error =
-            Error::failed(format!("the server at {} proves not to be it", redact(self.host)))
-                .because(redact(&failure.why))
-                .because(format!("sslmode {}", self.tls.words()));
+        let error = Error::failed(format!("the server at {} is not verified", redact(self.host)))
+            .because(redact(&failure.why))
+            .because(format!("sslmode {}", self.tls.words()));
         let error = if let Some(hint) = failure.hint {
             error.hint(hint)
         } else if failure.is_other_name {
@@ -106,8 +105,7 @@ impl Attempt<'_> {
             )
         };
         error.hint(
-            "--sslmode require only if whoever answers there may have the password: it proves \
-             nothing about the server",
+            "--sslmode require  # proves nothing about the server, which then gets the password",
         )
     }
 
@@ -117,7 +115,7 @@ impl Attempt<'_> {
         let says = |text: &str| message.contains(text);
         let user = redact(self.user);
         let denied = || Error::denied(format!("Postgres refuses the login as {user}"));
-        let passing = || Error::unavailable(format!("Postgres takes no login as {user} now"));
+        let passing = || Error::unavailable(format!("Postgres accepts no login as {user} now"));
 
         let error = if says("External authorization failed") {
             passing()
@@ -165,7 +163,7 @@ impl Attempt<'_> {
         let user = self.user_literal();
         let create = |kind: &str| {
             format!(
-                "as the project's owner: CREATE EXTENSION IF NOT EXISTS databricks_auth; SELECT \
+                "/* as the project's owner */ CREATE EXTENSION IF NOT EXISTS databricks_auth; SELECT \
                  databricks_create_role({user}, '{kind}')"
             )
         };
@@ -177,18 +175,18 @@ impl Attempt<'_> {
                 .hint(format!("--pg-user {}", redact(&me.user_name))),
             Some(me) => error
                 .because(format!(
-                    "you are {}, and the role that is asked for is {role}",
+                    "you are {}, but the requested role is {role}",
                     redact(&me.user_name)
                 ))
                 .because(list_groups(&me.groups))
                 .hint(format!("--pg-user {}", redact(&me.user_name)))
-                .hint(format!("{}, if you are in that group by another one", create("GROUP"))),
+                .hint(format!("{} -- if you are in it through another group", create("GROUP"))),
             None => error
                 .because(
                     "the credential is new, so this identity has no Postgres role of that name",
                 )
                 .hint(create(self.kind()))
-                .hint("--pg-user with the name of the role, if it is another one"),
+                .hint("--pg-user ROLE  # if your role has another name"),
         }
     }
 

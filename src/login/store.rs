@@ -19,7 +19,7 @@ pub use crate::login::record::{BROWSER, Login, LoginKey, PAT, ROTATION_GRACE_MS,
 use crate::platform::context::Context;
 use crate::platform::files;
 use crate::platform::lock::LockFile;
-use crate::platform::path_owners::other_owner;
+use crate::platform::path_owners::{NOT_ROOTS_HOME, other_owner};
 use crate::platform::private_file::{Folder, Found, private_folder, read_private};
 use crate::platform::target_file::{HookMark, TargetFile};
 use crate::platform::time::Deadline;
@@ -169,7 +169,7 @@ impl<'a> Logins<'a> {
             // A folder of root's there would lock the owner of the home out of it.
             let folder = self.folder.display();
             return Err(Error::failed(format!("cannot create the folder {folder}"))
-                .because("root does not write into another user's home")
+                .because(NOT_ROOTS_HOME)
                 .hint("start lakebase-token as that user, or set HOME to root's own"));
         }
         private_folder(&self.folder).map_err(|e| cannot("create the folder", &self.folder, e))

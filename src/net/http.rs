@@ -187,7 +187,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// A page, whose redirect is not followed and no error.
+    /// Gets a page; a redirect is not followed.
     pub fn page(&self, url: &str, deadline: Deadline) -> Result<Answer> {
         self.send_with_retries(&Request::get(url, &[]), deadline)
     }

@@ -14,7 +14,7 @@ use rustls::{
     SignatureScheme, StreamOwned,
 };
 
-use crate::credential::connection::{REQUIRE, SYSTEM, Tls, VERIFY_FULL};
+use crate::credential::connection::{LIBPQ_ROOT_FILE, REQUIRE, SYSTEM, Tls, VERIFY_FULL};
 use crate::net::tls_failure::TlsFailure;
 use crate::net::trust;
 use crate::platform::context::Context;
@@ -32,12 +32,18 @@ pub fn secured(
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match &tls.root_file {
         // With a root file, libpq verifies the certificate even under `require`.
-        None if tls.mode == REQUIRE => Arc::new(AnyCertificate(provider.clone())),
+        None if tls.mode == REQUIRE => {
+            Arc::new(AnyName { chain: None, provider: provider.clone() })
+        }
         root_file => {
             let roots = Arc::new(roots(root_file.as_deref(), context)?);
             let builder = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
             let verifier = builder.build().map_err(TlsFailure::new)?;
-            if tls.mode == VERIFY_FULL { verifier } else { Arc::new(AnyName(verifier)) }
+            if tls.mode == VERIFY_FULL {
+                verifier
+            } else {
+                Arc::new(AnyName { chain: Some(verifier), provider: provider.clone() })
+            }
         }
     };
 
@@ -59,7 +65,7 @@ fn roots(root_file: Option<&str>, context: &Context) -> Result<RootCertStore, Tl
         Some(file) => trust::certificates_in(Path::new(file)).map_err(TlsFailure::new)?,
         None => {
             let home = context.home().unwrap_or(Path::new("/"));
-            trust::certificates_in(&home.join(".postgresql/root.crt")).map_err(TlsFailure::new)?
+            trust::certificates_in(&home.join(LIBPQ_ROOT_FILE)).map_err(TlsFailure::new)?
         }
     };
     let mut store = RootCertStore::empty();
@@ -67,9 +73,13 @@ fn roots(root_file: Option<&str>, context: &Context) -> Result<RootCertStore, Tl
     Ok(store)
 }
 
-/// `verify-ca`: the chain counts, the name does not.
+/// Accepts a certificate for any name.
 #[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
+struct AnyName {
+    /// With `verify-ca`, what checks the chain. Without it, as with `require`, any certificate will do.
+    chain: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
 
 impl ServerCertVerifier for AnyName {
     fn verify_server_cert(
@@ -80,7 +90,8 @@ impl ServerCertVerifier for AnyName {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.0.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
+        match chain.verify_server_cert(certificate, intermediates, name, ocsp, now) {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
@@ -94,46 +105,7 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
-}
-
-/// `require`: encrypted, without proof of who the server is.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls12_signature(message, certificate, signed, algorithms)
     }
 
@@ -143,11 +115,11 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

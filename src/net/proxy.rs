@@ -67,12 +67,14 @@ pub fn wanted_login(proxy: &Proxy, target: &str) -> Option<String> {
     let knows_basic = schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic"));
     Some(if knows_basic {
         format!(
-            "HTTPS_PROXY=http://USER:PASSWORD@{}:{}, since it wants a login",
+            "HTTPS_PROXY=http://USER:PASSWORD@{}:{}  # it requires a login",
             proxy.host(),
             proxy.port()
         )
     } else {
-        format!("a local proxy that logs in to it, such as cntlm or px: it takes only {names}")
+        format!(
+            "a local proxy that logs in for you, such as cntlm or px: this one takes only {names}"
+        )
     })
 }
 

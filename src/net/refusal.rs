@@ -117,7 +117,7 @@ const RIGHT_REFUSALS: [&str; 5] =
 /// Words of a server, in lower case, and what helps against them (refusals of workspaces as users
 /// report them; the token endpoint's are those of RFC 6749 and Entra).
 #[rustfmt::skip]
-const MENDS: [(&[&str], &str); 6] = [
+const HINTS: [(&[&str], &str); 6] = [
     (&["ip acl", "ip access list", "ip address", "blocked by databricks"],
      "an admin must add this machine's address to the workspace's IP access list, or use a network that is on it"),
     (&["private link", "private access", "public access is not allowed", "public network access"],
@@ -161,19 +161,19 @@ impl Refusal {
         let message = self.message.to_ascii_lowercase();
         let says_right = RIGHT_REFUSALS.iter().any(|phrase| message.contains(phrase));
         let is_about_right = self.code == "PERMISSION_DENIED" || says_right;
-        self.status == 403 && is_about_right && !self.is_about_token() && self.mend().is_none()
+        self.status == 403 && is_about_right && !self.is_about_token() && self.hint().is_none()
     }
 
     /// What to do where the server's words tell: the status is the same for all of these.
-    fn mend(&self) -> Option<&'static str> {
+    fn hint(&self) -> Option<&'static str> {
         let message = self.message.to_ascii_lowercase();
         let says = |phrase: &str| message.contains(phrase);
-        let found = MENDS.iter().find(|(phrases, _)| phrases.iter().any(|phrase| says(phrase)));
-        found.map(|(_, mend)| *mend)
+        let found = HINTS.iter().find(|(phrases, _)| phrases.iter().any(|phrase| says(phrase)));
+        found.map(|(_, hint)| *hint)
     }
 
     pub fn into_error(self) -> Error {
-        let mend = self.mend();
+        let hint = self.hint();
         let Refusal { what, host, status, code, message } = &self;
         // Only a 4xx is a refusal. Every call here expects 200, so any status below 400 is a fault
         // of the server.
@@ -189,7 +189,7 @@ impl Refusal {
         if !reasons.is_empty() {
             error = error.because(reasons.join(": "));
         }
-        match mend {
+        match hint {
             Some(mend) => error.hint(mend),
             None => error,
         }

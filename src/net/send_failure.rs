@@ -88,7 +88,7 @@ impl Route<'_> {
         }
         match self.other_certificates {
             Some(name) => {
-                error.hint(format!("SSL_CERT_FILE=\"${name}\", which other programs here use"))
+                error.hint(format!("SSL_CERT_FILE=\"${name}\"  # other programs here use it"))
             }
             None => error.hint("SSL_CERT_FILE=/path/to/ca.pem, if your company inspects TLS"),
         }

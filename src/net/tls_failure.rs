@@ -22,7 +22,7 @@ const CLOCK_HINT: &str = "check this machine's clock: date";
 
 /// *ring*, which rustls uses here, has P-256 with SHA-256, P-384 with SHA-384, Ed25519 and RSA.
 const ALGORITHM_HINT: &str = "a certificate with ECDSA P-256 and SHA-256, P-384 and SHA-384, or RSA, \
-                              from those who inspect TLS here; or a network without inspection";
+                              from your TLS inspection; or a network without inspection";
 
 impl TlsFailure {
     pub fn new(why: impl ToString) -> TlsFailure {

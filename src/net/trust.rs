@@ -43,7 +43,7 @@ pub fn certificates(context: &Context) -> Result<Vec<CertificateDer<'static>>> {
     let named = context.var("SSL_CERT_FILE").map(|file| certificates_in(Path::new(file)));
     let named = named.transpose().map_err(|why| {
         Error::usage(format!("SSL_CERT_FILE gives no certificate: {}", redact(&why)))
-            .hint("unset SSL_CERT_FILE, or SSL_CERT_FILE=/path/to/ca.pem")
+            .hint("unset SSL_CERT_FILE  # or SSL_CERT_FILE=/path/to/ca.pem")
     })?;
 
     // A list, as in PATH. Folders without certificates do not hide the system's.

@@ -90,11 +90,14 @@ pub fn wait(settings: &Settings, is_database: bool) -> Result<Option<Duration>> 
     if !WAIT.contains(&wait) {
         return Err(out_of_bounds(settings, Id::Wait, "1s to 30m"));
     }
-    let why = match settings.is_on(Id::Offline) {
-        true => "--wait and --offline contradict each other",
-        false if is_database => return Ok(Some(wait)),
-        false => "--wait is for a database, and this is a workspace token",
+    let why = if settings.is_on(Id::Offline) {
+        "--wait and --offline contradict each other"
+    } else if is_database {
+        return Ok(Some(wait));
+    } else {
+        "--wait is for a database, and this is a workspace token"
     };
+
     match settings.origin(Id::Wait) {
         Origin::Flag(_) => Err(Error::usage(why).hint("leave out --wait")),
         _ => Ok(None),

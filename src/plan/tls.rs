@@ -10,15 +10,12 @@ use std::path::Path;
 
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
-use crate::credential::connection::{REQUIRE, SYSTEM, Tls, VERIFY_FULL};
+use crate::credential::connection::{LIBPQ_ROOT_FILE, REQUIRE, SYSTEM, Tls, VERIFY_FULL};
 use crate::credential::destination::in_databricks_zone;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::net::trust::system_bundle;
 use crate::platform::context::Context;
-
-/// Where libpq looks if no `sslrootcert` is set, below the home.
-const LIBPQ_ROOT_FILE: &str = ".postgresql/root.crt";
 
 /// What the settings say about TLS to the Postgres server.
 #[derive(Debug, Default)]

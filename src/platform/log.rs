@@ -62,7 +62,7 @@ fn open(folder: &Folder, name: &OsStr) -> io::Result<File> {
     }
     // Another name of the file may be another program's, which needs its mode and its content.
     if facts.links > 1 {
-        return Err(io::Error::other("it has several hard links"));
+        return Err(io::Error::other("the file has several hard links"));
     }
     if facts.owner != unix::user_id() {
         return Err(io::Error::other("it belongs to another user"));
@@ -137,7 +137,7 @@ mod tests {
 
         let (context, notes) = context(&path);
         event(&context, Level::Info, "minted");
-        assert!(notes.borrow().contains("it has several hard links"), "{}", notes.borrow());
+        assert!(notes.borrow().contains("the file has several hard links"), "{}", notes.borrow());
         assert_eq!(fs::read_to_string(&other).unwrap(), "content");
         assert_eq!(other.metadata().unwrap().mode() & 0o777, 0o644);
     }

@@ -19,7 +19,7 @@ use crate::platform::time::show_duration;
 const OTHER_FAMILY_WAIT: Duration = Duration::from_millis(300);
 
 /// A resolver that has tried for so long has had no answer; both libcs give up after five seconds.
-const NO_ANSWER: Duration = Duration::from_secs(3);
+const NO_ANSWER_DELAY: Duration = Duration::from_secs(3);
 
 /// The addresses of a host at this port. An error says what is wrong with the name or the name server.
 pub fn resolve(host: &str, port: u16, limit: Duration) -> io::Result<Vec<SocketAddr>> {
@@ -93,7 +93,7 @@ fn explained(host: &str, failure: Option<LookupErrorKind>, took: Duration) -> io
         Some(LookupErrorKind::NoName | LookupErrorKind::NoData) => {
             format!("DNS does not know the name {host}")
         }
-        Some(LookupErrorKind::Again) | None if took >= NO_ANSWER || failure.is_none() => {
+        Some(LookupErrorKind::Again) | None if took >= NO_ANSWER_DELAY || failure.is_none() => {
             let took = show_duration(Duration::from_secs(took.as_secs().max(1)));
             format!("no name server has answered within {took}{names}")
         }

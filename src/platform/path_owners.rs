@@ -18,7 +18,10 @@ const MAX_LINKS: usize = 40;
 /// Groups below this number are the distribution's own, whose members administer the machine
 /// (Debian Policy §9.2.2: ids 0 to 99 are allocated statically). So Debian's `/usr/local` may be
 /// writable for `staff`, and Homebrew's folders for `admin`.
-const FIRST_OTHER_GROUP: u32 = 100;
+const FIRST_USER_GID: u32 = 100;
+
+/// Why nothing is stored where [`other_owner`] finds another user.
+pub const NOT_ROOTS_HOME: &str = "root does not write into another user's home";
 
 /// The end of a path, behind all symbolic links.
 pub struct PathEnd {
@@ -42,7 +45,7 @@ impl PathEnd {
         walk(path, is_foreign).map_err(|stop| match stop {
             Stop::Refused(link) => {
                 let link = link.display();
-                io::Error::other(format!("another user's symbolic link leads there: {link}"))
+                io::Error::other(format!("the path has another user's symbolic link: {link}"))
             }
             Stop::Failed(e) => e,
         })
@@ -107,7 +110,7 @@ fn is_trusted(owner: u32, root: u32) -> bool {
 }
 
 fn is_trusted_group(group: u32) -> bool {
-    group < FIRST_OTHER_GROUP || group == unix::group_id()
+    group < FIRST_USER_GID || group == unix::group_id()
 }
 
 /// The first existing part of this path, links followed, that `is_meant` accepts.
@@ -246,8 +249,9 @@ mod tests {
 
         let end =
             |name: &str| PathEnd::of(&at(name)).map(|end| end.path).map_err(|e| e.to_string());
-        let refused =
-            || Err(format!("another user's symbolic link leads there: {}", at("theirs").display()));
+        let refused = || {
+            Err(format!("the path has another user's symbolic link: {}", at("theirs").display()))
+        };
         assert_eq!(end("ours/x"), Ok(at("real/x")));
         assert_eq!(end("real/x"), Ok(at("real/x")));
         assert_eq!(end("theirs/x"), refused());

@@ -324,7 +324,7 @@ pub fn missing_interpreter(program: &OsStr, variables: &[(OsString, OsString)]) 
     let interpreter = line.trim_start().split([' ', '\t']).next()?;
     if interpreter.ends_with('\r') || line.ends_with('\r') {
         let interpreter = interpreter.trim_end_matches('\r');
-        return Some(format!("its first line ends like a line of Windows, after {interpreter}"));
+        return Some(format!("its first line ends with CRLF, as on Windows, after {interpreter}"));
     }
     Some(format!("the interpreter in its first line is missing: {interpreter}"))
 }

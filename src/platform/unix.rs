@@ -27,7 +27,6 @@ pub fn user_id() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Our primary group.
 pub fn group_id() -> u32 {
     rustix::process::getegid().as_raw()
 }
@@ -132,8 +131,8 @@ pub fn set_owner(file: &File, user: Option<u32>, group: u32) -> io::Result<()> {
     Ok(rustix::fs::fchown(file, user.map(Uid::from_raw), Some(Gid::from_raw(group)))?)
 }
 
-/// A file, folder or symbolic link on a path. On Linux it is open (O_PATH), so that nobody can put
-/// another one in its place meanwhile.
+/// A file, folder or symbolic link on a path. On Linux it is open (O_PATH), so that no process
+/// can replace it meanwhile.
 #[cfg(target_os = "linux")]
 pub struct PathPart(File);
 

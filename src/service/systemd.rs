@@ -199,9 +199,7 @@ fn job_error(control: &JobControl<'_>, last_run: &str, systemd_says: &str) -> Er
     if code == Some(EXIT_EXEC) {
         return error
             .because("systemd cannot start the program of the unit: it is gone, or not executable")
-            .hint(
-                "lakebase-token service install TARGET, from the place where the program is now",
-            );
+            .hint("lakebase-token service install TARGET  # from the program's new path");
     }
     error.because(systemd_says).hint(format!("journalctl --user -u {}", control.name))
 }

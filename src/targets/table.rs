@@ -111,7 +111,7 @@ fn named_row(word: Option<&OsStr>) -> Result<&'static TargetRow> {
     // A path in the place of a target's name.
     if name.ends_with(".pgpass") || name.ends_with("pgpass.conf") {
         return Err(Error::usage("a target is named by its kind, not by its path")
-            .hint("lakebase-token write pgpass, with --pgpass-file for another file"));
+            .hint(format!("lakebase-token write pgpass --pgpass-file {}", redact(&name))));
     }
     if name.contains('/') {
         let path = redact(&name);

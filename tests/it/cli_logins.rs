@@ -1,4 +1,4 @@
-//! Logins of the Databricks CLI while many processes use them: whatever selects a login, one run at a
+//! Logins of the Databricks CLI while many processes use them: one run at a
 //! time. The stand-in CLI has the races of the real one (databricks/cli v1.13): it rewrites one file
 //! for all profiles without a lock, and refresh tokens work once.
 
@@ -187,7 +187,7 @@ fn a_run_that_hangs_is_named_and_others_use_what_they_have() {
     assert!(took < Duration::from_secs(4), "{took:?}");
     test.pass(-54 * MINUTE);
 
-    // After the end of the run everybody gets a credential, and both logins are alive.
+    // After the run, each caller gets a credential, and both logins are alive.
     fs::remove_file(test.home.path().join("hang")).unwrap();
     test.run("-p work").token();
     test.run("-p other --refresh").token();
@@ -240,7 +240,7 @@ fn where_there_can_be_no_lock_the_cli_runs_without_one() {
 }
 
 #[test]
-fn a_refusal_is_forgotten_when_somebody_has_logged_in() {
+fn a_login_invalidates_a_cached_refusal() {
     if !has("cli_logins::forgotten", "python3") {
         return;
     }

@@ -1,6 +1,5 @@
-//! What `doctor` makes of a Postgres server's answers: of a real server that refuses in many ways, and
-//! of a stand-in that says what Lakebase's proxy and a waking database say (databricks.md in the words
-//! of its sources: §15.1 of the platform's behaviour).
+//! How `doctor` explains a Postgres server's answers: those of a real server that refuses in many ways,
+//! and those of a stand-in that sends the errors of Lakebase's proxy and of a waking database.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -106,7 +105,7 @@ fn the_refusals_of_a_real_server_are_told_apart() {
     let authority = own.authority.display().to_string();
     let other = tempfile::tempdir().unwrap();
     let other = Certificates::make(other.path()).unwrap().authority.display().to_string();
-    let quoted = format!("you are {CLIENT_ID}, and the role that is asked for is {USER}");
+    let quoted = format!("you are {CLIENT_ID}, but the requested role is {USER}");
     let tried = check(
         &sandbox,
         &[
@@ -123,12 +122,7 @@ fn the_refusals_of_a_real_server_are_told_apart() {
                 4,
                 &["28000", "'analysts', 'GROUP'", "CREATE EXTENSION IF NOT EXISTS databricks_auth"],
             ),
-            (
-                &[("PGUSER", "missing")],
-                "login",
-                4,
-                &["28000", "the role that is asked for is missing"],
-            ),
+            (&[("PGUSER", "missing")], "login", 4, &["28000", "the requested role is missing"]),
             (&[("PGUSER", "nologin")], "login", 4, &["28000", "ALTER ROLE \\\"nologin\\\" LOGIN"]),
             (
                 &[("PGUSER", "native")],
@@ -162,7 +156,7 @@ fn the_refusals_of_a_real_server_are_told_apart() {
                 &[("PGSSLMODE", "verify-full"), ("PGSSLROOTCERT", &other)],
                 "login",
                 1,
-                &["proves not to be it", "PGSSLROOTCERT=", "proves nothing"],
+                &["is not verified", "PGSSLROOTCERT=", "proves nothing"],
             ),
             (
                 &[("PGSSLMODE", "verify-full"), ("PGSSLROOTCERT", "/nowhere.pem")],
@@ -174,9 +168,9 @@ fn the_refusals_of_a_real_server_are_told_apart() {
                 &[("PGSSLMODE", "verify-ca"), ("PGSSLROOTCERT", &other)],
                 "login",
                 1,
-                &["proves not to be it"],
+                &["is not verified"],
             ),
-            (&[("PGSSLROOTCERT", &other)], "login", 1, &["proves not to be it"]),
+            (&[("PGSSLROOTCERT", &other)], "login", 1, &["is not verified"]),
             (&[("PGCHANNELBINDING", "require")], "psql", 4, &["unset PGCHANNELBINDING"]),
             (&[("PGGSSENCMODE", "require")], "psql", 4, &["unset PGGSSENCMODE"]),
             (&[("PGTARGETSESSIONATTRS", "standby")], "psql", 4, &["unset PGTARGETSESSIONATTRS"]),
@@ -279,10 +273,10 @@ fn a_group_role_is_told_from_a_foreign_one() {
     let group = "data 'team'";
     let foreign = |groups: &str| {
         let words = [
-            &format!("you are {CLIENT_ID}, and the role that is asked for is {group}"),
+            &format!("you are {CLIENT_ID}, but the requested role is {group}"),
             groups,
             &format!("--pg-user {CLIENT_ID}"),
-            "'data ''team''', 'GROUP'), if you are in that group by another one",
+            "'data ''team''', 'GROUP') -- if you are in it through another group",
         ];
         check(&sandbox, &[(&[("PGUSER", group)], "login", 4, &words)]);
     };

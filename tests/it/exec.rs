@@ -82,8 +82,8 @@ fn it_starts_what_env_starts_and_says_why_it_cannot() {
         assert_eq!(said, format!("{CLIENT_ID} a b\n"), "{output:?}");
     }
     for (program, words) in [
-        (crlf.as_str(), "its first line ends like a line of Windows, after /bin/sh"),
-        ("crlf", "its first line ends like a line of Windows"),
+        (crlf.as_str(), "its first line ends with CRLF, as on Windows, after /bin/sh"),
+        ("crlf", "its first line ends with CRLF, as on Windows"),
         (lost.as_str(), "the interpreter in its first line is missing: /nowhere/python3"),
         ("psql -c x", "hint: lakebase-token exec -- psql -c x"),
         ("nothing-here", "it is not found"),

@@ -428,7 +428,7 @@ fn the_error_for_an_ended_login_names_the_login_command() {
     assert_eq!(status.code, 3, "{status:?}");
     assert!(status.stdout.starts_with("wrong       the login of"), "{status:?}");
 
-    // It is forgotten as soon as somebody has logged in.
+    // The next login invalidates it.
     assert_eq!(test.run("login").code, 0);
     assert_eq!(test.run("status").code, 0);
     test.run("").token();

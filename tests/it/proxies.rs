@@ -195,8 +195,8 @@ fn a_proxy_that_wants_a_login_says_which() {
     test.set("DATABRICKS_HOST", "https://no.such.host.invalid").set("DATABRICKS_TOKEN", PAT);
     test.set("LAKEBASE_ENDPOINT", "projects/shop");
     for (schemes, words) in [
-        (&["Negotiate", "NTLM"][..], "it takes only Negotiate, NTLM"),
-        (&["NTLM"], "it takes only NTLM"),
+        (&["Negotiate", "NTLM"][..], "this one takes only Negotiate, NTLM"),
+        (&["NTLM"], "this one takes only NTLM"),
         (&["Negotiate", "Basic realm=\"x\""], "HTTPS_PROXY=http://USER:PASSWORD@127.0.0.1:"),
     ] {
         let address = refusing_proxy(schemes);

@@ -108,7 +108,7 @@ fn a_failure_has_a_message_and_an_exit_code() {
     let outcome = test.run("status");
     assert_eq!(outcome.code, 2);
     assert!(
-        outcome.stdout.contains("who         nobody yet") && outcome.stdout.contains("  do "),
+        outcome.stdout.contains("who         not configured") && outcome.stdout.contains("  do "),
         "{outcome:?}"
     );
 }
@@ -180,7 +180,7 @@ fn the_short_text_fits_a_terminal_in_every_state() {
             &|_| (),
             &[
                 "workspace   http://127.0.0.1:",
-                "who         by oauth-m2m, not asked yet",
+                "who         by oauth-m2m, not known yet",
                 "cached      no password yet",
                 "next        lakebase-token doctor",
             ],
@@ -223,7 +223,7 @@ fn the_short_text_fits_a_terminal_in_every_state() {
             &[
                 "wrong       no Databricks identity",
                 "  do        lakebase-token login --host",
-                "who         nobody yet",
+                "who         not configured",
             ],
         ),
         (
@@ -232,7 +232,7 @@ fn the_short_text_fits_a_terminal_in_every_state() {
             &|test| {
                 let _ = test.unset("DATABRICKS_CLIENT_SECRET");
             },
-            &["wrong       ", "client_secret", "who         nobody yet"],
+            &["wrong       ", "client_secret", "who         not configured"],
         ),
         (
             "conflict",

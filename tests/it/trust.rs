@@ -99,9 +99,10 @@ fn a_host_that_the_user_names_must_be_one_host() {
         "evildatabricks.com",
     ];
     for host in HOSTILE_HOSTS.iter().filter(|host| !allowed.contains(*host)) {
-        let said = match host.contains(char::is_control) {
-            true => "PGHOST has a control character inside",
-            false => "PGHOST is not a host name",
+        let said = if host.contains(char::is_control) {
+            "PGHOST has a control character inside"
+        } else {
+            "PGHOST is not a host name"
         };
         for format in HOST_FORMATS.into_iter().chain(["raw", "exec-credential", "pgbouncer"]) {
             let mut test = Test::at(&workspace);
@@ -557,7 +558,7 @@ fn another_users_symbolic_link_is_followed_nowhere_on_a_path() {
     std::os::unix::fs::symlink("real", home.join("link")).unwrap();
     std::os::unix::fs::lchown(home.join("link"), Some(OTHER), Some(OTHER)).unwrap();
     let at = |path: &str| home.join(path).display().to_string();
-    let why = "another user's symbolic link leads there";
+    let why = "the path has another user's symbolic link";
 
     test.set("LAKEBASE_TOKEN_CACHE", &at("link/sub"));
     let outcome = test.run("-v");
@@ -636,7 +637,7 @@ fn a_dotenv_value_that_a_shell_would_interpret_is_refused() {
 }
 
 #[test]
-fn whatever_the_server_sends_costs_less_than_64_mib() {
+fn any_server_answer_costs_less_than_64_mib() {
     let test = "trust::memory";
     if !has(test, "time") {
         return;

@@ -186,10 +186,10 @@ fn a_file_that_is_not_ours_is_refused_before_a_mint() {
         fs::remove_file(&path).unwrap();
         symlink(test.write("ours", "x"), &path).unwrap();
         std::os::unix::fs::lchown(&path, Some(4242), Some(4242)).unwrap();
-        test.run(&line).fails(1, &["another user's symbolic link leads there"]);
+        test.run(&line).fails(1, &["the path has another user's symbolic link"]);
         // Nor does the link decide where a new file is created.
         fs::remove_file(test.home.path().join("ours")).unwrap();
-        test.run(&line).fails(1, &["another user's symbolic link leads there"]);
+        test.run(&line).fails(1, &["the path has another user's symbolic link"]);
         // Root keeps another user's file up to date, but not where that user may have planted it.
         let shared = test.home.path().join("shared");
         fs::create_dir(&shared).unwrap();
@@ -242,7 +242,7 @@ fn a_file_that_is_a_mount_point_cannot_be_replaced() {
     assert_eq!(file(&test), FOREIGN);
 }
 
-/// As on WSL's drvfs and on FAT: every file has mode 0777, whatever mode it is created with.
+/// As on WSL's drvfs and on FAT: every file has mode 0777, also if it is created with another.
 #[test]
 fn a_file_system_without_modes_gets_no_password() {
     let name = "write::a_file_system_without_modes";

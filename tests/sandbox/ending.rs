@@ -108,9 +108,10 @@ impl Ending {
 impl Running {
     fn send(self, signal: Signal) {
         // It may have ended meanwhile.
-        let _ = match self.has_own_group {
-            true => kill_process_group(self.process, signal),
-            false => kill_process(self.process, signal),
+        let _ = if self.has_own_group {
+            kill_process_group(self.process, signal)
+        } else {
+            kill_process(self.process, signal)
         };
     }
 }

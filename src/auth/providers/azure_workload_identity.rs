@@ -57,8 +57,8 @@ fn check_client_id(settings: &Settings) -> Result<()> {
     }
     let (origin, own) = (settings.origin(Id::AzureClientId), settings.origin(CLIENT_ID));
     Err(Error::usage(format!("azure_client_id from {origin} is not the application of {own}"))
-        .hint(format!("--auth-type {}, to use the one of {own}", PROVIDER.name))
-        .hint("azure_client_secret and azure_tenant_id, to use the other"))
+        .hint(format!("--auth-type {}  # to use {own}", PROVIDER.name))
+        .hint(format!("azure_client_secret and azure_tenant_id, to use the one from {origin}")))
 }
 
 fn principal(settings: &Settings) -> Result<Principal> {

@@ -208,7 +208,7 @@ fn explain(shown: &str, stderr: &str, flag: &str, value: &str) -> Error {
     } else if says(&NO_KEYRING) {
         Error::login("the Databricks CLI cannot open the keyring that has its logins")
             .hint(format!("lakebase-token login {flag} {value}  # a login without a keyring"))
-            .hint(format!("DATABRICKS_AUTH_STORAGE=plaintext {login}, and keep that variable set"))
+            .hint(format!("DATABRICKS_AUTH_STORAGE=plaintext {login}  # keep that variable set"))
     } else if says(&DAMAGED_LOGINS) {
         Error::failed("the file with the Databricks CLI's logins is damaged").hint(format!(
             "mv ~/.databricks/token-cache.json ~/.databricks/token-cache.damaged && {login}"

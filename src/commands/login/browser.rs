@@ -85,8 +85,7 @@ fn log_in_with_listener(attempt: &Attempt<'_>, client: &Client<'_>) -> Result<Lo
 /// The address of the login page is in the browser's arguments, which other users see: one of them
 /// could answer with an account of theirs.
 fn refuse_peer(context: &Context, visit: &BrowserRequest) {
-    let words =
-        "the answer came from another user of this machine, or by a connection that was closed";
+    let words = "the answer came from another user of this machine, or its connection was closed";
     visit.answer(403, "Not logged in", &format!("Refused: {words}."));
     context.note(&format!("{words}; if it was yours: lakebase-token login --no-browser"));
 }

@@ -59,13 +59,13 @@ impl StatusReport {
 
     fn who_words(&self, now: Timestamp) -> String {
         let auth_type = self.auth_type().filter(|_| self.has_identity);
-        let Some(auth_type) = auth_type else { return "nobody yet".to_owned() };
+        let Some(auth_type) = auth_type else { return "not configured".to_owned() };
         let Some(LoggedIn { who, until, .. }) = &self.login else {
-            return format!("by {auth_type}, not asked yet");
+            return format!("by {auth_type}, not known yet");
         };
         match until {
             Some(until) if self.is_stored_login => {
-                format!("{who}, by {auth_type}, valid until {}", from_now(*until, now))
+                format!("{who}, by {auth_type}, expires {}", from_now(*until, now))
             }
             _ => format!("{who}, by {auth_type}"),
         }

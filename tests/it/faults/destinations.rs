@@ -122,7 +122,7 @@ const LINES: [&str; 24] = [
     "status",
 ];
 
-/// The hosts to which somebody who reads this output would send the password.
+/// The hosts to which a reader of this output would send the password.
 fn hosts(line: &str, stdout: &str, test: &Test) -> Vec<String> {
     let read = |name: &str| fs::read_to_string(test.home.path().join(name)).unwrap_or_default();
     let mut hosts = Vec::new();
