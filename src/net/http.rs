@@ -3,7 +3,7 @@
 //!
 //! The rules for every request: only https (http to a literal loopback address, for tests and local
 //! servers, and to the instance metadata service); no redirect is followed; an answer has at most
-//! 1 MiB; and everything ends by the deadline, even if a server sends one byte at a time. 429, 502,
+//! 512 KiB; and everything ends by the deadline, even if a server sends one byte at a time. 429, 502,
 //! 503, 504 and failed connections are tried three times inside the deadline.
 //!
 //! What a failed exchange means is in `send_failure.rs`, how a connection is made in `connect.rs`,
@@ -25,7 +25,7 @@ use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::net::carried::Carried;
 use crate::net::connect::{LimitedResolver, LimitedTcp, MIN_TIMEOUT};
-use crate::net::proxy::{INSTANCE_METADATA_HOST, proxy_for, wanted_login};
+use crate::net::proxy::{INSTANCE_METADATA_HOST, login_hint, proxy_for};
 use crate::net::send_failure::{Route, SendFailure, classify};
 use crate::net::trust::{other_certificates, trusted_certificates};
 use crate::platform::context::Context;
@@ -251,8 +251,8 @@ impl<'a> Client<'a> {
         let response = exchanged.map_err(|error| {
             let is_refused = matches!(error, ureq::Error::ConnectProxyFailed(_));
             let failure = classify(error, &route, deadline);
-            match asked.as_ref().filter(|_| is_refused).and_then(|proxy| wanted_login(proxy, host))
-            {
+            let asked = asked.as_ref().filter(|_| is_refused);
+            match asked.and_then(|proxy| login_hint(proxy, uri, deadline)) {
                 Some(hint) => failure.with_hint(hint),
                 None => failure,
             }

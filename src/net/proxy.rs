@@ -1,7 +1,7 @@
 //! The proxy for a request, from `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` (`no_proxy.rs`).
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use ureq::{Proxy, ProxyProtocol, http};
@@ -11,13 +11,16 @@ use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::net::no_proxy;
 use crate::platform::context::{Context, INSTANCE_METADATA};
+use crate::platform::names;
+use crate::platform::process::within;
+use crate::platform::time::Deadline;
 
 /// The host of a cloud's instance metadata service, which answers on the machine itself.
 pub const INSTANCE_METADATA_HOST: &str = INSTANCE_METADATA.split_at("http://".len()).1;
 
 const HTTPS_PORT: u16 = 443;
 
-/// How long a proxy is asked which login it wants, and how much of its answer is read.
+/// How long a proxy is asked which login it requires, and how much of its answer is read.
 const LOGIN_LIMIT: Duration = Duration::from_millis(500);
 const MAX_HEAD_BYTES: usize = 8 * 1024;
 
@@ -60,9 +63,16 @@ pub fn proxy_for(context: &Context, uri: &http::Uri) -> Result<Option<Proxy>> {
     }
 }
 
-/// Why a proxy refuses a tunnel, if it wants a login: what helps depends on the schemes that it knows.
-pub fn wanted_login(proxy: &Proxy, target: &str) -> Option<String> {
-    let schemes = login_schemes(proxy, target).ok()??;
+/// The hint for a proxy that refuses a tunnel because it requires a login. It depends on the schemes
+/// that the proxy knows.
+pub fn login_hint(proxy: &Proxy, uri: &http::Uri, deadline: Deadline) -> Option<String> {
+    let limit = LOGIN_LIMIT.min(deadline.left());
+    let address = (proxy.host().to_owned(), proxy.port());
+    let target =
+        format!("{}:{}", uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(HTTPS_PORT));
+    // A thread, since a proxy may send its answer one byte at a time.
+    let schemes = within(limit, move || login_schemes(&address.0, address.1, &target, limit));
+    let schemes = schemes.ok()??.ok()??;
     let names = schemes.join(", ");
     let knows_basic = schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic"));
     Some(if knows_basic {
@@ -78,14 +88,18 @@ pub fn wanted_login(proxy: &Proxy, target: &str) -> Option<String> {
     })
 }
 
-/// The schemes in which a proxy wants a login (RFC 9110 §11.7.1), asked without one; `None` if it wants
-/// none.
-fn login_schemes(proxy: &Proxy, target: &str) -> io::Result<Option<Vec<String>>> {
-    let mut addresses = (proxy.host(), proxy.port()).to_socket_addrs()?;
-    let address = addresses.next().ok_or(io::ErrorKind::NotFound)?;
-    let mut stream = TcpStream::connect_timeout(&address, LOGIN_LIMIT)?;
-    stream.set_read_timeout(Some(LOGIN_LIMIT))?;
-    let request = format!("CONNECT {target}:443 HTTP/1.1\r\nHost: {target}:443\r\n\r\n");
+/// The schemes in which a proxy requires a login (RFC 9110 §11.7.1), asked without one; `None` if it
+/// requires none.
+fn login_schemes(
+    host: &str,
+    port: u16,
+    target: &str,
+    limit: Duration,
+) -> io::Result<Option<Vec<String>>> {
+    let addresses = names::resolve(host, port, limit)?;
+    let address = addresses.first().ok_or(io::ErrorKind::NotFound)?;
+    let mut stream = TcpStream::connect_timeout(address, limit)?;
+    let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
     stream.write_all(request.as_bytes())?;
 
     let mut head = Vec::new();
