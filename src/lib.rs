@@ -20,9 +20,9 @@
 //! | `credential/{secret,redact,encoding,destination}` | a text that is not printed by accident; cleaning of foreign text for messages; percent and hexadecimal encoding; which hosts are trusted with a secret |
 //! | `platform/` | the operating system: environment, clocks, locks; `private_file` (our files), `target_file` (files that other programs read), `process` (running a CLI), `signals` (what happens on SIGTERM); only `unix` names Unix crates |
 //! | `credential/` | tokens, JWTs, connections |
-//! | `net/`, `login/{record,store}` | one HTTP request, its proxies and certificates; the files of stored logins |
+//! | `net/`, `login/{record,store}` | one HTTP request, its proxies and certificates; TLS to Postgres; the files of stored logins |
 //! | `config/` | the table of settings, and where each value comes from |
-//! | `cache/` `lakebase/` `login/` | what is kept and for how long; the workspace's APIs: resolve a database, mint; browser login, refresh, rotating personal access tokens |
+//! | `cache/` `lakebase/` `login/` | what is kept and for how long; the workspace's APIs: resolve a database, mint; a login to Postgres, and what its refusal means; browser login, refresh, rotating personal access tokens |
 //! | `auth/` | the order in which auth types are tried, and in `auth/providers/` a file for each kind of identity |
 //! | `formats` `plan` `session` | how a credential is printed; what will be done; the way to a credential |
 //! | `targets/` | the entry in `.pgpass`, the file, the profile, the secret; the `--then` hook |

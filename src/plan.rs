@@ -23,7 +23,7 @@ use crate::lakebase::credentials::Database;
 use crate::lakebase::resolve::{DatabaseSelector, check_host};
 use crate::net::http::refuse_user_info;
 use crate::platform::context::Context;
-use crate::platform::path_owners::{NOT_ROOTS_HOME, other_owner};
+use crate::platform::path_owners::{NOT_ROOTS_HOME, is_other_users};
 use crate::platform::time::Deadline;
 
 pub use lifetimes::{duration, out_of_bounds};
@@ -341,7 +341,7 @@ fn usual_cache_place(context: &Context) -> CachePlace {
     let Some(folder) = context.cache_home() else {
         return CachePlace::Nowhere("HOME is not set");
     };
-    if other_owner(&folder).is_none() {
+    if !is_other_users(&folder) {
         return CachePlace::Folder(folder);
     }
 

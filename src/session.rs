@@ -98,7 +98,7 @@ impl<'a> Session<'a> {
             folder: plan.cache.folder(),
             secret: secret.or_else(|| (provider.identity_token)(settings, context)),
             settings,
-            login_files: (provider.login_files)(settings, context),
+            login_files: provider.login_files,
             route_variables: provider.route_variables,
         };
         let cache = CacheFolder::new(&parts, inputs);

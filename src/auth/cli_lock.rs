@@ -20,7 +20,7 @@ use crate::platform::context::Context;
 use crate::platform::files;
 use crate::platform::lock::{LockFile, LockGuard};
 use crate::platform::path_owners::{
-    NOT_ROOTS_HOME, open_folder, open_or_create_folder, other_owner,
+    NOT_ROOTS_HOME, is_other_users, open_folder, open_or_create_folder,
 };
 use crate::platform::process::ToolOutput;
 use crate::platform::time::{Timestamp, show_duration};
@@ -63,7 +63,7 @@ pub fn run(
 /// The lock, or why there can be none.
 fn open(context: &Context) -> std::result::Result<LockFile, String> {
     let folder = folder(context).ok_or("HOME is not set")?;
-    if other_owner(&folder).is_some() {
+    if is_other_users(&folder) {
         return Err(NOT_ROOTS_HOME.to_owned());
     }
     open_or_create_folder(&folder)

@@ -17,7 +17,7 @@ use crate::credential::token::Token;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lakebase::workspace_api::access_token;
 use crate::net::http::Request;
-use crate::net::refusal::{CallError, Refusal, ask_json, require};
+use crate::net::refusal::{CallError, PRIVATE_LINK_HINT, Refusal, ask_json, require};
 use crate::platform::context::Context;
 use crate::platform::time::HOUR;
 
@@ -264,9 +264,8 @@ const NO_TENANT: &str = "none";
 /// The tenant in the address of Entra's login page.
 fn tenant_in(location: &str, authority: &str) -> Result<String> {
     if location.contains("private-link") {
-        return Err(Error::denied("the workspace redirects to a page about private link").hint(
-            "use the workspace's private network: it accepts no connections from elsewhere",
-        ));
+        return Err(Error::denied("the workspace redirects to a page about private link")
+            .hint(PRIVATE_LINK_HINT));
     }
     let path = location.strip_prefix(authority).unwrap_or_default();
     let tenant = path.split(['/', '?']).next().unwrap_or_default();

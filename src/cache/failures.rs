@@ -65,8 +65,8 @@ fn past_failure(fields: &Fields<'_>) -> Option<PastFailure> {
 impl CacheFolder<'_> {
     /// The state of the files that a login changes.
     fn logins(&self) -> String {
-        let states = self.cache.login_files.iter().map(|path| files::state(path));
-        states.collect::<Vec<_>>().join(" ")
+        let files = (self.cache.login_files)(self.cache.settings, self.cache.context);
+        files.iter().map(|path| files::state(path)).collect::<Vec<_>>().join(" ")
     }
 
     /// The inputs that must match before another caller's failure is reused: the route to a server

@@ -49,7 +49,7 @@ pub struct CacheInputs<'a> {
     pub secret: Option<Secret>,
     pub settings: &'a Settings,
     /// The files that change when a user logs in.
-    pub login_files: Vec<PathBuf>,
+    pub login_files: fn(&Settings, &Context) -> Vec<PathBuf>,
     /// Variables that decide how a provider reaches what it asks, beside those of every request.
     pub route_variables: &'a [&'a str],
 }

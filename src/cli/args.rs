@@ -214,8 +214,7 @@ fn flag_value(parser: &mut Parser, row: &Setting) -> Result<String> {
     }
     let missing = || Error::usage(format!("--{flag} needs a value: {}", row.value));
     let value = parser.value().map_err(|_| missing())?;
-    let is_flag = |name: &str| SETTINGS.iter().any(|row| !row.flag.is_empty() && row.flag == name);
-    if value.to_str().and_then(|value| value.strip_prefix("--")).is_some_and(is_flag) {
+    if value.to_str().and_then(|value| value.strip_prefix("--")).and_then(row_of).is_some() {
         return Err(missing());
     }
     value
@@ -240,9 +239,6 @@ fn check(args: &Args) -> Result<()> {
     }
 
     let has_child = !args.child.is_empty();
-    if name == psql::COMMAND.name && args.child == ["psql"] && args.show.is_some() {
-        return Ok(());
-    }
     if args.command.takes_child && !has_child {
         return Err(Error::usage(format!("{name} needs a program to run"))
             .hint(format!("lakebase-token {name} -- psql")));
@@ -264,7 +260,11 @@ fn exec_line(command: &str, child: &[OsString]) -> String {
 fn flag_of_ours_only(word: &str) -> Option<&'static Setting> {
     let name = word.strip_prefix("--")?.split('=').next()?;
     let is_psqls = ["host", "quiet", "version", "output"].contains(&name);
-    SETTINGS.iter().find(|row| !row.flag.is_empty() && row.flag == name && !is_psqls)
+    row_of(name).filter(|_| !is_psqls)
+}
+
+fn row_of(flag: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|row| !row.flag.is_empty() && row.flag == flag)
 }
 
 /// The error for a flag of ours after `psql`, with the line that was meant.
@@ -371,7 +371,7 @@ fn find_short_flag(short: char) -> Result<&'static Setting> {
 fn find_flag(long: &str) -> Result<&'static Setting> {
     // What the Databricks CLI calls it.
     let long = if long == "project" { "endpoint" } else { long };
-    if let Some(row) = SETTINGS.iter().find(|row| !row.flag.is_empty() && row.flag == long) {
+    if let Some(row) = row_of(long) {
         return Ok(row);
     }
     if let Some((_, meant)) = FLAG_MISTAKES.iter().find(|(typed, _)| *typed == long) {
@@ -417,7 +417,7 @@ pub fn named_command(argv: &[OsString]) -> Option<&'static Command> {
                 None => return None,
             },
             Ok(Some(Arg::Short(short))) => SETTINGS.iter().find(|row| row.short == Some(short)),
-            Ok(Some(Arg::Long(long))) => SETTINGS.iter().find(|row| row.flag == long),
+            Ok(Some(Arg::Long(long))) => row_of(long),
             // For example a value for a switch.
             Err(_) => continue,
         };

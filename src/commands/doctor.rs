@@ -7,7 +7,6 @@
 //! environment does to libpq. A step that cannot be tried is reported as not tried, not as ok.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -16,7 +15,7 @@ use crate::commands::command::{
     COMMON, Call, Command, FOREIGN_PASSWORD, ROW, has_foreign_password,
 };
 use crate::commands::status::is_json;
-use crate::commands::wait::{accepted_credential, attempt, log_in};
+use crate::commands::wait::{accepted_credential, attempt};
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
 use crate::credential::connection::Credential;
@@ -24,7 +23,8 @@ use crate::credential::redact::{hide, printable, redact};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::variables;
 use crate::lakebase::credentials;
-use crate::lakebase::login_refusal::Attempt;
+use crate::lakebase::login_probe::log_in;
+use crate::lakebase::login_refusal::{Attempt, lacks_server_name};
 use crate::lakebase::workspace_api::{me, reach};
 use crate::net::http::Client;
 use crate::net::refusal::{CallError, Outcome};
@@ -34,6 +34,7 @@ use crate::platform::files;
 use crate::platform::process::{Program, run_tool};
 use crate::platform::time::Deadline;
 use crate::session::{ConnectionParts, Session};
+use crate::targets::table::password_file;
 
 pub const COMMAND: Command = Command {
     name: "doctor",
@@ -72,7 +73,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     let _ = steps.try_all(&call);
 
     let verdicts = steps.steps.iter().filter(|step| !step.is_warning);
-    let failure = verdicts.into_iter().find_map(|step| step.outcome.as_ref().err());
+    let failure = verdicts.filter_map(|step| step.outcome.as_ref().err()).next();
     let code = failure.map_or(0, |error| error.kind as u8);
     let text = if is_json {
         let steps: Vec<Value> = steps.steps.iter().map(Step::json).collect();
@@ -120,18 +121,19 @@ impl Steps {
 
         let wants = ConnectionParts { user: true, host: true };
         let credential = match plan.wait {
-            Some(_) => accepted_credential(&plan, context, wants),
+            Some(_) => accepted_credential(&plan, context),
             None => session.credential(wants, deadline()),
         };
         let credential =
             self.add("credential", credential, |credential| credential.token.to_string())?;
 
-        let attempt = Attempt { identity: identity.as_ref(), ..attempt(&credential).ok()? };
-        let logged_in = log_in(&attempt, context, deadline());
+        let attempt =
+            Attempt { identity: identity.as_ref(), ..attempt(&credential, context).ok()? };
+        let logged_in = log_in(&attempt.login, context, deadline());
         let logged_in = logged_in.map_err(|failure| attempt.error(failure));
         self.add("login", logged_in, |role| {
             let kind = if attempt.is_as_group() { " (a group role)" } else { "" };
-            format!("as {}{kind}, sslmode {}", redact(role), attempt.tls.words())
+            format!("as {}{kind}, sslmode {}", redact(role), attempt.login.tls.words())
         })?;
 
         let outcome = log_in_with_psql(&credential, &attempt, &plan.settings, context, deadline());
@@ -189,8 +191,7 @@ fn warnings(plan: &Plan, session: &Session<'_>, context: &Context) -> Vec<Error>
                 .hint("unset PGPASSWORD  # or start programs with lakebase-token exec"),
         );
     }
-    let named = plan.settings.text(Id::PgPassFile).map(PathBuf::from);
-    let file = named.or_else(|| Some(context.home()?.join(".pgpass")));
+    let file = password_file(&plan.settings, context).ok();
     if let Some(file) = file.filter(|file| files::is_open_to_others(file)) {
         let file = redact(&file.to_string_lossy());
         warnings.push(
@@ -285,10 +286,9 @@ fn log_in_with_psql(
 ) -> Result<Option<String>> {
     let Some(psql) = context.find_program("psql") else { return Ok(None) };
 
-    let (set, unset): (Vec<_>, Vec<_>) =
-        variables(credential)?.into_iter().partition(|(_, value)| value.is_some());
+    let variables = variables(credential)?;
     let mut extra: Vec<(&str, String)> =
-        set.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        variables.iter().filter_map(|(name, value)| Some((*name, value.clone()?))).collect();
     // libpq rounds a connect timeout of one second up to two.
     let seconds = deadline.left().as_secs().max(2);
     extra.push(("PGCONNECT_TIMEOUT", seconds.to_string()));
@@ -296,11 +296,9 @@ fn log_in_with_psql(
         path: &psql,
         arguments: &["-X", "-w", "-A", "-t", "-c", "select current_user"],
         sees: &|name: &OsStr| {
-            // The URL of a proxy may have a password, and psql uses none.
-            let is_proxy = name.to_string_lossy().to_ascii_lowercase().ends_with("_proxy");
-            !unset.iter().any(|(unset, _)| name == *unset)
-                && !settings.holds_secret(name)
-                && !is_proxy
+            // What libpq shall not see, and what is set below.
+            !variables.iter().any(|(known, _)| name == *known)
+                && !settings.is_kept_from_local_tools(name)
         },
         variables: &extra,
         locks: [None, None],
@@ -315,12 +313,12 @@ fn log_in_with_psql(
         return Ok(Some(format!("as {}", redact(&String::from_utf8_lossy(&output.stdout)))));
     }
 
-    let stderr = redact(&hide(&output.stderr, attempt.password.expose()));
+    let stderr = redact(&hide(&output.stderr, attempt.login.password.expose()));
     let error = Error::denied("psql cannot log in, although the same login succeeds without it");
     let error = error.because(stderr);
-    let is_set = |name: &&str| context.var(name).is_some_and(|value| !value.is_empty());
+    let is_set = |name: &&str| context.var(name).is_some();
     let set: Vec<&str> = DISTURBING.into_iter().filter(is_set).collect();
-    if output.stderr.contains("SNI") || output.stderr.contains("Endpoint ID is not specified") {
+    if lacks_server_name(&output.stderr) {
         return Err(error.hint("a libpq of version 14 or later: older ones send no server name"));
     }
     Err(set.iter().fold(error, |error, name| error.hint(format!("unset {name}"))))
@@ -342,7 +340,11 @@ impl Step {
             Ok(None) => line(self.name, &format!("not tried: {}", self.why_not_tried)),
             Err(error) => {
                 let verdict = if self.is_warning { "warning" } else { "FAILED" };
-                let mut text = line(self.name, &format!("{verdict}: {}", error.message));
+                let mut text = if self.name == verdict {
+                    line(verdict, &error.message)
+                } else {
+                    line(self.name, &format!("{verdict}: {}", error.message))
+                };
                 for (label, words) in error.lines().skip(1) {
                     text.push_str(&line(&format!("  {label}"), words));
                 }

@@ -1,4 +1,5 @@
-//! The commands: one file each, with its row in the table and its function.
+//! The commands: one file each, with its row in the table and its function; and what several of them
+//! share (`command.rs`, `wait.rs`).
 
 pub mod command;
 pub mod doctor;

@@ -123,8 +123,7 @@ fn install(mut call: Call<'_>, words: &[OsString]) -> Result<u8> {
     let settings = Settings::resolve(&flags, call.context)?;
     let mut target = table::named(&os_strs(words), &settings, call.context)?;
     target.explicit = true;
-    let name = settings.text(Id::Name);
-    let service = Service::new(target, name, Manager::CURRENT, call.context)?;
+    let service = Service::new(target, &settings, Manager::CURRENT, call.context)?;
 
     let linger = settings.is_on(Id::Linger);
     let update = Update::new(settings, words, call.context)?;
@@ -175,7 +174,7 @@ fn restart(mut call: Call<'_>, words: &[OsString]) -> Result<u8> {
 fn installed<'a>(call: &Call<'a>, words: &[OsString]) -> Result<Service<'a>> {
     let (settings, _) = Settings::resolve_what_can_be(call.flags, call.context);
     let target = table::named(&os_strs(words), &settings, call.context)?;
-    Service::new(target, settings.text(Id::Name), Manager::CURRENT, call.context)
+    Service::new(target, &settings, Manager::CURRENT, call.context)
 }
 
 fn os_strs(words: &[OsString]) -> Vec<&OsStr> {

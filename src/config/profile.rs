@@ -149,7 +149,7 @@ fn unknown_profile(
     };
     let error = Error::usage(format!("{path} has no profile {shown}"))
         .because(format!("profile {shown} comes from {origin}"))
-        .because(format!("the file has {}", redact(&list_profiles(text))));
+        .because(format!("the file has {}", redact(&list(&profile_names(text)))));
 
     let near = nearest(name, profile_names(text).into_iter());
     let error = match near {
@@ -193,10 +193,6 @@ fn with_ways_to_create(
 fn profile_names(text: &str) -> Vec<&str> {
     let names = databrickscfg::sections(text).unwrap_or_default();
     names.into_iter().filter(|name| *name != RESERVED).collect()
-}
-
-fn list_profiles(text: &str) -> String {
-    list(&profile_names(text))
 }
 
 /// The names of profiles in a message.

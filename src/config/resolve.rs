@@ -18,7 +18,9 @@ use crate::config::host_url::{Host, is_id};
 use crate::config::profile::{Profile, Requested, has_cli_login, read_profile};
 use crate::config::table::{Id, Precedence, SETTINGS, Setting, Trim, ValueKind};
 use crate::config::value::{parse_bool, trimmed, unfilled};
-use crate::config::variables::{Variable, holds_secret, read_variables, secret_variables};
+use crate::config::variables::{
+    Variable, holds_secret, is_kept_from_local_tools, read_variables, secret_variables,
+};
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
 use crate::error::{Error, Result};
@@ -71,7 +73,6 @@ pub struct Settings {
     login: OnceCell<Option<Login>>,
     /// Read once a call, since the platform may replace the file at any time.
     id_token: OnceCell<std::result::Result<Secret, String>>,
-    azure_id_token: OnceCell<std::result::Result<Secret, String>>,
 }
 
 impl Default for Settings {
@@ -85,7 +86,6 @@ impl Default for Settings {
             cleaned: Vec::new(),
             login: OnceCell::new(),
             id_token: OnceCell::new(),
-            azure_id_token: OnceCell::new(),
         }
     }
 }
@@ -131,6 +131,16 @@ impl Settings {
         Ok(())
     }
 
+    /// Notes that a variable of libpq's counts in a cleaned form.
+    fn note_if_libpqs(&mut self, origin: &Origin) {
+        if let Origin::Env(name) = origin
+            && name.starts_with("PG")
+            && !self.cleaned.contains(name)
+        {
+            self.cleaned.push(name);
+        }
+    }
+
     fn note_cleaned(&self, context: &Context) {
         for name in &self.cleaned {
             context.note(&format!(
@@ -144,9 +154,7 @@ impl Settings {
         for (id, value) in &self.values {
             let row = &SETTINGS[*id as usize];
             let text = value.text.expose();
-            // Most values are ASCII, where this is quicker.
-            let is_clean = text.is_ascii() && !text.bytes().any(|b| b.is_ascii_control());
-            if is_clean || row.trim != Trim::Blanks || !text.contains(char::is_control) {
+            if row.trim != Trim::Blanks || !text.contains(char::is_control) {
                 continue;
             }
             let shown = if row.kind == ValueKind::Secret {
@@ -181,11 +189,7 @@ impl Settings {
         if let Some((_, value)) = self.values.iter_mut().find(|(id, _)| *id == Id::PgHost) {
             value.text = Secret::new(host);
         }
-        if let Origin::Env(name) = origin
-            && name.starts_with("PG")
-        {
-            self.cleaned.push(name);
-        }
+        self.note_if_libpqs(&origin);
         Ok(())
     }
 
@@ -213,6 +217,11 @@ impl Settings {
     /// See [`holds_secret`].
     pub fn holds_secret(&self, name: &OsStr) -> bool {
         holds_secret(name, self.text(Id::OidcTokenEnv).map(OsStr::new))
+    }
+
+    /// See [`is_kept_from_local_tools`].
+    pub fn is_kept_from_local_tools(&self, name: &OsStr) -> bool {
+        is_kept_from_local_tools(name, self.text(Id::OidcTokenEnv).map(OsStr::new))
     }
 
     /// Whether a switch was given or a boolean is true.
@@ -293,13 +302,11 @@ impl Settings {
         }
     }
 
-    /// What the file with an identity token, which `id` names, held at the first call of this
-    /// function, without white space at its ends; or why it cannot be read.
+    /// What the file with the identity token held at the first call of this function, without white
+    /// space at its ends; or why it cannot be read. `id` names the file, always the same one in a call:
+    /// only the chosen auth type reads a token.
     pub fn id_token_file(&self, id: Id) -> &std::result::Result<Secret, String> {
-        debug_assert!(matches!(id, Id::OidcTokenFile | Id::AzureFederatedTokenFile));
-        let is_azure = id == Id::AzureFederatedTokenFile;
-        let read = if is_azure { &self.azure_id_token } else { &self.id_token };
-        read.get_or_init(|| {
+        self.id_token.get_or_init(|| {
             let path = self.text(id).unwrap_or_default();
             match read_config(Path::new(path)) {
                 Ok(Some(text)) => Ok(Secret::new(Secret::new(text).expose().trim())),
@@ -350,11 +357,8 @@ impl Settings {
         let is_bool = SETTINGS[id as usize].kind == ValueKind::Bool;
         let is_empty = text.is_empty() || is_bool && parse_bool(text) == Some(false);
         if !is_empty && self.get(id).is_none() {
-            if let Origin::Env(name) = origin
-                && name.starts_with("PG")
-                && text != given
-            {
-                self.cleaned.push(name);
+            if text != given {
+                self.note_if_libpqs(&origin);
             }
             self.values.push((id, Value { text: Secret::new(text), origin }));
         }

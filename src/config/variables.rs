@@ -19,12 +19,18 @@ pub fn secret_variables<'n>() -> impl Iterator<Item = &'n str> {
     secrets.flat_map(|row| row.env).copied().chain([OIDC_TOKEN, DEVOPS_TOKEN])
 }
 
-/// Whether a variable may hold a secret. A tool that does not need it, such as `systemctl`, is started
-/// without it. `token_variable` is what `oidc_token_env` names.
+/// Whether a variable may hold a secret. A tool that does not need it is started without it. `token_variable` is what `oidc_token_env` names.
 pub fn holds_secret(name: &OsStr, token_variable: Option<&OsStr>) -> bool {
     name == "PGPASSWORD"
         || token_variable == Some(name)
         || secret_variables().any(|known| name == known)
+}
+
+/// The same for a program that needs no proxy either, such as psql: the URL of a proxy may have a
+/// password.
+pub fn is_kept_from_local_tools(name: &OsStr, token_variable: Option<&OsStr>) -> bool {
+    let is_proxy = name.to_string_lossy().to_ascii_lowercase().ends_with("_proxy");
+    is_proxy || holds_secret(name, token_variable)
 }
 
 /// A variable that is set, and the setting that it sets.

@@ -6,18 +6,15 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use crate::credential::connection::Tls;
 use crate::credential::secret::Secret;
+use crate::net::connect::{ADDRESS_TIMEOUT, MIN_TIMEOUT};
 use crate::net::postgres_tls::secured;
 use crate::net::tls_failure::TlsFailure;
 use crate::platform::context::Context;
 use crate::platform::names;
 use crate::platform::time::Deadline;
-
-/// How long connecting to one address may take.
-const ADDRESS_LIMIT: Duration = Duration::from_millis(1500);
 
 /// The largest message that is read. A server's error has some hundred bytes.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -112,10 +109,10 @@ fn connect(host: &str, port: u16, deadline: Deadline) -> Outcome<TcpStream> {
 
     let mut failure = io::Error::other("the name has no address");
     for address in addresses {
-        let limit = ADDRESS_LIMIT.min(deadline.left()).max(Duration::from_millis(1));
+        let limit = ADDRESS_TIMEOUT.min(deadline.left()).max(MIN_TIMEOUT);
         match TcpStream::connect_timeout(&address, limit) {
             Ok(stream) => {
-                let left = deadline.left().max(Duration::from_millis(1));
+                let left = deadline.left().max(MIN_TIMEOUT);
                 let timeouts = stream
                     .set_read_timeout(Some(left))
                     .and_then(|()| stream.set_write_timeout(Some(left)));

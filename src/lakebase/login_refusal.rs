@@ -4,12 +4,10 @@
 
 use std::io;
 
-use crate::credential::connection::Tls;
 use crate::credential::encoding::is_uuid;
 use crate::credential::redact::{hide, redact};
-use crate::credential::secret::Secret;
 use crate::error::Error;
-use crate::lakebase::login_probe::{LoginFailure, ServerError};
+use crate::lakebase::login_probe::{Login, LoginFailure, ServerError};
 use crate::lakebase::workspace_api::Me;
 use crate::net::tls_failure::TlsFailure;
 
@@ -18,30 +16,71 @@ const MAX_GROUPS: usize = 10;
 
 const WAKING_HINT: &str = "try again: a suspended database needs some seconds to start";
 
+// What Lakebase's proxy and PostgreSQL say, where the SQLSTATE alone does not tell.
+const EXTERNAL_REFUSAL: &str = "External authorization failed";
+const MAY_NOT_LOG_IN: &str = "is not permitted to log in";
+const NO_HBA_ENTRY: &str = "pg_hba.conf";
+
 /// Who tried to log in, and where.
 pub struct Attempt<'a> {
-    pub host: &'a str,
-    pub port: u16,
-    pub database: &'a str,
-    /// The role that was asked for.
-    pub user: &'a str,
+    pub login: Login<'a>,
     /// Who tries it; nothing if that is not known.
     pub identity: Option<&'a Me>,
-    pub tls: &'a Tls,
-    pub password: &'a Secret,
+}
+
+impl LoginFailure {
+    /// Whether a failure may pass by itself: the database starts, wakes, or learns of a new branch.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            LoginFailure::NotResolved(_)
+            | LoginFailure::NotConnected(_)
+            | LoginFailure::NoAnswer(_) => true,
+            LoginFailure::Refused(ServerError { sqlstate, .. }) => {
+                sqlstate.starts_with("08")
+                    || ["57P01", "57P03", "53300"].contains(&sqlstate.as_str())
+                    || self.is_about_credential()
+                    || self.is_external()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the role or the credential is refused: the role may be made meanwhile, and a credential
+    /// of another call may be too old.
+    pub fn is_about_credential(&self) -> bool {
+        let LoginFailure::Refused(ServerError { sqlstate, message }) = self else { return false };
+        let is_final = message.contains(MAY_NOT_LOG_IN) || message.contains(NO_HBA_ENTRY);
+        sqlstate == "28P01" || sqlstate == "28000" && !is_final
+    }
+
+    /// Whether the host may be another one now.
+    pub fn is_about_place(&self) -> bool {
+        matches!(self, LoginFailure::NotResolved(_)) || self.is_external()
+    }
+
+    /// Whether Lakebase's proxy refuses, as it does for a branch that is too new for it.
+    fn is_external(&self) -> bool {
+        let LoginFailure::Refused(ServerError { message, .. }) = self else { return false };
+        message.contains(EXTERNAL_REFUSAL)
+    }
+}
+
+/// Whether a text says that the client has sent no server name, by which Lakebase finds the endpoint.
+pub fn lacks_server_name(text: &str) -> bool {
+    text.contains("SNI") || text.contains("Endpoint ID is not specified")
 }
 
 impl Attempt<'_> {
     /// Whether the role is that of a group, which its members log in as.
     pub fn is_as_group(&self) -> bool {
-        self.identity.is_some_and(|me| me.groups.iter().any(|group| group == self.user))
+        self.identity.is_some_and(|me| me.groups.iter().any(|group| group == self.login.user))
     }
 
     pub fn error(&self, failure: LoginFailure) -> Error {
-        let server = format!("{}:{}", redact(self.host), self.port);
+        let server = format!("{}:{}", redact(self.login.host), self.login.port);
         match failure {
             LoginFailure::NotResolved(e) => {
-                let host = redact(self.host);
+                let host = redact(self.login.host);
                 Error::unavailable(format!("cannot resolve the host name {host}")).because(e).hint(
                     "check PGHOST and DNS; with Private Link, DNS must be that of its network",
                 )
@@ -75,7 +114,7 @@ impl Attempt<'_> {
 
     fn other_method(&self, name: &str) -> Error {
         let error = Error::denied(format!("the server asks for {name}, which takes no token"));
-        let (label, domain) = self.host.split_once('.').unwrap_or((self.host, ""));
+        let (label, domain) = self.login.host.split_once('.').unwrap_or((self.login.host, ""));
         match label.strip_suffix("-pooler") {
             Some(direct) => error
                 .because("this is a pooled host, and the role has a native password there")
@@ -92,9 +131,10 @@ impl Attempt<'_> {
     }
 
     fn certificate(&self, failure: &TlsFailure) -> Error {
-        let error = Error::failed(format!("the server at {} is not verified", redact(self.host)))
-            .because(redact(&failure.why))
-            .because(format!("sslmode {}", self.tls.words()));
+        let error =
+            Error::failed(format!("the server at {} is not verified", redact(self.login.host)))
+                .because(redact(&failure.why))
+                .because(format!("sslmode {}", self.login.tls.words()));
         let error = if let Some(hint) = failure.hint {
             error.hint(hint)
         } else if failure.is_other_name {
@@ -111,32 +151,32 @@ impl Attempt<'_> {
 
     fn refused(&self, server: &ServerError) -> Error {
         let ServerError { sqlstate, message } = server;
-        let message = redact(&hide(message, self.password.expose()));
+        let message = redact(&hide(message, self.login.password.expose()));
         let says = |text: &str| message.contains(text);
-        let user = redact(self.user);
+        let user = redact(self.login.user);
         let denied = || Error::denied(format!("Postgres refuses the login as {user}"));
         let passing = || Error::unavailable(format!("Postgres accepts no login as {user} now"));
 
-        let error = if says("External authorization failed") {
+        let error = if says(EXTERNAL_REFUSAL) {
             passing()
                 .hint("try again within a minute, if the branch is new")
                 .hint("check that the endpoint still exists, and the workspace's IP access list")
-        } else if says("SNI") || says("Endpoint ID is not specified") {
+        } else if lacks_server_name(&message) {
             denied().hint("a libpq of version 14 or later: older ones send no server name (SNI)")
         } else {
             match sqlstate.as_str() {
                 "28P01" => self.no_such_login(denied()),
-                "28000" if says("is not permitted to log in") => {
+                "28000" if says(MAY_NOT_LOG_IN) => {
                     denied().hint(format!("ALTER ROLE {} LOGIN", self.user_name()))
                 }
-                "28000" if says("pg_hba.conf") => {
+                "28000" if says(NO_HBA_ENTRY) => {
                     denied().hint("check the IP access list, and PGDATABASE and PGUSER")
                 }
                 "28000" => self.no_such_login(denied()),
                 "3D000" => denied().hint("--pg-database with the name of an existing database"),
                 "42501" => denied().hint(format!(
                     "GRANT CONNECT ON DATABASE {} TO {}",
-                    name(self.database),
+                    name(self.login.database),
                     self.user_name()
                 )),
                 "55000" => denied().hint("--pg-database with a database that takes connections"),
@@ -167,8 +207,8 @@ impl Attempt<'_> {
                  databricks_create_role({user}, '{kind}')"
             )
         };
-        let role = redact(self.user);
-        match self.identity.filter(|me| me.user_name != self.user) {
+        let role = redact(self.login.user);
+        match self.identity.filter(|me| me.user_name != self.login.user) {
             Some(me) if self.is_as_group() => error
                 .because(format!("{role} is a group of yours that has no Postgres role"))
                 .hint(create("GROUP"))
@@ -192,9 +232,9 @@ impl Attempt<'_> {
 
     /// The kind of identity in `databricks_create_role`.
     fn kind(&self) -> &'static str {
-        if self.user.contains('@') {
+        if self.login.user.contains('@') {
             "USER"
-        } else if is_uuid(self.user) {
+        } else if is_uuid(self.login.user) {
             "SERVICE_PRINCIPAL"
         } else {
             "GROUP"
@@ -202,11 +242,11 @@ impl Attempt<'_> {
     }
 
     fn user_literal(&self) -> String {
-        format!("'{}'", redact(self.user).replace('\'', "''"))
+        format!("'{}'", redact(self.login.user).replace('\'', "''"))
     }
 
     fn user_name(&self) -> String {
-        name(self.user)
+        name(self.login.user)
     }
 }
 

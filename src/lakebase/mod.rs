@@ -1,4 +1,4 @@
-//! The workspace's REST API, as far as Lakebase needs it.
+//! What is Lakebase's: the part of the workspace's REST API that it needs, and a login to its Postgres.
 
 pub mod credentials;
 pub mod login_probe;

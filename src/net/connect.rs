@@ -19,7 +19,7 @@ use crate::platform::time::Deadline;
 
 /// The time limit for connecting to one address. With a total of 10 s, ureq's own connector would
 /// spend 6.7 s on the first of two addresses.
-const ADDRESS_TIMEOUT: Duration = Duration::from_millis(1500);
+pub const ADDRESS_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Sockets of the standard library reject a timeout of zero.
 pub const MIN_TIMEOUT: Duration = Duration::from_millis(1);

@@ -1,4 +1,5 @@
-//! One HTTP request in, one answer out: proxies, trusted certificates, deadlines, retries.
+//! One HTTP request in, one answer out: proxies, trusted certificates, deadlines, retries. And TLS to
+//! a Postgres server.
 
 pub mod carried;
 pub mod connect;

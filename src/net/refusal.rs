@@ -117,19 +117,45 @@ const RIGHT_REFUSALS: [&str; 5] =
 /// Words of a server, in lower case, and what helps against them (refusals of workspaces as users
 /// report them; the token endpoint's are those of RFC 6749 and Entra).
 #[rustfmt::skip]
+/// The hint where a workspace is reached by private link only.
+pub const PRIVATE_LINK_HINT: &str =
+    "use the workspace's private network: it accepts no connections from elsewhere";
+
 const HINTS: [(&[&str], &str); 6] = [
-    (&["ip acl", "ip access list", "ip address", "blocked by databricks"],
-     "an admin must add this machine's address to the workspace's IP access list, or use a network that is on it"),
-    (&["private link", "private access", "public access is not allowed", "public network access"],
-     "use the workspace's private network: it accepts no connections from elsewhere"),
-    (&["invalid access to org", "workspace id", "wrong workspace"],
-     "check that DATABRICKS_HOST and DATABRICKS_WORKSPACE_ID name the same workspace; with private link, use its network"),
-    (&["required scopes", "are not assigned to the client", "invalid_scope", "insufficient_scope"],
-     "scopes = postgres in the profile, or give the identity's secret or token the scope all-apis"),
-    (&["expected iss claim", "aadsts90002", "aadsts700016", "aadsts50020"],
-     "use the tenant of the workspace: ARM_TENANT_ID, AZURE_TENANT_ID in a pod, or --tenant of az login"),
-    (&["workspace-access"],
-     "an admin must grant this identity the entitlement \"Workspace access\""),
+    (
+        &["ip acl", "ip access list", "ip address", "blocked by databricks"],
+        "an admin must add this machine's address to the workspace's IP access list, or use a network that is on it",
+    ),
+    (
+        &[
+            "private link",
+            "private access",
+            "public access is not allowed",
+            "public network access",
+        ],
+        PRIVATE_LINK_HINT,
+    ),
+    (
+        &["invalid access to org", "workspace id", "wrong workspace"],
+        "check that DATABRICKS_HOST and DATABRICKS_WORKSPACE_ID name the same workspace; with private link, use its network",
+    ),
+    (
+        &[
+            "required scopes",
+            "are not assigned to the client",
+            "invalid_scope",
+            "insufficient_scope",
+        ],
+        "scopes = postgres in the profile, or give the identity's secret or token the scope all-apis",
+    ),
+    (
+        &["expected iss claim", "aadsts90002", "aadsts700016", "aadsts50020"],
+        "use the tenant of the workspace: ARM_TENANT_ID, AZURE_TENANT_ID in a pod, or --tenant of az login",
+    ),
+    (
+        &["workspace-access"],
+        "an admin must grant this identity the entitlement \"Workspace access\"",
+    ),
 ];
 
 impl Refusal {

@@ -24,7 +24,7 @@ pub enum SendFailure {
 }
 
 impl SendFailure {
-    /// The same with one more hint, which comes first.
+    /// The failure with one more hint, which comes first. It is final: another try would fail alike.
     pub fn with_hint(self, hint: String) -> SendFailure {
         use SendFailure::{Final, Retryable, Unsent};
         let add = |mut error: Error| {

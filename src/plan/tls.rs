@@ -4,7 +4,7 @@
 //! A host of Databricks' zones has a certificate that public authorities have signed, so there it is
 //! verified by default. Elsewhere (a tunnel, a proxy) nothing is known about the certificate, and the
 //! connection is only encrypted unless a stricter mode is set. Connecting is left to libpq and the
-//! drivers, and to `doctor`.
+//! drivers, and to `lakebase/login_probe.rs`.
 
 use std::path::Path;
 

@@ -84,15 +84,7 @@ pub fn remove_empty_folder(path: &Path) -> io::Result<()> {
     fs::remove_dir(path)
 }
 
-pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)
-}
-
 /// The path without symbolic links and `..`.
 pub fn canonical(path: &Path) -> io::Result<PathBuf> {
     fs::canonicalize(path)
-}
-
-pub fn link_target(path: &Path) -> io::Result<PathBuf> {
-    fs::read_link(path)
 }

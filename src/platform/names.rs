@@ -73,7 +73,7 @@ fn addresses(
     Ok(addresses.map(|ip| SocketAddr::new(ip, port)).collect())
 }
 
-/// Of two failures, the one that says more: that a name is unknown is an answer.
+/// Of two failures, the worse one: that a name is unknown is an answer, a silent server is none.
 fn worse(known: Option<LookupErrorKind>, new: LookupErrorKind) -> LookupErrorKind {
     match known {
         Some(LookupErrorKind::NoName | LookupErrorKind::NoData) | None => new,

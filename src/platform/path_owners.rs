@@ -20,7 +20,7 @@ const MAX_LINKS: usize = 40;
 /// writable for `staff`, and Homebrew's folders for `admin`.
 const FIRST_USER_GID: u32 = 100;
 
-/// Why nothing is stored where [`other_owner`] finds another user.
+/// Why nothing is stored in a folder that [`is_other_users`].
 pub const NOT_ROOTS_HOME: &str = "root does not write into another user's home";
 
 /// The end of a path, behind all symbolic links.
@@ -90,14 +90,11 @@ pub fn replaceable_part(path: &Path) -> Option<PathBuf> {
     })
 }
 
-/// The user whose folder this is or would be made in, if we are root and it is another user's.
-pub fn other_owner(folder: &Path) -> Option<u32> {
-    if !unix::is_root() {
-        return None;
-    }
-    let existing = folder.ancestors().find_map(|part| part.metadata().ok())?;
-    let owner = FileFacts::of(&existing).owner;
-    (owner != 0 && owner != root_owner()).then_some(owner)
+/// Whether we are root, and the folder is or would be made in another user's folder.
+pub fn is_other_users(folder: &Path) -> bool {
+    let existing = || folder.ancestors().find_map(|part| part.metadata().ok());
+    let owner = || existing().map(|meta| FileFacts::of(&meta).owner);
+    unix::is_root() && owner().is_some_and(|owner| owner != 0 && owner != root_owner())
 }
 
 /// In a user namespace, root's files have another owner: that of `/`.
@@ -127,14 +124,20 @@ enum Stop {
     Failed(io::Error),
 }
 
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Stop {
+        Stop::Failed(error)
+    }
+}
+
 /// Follows a path to its end, which may be missing, until a part is refused.
 fn walk(
     path: &Path,
     is_refused: impl Fn(&FileFacts) -> bool,
 ) -> std::result::Result<PathEnd, Stop> {
-    let path = std::path::absolute(path).map_err(Stop::Failed)?;
+    let path = std::path::absolute(path)?;
     let mut left = parts(&path);
-    let mut here = vec![PathPart::root().map_err(Stop::Failed)?];
+    let mut here = vec![PathPart::root()?];
     let mut shown = PathBuf::from("/");
     let (mut links, mut is_link) = (0, false);
 
@@ -149,9 +152,9 @@ fn walk(
         let Some(folder) = here.last() else { break };
         let found = match folder.part(&name) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && left.is_empty() => None,
-            found => Some(found.map_err(Stop::Failed)?),
+            found => Some(found?),
         };
-        let facts = found.as_ref().map(PathPart::facts).transpose().map_err(Stop::Failed)?;
+        let facts = found.as_ref().map(PathPart::facts).transpose()?;
         if facts.as_ref().is_some_and(&is_refused) {
             return Err(Stop::Refused(shown.join(&name)));
         }
@@ -160,7 +163,7 @@ fn walk(
             Some(link) if facts.is_some_and(|facts| facts.kind == FileKind::Symlink) => {
                 links += 1;
                 is_link |= left.is_empty();
-                let target = link_target(&link, links).map_err(Stop::Failed)?;
+                let target = link_target(&link, links)?;
                 if target.is_absolute() {
                     here.truncate(1);
                     shown = PathBuf::from("/");
@@ -168,8 +171,7 @@ fn walk(
                 parts(&target).into_iter().rev().for_each(|part| left.push_front(part));
             }
             part if left.is_empty() => {
-                let folder =
-                    here.pop().ok_or_else(|| Stop::Failed(io::ErrorKind::NotFound.into()))?;
+                let folder = here.pop().ok_or(Stop::Failed(io::ErrorKind::NotFound.into()))?;
                 let path = shown.join(&name);
                 return Ok(PathEnd { folder, name, part, path, is_link });
             }
@@ -183,7 +185,7 @@ fn walk(
 
     // The path, or the last link on it, ends in `..` or `/`.
     let part = here.pop();
-    let folder = PathPart::root().map_err(Stop::Failed)?;
+    let folder = PathPart::root()?;
     Ok(PathEnd { folder, name: OsString::new(), part, path: shown, is_link })
 }
 
@@ -265,7 +267,7 @@ mod tests {
         assert!(end("loop/x").is_err());
         assert_eq!(end("real/x"), Ok(at("real/x")));
         assert!(open_folder(&at("real/..")).is_ok() && open_folder(&at("nothing")).is_err());
-        assert_eq!(other_owner(&at("real/new/er")), Some(OTHER));
-        assert_eq!(other_owner(&at("new")), None);
+        assert!(is_other_users(&at("real/new/er")));
+        assert!(!is_other_users(&at("new")));
     }
 }

@@ -120,8 +120,9 @@ fn shared<T>(lock: Option<&LockGuard<'_>>, spawn: impl FnOnce() -> io::Result<T>
     }
 }
 
-/// Runs a program with our own environment and output, and kills it with all that it has started if
-/// it does not end within the limit; then there is no status. `started` gets its process id.
+/// Runs a program with our own environment and output, and kills it if it does not end within the
+/// limit; then there is no status. `started` gets its process id. What the program has started is left
+/// to [`end_own_group`].
 pub fn supervise(
     program: &OsStr,
     arguments: &[OsString],

@@ -1,4 +1,4 @@
-//! Input from the person at the terminal.
+//! Input from the person at the terminal, and a line there that is rewritten.
 
 use std::io::{BufRead, IsTerminal, Read, Write};
 

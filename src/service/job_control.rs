@@ -2,7 +2,9 @@
 //! one job. Which of them, and what their output means, is the business of `systemd.rs` and
 //! `launchd.rs`.
 
-use crate::config::variables::holds_secret;
+use std::ffi::OsStr;
+
+use crate::config::variables::is_kept_from_local_tools;
 use crate::credential::redact::redact;
 use crate::error::{Error, ErrorKind, Result};
 use crate::platform::context::Context;
@@ -15,6 +17,8 @@ pub struct JobControl<'a> {
     /// The path of the job's first unit file.
     pub unit: Option<String>,
     pub context: &'a Context,
+    /// The variable that `oidc_token_env` names.
+    pub token_variable: Option<&'a str>,
     /// When every program must have ended.
     pub deadline: Deadline,
 }
@@ -46,7 +50,7 @@ impl JobControl<'_> {
         let tool = Program {
             path: &path,
             arguments: args,
-            sees: &|name| !holds_secret(name, self.context.var("DATABRICKS_OIDC_TOKEN_ENV")),
+            sees: &|name| !is_kept_from_local_tools(name, self.token_variable.map(OsStr::new)),
             variables: &[],
             locks: [None, None],
         };

@@ -49,23 +49,27 @@ pub struct Service<'a> {
     pub(super) target: Target,
     pub(super) manager: Manager,
     pub(super) context: &'a Context,
+    /// The variable that `oidc_token_env` names, which no program of the service manager may see.
+    token_variable: Option<String>,
 }
 
 impl<'a> Service<'a> {
-    /// The service that keeps this target up to date. `name` replaces the name of the target.
+    /// The service that keeps this target up to date. `--name` replaces the name of the target.
     pub fn new(
         target: Target,
-        name: Option<&str>,
+        settings: &Settings,
         manager: Manager,
         context: &'a Context,
     ) -> Result<Service<'a>> {
         let path = target.path.as_deref().map(real).transpose()?;
         let target = Target { path, ..target };
-        let own_name = match name {
+        let own_name = match settings.text(Id::Name) {
             Some(name) => checked_name(name)?,
             None => default_name(&target),
         };
-        Ok(Service { name: format!("lakebase-token-{own_name}"), target, manager, context })
+        let name = format!("lakebase-token-{own_name}");
+        let token_variable = settings.text(Id::OidcTokenEnv).map(str::to_owned);
+        Ok(Service { name, target, manager, context, token_variable })
     }
 
     pub fn name(&self) -> &str {
@@ -270,6 +274,7 @@ impl<'a> Service<'a> {
             name: &self.name,
             unit: units.first().map(|path| path.to_string_lossy().into_owned()),
             context: self.context,
+            token_variable: self.token_variable.as_deref(),
             deadline: Deadline::after(wait),
         }
     }

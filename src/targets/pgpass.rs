@@ -13,9 +13,12 @@ use crate::formats::{ANY, PgpassKey};
 use crate::platform::target_file::Edit;
 use crate::targets::target::{Entry, FileTarget};
 
+/// The setting that names the password file, and its usual name in HOME.
+pub const PASSWORD_FILE: (Id, &str) = (Id::PgPassFile, ".pgpass");
+
 pub static PGPASS: FileTarget = FileTarget {
     // Where libpq reads it.
-    home: Some((Id::PgPassFile, ".pgpass")),
+    home: Some(PASSWORD_FILE),
     shared: true,
     check: |_, _| Ok(()),
     put: put_entry,

@@ -17,7 +17,7 @@ use crate::platform::files;
 use crate::suggest::{is_plain, nearest};
 use crate::targets::databrickscfg_profile::PROFILE;
 use crate::targets::file::FILE;
-use crate::targets::pgpass::PGPASS;
+use crate::targets::pgpass::{PASSWORD_FILE, PGPASS};
 use crate::targets::target::{FileTarget, Storage, Target, TargetRow};
 
 /// All targets, in the order of `--help`.
@@ -190,6 +190,12 @@ fn path_of(
             Ok(Some(path))
         }
     }
+}
+
+/// The password file that libpq reads.
+pub fn password_file(settings: &Settings, context: &Context) -> Result<PathBuf> {
+    let (id, name) = PASSWORD_FILE;
+    path_in_home(id, name, settings, context)
 }
 
 /// The file that a setting names, else the one of this name in HOME.

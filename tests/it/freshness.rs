@@ -412,7 +412,7 @@ impl Table {
             folder: Some(self.folder.path()),
             secret: None,
             settings: &settings,
-            login_files: Vec::new(),
+            login_files: |_, _| Vec::new(),
             route_variables: who.route_variables,
         };
         let policy = Policy {

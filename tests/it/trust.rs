@@ -442,7 +442,11 @@ fn a_child_program_sees_no_secret_that_is_not_its_own() {
         let script = format!("#!/bin/sh\n/usr/bin/env >>\"$HOME/seen\"\n{script}\n");
         let path = test.program(tool, &script).to_str().unwrap().to_owned();
         if tool == "systemctl" {
-            test.set("DATABRICKS_AUTH_TYPE", "oauth-m2m");
+            // A profile names the variable, and a proxy's URL has a password.
+            test.set("DATABRICKS_AUTH_TYPE", "oauth-m2m").unset("DATABRICKS_OIDC_TOKEN_ENV");
+            test.write(".databrickscfg", "[p]\noidc_token_env = CI_TOKEN\n");
+            test.set("DATABRICKS_CONFIG_PROFILE", "p");
+            test.set("https_proxy", "http://ada:sentinel@proxy.example:3128");
         } else {
             test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
         }

@@ -47,13 +47,12 @@ impl StatusReport {
     fn workspace_words(&self) -> String {
         let Some(host) = &self.host else { return "not known yet".to_owned() };
         let origin = self.settings.get("host").and_then(|value| value["origin"].as_str());
-        let origin = origin.map_or(String::new(), |origin| format!(", from {origin}"));
-        let profile =
-            self.profile.as_ref().map_or(String::new(), |name| format!(", profile {name}"));
-        if origin.ends_with(&profile) {
-            format!("{host}{origin}")
-        } else {
-            format!("{host}{origin}{profile}")
+        let profile = self.profile.as_ref().map(|name| format!("profile {name}"));
+
+        let from = origin.map_or(String::new(), |origin| format!(", from {origin}"));
+        match profile.filter(|profile| Some(profile.as_str()) != origin) {
+            Some(profile) => format!("{host}{from}, {profile}"),
+            None => format!("{host}{from}"),
         }
     }
 
