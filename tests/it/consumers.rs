@@ -221,7 +221,7 @@ fn psql_starts_with_a_fresh_password_from_each_shell() {
 #[test]
 fn prompts_show_when_the_password_expires() {
     let test = "consumers::prompts";
-    let has_programs = has(test, "tmux") && has(test, "jq");
+    let has_programs = ["tmux", "jq", "script"].iter().all(|program| has(test, program));
     let Some(installation) = Installation::with_postgres(test).filter(|_| has_programs) else {
         return;
     };

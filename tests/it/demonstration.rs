@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::machine::wait_for;
+use super::support::not_run;
 use crate::sandbox::postgres::binaries;
 
 /// The example, built as this test is.
@@ -23,12 +24,14 @@ fn example() -> PathBuf {
     test.ancestors().nth(2).unwrap().join("examples/sandbox")
 }
 
-/// Process ids of all programs whose command line names this folder.
+/// The command lines of all processes that were started in this folder's sandbox: each inherits the
+/// variable.
 fn processes_of(folder: &Path) -> Vec<String> {
-    let folder = folder.to_str().unwrap();
-    let pids = fs::read_dir("/proc").unwrap().flatten();
-    let command_line = |pid: &Path| fs::read_to_string(pid.join("cmdline")).unwrap_or_default();
-    pids.map(|pid| command_line(&pid.path())).filter(|line| line.contains(folder)).collect()
+    let variable = format!("TMPDIR={}", folder.display());
+    let pids = fs::read_dir("/proc").unwrap().flatten().map(|pid| pid.path());
+    let read = |pid: &Path, name: &str| fs::read_to_string(pid.join(name)).unwrap_or_default();
+    let is_ours = |pid: &PathBuf| read(pid, "environ").split('\0').any(|pair| pair == variable);
+    pids.filter(is_ours).map(|pid| read(&pid, "cmdline")).collect()
 }
 
 #[test]
@@ -45,12 +48,14 @@ fn it_has_a_help_and_refuses_other_flags() {
 
 #[test]
 fn a_signal_ends_all_that_it_has_started() {
+    if binaries().is_none() {
+        return not_run("demonstration::a_signal", "PostgreSQL is not installed");
+    }
     let example = example();
     let start = |command: &str| -> (tempfile::TempDir, Child) {
         let folder = tempfile::tempdir().unwrap();
-        let line = format!(": {}; {command}", folder.path().display());
         let child = Command::new(&example)
-            .args(["--", "sh", "-c", &line])
+            .args(["--", "sh", "-c", command])
             .env("TMPDIR", folder.path())
             .env("STARTED", folder.path().join("started"))
             .stdin(Stdio::null())
@@ -60,17 +65,18 @@ fn a_signal_ends_all_that_it_has_started() {
         (folder, child)
     };
     // A command that ignores the hangup, and one that has started others.
-    let stubborn = "trap '' HUP; touch $STARTED; sleep 1000";
-    let several =
-        format!("{} & touch $STARTED; sleep 1000 | cat", "sh -c ': $STARTED; sleep 1000'");
-    for (signal, command) in
-        [(Signal::TERM, &*several), (Signal::INT, &several), (Signal::HUP, stubborn)]
+    let stubborn = ("trap '' HUP; touch $STARTED; sleep 1000", 1);
+    let several = ("sh -c 'sleep 1000; :' & touch $STARTED; sleep 1000 | cat", 4);
+    for (signal, (command, count)) in
+        [(Signal::TERM, several), (Signal::INT, several), (Signal::HUP, stubborn)]
     {
         let (folder, mut child) = start(command);
         wait_for("the command", || folder.path().join("started").exists().then_some(()));
-        let servers = processes_of(folder.path());
-        let servers = servers.iter().filter(|line| line.contains("postgres")).count();
-        assert_eq!(servers > 0, binaries().is_some(), "{servers} servers");
+        let sleeping = || processes_of(folder.path()).iter().any(|line| line.contains("1000"));
+        wait_for("its processes", || sleeping().then_some(()));
+        let processes = processes_of(folder.path());
+        assert!(processes.iter().any(|line| line.contains("postgres")), "{processes:?}");
+        assert!(processes.len() > count, "{processes:?}");
 
         kill_process(Pid::from_child(&child), signal).unwrap();
         let status = child.wait().unwrap();

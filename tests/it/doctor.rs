@@ -4,21 +4,12 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use super::support::{executable, has, not_run};
+use super::support::{executable, sandbox_with_psql};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT};
 
 const STEPS: [&str; 8] =
     ["configuration", "workspace", "identity", "database", "state", "credential", "login", "psql"];
-
-fn sandbox(test: &str) -> Option<Sandbox> {
-    let sandbox = Sandbox::start().unwrap();
-    if let Err(why) = &sandbox.postgres {
-        not_run(test, why);
-        return None;
-    }
-    has(test, "psql").then_some(sandbox)
-}
 
 /// Runs `doctor` with some variables changed.
 fn doctor(sandbox: &Sandbox, changed: &[(&str, &str)], args: &[&str]) -> Output {
@@ -35,7 +26,7 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn every_step_up_to_a_real_login_works() {
-    let Some(sandbox) = sandbox("doctor::every_step") else { return };
+    let Some(sandbox) = sandbox_with_psql("doctor::every_step") else { return };
     let output = doctor(&sandbox, &[], &[]);
     let report = text(&output);
     assert_eq!(output.status.code(), Some(0), "{report}");
@@ -70,7 +61,7 @@ type Case<'c> = (&'c [(&'c str, &'c str)], &'c str, i32, &'c [&'c str]);
 
 #[test]
 fn the_first_step_that_fails_is_named_with_what_fixes_it() {
-    let Some(sandbox) = sandbox("doctor::the_first_step") else { return };
+    let Some(sandbox) = sandbox_with_psql("doctor::the_first_step") else { return };
     let missing_endpoint = "projects/no/branches/no/endpoints/no";
     let refusing_host = "https://127.0.0.1:1";
     let system_certificates = "/etc/ssl/certs/ca-certificates.crt";

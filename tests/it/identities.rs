@@ -719,6 +719,12 @@ fn a_pods_identity_token_goes_to_entra_only_and_is_read_anew() {
     let around = Around::new();
     let provider = KNOWN.iter().find(|known| known.name == "azure-workload-identity").unwrap();
     let mut test = around.configured(provider);
+    // The host that the last request for a token names.
+    let asked_entra = || {
+        let state = around.workspace.state();
+        let asked = state.requests.iter().rfind(|request| request.path.ends_with("/oauth2/token"));
+        asked.unwrap().header("host").unwrap().to_owned()
+    };
     for authority in [
         "https://login.microsoftonline.com",
         "https://LOGIN.microsoftonline.com/",
@@ -727,6 +733,9 @@ fn a_pods_identity_token_goes_to_entra_only_and_is_read_anew() {
         "https://login.partner.microsoftonline.cn/",
     ] {
         test.set("AZURE_AUTHORITY_HOST", authority).run("--no-cache").token();
+        let host = authority.to_ascii_lowercase();
+        let host = host.strip_prefix("https://").unwrap().trim_end_matches('/').to_owned();
+        assert_eq!(asked_entra(), host);
         assert_eq!(around.workspace.take_requests(), provider.asks, "{authority}");
     }
     for authority in [
@@ -745,9 +754,16 @@ fn a_pods_identity_token_goes_to_entra_only_and_is_read_anew() {
     }
     assert!(around.workspace.take_requests().is_empty(), "the refusal costs no request");
     // Without it, the workspace's cloud decides.
-    test.unset("AZURE_AUTHORITY_HOST").run("--no-cache").token();
-    let asked = around.workspace.state().requests.last().unwrap().path.clone();
-    assert!(asked.contains("credentials"));
+    test.unset("AZURE_AUTHORITY_HOST");
+    for (workspace, entra) in [
+        (AZURE_HOST, "login.microsoftonline.com"),
+        ("x.databricks.azure.us", "login.microsoftonline.us"),
+        ("x.databricks.azure.cn", "login.chinacloudapi.cn"),
+    ] {
+        test.set("DATABRICKS_HOST", workspace).run("--no-cache").token();
+        assert_eq!(asked_entra(), entra, "{workspace}");
+        around.workspace.take_requests();
+    }
 
     // A workspace on this machine may have its Entra there.
     test.set("DATABRICKS_HOST", &around.workspace.url).set("DATABRICKS_CLOUD", "azure");

@@ -74,20 +74,30 @@ fn what_took_effect_is_no_failure() {
         ("fsync:error=EINVAL:when=2", "is changed, but a power failure may undo that"),
         ("fsync:error=EIO:when=2", "is changed, but a power failure may undo that"),
         ("fchmod:error=EPERM", ""),
-        ("fchmod:error=EPERM,fsync:error=EINVAL:when=2", ""),
+        (
+            "fchmod:error=EPERM,fsync:error=EINVAL:when=2",
+            "is changed, but a power failure may undo that",
+        ),
     ] {
         let test = prepared(&workspace);
         let path = test.home.path().join("target");
         let injected: String =
             fault.split(',').map(|fault| format!(" -e inject={fault}")).collect();
         let script = format!(
-            "exec strace -f -o /dev/null{injected} \"$0\" write file {} --format raw",
+            "exec strace -f -o \"$HOME/trace\"{injected} \"$0\" write file {} --format raw",
             path.display()
         );
         let output = shell(&test, &script);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{fault}: {said}");
         assert!(said.contains(words), "{fault}: {said}");
+        assert!(!words.is_empty() || said.is_empty(), "{fault}: {said}");
+        let trace = std::fs::read_to_string(test.home.path().join("trace")).unwrap();
+        for call in fault.split(',').map(|fault| fault.split(':').next().unwrap()) {
+            let is_injected =
+                |line: &str| line.contains(&format!("{call}(")) && line.contains("(INJECTED)");
+            assert!(trace.lines().any(is_injected), "{fault}: {trace}");
+        }
         assert!(std::fs::read_to_string(path).unwrap().starts_with("eyJ"), "{fault}");
     }
     // The content itself must be on the disk before the file is replaced.

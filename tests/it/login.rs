@@ -625,14 +625,7 @@ struct Browser {
 
 impl Browser {
     fn start(home: &Path) -> Browser {
-        let mut driver = Command::new("chromedriver");
-        driver.arg("--port=0").env("HOME", home).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut driver = driver.spawn().unwrap();
-        let stdout = BufReader::new(driver.stdout.take().unwrap());
-        let mut lines = stdout.lines().map(|line| line.unwrap());
-        let line = lines.find(|line| line.contains("started successfully on port")).unwrap();
-        let port = line.trim_end_matches('.').rsplit(' ').next().unwrap();
-        std::thread::spawn(move || lines.for_each(drop));
+        let (driver, port) = Browser::driver(home);
         let folder = format!("--user-data-dir={}", home.join("chromium").display());
         let args = [
             "--headless=new",
@@ -652,6 +645,25 @@ impl Browser {
         let answer = browser.post("", &capabilities);
         browser.session += &format!("/{}", answer["sessionId"].as_str().unwrap());
         browser
+    }
+
+    /// Starts chromedriver. It chooses a port for IPv4 and then ends if another program has the
+    /// same port for IPv6, which under load happens: then it is started again.
+    fn driver(home: &Path) -> (Child, String) {
+        let mut command = Command::new("chromedriver");
+        command.arg("--port=0").env("HOME", home).stdout(Stdio::piped()).stderr(Stdio::null());
+        for _ in 0..5 {
+            let mut driver = command.spawn().unwrap();
+            let stdout = BufReader::new(driver.stdout.take().unwrap());
+            let mut lines = stdout.lines().map(|line| line.unwrap());
+            if let Some(line) = lines.find(|line| line.contains("started successfully on port")) {
+                std::thread::spawn(move || lines.for_each(drop));
+                let port = line.trim_end_matches('.').rsplit(' ').next().unwrap();
+                return (driver, port.to_owned());
+            }
+            driver.wait().unwrap();
+        }
+        panic!("chromedriver does not start");
     }
 
     fn post(&self, path: &str, body: &Value) -> Value {

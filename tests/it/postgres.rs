@@ -3,23 +3,10 @@
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use super::support::{executable, not_run};
+use super::support::{executable, sandbox_with_psql};
 use crate::sandbox::Sandbox;
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::workspace::{CLIENT_ID, PAT, USER};
-
-/// The whole sandbox, or nothing where PostgreSQL is missing.
-fn sandbox(test: &str) -> Option<Sandbox> {
-    let sandbox = Sandbox::start().unwrap();
-    match &sandbox.postgres {
-        Ok(_) if super::support::has(test, "psql") => Some(sandbox),
-        Ok(_) => None,
-        Err(why) => {
-            not_run(test, why);
-            None
-        }
-    }
-}
 
 /// Runs a shell line with `DATABRICKS_*` and `PG*` set, and with lakebase-token on PATH.
 fn shell(sandbox: &Sandbox, line: &str) -> Output {
@@ -52,7 +39,7 @@ fn prints(output: Output, expected: &str) {
 
 #[test]
 fn psql_logs_in_with_nothing_but_the_usual_variables() {
-    let Some(sandbox) = sandbox("postgres::psql_logs_in") else { return };
+    let Some(sandbox) = sandbox_with_psql("postgres::psql_logs_in") else { return };
     let line = "PGPASSWORD=$(lakebase-token) psql -Atc 'select current_user'";
     prints(shell(&sandbox, line), CLIENT_ID);
     prints(shell(&sandbox, line), CLIENT_ID);
@@ -62,7 +49,7 @@ fn psql_logs_in_with_nothing_but_the_usual_variables() {
 
 #[test]
 fn exec_and_every_format_for_psql_log_in() {
-    let Some(sandbox) = sandbox("postgres::exec_and_every_format") else { return };
+    let Some(sandbox) = sandbox_with_psql("postgres::exec_and_every_format") else { return };
     let psql = "psql -wAtc 'select current_user'";
     for line in [
         format!("lakebase-token exec -- {psql}"),
@@ -84,7 +71,7 @@ fn exec_and_every_format_for_psql_log_in() {
 
 #[test]
 fn a_user_logs_in_with_a_personal_access_token() {
-    let Some(sandbox) = sandbox("postgres::a_user") else { return };
+    let Some(sandbox) = sandbox_with_psql("postgres::a_user") else { return };
     let line = format!(
         "unset DATABRICKS_CLIENT_ID DATABRICKS_CLIENT_SECRET PGUSER; export DATABRICKS_TOKEN={PAT}; \
          lakebase-token exec -- psql -Atc 'select current_user'"
@@ -94,7 +81,7 @@ fn a_user_logs_in_with_a_personal_access_token() {
 
 #[test]
 fn the_server_refuses_what_lakebase_would_refuse() {
-    let Some(sandbox) = sandbox("postgres::the_server_refuses") else { return };
+    let Some(sandbox) = sandbox_with_psql("postgres::the_server_refuses") else { return };
     let signer = &sandbox.workspace.signer;
     let good = signer.sign(CLIENT_ID, Scope::Database, 60, 0);
     assert_eq!(login(&sandbox, CLIENT_ID, &good), Ok(CLIENT_ID.to_owned()));
@@ -112,7 +99,7 @@ fn the_server_refuses_what_lakebase_would_refuse() {
 
 #[test]
 fn each_new_connection_outlives_the_expiry_of_the_last() {
-    let Some(sandbox) = sandbox("postgres::each_new_connection") else { return };
+    let Some(sandbox) = sandbox_with_psql("postgres::each_new_connection") else { return };
     sandbox.workspace.state().credential_life = 3;
     let line = "PGPASSWORD=$(lakebase-token) psql -Atc 'select 1'";
     let old = shell(&sandbox, "lakebase-token").stdout;
@@ -126,7 +113,7 @@ fn each_new_connection_outlives_the_expiry_of_the_last() {
 
 #[test]
 fn a_failure_stops_a_script_with_set_e() {
-    let Some(sandbox) = sandbox("postgres::a_failure_stops") else { return };
+    let Some(sandbox) = sandbox_with_psql("postgres::a_failure_stops") else { return };
     let line = "set -e; PGPASSWORD=$(DATABRICKS_CLIENT_SECRET=wrong lakebase-token); \
                 export PGPASSWORD; echo reached";
     let output = shell(&sandbox, line);
@@ -136,7 +123,7 @@ fn a_failure_stops_a_script_with_set_e() {
 
 #[test]
 fn psql_is_started_with_its_own_words_and_ours_before_them() {
-    let Some(sandbox) = sandbox("postgres::psql_is_started") else { return };
+    let Some(sandbox) = sandbox_with_psql("postgres::psql_is_started") else { return };
     prints(shell(&sandbox, "lakebase-token psql -Atc 'select current_user'"), CLIENT_ID);
     let line = "lakebase-token --pg-database nope psql -d databricks_postgres -Atc 'select current_database()'";
     prints(shell(&sandbox, line), "databricks_postgres");

@@ -10,7 +10,7 @@ use rcgen::{CertificateParams, KeyPair, SanType};
 use super::clients::JDBC;
 use super::consumers::{Installation, python_with, words};
 use super::drivers::{build_java, build_pgx};
-use super::support::{Test, executable, has, is_root, not_run, repository, say_not_run, workspace};
+use super::support::{Test, executable, has, is_root, not_run, repository, workspace};
 use crate::sandbox::Certificates;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, ENDPOINT_HOST};
 use lakebase_token::net::trust::system_bundle;
@@ -221,7 +221,7 @@ fn check(test: &str, program: &[&str], reads_mode: bool) {
 
 fn can_mount(test: &str) -> bool {
     if !is_root() {
-        say_not_run(test, "only root can give a process another hosts file");
+        not_run(test, "only root can give a process another hosts file");
     }
     is_root() && has(test, "unshare")
 }

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use lakebase_token::platform::context::Context;
 use lakebase_token::platform::time::Timestamp;
 
+use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, ENDPOINT, State, Workspace};
 
 pub const SECOND: i64 = 1000;
@@ -246,6 +247,16 @@ pub fn say_not_run(test: &str, why: &str) {
         let file = fs::OpenOptions::new().append(true).create(true).open(list);
         writeln!(file.unwrap(), "{test}: {why}").unwrap();
     }
+}
+
+/// The whole sandbox; nothing where PostgreSQL or psql is missing, which is reported.
+pub fn sandbox_with_psql(test: &str) -> Option<Sandbox> {
+    let sandbox = Sandbox::start().unwrap();
+    if let Err(why) = &sandbox.postgres {
+        not_run(test, why);
+        return None;
+    }
+    has(test, "psql").then_some(sandbox)
 }
 
 /// Whether we are root, who can read every file.

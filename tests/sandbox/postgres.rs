@@ -142,7 +142,11 @@ impl Postgres {
         let before = reloads();
         let server = rustix::process::Pid::from_raw(self.server.id() as i32).expect("it runs");
         rustix::process::kill_process(server, rustix::process::Signal::HUP)?;
+        let deadline = Instant::now() + Duration::from_secs(30);
         while reloads() == before {
+            if Instant::now() > deadline {
+                return Err(io::Error::other("postgres did not reload its configuration"));
+            }
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())

@@ -16,7 +16,7 @@ use crate::http::{BlackHole, secure};
 use crate::sandbox::Certificates;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::Workspace;
-use crate::support::{Test, executable, has, is_root, say_not_run, workspace};
+use crate::support::{Test, executable, has, is_root, not_run, say_not_run, workspace};
 
 const TOKEN: &str = "/oidc/v1/token";
 const MINT: &str = "/api/2.0/postgres/credentials";
@@ -496,7 +496,7 @@ fn name_servers_that_fail_and_addresses_that_do_not_answer() {
         return;
     }
     if !is_root() {
-        return say_not_run(test, "only root can give a process another resolv.conf");
+        return not_run(test, "only root can give a process another resolv.conf");
     }
     let mut class = Class::new("network: names");
     try_name_servers(&mut class);
