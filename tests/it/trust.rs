@@ -668,7 +668,7 @@ fn any_server_answer_costs_less_than_64_mib() {
         "/api/2.0/postgres/projects",
         "/api/2.0/postgres/credentials",
         "/api/2.0/preview/scim/v2/Me",
-        "/api/2.0/database/instances",
+        "/api/2.0/database/instances/legacy",
     ] {
         for answer in [
             Answer::Json(200, page(small.clone()[..28_000].to_vec())),
@@ -694,7 +694,7 @@ fn any_server_answer_costs_less_than_64_mib() {
             let mut command = std::process::Command::new("/usr/bin/time");
             command.args(["-f", "%M", "-o"]).arg(test.home.path().join("kib"));
             command.arg(executable()).args(["get", "-f", "json", "--timeout", "20s"]);
-            if path.ends_with("instances") {
+            if path.ends_with("legacy") {
                 command.args(["--instance", "legacy"]);
             }
             let output = command.env_clear().envs(test.env.iter().cloned()).output().unwrap();
