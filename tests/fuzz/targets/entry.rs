@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use lakebase_token::cache::store::{CacheFolder, CacheInputs};
-use lakebase_token::credential::secret::Secret;
 use lakebase_token::config::resolve::Settings;
-use lakebase_token::platform::time::Timestamp;
+use lakebase_token::credential::secret::Secret;
 use lakebase_token::credential::token::Token;
 use lakebase_token::platform::context::Context;
+use lakebase_token::platform::time::Timestamp;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

@@ -62,7 +62,8 @@ fuzz_target!(|data: &[u8]| {
     let (before, after) = (remove(file, key), remove(&written, key));
     // Our put adds a line end to a last line without one; libpq strips them (`pg_strip_crlf`).
     let is_line_end = |byte: &u8| b"\r\n".contains(byte);
-    let bare =
-        |text: &[u8]| text[..text.iter().rposition(|b| !is_line_end(b)).map_or(0, |at| at + 1)].to_vec();
+    let bare = |text: &[u8]| {
+        text[..text.iter().rposition(|b| !is_line_end(b)).map_or(0, |at| at + 1)].to_vec()
+    };
     assert!(before == after || bare(&before) == bare(&after), "another line has changed");
 });
