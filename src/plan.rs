@@ -44,6 +44,8 @@ pub struct Plan {
     pub selector: DatabaseSelector,
     /// The setting that the selector comes from, if there is one.
     pub selector_origin: Option<Id>,
+    /// Whether to connect through the endpoint's pooled host.
+    pub pooled: bool,
     pub port: u16,
     pub tls: TlsSettings,
     /// The lifetime to ask for, in seconds.
@@ -99,6 +101,7 @@ impl Plan {
             purpose,
             selector: DatabaseSelector::Only,
             selector_origin: None,
+            pooled: false,
             port: DEFAULT_PORT,
             tls: TlsSettings::default(),
             ttl: None,
@@ -137,6 +140,7 @@ impl Plan {
         }
 
         (self.selector, self.selector_origin) = selector(settings)?;
+        self.pooled = pooled(settings, &self.selector)?;
         self.ttl = lifetimes::ttl(settings, &self.selector)?;
         lifetimes::check_ttl(settings, self.ttl, self.interval)?;
         self.port = port(settings)?;
@@ -170,8 +174,13 @@ impl Plan {
         self.settings.workspace_id()
     }
 
-    /// The Postgres host, if the settings name it; else it must be resolved.
+    /// The Postgres host to connect to, if the settings name it; else it must be resolved.
     pub fn host(&self) -> Option<&str> {
+        self.named_host().filter(|_| !self.pooled)
+    }
+
+    /// The Postgres host that the settings name.
+    pub fn named_host(&self) -> Option<&str> {
         self.settings.text(Id::PgHost).or(match &self.selector {
             // In a Databricks App, LAKEBASE_ENDPOINT may hold the host.
             DatabaseSelector::Host(host) => Some(host),
@@ -298,6 +307,20 @@ fn instance(name: &str, origin: &Origin) -> Result<DatabaseSelector> {
         return Err(Error::usage(format!("{origin} is not an instance name: {name}")));
     }
     Ok(DatabaseSelector::Named(Database::Instance { name: name.to_owned(), host: None }))
+}
+
+/// Whether a pooled host is asked for. Only endpoints have one.
+fn pooled(settings: &Settings, selector: &DatabaseSelector) -> Result<bool> {
+    let pooled = settings.is_on(Id::Pooled);
+    if pooled && selector.is_instance() {
+        let origin = settings.origin(Id::Pooled);
+        return Err(Error::usage(format!(
+            "{origin} is for Autoscaling: a Provisioned instance has no pooled host"
+        ))
+        .because(format!("the instance is {}", redact(selector.name())))
+        .hint(format!("leave out {origin}")));
+    }
+    Ok(pooled)
 }
 
 /// A setting as a reason in a message.

@@ -26,8 +26,9 @@ use crate::credential::token::Token;
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::API_VERSIONS;
 use crate::lakebase::credentials::{self, Database};
+use crate::lakebase::pooled;
 use crate::lakebase::resolve::{self, DatabaseSelector};
-use crate::lakebase::workspace_api;
+use crate::lakebase::workspace_api::{self, Api};
 use crate::login::store::ROTATION_GRACE_MS;
 use crate::net::http::Client;
 use crate::net::refusal::{CallError, Outcome};
@@ -192,8 +193,12 @@ impl<'a> Session<'a> {
             let cached = self.text_slot(what).load()?;
             (cached.left(self.policy.context.now()) > 0).then_some(cached.text)
         };
-        let known = [self.location_key(), self.selector_key()].iter().find_map(|key| load(key));
-        (known.and_then(|line| Database::from_line(&line)), load(ROLE))
+        let database = |key: String| Database::from_line(&load(&key)?);
+        let resolved = database(self.location_key()).or_else(|| {
+            let selected = database(self.selector_key())?;
+            Some(if self.plan.pooled { selected.without_host() } else { selected })
+        });
+        (resolved, load(ROLE))
     }
 
     /// Where credentials are cached, or why they are not.
@@ -264,7 +269,12 @@ impl<'a> Session<'a> {
     }
 
     fn location_key(&self) -> String {
-        format!("host of {}", self.selector_key())
+        let selector = self.selector_key();
+        match self.plan.named_host() {
+            Some(host) if self.plan.pooled => format!("pooled host for {host} of {selector}"),
+            None if self.plan.pooled => format!("pooled host of {selector}"),
+            _ => format!("host of {selector}"),
+        }
     }
 
     fn database_credential(&self, deadline: Deadline) -> Result<Token> {
@@ -448,9 +458,9 @@ impl<'a> Session<'a> {
         }
 
         let mut database = self.database(deadline)?;
-        if database.host().is_none() {
+        if database.host().is_none() || self.plan.pooled {
             database = self.resolved_database(&self.location_key(), deadline, &|deadline| {
-                self.with_bearer(deadline, |api| credentials::resolve_host(api, database.clone()))
+                self.with_bearer(deadline, |api| self.ask_for_host(api, &database))
                     .map_err(|failure| self.explained(failure))
             })?;
         }
@@ -466,6 +476,18 @@ impl<'a> Session<'a> {
             .hint("PGHOST, or --pg-host, if you know that this host is right"));
         }
         Ok(host.to_owned())
+    }
+
+    fn ask_for_host(&self, api: &Api<'_>, database: &Database) -> Outcome<Database> {
+        if !self.plan.pooled {
+            return credentials::resolve_host(api, database.clone());
+        }
+        let settings = &self.plan.settings;
+        let named = self.plan.named_host().map(|host| {
+            let id = if settings.get(Id::PgHost).is_some() { Id::PgHost } else { Id::Endpoint };
+            (host, settings.origin(id))
+        });
+        pooled::resolve_host(api, database, named, settings.origin(Id::Pooled))
     }
 
     fn resolved_database(

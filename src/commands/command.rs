@@ -208,6 +208,7 @@ pub static COMMON: &[Id] = &[
     Id::Endpoint,
     Id::Instance,
     Id::PgHost,
+    Id::Pooled,
     Id::PgPort,
     Id::PgDatabase,
     Id::PgUser,

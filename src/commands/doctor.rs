@@ -22,10 +22,10 @@ use crate::credential::connection::Credential;
 use crate::credential::redact::{hide, printable, redact};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::variables;
-use crate::lakebase::credentials;
+use crate::lakebase::credentials::{self, Database};
 use crate::lakebase::login_probe::log_in;
 use crate::lakebase::login_refusal::{Attempt, lacks_server_name};
-use crate::lakebase::workspace_api::{me, reach};
+use crate::lakebase::workspace_api::{Api, me, reach};
 use crate::net::http::Client;
 use crate::net::refusal::{CallError, Outcome};
 use crate::plan::Plan;
@@ -127,13 +127,17 @@ impl Steps {
         let credential =
             self.add("credential", credential, |credential| credential.token.to_string())?;
 
-        let attempt =
-            Attempt { identity: identity.as_ref(), ..attempt(&credential, context).ok()? };
+        let attempt = Attempt {
+            identity: identity.as_ref(),
+            direct_host: direct_host(&plan, &session, &database, deadline()),
+            ..attempt(&credential, context).ok()?
+        };
         let logged_in = log_in(&attempt.login, context, deadline());
         let logged_in = logged_in.map_err(|failure| attempt.error(failure));
         self.add("login", logged_in, |role| {
             let kind = if attempt.is_as_group() { " (a group role)" } else { "" };
-            format!("as {}{kind}, sslmode {}", redact(role), attempt.login.tls.words())
+            let way = if plan.pooled { ", through the pooled host" } else { "" };
+            format!("as {}{kind}{way}, sslmode {}", redact(role), attempt.login.tls.words())
         })?;
 
         let outcome = log_in_with_psql(&credential, &attempt, &plan.settings, context, deadline());
@@ -256,6 +260,20 @@ fn check_state(state: &str) -> Result<String> {
         "" => Ok("the workspace does not state it".to_owned()),
         other => Ok(other.to_owned()),
     }
+}
+
+/// With `--pooled`, the endpoint's own host.
+fn direct_host(
+    plan: &Plan,
+    session: &Session<'_>,
+    database: &Database,
+    deadline: Deadline,
+) -> Option<String> {
+    if !plan.pooled {
+        return None;
+    }
+    let ask = |api: &Api<'_>| credentials::resolve_host(api, database.clone());
+    session.ask(deadline, ask).ok()?.host().map(str::to_owned)
 }
 
 /// Variables of libpq that can defeat a login by a password in clear text.

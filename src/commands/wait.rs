@@ -135,7 +135,7 @@ pub fn attempt<'c>(credential: &'c Credential, context: &'c Context) -> Result<A
         tls: &connection.tls,
         options: context.var("PGOPTIONS").and_then(OsStr::to_str),
     };
-    Ok(Attempt { login, identity: None })
+    Ok(Attempt { login, identity: None, direct_host: None })
 }
 
 /// What the person at the terminal sees: one line that is rewritten, or a note for each new reason.

@@ -354,7 +354,7 @@ impl Settings {
         let given = text;
         let text = trimmed(text, SETTINGS[id as usize].trim);
         // As in the SDKs: a value is set once, and a boolean that is false counts as empty.
-        let is_bool = SETTINGS[id as usize].kind == ValueKind::Bool;
+        let is_bool = matches!(SETTINGS[id as usize].kind, ValueKind::Bool | ValueKind::Switch);
         let is_empty = text.is_empty() || is_bool && parse_bool(text) == Some(false);
         if !is_empty && self.get(id).is_none() {
             if text != given {
@@ -496,7 +496,9 @@ impl Settings {
     fn check_types(&self) -> Result<()> {
         for (row, text, origin) in self.shown() {
             let wanted = match row.kind {
-                ValueKind::Bool if parse_bool(text).is_none() => "true or false",
+                ValueKind::Bool | ValueKind::Switch if parse_bool(text).is_none() => {
+                    "true or false"
+                }
                 ValueKind::Int if text.parse::<i64>().is_err() => "a whole number",
                 _ => continue,
             };

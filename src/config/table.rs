@@ -18,7 +18,7 @@ pub enum ValueKind {
     /// Go's `ParseBool`: `1`, `t`, `true`, `0`, …
     Bool,
     Int,
-    /// A flag without a value.
+    /// A flag without a value. Its variable, if it has one, is a `Bool`.
     Switch,
 }
 
@@ -341,8 +341,16 @@ settings! {
         env: &["PGHOST", "DATABRICKS_PG_HOST", "LAKEBASE_HOST"],
         long: "The Postgres host to connect to. Without an endpoint or instance, the database that \
                listens there is resolved; with one, the host is only where to connect to, such as \
-               a tunnel. Pooled hosts (-pooler), sockets and lists of hosts are refused.",
+               a tunnel. Sockets and lists of hosts are refused.",
         ..flag("pg-host", "HOST", "Postgres host")
+    },
+    Pooled => Setting {
+        env: &["LAKEBASE_TOKEN_POOLED"],
+        long: "Connects through the endpoint's pooled host (-pooler), where PgBouncer shares \
+               connections among many clients. Whether it takes tokens depends on the workspace: \
+               lakebase-token doctor --pooled tries it. PGHOST may then only name a host of the \
+               same endpoint. The password is the same as without it.",
+        ..switch("pooled", "connect through the endpoint's pooled host")
     },
     PgPort => Setting {
         name: "pg_port",

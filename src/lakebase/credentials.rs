@@ -12,7 +12,7 @@ use crate::credential::encoding::{hex, percent_encode};
 use crate::credential::redact::{begins_like_api_secret, redact};
 use crate::credential::token::Token;
 use crate::error::{Error, Result};
-use crate::lakebase::workspace_api::Api;
+use crate::lakebase::workspace_api::{Api, listed_text};
 use crate::net::refusal::{CallError, Outcome, require};
 use crate::platform::context::Context;
 use crate::platform::time::Timestamp;
@@ -48,6 +48,13 @@ impl Database {
         match self {
             Database::Endpoint { host, .. } | Database::Instance { host, .. } => host.as_deref(),
         }
+    }
+
+    /// The same database, whose host must be resolved.
+    pub fn without_host(mut self) -> Database {
+        let (Database::Endpoint { host, .. } | Database::Instance { host, .. }) = &mut self;
+        *host = None;
+        self
     }
 
     /// One line of JSON for the cache.
@@ -179,8 +186,18 @@ pub fn state(api: &Api<'_>, database: &Database) -> Outcome<String> {
     Ok(state.as_str().unwrap_or_default().to_owned())
 }
 
-fn endpoint(api: &Api<'_>, name: &str) -> Outcome<Value> {
+pub fn endpoint(api: &Api<'_>, name: &str) -> Outcome<Value> {
     api.get("to show the endpoint", &format!("{POSTGRES}/{name}"))
+}
+
+/// The hosts of an endpoint (databricks-sdk-go `service/postgres/model.go`, `EndpointHosts`).
+const HOST_FIELDS: [&str; 4] =
+    ["host", "read_only_host", "read_write_pooled_host", "read_only_pooled_host"];
+
+/// Every host that the API states for an endpoint.
+pub fn hosts_of_endpoint(endpoint: &Value) -> Vec<String> {
+    let hosts = &endpoint["status"]["hosts"];
+    HOST_FIELDS.iter().filter_map(|field| listed_text(&hosts[field])).collect()
 }
 
 fn instance(api: &Api<'_>, name: &str) -> Outcome<Value> {

@@ -8,6 +8,7 @@ use crate::credential::encoding::is_uuid;
 use crate::credential::redact::{hide, redact};
 use crate::error::Error;
 use crate::lakebase::login_probe::{Login, LoginFailure, ServerError};
+use crate::lakebase::pooled;
 use crate::lakebase::workspace_api::Me;
 use crate::net::tls_failure::TlsFailure;
 
@@ -18,6 +19,7 @@ const WAKING_HINT: &str = "try again: a suspended database needs some seconds to
 
 // What Lakebase's proxy and PostgreSQL say, where the SQLSTATE alone does not tell.
 const EXTERNAL_REFUSAL: &str = "External authorization failed";
+const NO_TOKEN: &str = "SASL authentication failed";
 const MAY_NOT_LOG_IN: &str = "is not permitted to log in";
 const NO_HBA_ENTRY: &str = "pg_hba.conf";
 
@@ -26,6 +28,8 @@ pub struct Attempt<'a> {
     pub login: Login<'a>,
     /// Who tries it; nothing if that is not known.
     pub identity: Option<&'a Me>,
+    /// The endpoint's own host, if the login is to its pooled one.
+    pub direct_host: Option<String>,
 }
 
 impl LoginFailure {
@@ -35,6 +39,10 @@ impl LoginFailure {
             LoginFailure::NotResolved(_)
             | LoginFailure::NotConnected(_)
             | LoginFailure::NoAnswer(_) => true,
+            // A pooled host that takes no tokens.
+            LoginFailure::Refused(ServerError { message, .. }) if message.contains(NO_TOKEN) => {
+                false
+            }
             LoginFailure::Refused(ServerError { sqlstate, .. }) => {
                 sqlstate.starts_with("08")
                     || ["57P01", "57P03", "53300"].contains(&sqlstate.as_str())
@@ -114,11 +122,8 @@ impl Attempt<'_> {
 
     fn other_method(&self, name: &str) -> Error {
         let error = Error::denied(format!("the server asks for {name}, which takes no token"));
-        let (label, domain) = self.login.host.split_once('.').unwrap_or((self.login.host, ""));
-        match label.strip_suffix("-pooler") {
-            Some(direct) => error
-                .because("this is a pooled host, and the role has a native password there")
-                .hint(format!("PGHOST={}.{}", redact(direct), redact(domain))),
+        match self.direct_host() {
+            Some(direct) => self.no_token_at_pooled_host(error, &direct),
             None => {
                 let user = self.user_literal();
                 error.because("the role has a native Postgres password").hint(format!(
@@ -128,6 +133,17 @@ impl Attempt<'_> {
                 ))
             }
         }
+    }
+
+    fn no_token_at_pooled_host(&self, error: Error, direct: &str) -> Error {
+        error
+            .because("this is a pooled host, and here those take native Postgres passwords only")
+            .hint(format!("PGHOST={direct}  # the direct host, and no --pooled"))
+    }
+
+    fn direct_host(&self) -> Option<String> {
+        let direct = self.direct_host.clone().or_else(|| pooled::direct_host(self.login.host))?;
+        Some(redact(&direct))
     }
 
     fn certificate(&self, failure: &TlsFailure) -> Error {
@@ -161,6 +177,11 @@ impl Attempt<'_> {
             passing()
                 .hint("try again within a minute, if the branch is new")
                 .hint("check that the endpoint still exists, and the workspace's IP access list")
+        } else if says(NO_TOKEN) {
+            match self.direct_host() {
+                Some(direct) => self.no_token_at_pooled_host(denied(), &direct),
+                None => denied().hint("a host that takes tokens: --endpoint projects/PROJECT"),
+            }
         } else if lacks_server_name(&message) {
             denied().hint("a libpq of version 14 or later: older ones send no server name (SNI)")
         } else {

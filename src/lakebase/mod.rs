@@ -3,5 +3,6 @@
 pub mod credentials;
 pub mod login_probe;
 pub mod login_refusal;
+pub mod pooled;
 pub mod resolve;
 pub mod workspace_api;

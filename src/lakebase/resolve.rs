@@ -12,7 +12,8 @@ use crate::credential::destination::{is_database_host, is_host};
 use crate::credential::encoding::percent_encode;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::lakebase::credentials::{Database, INSTANCES, POSTGRES};
+use crate::lakebase::credentials::{Database, INSTANCES, POSTGRES, hosts_of_endpoint};
+use crate::lakebase::pooled::direct_host;
 use crate::lakebase::workspace_api::{Api, every_page, listed_text};
 use crate::net::refusal::{CallError, Outcome};
 
@@ -78,6 +79,15 @@ impl DatabaseSelector {
         Ok(DatabaseSelector::Host(text.to_ascii_lowercase()))
     }
 
+    /// Whether it is certainly a Provisioned instance.
+    pub fn is_instance(&self) -> bool {
+        match self {
+            DatabaseSelector::Named(Database::Instance { .. }) => true,
+            DatabaseSelector::Host(host) => host.starts_with("instance-"),
+            _ => false,
+        }
+    }
+
     /// The name in the settings, for cache keys.
     pub fn name(&self) -> &str {
         match self {
@@ -138,23 +148,7 @@ pub fn check_host(text: &str, origin: impl Display) -> Result<()> {
         .because("a password is sent to one named server only, never to a socket or a list")
         .hint("PGHOST with the host that the workspace shows, or --endpoint projects/PROJECT"));
     }
-    refuse_pooler(text, origin)
-}
-
-/// Refuses a pooled host: it accepts native Postgres passwords only.
-fn refuse_pooler(host: &str, origin: impl Display) -> Result<()> {
-    const SUFFIX: &str = "-pooler";
-    let (label, domain) = host.split_once('.').unwrap_or((host, ""));
-    let parts = label.split_at_checked(label.len().saturating_sub(SUFFIX.len()));
-    let Some((direct, _)) = parts.filter(|(_, end)| end.eq_ignore_ascii_case(SUFFIX)) else {
-        return Ok(());
-    };
-    Err(Error::usage(format!(
-        "{origin} is a pooled host, which accepts no OAuth credentials: {}",
-        redact(host)
-    ))
-    .because("Lakebase's PgBouncer accepts native Postgres passwords only")
-    .hint(format!("{origin}={}", redact(&format!("{direct}.{domain}")))))
+    Ok(())
 }
 
 /// RFC 1123 style, 1 to 63 characters (databricks-sdk-go `service/postgres/model.go`).
@@ -218,11 +212,16 @@ fn database_by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<
     Err(CallError::Other(error))
 }
 
-/// Whether an endpoint or instance listens on this host. Either the API states the host, or it states
-/// no host at all, the host's label is the uid, and the host's domain is one of Databricks'.
+/// Whether an endpoint or instance listens on this host. Either the API states the host or, for a pooled
+/// one, that host's direct one; or it states no host at all, the host's label is the uid, and the
+/// host's domain is one of Databricks'.
 fn listens_on(api: &Api<'_>, host: &str, stated: &[String], uid: &str, label: &str) -> bool {
     if stated.iter().any(|stated| stated.eq_ignore_ascii_case(host)) {
         return true;
+    }
+    if let Some(direct) = direct_host(host) {
+        let label = direct.split('.').next().unwrap_or_default();
+        return is_database_host(host, api.url) && listens_on(api, &direct, stated, uid, label);
     }
     stated.iter().all(|stated| stated.is_empty())
         && !uid.is_empty()
@@ -410,20 +409,15 @@ impl Endpoint {
     fn of(endpoint: &Value) -> Endpoint {
         let status = &endpoint["status"];
         let is_read_write = status["endpoint_type"] == "ENDPOINT_TYPE_READ_WRITE";
-        let hosts = HOST_FIELDS.iter().filter_map(|field| listed_text(&status["hosts"][field]));
         Endpoint {
             name: listed_text(&endpoint["name"]),
             uid: listed_text(&endpoint["uid"]),
             host: listed_text(&status["hosts"]["host"]),
-            hosts: hosts.collect(),
+            hosts: hosts_of_endpoint(endpoint),
             is_usable_read_write: is_read_write && status["disabled"] != true,
         }
     }
 }
-
-/// The hosts of an endpoint (databricks-sdk-go `service/postgres/model.go`, `EndpointHosts`).
-const HOST_FIELDS: [&str; 4] =
-    ["host", "read_only_host", "read_write_pooled_host", "read_only_pooled_host"];
 
 fn projects(api: &Api<'_>) -> Outcome<Vec<Project>> {
     every_page(api, "to list projects", &format!("{POSTGRES}/projects"), "projects", Project::of)
@@ -481,18 +475,10 @@ mod tests {
             "projects/a b",
             "projects/../x",
             "/projects/p",
-            "ep-x-pooler.database.us-east-1.cloud.databricks.com",
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.kind as u8 == 2 && !error.hints.is_empty(), "{text}");
         }
-    }
-
-    #[test]
-    fn the_error_for_a_pooled_host_names_the_direct_host() {
-        let error = refuse_pooler("ep-x-pooler.db.example.com", "PGHOST").unwrap_err();
-        assert_eq!(error.hints, ["PGHOST=ep-x.db.example.com"]);
-        assert!(refuse_pooler("ep-pooler-x.db.example.com", "PGHOST").is_ok());
     }
 
     #[test]

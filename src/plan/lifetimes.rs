@@ -7,7 +7,6 @@ use crate::config::resolve::{Origin, Settings};
 use crate::config::table::Id;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::lakebase::credentials::Database;
 use crate::lakebase::resolve::DatabaseSelector;
 use crate::login::store::{ROTATION_GRACE_MS, RenewWith};
 use crate::platform::context::Context;
@@ -111,12 +110,7 @@ pub fn ttl(settings: &Settings, selector: &DatabaseSelector) -> Result<Option<u6
         return Err(out_of_bounds(settings, Id::Ttl, "5m to 1h"));
     }
 
-    let is_instance = match selector {
-        DatabaseSelector::Named(Database::Instance { .. }) => true,
-        DatabaseSelector::Host(host) => host.starts_with("instance-"),
-        _ => false,
-    };
-    if is_instance {
+    if selector.is_instance() {
         let origin = settings.origin(Id::Ttl);
         return Err(Error::usage(format!(
             "a Provisioned instance has no choice of lifetime, but {origin} asks for one"

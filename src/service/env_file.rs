@@ -279,7 +279,8 @@ fn resolved_by_requests(update: &Update<'_>, context: &Context) -> Result<Resolv
         Database::Endpoint { name, .. } => (Some(name), None),
         Database::Instance { name, .. } => (None, Some(name)),
     };
-    let mut resolved = vec![(Id::Endpoint, endpoint), (Id::Instance, instance)];
+    // A pooled host is recorded as the host.
+    let mut resolved = vec![(Id::Endpoint, endpoint), (Id::Instance, instance), (Id::Pooled, None)];
 
     let connection = session.connection(update.wants(), deadline)?;
     if connection.host.is_some() {

@@ -178,23 +178,6 @@ fn variables_of_other_tools_are_read() {
 }
 
 #[test]
-fn a_pooled_host_is_refused_from_any_setting() {
-    let workspace = workspace();
-    let pooled = ENDPOINT_HOST.replacen('.', "-Pooler.", 1);
-    for variable in ["PGHOST", "LAKEBASE_ENDPOINT", "DATABRICKS_PG_HOST"] {
-        let mut test = unnamed(&workspace);
-        test.set(variable, &pooled);
-        let hint = format!("{variable}={ENDPOINT_HOST}");
-        test.run("").fails(2, &["pooled host", "native Postgres passwords", &hint]);
-    }
-
-    // Also with a named endpoint, since the connection would go to the pooled host.
-    let mut test = Test::at(&workspace);
-    test.set("PGHOST", &pooled).run("").fails(2, &["pooled host"]);
-    assert!(workspace.take_requests().is_empty());
-}
-
-#[test]
 fn with_a_named_endpoint_pghost_is_only_the_address_to_connect_to() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
