@@ -63,6 +63,8 @@ pub struct Error {
     pub exit: Option<u8>,
     /// A refusal that may pass by itself, such as of something that is being made.
     pub may_pass: bool,
+    /// A refusal of the scopes that were asked for, or of their lack.
+    pub about_scopes: bool,
 }
 
 impl Error {
@@ -77,6 +79,7 @@ impl Error {
             unreachable: None,
             exit: None,
             may_pass: false,
+            about_scopes: false,
         }
     }
 

@@ -31,6 +31,8 @@ pub struct Format {
     pub workspace: bool,
     /// Whether it is one line, which a variable can hold.
     pub is_one_line: bool,
+    /// Whether its readers find the password by the role.
+    pub is_found_by_role: bool,
     /// Whether its `apiVersion` is the one that `KUBERNETES_EXEC_INFO` asks for.
     pub has_api_version: bool,
     /// Prints the credential; the text ends in a newline.
@@ -52,6 +54,7 @@ const fn connecting(
         host: true,
         workspace: false,
         is_one_line: true,
+        is_found_by_role: false,
         has_api_version: false,
         render,
         warn: |_| None,
@@ -68,7 +71,8 @@ const fn bare(
 }
 
 pub const RAW: Format = bare("raw", "the token alone", |c| Ok(format!("{}\n", token(c))));
-pub const PGPASS: Format = connecting("pgpass", "a line for ~/.pgpass", pgpass);
+pub const PGPASS: Format =
+    Format { is_found_by_role: true, ..connecting("pgpass", "a line for ~/.pgpass", pgpass) };
 
 /// All formats, in the order of `--help`. The first is the default.
 #[rustfmt::skip]
@@ -83,7 +87,7 @@ pub static FORMATS: &[Format] = &[
     Format { is_one_line: false, ..connecting("dotenv", "for docker --env-file and systemd EnvironmentFile", dotenv) },
     connecting("url", "a postgresql:// URL", url),
     connecting("libpq-json", "libpq's keywords as an object, for Postico", libpq_json),
-    Format { host: false, warn: pgbouncer_warning, ..connecting("pgbouncer", "a line for PgBouncer's auth_file", pgbouncer) },
+    Format { host: false, is_found_by_role: true, warn: pgbouncer_warning, ..connecting("pgbouncer", "a line for PgBouncer's auth_file", pgbouncer) },
     bare("headers-json", "HTTP headers as a JSON object", headers_json),
     bare("header", "an HTTP Authorization header", |c| Ok(format!("Authorization: Bearer {}\n", token(c)))),
 ];

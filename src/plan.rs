@@ -3,10 +3,11 @@
 //! Every refusal here is exit code 2 and costs no request. If an endpoint and an instance are both
 //! named, the one with the stronger origin counts (flag, environment, profile), and two of equal
 //! origin are an error. How values are resolved is `config/resolve.rs`'s business, how a plan becomes
-//! a credential `session.rs`'s. Lifetimes and intervals are checked in `plan/lifetimes.rs`, what a
-//! Postgres server must prove in `plan/tls.rs`.
+//! a credential `session.rs`'s. Lifetimes and intervals are checked in `plan/lifetimes.rs`, scopes
+//! and read-only tables in `plan/rights.rs`, what a Postgres server must prove in `plan/tls.rs`.
 
 mod lifetimes;
+mod rights;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -50,6 +51,8 @@ pub struct Plan {
     pub tls: TlsSettings,
     /// The lifetime to ask for, in seconds.
     pub ttl: Option<u64>,
+    /// The tables that the credential may only read; none for a credential with all rights.
+    pub tables: Vec<String>,
     /// The least life of what is printed, in milliseconds.
     pub min_ttl: i64,
     /// The check interval of `watch` and `service`.
@@ -92,6 +95,7 @@ impl Plan {
         let provider = chain::choose(&settings, context)?;
         check_workspace(&settings)?;
         check_urls(&settings)?;
+        rights::check_scopes(&settings, provider)?;
 
         let cache = cache_place(&settings, context)?;
         check_offline(&settings, &cache)?;
@@ -105,6 +109,7 @@ impl Plan {
             port: DEFAULT_PORT,
             tls: TlsSettings::default(),
             ttl: None,
+            tables: rights::tables(&settings, purpose)?,
             min_ttl: lifetimes::min_ttl(&settings)?,
             interval: lifetimes::interval(&settings)?,
             timeout: lifetimes::timeout(&settings)?,

@@ -17,6 +17,7 @@ use crate::cache::policy::{CacheRequest, Fetch, FetchCall, Freshness, Policy};
 use crate::cache::store::{CacheFolder, CacheInputs, Slot};
 use crate::config::resolve::Origin;
 use crate::config::table::Id;
+use crate::config::value::scopes;
 use crate::config::variables::other_database;
 use crate::credential::connection::{Connection, Credential, Purpose, Tls};
 use crate::credential::destination::{is_database_host, is_loopback};
@@ -84,13 +85,14 @@ impl<'a> Session<'a> {
         let identity = (provider.identity)(settings, context);
         let secret = provider.secret.and_then(|id| settings.secret(id)).cloned();
 
+        let scopes = settings.text(Id::Scopes).map(|list| scopes(Some(list)).join(" "));
         let parts = [
             plan.url(),
             plan.workspace_id().unwrap_or_default(),
             text(Id::AccountId),
             provider.name,
             &identity,
-            text(Id::Scopes),
+            scopes.as_deref().unwrap_or_default(),
             text(Id::GroupId),
             text(Id::DiscoveryUrl),
         ];
@@ -244,7 +246,8 @@ impl<'a> Session<'a> {
 
     fn database_slot(&self) -> Slot<'_, Token> {
         let ttl = self.plan.ttl.map_or(String::new(), |ttl| ttl.to_string());
-        self.cache.slot(&["database", &self.selector_key(), &ttl])
+        let tables = self.plan.tables.join(",");
+        self.cache.slot(&["database", &self.selector_key(), &ttl, &tables])
     }
 
     fn workspace_slot(&self) -> Slot<'_, Token> {
@@ -323,8 +326,10 @@ impl<'a> Session<'a> {
         self.policy.get(&CacheRequest { slot, freshness, fetch, deadline, lock_wait })
     }
 
-    /// Says which setting may be wrong: a secret that is none, or the name of an unreachable workspace.
+    /// Says which setting may be wrong: a secret that is none, the scopes, or the name of an unreachable
+    /// workspace.
     fn with_origins(&self, error: Error) -> Error {
+        let error = self.with_scopes(error);
         let is_new = !error.from_cache;
         let may_be_secret = matches!(error.kind, ErrorKind::Denied | ErrorKind::Usage);
         let reasons = self.plan.settings.unfilled_secrets().filter(|_| is_new && may_be_secret);
@@ -394,7 +399,8 @@ impl<'a> Session<'a> {
 
     fn mint_for(&self, database: &Database, deadline: Deadline) -> Outcome<Token> {
         let minted = self.with_bearer(deadline, |api| {
-            credentials::mint(api, database, self.plan.ttl, self.policy.context)
+            let Plan { ttl, tables, .. } = self.plan;
+            credentials::mint(api, database, *ttl, tables, self.policy.context)
         })?;
         let is_known = |secret: &Secret| *secret == minted.answer.secret;
         if self.plan.settings.secrets().any(is_known) {
@@ -507,12 +513,15 @@ impl<'a> Session<'a> {
     }
 
     /// The role to connect as.
-    fn user_name(&self, deadline: Deadline) -> Result<String> {
+    pub fn user_name(&self, deadline: Deadline) -> Result<String> {
         if let Some(user) = self.plan.user() {
             return Ok(user.to_owned());
         }
-        self.cached_text(ROLE, deadline, &|deadline| {
-            self.with_bearer(deadline, workspace_api::user_name).map_err(CallError::into_error)
+        self.cached_text(ROLE, deadline, &|deadline| match self
+            .with_bearer(deadline, workspace_api::user_name)
+        {
+            Err(failure) if failure.is_forbidden() => self.subject_as_role(failure, deadline),
+            asked => asked.map_err(CallError::into_error),
         })
     }
 

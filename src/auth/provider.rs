@@ -57,8 +57,9 @@ pub struct Provider {
     pub login: bool,
     /// Whether it is a login made by `lakebase-token login`.
     pub stored_login: bool,
-    /// Whether it can act as a group (`group_id`).
-    pub groups: bool,
+    /// Whether it asks the workspace's token endpoint itself (`token_endpoint.rs`): with the scopes of
+    /// the settings, and as their group (`group_id`).
+    pub makes_grant: bool,
     /// For auth types that get tokens from Azure.
     pub azure: Option<Service>,
     /// What keeps every fetch waiting: a run of its tool that does not end.
@@ -89,7 +90,7 @@ pub const ROW: Provider = Provider {
     cached: true,
     login: false,
     stored_login: false,
-    groups: false,
+    makes_grant: false,
     azure: None,
     busy: |_| None,
     login_files: |_, _| Vec::new(),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::auth::host_metadata::document;
 use crate::auth::provider::ProviderCall;
 use crate::config::table::Id;
+use crate::config::value::scopes;
 use crate::credential::redact::redact;
 use crate::credential::token::Token;
 use crate::error::{Error, ErrorKind, Result};
@@ -77,15 +78,6 @@ fn post(call: &ProviderCall<'_>, grant: &TokenGrant<'_>, endpoint: &str) -> Resu
     call.client.send(&Request::form(endpoint, grant.headers, &pairs), call.deadline)
 }
 
-/// A comma-separated list, sorted and without duplicates, as in the SDK for Go.
-fn scopes(list: Option<&str>) -> Vec<&str> {
-    let parts = list.unwrap_or_default().split(',').map(str::trim);
-    let mut scopes: Vec<&str> = parts.filter(|scope| !scope.is_empty()).collect();
-    scopes.sort_unstable();
-    scopes.dedup();
-    if scopes.is_empty() { vec!["all-apis"] } else { scopes }
-}
-
 /// The token endpoint in a discovery document, cached for a day.
 fn endpoint(call: &ProviderCall<'_>, document: &str) -> Result<String> {
     (call.resolve_cached)(&format!("token endpoint by {document}"), &|| {
@@ -106,16 +98,4 @@ fn endpoint(call: &ProviderCall<'_>, document: &str) -> Result<String> {
         }
         Ok(endpoint.to_owned())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scopes_are_sorted_without_duplicates() {
-        assert_eq!(scopes(None), ["all-apis"]);
-        assert_eq!(scopes(Some(" , ")), ["all-apis"]);
-        assert_eq!(scopes(Some("sql, postgres,,sql")), ["postgres", "sql"]);
-    }
 }

@@ -10,6 +10,7 @@ use crate::formats;
 use crate::formats::FORMATS;
 use crate::targets::table;
 use crate::targets::table::TARGETS;
+use crate::targets::target::TargetRow;
 
 /// A line of a paragraph, so that the help fits a terminal of 100 columns.
 const MAX_LINE_BYTES: usize = 90;
@@ -54,8 +55,8 @@ const SHOWN: [Id; 5] = [Id::Profile, Id::Host, Id::Endpoint, Id::PgUser, Id::Tim
 /// The help of one command.
 pub fn command(command: &Command) -> String {
     let name = format!("lakebase-token {}", command.name);
-    let mut head = format!("{name}: {}\n\nusage: {name} {}\n", command.about, command.usage);
-    targets(&mut head, command);
+    let usage = with_targets(command.usage);
+    let head = format!("{name}: {}\n\nusage: {name} {usage}\n", command.about);
 
     let mut list = String::new();
     if command.subcommands.is_empty() {
@@ -75,8 +76,8 @@ pub fn command(command: &Command) -> String {
 /// The help of `service install` and of the other subcommands.
 pub fn subcommand(command: &Command, subcommand: &Subcommand) -> String {
     let name = format!("lakebase-token {} {}", command.name, subcommand.name);
-    let mut head = format!("{name}: {}\n\nusage: {name} TARGET [FLAGS]\n", subcommand.about);
-    targets(&mut head, command);
+    let usage = with_targets("TARGET [FLAGS]");
+    let head = format!("{name}: {}\n\nusage: {name} {usage}\n", subcommand.about);
     let mut list = String::new();
     flags(&mut list, command, subcommand.takes);
     let more = format!("`lakebase-token {} --help` says more.", command.name);
@@ -110,12 +111,13 @@ fn pointers(command: &Command) -> String {
     format!("more: `lakebase-token help settings`,{formats} `lakebase-token man`\n")
 }
 
-fn targets(text: &mut String, command: &Command) {
-    if command.takes_target {
-        let names: Vec<&str> = TARGETS.iter().map(|row| row.name).collect();
-        let _ =
-            writeln!(text, "targets: {} PATH, {}, {}", names[..2].join(", "), names[2], names[3]);
-    }
+/// A usage line that names the targets.
+fn with_targets(usage: &str) -> String {
+    let name = |row: &TargetRow| {
+        if row.takes_path() { format!("{} PATH", row.name) } else { row.name.to_owned() }
+    };
+    let names: Vec<String> = TARGETS.iter().map(name).collect();
+    usage.replacen("TARGET", &names.join("|"), 1)
 }
 
 fn flags(text: &mut String, command: &Command, takes: fn(Id) -> bool) {

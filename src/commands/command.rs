@@ -203,6 +203,7 @@ pub static COMMON: &[Id] = &[
     Id::Host,
     Id::Profile,
     Id::AuthType,
+    Id::Scopes,
     Id::ClientSecretFile,
     Id::TokenFile,
     Id::Endpoint,

@@ -45,7 +45,7 @@ pub const COMMAND: Command = Command {
            shows whether the environment prevents a login, and is not tried if psql is not \
            installed. Warnings are about other programs. --timeout applies to each step (30s). \
            --format is text or json.",
-    flags: &[Id::Format, Id::Wait],
+    flags: &[Id::Format, Id::ReadOnly, Id::Wait],
     common: COMMON,
     exit_codes: "exit codes: 0 every step that could be tried works; otherwise as for get",
     run,

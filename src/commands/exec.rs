@@ -33,7 +33,7 @@ pub const COMMAND: Command = Command {
            The program replaces lakebase-token, so the exit code is the program's own. If the \
            program does not start, the exit code is 125 (no credential), 126 (not executable) or \
            127 (not found).",
-    flags: &[Id::For, Id::As, Id::Format, Id::Clean, Id::Wait],
+    flags: &[Id::For, Id::As, Id::Format, Id::Clean, Id::ReadOnly, Id::Wait],
     common: COMMON,
     takes_child: true,
     exit_codes: "exit codes: the program's own; 125 no credential, 126 not executable, 127 not found",

@@ -20,7 +20,7 @@ pub const COMMAND: Command = Command {
     about: "print a password (the default command)",
     more: "Prints the cached credential while it is fresh, otherwise mints a new one. Stdout has \
            the credential and nothing else; on failure it is empty.",
-    flags: &[Id::For, Id::Format, Id::Wait],
+    flags: &[Id::For, Id::Format, Id::ReadOnly, Id::Wait],
     common: COMMON,
     exit_codes: "exit codes: 0 printed, 1 internal failure or malformed answer,\n\
             2 usage or configuration, 3 login required, 4 refused by the server,\n\

@@ -13,7 +13,7 @@ pub const COMMAND: Command = Command {
     more: "The same as exec -- psql. Flags before the word psql are lakebase-token's, those after it \
            are psql's: lakebase-token --endpoint shop psql -c 'select 1'. If a -- follows psql, the \
            flags before the -- are lakebase-token's, too.",
-    flags: &[Id::Clean, Id::Wait],
+    flags: &[Id::Clean, Id::ReadOnly, Id::Wait],
     common: COMMON,
     takes_child: true,
     exit_codes: exec::COMMAND.exit_codes,

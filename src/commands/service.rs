@@ -20,7 +20,7 @@ use crate::targets::update::Update;
 pub const COMMAND: Command = Command {
     name: "service",
     about: "have systemd or launchd keep one of these targets up to date",
-    usage: "install|uninstall|status|restart TARGET [FLAGS]",
+    usage: "ACTION TARGET [FLAGS]",
     more: "The service is a timer of your own user: systemd user units, or a launchd agent. \
            install pins all settings that are in effect now, so the service does not depend on the \
            environment of your shell. If its first run fails, the installation is undone. The \

@@ -21,7 +21,7 @@ pub const COMMAND: Command = Command {
            credential; its readers must read it again for each connection.\n\n\
            With --interval, for a timer that runs this command, the credential outlives the next \
            two runs. A --then command is stopped after --timeout.",
-    flags: &[Id::Interval, Id::Then, Id::Remove],
+    flags: &[Id::Interval, Id::Then, Id::Remove, Id::ReadOnly],
     takes_target: true,
     completions: || table::names().collect(),
     common: COMMON,

@@ -205,7 +205,17 @@ settings! {
     WorkspaceId => not_beside_profile("workspace_id", &["DATABRICKS_WORKSPACE_ID"]),
     GroupId => attribute("group_id", &["DATABRICKS_GROUP_ID"]),
     DiscoveryUrl => not_beside_profile("discovery_url", &["DATABRICKS_DISCOVERY_URL"]),
-    Scopes => attribute("scopes", &[]),
+    Scopes => Setting {
+        flag: "scopes",
+        value: "SCOPE[,…]",
+        about: "OAuth scopes of the workspace token (all-apis)",
+        long: "The OAuth scopes to ask for when lakebase-token itself gets the workspace token, or \
+               with login, which adds offline_access. The default is all-apis; postgres is enough \
+               to mint. With fewer scopes than all-apis, the workspace may not say who you are: the \
+               role is then the login's subject if that is an address, else --pg-user must name \
+               it.",
+        ..attribute("scopes", &[])
+    },
     DatabricksCliPath => Setting {
         trim: Trim::Nothing,
         ..before_profile("databricks_cli_path", &["DATABRICKS_CLI_PATH"])
@@ -351,6 +361,12 @@ settings! {
                lakebase-token doctor --pooled tries it. PGHOST may then only name a host of the \
                same endpoint. The password is the same as without it.",
         ..switch("pooled", "connect through the endpoint's pooled host")
+    },
+    ReadOnly => Setting {
+        long: "Mints a credential that may only read these tables of Unity Catalog, each as \
+               CATALOG.SCHEMA.TABLE, separated by commas. It has a cache entry of its own. A session \
+               that is open when the credential expires goes on.",
+        ..flag("read-only", "TABLE[,…]", "a credential that only reads these tables")
     },
     PgPort => Setting {
         name: "pg_port",

@@ -83,3 +83,25 @@ pub(super) fn parse_bool(text: &str) -> Option<bool> {
         _ => None,
     }
 }
+
+/// The OAuth scopes in a comma-separated list, sorted and without duplicates; without any, those for
+/// all APIs. As in the SDK for Go (`config/config.go`).
+pub fn scopes(list: Option<&str>) -> Vec<&str> {
+    let parts = list.unwrap_or_default().split(',').map(str::trim);
+    let mut scopes: Vec<&str> = parts.filter(|scope| !scope.is_empty()).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    if scopes.is_empty() { vec!["all-apis"] } else { scopes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_sorted_without_duplicates() {
+        assert_eq!(scopes(None), ["all-apis"]);
+        assert_eq!(scopes(Some(" , ")), ["all-apis"]);
+        assert_eq!(scopes(Some("sql, postgres,,sql")), ["postgres", "sql"]);
+    }
+}

@@ -83,7 +83,12 @@ struct MintRequest {
 }
 
 impl MintRequest {
-    fn of(database: &Database, ttl: Option<u64>, context: &Context) -> Result<MintRequest> {
+    fn of(
+        database: &Database,
+        ttl: Option<u64>,
+        tables: &[String],
+        context: &Context,
+    ) -> Result<MintRequest> {
         let mut request = match database {
             Database::Endpoint { name, .. } => MintRequest {
                 path: "/api/2.0/postgres/credentials",
@@ -98,6 +103,12 @@ impl MintRequest {
         };
         if let Some(seconds) = ttl {
             request.body["ttl"] = format!("{seconds}s").into();
+        }
+        if !tables.is_empty() {
+            let resources: Vec<Value> =
+                tables.iter().map(|name| json!({ "table_name": name })).collect();
+            let claim = json!({ "permission_set": "READ_ONLY", "resources": resources });
+            request.body["claims"] = json!([claim]);
         }
         Ok(request)
     }
@@ -116,15 +127,16 @@ impl MintRequest {
     }
 }
 
-/// Mints a database credential.
+/// Mints a database credential. With `tables`, it is for reading these alone.
 pub fn mint(
     api: &Api<'_>,
     database: &Database,
     ttl: Option<u64>,
+    tables: &[String],
     context: &Context,
 ) -> Outcome<Token> {
     const ANSWER: &str = "the workspace's credential answer";
-    let mut request = MintRequest::of(database, ttl, context)?;
+    let mut request = MintRequest::of(database, ttl, tables, context)?;
     let mut outcome = request.send(api);
     if request.lacks_request_id(&outcome) {
         request.body["request_id"] = uuid(context)?.into();

@@ -23,8 +23,8 @@ use crate::platform::time::Deadline;
 /// The public client that every workspace knows (databricks-sdk-go `credentials/u2m`).
 const CLIENT_ID: &str = "databricks-cli";
 
-/// Without `offline_access` the workspace gives no refresh token.
-const SCOPES: &str = "offline_access all-apis";
+/// The scope without which the workspace gives no refresh token.
+const OFFLINE_ACCESS: &str = "offline_access";
 
 /// The tokens in the workspace's answer to a grant.
 pub struct LoginTokens {
@@ -57,15 +57,22 @@ pub struct AuthorizationRequest {
     state: String,
     verifier: Secret,
     redirect: String,
+    scope: String,
 }
 
 impl AuthorizationRequest {
     /// The workspace sends the browser to `redirect` after the login.
-    pub fn new(context: &Context, redirect: String) -> Result<AuthorizationRequest> {
+    pub fn new(
+        context: &Context,
+        scopes: &[&str],
+        redirect: String,
+    ) -> Result<AuthorizationRequest> {
         let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         let state = encode(&context.random::<16>()?);
         let verifier = Secret::new(encode(&context.random::<64>()?));
-        Ok(AuthorizationRequest { state, verifier, redirect })
+        let others = scopes.iter().copied().filter(|scope| *scope != OFFLINE_ACCESS);
+        let scope: Vec<&str> = [OFFLINE_ACCESS].into_iter().chain(others).collect();
+        Ok(AuthorizationRequest { state, verifier, redirect, scope: scope.join(" ") })
     }
 
     /// The URL of the workspace's login page.
@@ -76,7 +83,7 @@ impl AuthorizationRequest {
             ("response_type", "code"),
             ("client_id", CLIENT_ID),
             ("redirect_uri", &self.redirect),
-            ("scope", SCOPES),
+            ("scope", &self.scope),
             ("state", &self.state),
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
@@ -193,6 +200,7 @@ mod tests {
             state: "s".into(),
             verifier,
             redirect: "http://localhost".into(),
+            scope: "offline_access all-apis".into(),
         };
 
         let url = request.url("https://x");
@@ -206,7 +214,9 @@ mod tests {
     #[test]
     fn a_wrong_state_and_a_refusal_are_different_errors() {
         let context = Context::of_process();
-        let request = AuthorizationRequest::new(&context, "http://localhost:8020".into()).unwrap();
+        let request =
+            AuthorizationRequest::new(&context, &["sql"], "http://localhost:8020".into()).unwrap();
+        assert_eq!(request.scope, "offline_access sql");
         let state = &request.state;
         assert_eq!(request.code(&format!("code=a%2Bb&state={state}")).unwrap().expose(), "a+b");
 

@@ -114,6 +114,10 @@ const TOKEN_REFUSALS: [&str; 10] = [
 const RIGHT_REFUSALS: [&str; 5] =
     ["permission", "not authorized", "does not have", "no can_use", "privilege"];
 
+/// How messages say that scopes are missing, or may not be asked for.
+const SCOPE_REFUSALS: [&str; 4] =
+    ["required scopes", "are not assigned to the client", "invalid_scope", "insufficient_scope"];
+
 /// Words of a server, in lower case, and what helps against them (refusals of workspaces as users
 /// report them; the token endpoint's are those of RFC 6749 and Entra).
 #[rustfmt::skip]
@@ -140,13 +144,8 @@ const HINTS: [(&[&str], &str); 6] = [
         "check that DATABRICKS_HOST and DATABRICKS_WORKSPACE_ID name the same workspace; with private link, use its network",
     ),
     (
-        &[
-            "required scopes",
-            "are not assigned to the client",
-            "invalid_scope",
-            "insufficient_scope",
-        ],
-        "scopes = postgres in the profile, or give the identity's secret or token the scope all-apis",
+        &SCOPE_REFUSALS,
+        "--scopes postgres, or give the identity's secret or token the scope all-apis",
     ),
     (
         &["expected iss claim", "aadsts90002", "aadsts700016", "aadsts50020"],
@@ -190,6 +189,11 @@ impl Refusal {
         self.status == 403 && is_about_right && !self.is_about_token() && self.hint().is_none()
     }
 
+    fn is_about_scopes(&self) -> bool {
+        let message = self.message.to_ascii_lowercase();
+        SCOPE_REFUSALS.iter().any(|phrase| self.code == *phrase || message.contains(phrase))
+    }
+
     /// What to do where the server's words tell: the status is the same for all of these.
     fn hint(&self) -> Option<&'static str> {
         let message = self.message.to_ascii_lowercase();
@@ -200,6 +204,7 @@ impl Refusal {
 
     pub fn into_error(self) -> Error {
         let hint = self.hint();
+        let about_scopes = self.is_about_scopes();
         let Refusal { what, host, status, code, message } = &self;
         // Only a 4xx is a refusal. Every call here expects 200, so any status below 400 is a fault
         // of the server.
@@ -215,6 +220,7 @@ impl Refusal {
         if !reasons.is_empty() {
             error = error.because(reasons.join(": "));
         }
+        let error = Error { about_scopes, ..error };
         match hint {
             Some(mend) => error.hint(mend),
             None => error,

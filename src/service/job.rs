@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::config::resolve::Origin;
 use crate::config::table::{Id, SETTINGS};
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
@@ -126,8 +127,9 @@ fn flags_without_variable(plan: &Plan, flags: &[(Id, String)]) -> Result<Vec<Str
     let flag = |id: Id| format!("--{}", SETTINGS[id as usize].flag);
     let interval = show_duration(plan.interval.unwrap_or_default());
     let mut words = vec![flag(Id::Interval), interval];
-    for id in [Id::For, Id::Format, Id::Then] {
-        if let Some(value) = plan.settings.text(id) {
+    for id in [Id::For, Id::Format, Id::Then, Id::Scopes] {
+        let is_flag = matches!(plan.settings.origin(id), Origin::Flag(_));
+        if let Some(value) = plan.settings.text(id).filter(|_| is_flag) {
             words.extend([flag(id), value.to_owned()]);
         }
     }

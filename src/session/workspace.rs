@@ -4,7 +4,10 @@
 use crate::auth::entra;
 use crate::auth::provider::ProviderCall;
 use crate::cache::policy::{FetchCall, Freshness, limits, offline};
+use crate::config::resolve::Origin;
 use crate::config::table::Id;
+use crate::config::value::scopes;
+use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
 use crate::credential::token::{MIN_LIFE_MS, Token};
 use crate::error::{Error, Result};
@@ -102,6 +105,49 @@ impl Session<'_> {
         let freshness = Freshness::Used { refused: None };
         let token = self.get(&self.management_slot(), freshness, deadline, &fetch);
         entra::workspace_headers(&self.plan.settings, service, token)
+    }
+
+    /// A token with few scopes may not ask who it is. Then its subject is the role, if that is a
+    /// person's address.
+    pub(super) fn subject_as_role(
+        &self,
+        failure: CallError,
+        deadline: Deadline,
+    ) -> Result<Answered<String>> {
+        let token = self.workspace_token(Freshness::Used { refused: None }, deadline)?;
+        match token.subject.filter(|subject| subject.contains('@')) {
+            Some(address) => Ok(Answered { answer: address.clone(), subject: Some(address) }),
+            None => {
+                Err(failure.into_error().hint("PGUSER, or --pg-user, with the name of your role"))
+            }
+        }
+    }
+
+    /// Names the scopes that were asked for in an error that is about scopes.
+    pub(super) fn with_scopes(&self, error: Error) -> Error {
+        let (settings, provider) = (&self.plan.settings, self.plan.provider);
+        if !error.about_scopes || error.from_cache {
+            return error;
+        }
+        if provider.stored_login {
+            let reason = "the scopes of a login are those that it was made with";
+            return if error.because.iter().any(|known| known == reason) {
+                error
+            } else {
+                error.because(reason).hint("lakebase-token login --scopes all-apis")
+            };
+        }
+        if !provider.makes_grant {
+            return error;
+        }
+        let names = redact(&scopes(settings.text(Id::Scopes)).join(" "));
+        let reason = match settings.origin(Id::Scopes) {
+            Origin::Default => {
+                format!("the scopes asked for are {names}, as no setting names others")
+            }
+            origin => format!("the scopes asked for are {names}, from {origin}"),
+        };
+        if error.because.contains(&reason) { error } else { error.because(reason) }
     }
 
     /// Makes another request to the workspace, as this identity.

@@ -81,6 +81,7 @@ impl<'a> Update<'a> {
             None => Plan::new(settings, context)?,
         };
         format.check(plan.purpose)?;
+        refuse_read_only(&target, format, &plan)?;
 
         let storage = open_storage(&target, &plan)?;
         Ok(Update { plan, context, target, format, storage })
@@ -251,6 +252,16 @@ fn refuse_own_profile(target: &Target, settings: &Settings) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// A password that only reads some tables must not stand where programs look for the role's own.
+fn refuse_read_only(target: &Target, format: &Format, plan: &Plan) -> Result<()> {
+    if plan.tables.is_empty() || (target.row.takes_path() && !format.is_found_by_role) {
+        return Ok(());
+    }
+    Err(Error::usage(format!("{} takes no --read-only", target.shown()))
+        .because("programs would take it for the role's own password")
+        .hint("lakebase-token write file PATH --read-only TABLE  # in another format"))
 }
 
 fn open_storage(target: &Target, plan: &Plan) -> Result<OpenStorage> {

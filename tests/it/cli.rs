@@ -166,7 +166,7 @@ fn each_action_of_service_has_a_help_with_its_own_flags() {
     let help = |action: &str| Test::bare().run(&format!("service {action} --help")).stdout;
     let install = help("install");
     assert!(install.starts_with("lakebase-token service install: write the timer"), "{install}");
-    assert!(install.contains("usage: lakebase-token service install TARGET [FLAGS]"));
+    assert!(install.contains("usage: lakebase-token service install pgpass|file PATH|"));
     assert!(install.contains("--then") && install.contains("--host"));
     assert!(!install.contains("--purge"), "{install}");
 

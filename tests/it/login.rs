@@ -24,7 +24,7 @@ use crate::sandbox::workspace::{Consent, ENDPOINT, USER, Workspace};
 const TOKEN: &str = "/oidc/v1/token";
 
 /// A person without any Databricks setting but the workspace. The browser is curl.
-fn person(workspace: &Workspace) -> Test {
+pub fn person(workspace: &Workspace) -> Test {
     let mut test = Test::at(workspace);
     test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
     test.set("LAKEBASE_ENDPOINT", ENDPOINT);

@@ -46,6 +46,7 @@ mod proxies; // NO_PROXY beside Go's reading of it
 mod refusals; // the server's words decide the hint
 mod requests; // what each auth type requests, and what the official SDKs request
 mod resolve; // host, endpoint, instance, project, role
+mod rights; // --read-only and --scopes
 mod secrecy; // no secret where it must not be
 mod service; // systemd, launchd, cron
 mod settings; // the rules of unified authentication, and bad input

@@ -29,7 +29,7 @@ fn refusals() -> Vec<(Value, &'static str)> {
         (denied("403", "Public access is not allowed for this workspace"), "private network"),
         (
             denied("403", "Provided OAuth token does not have required scopes: postgres"),
-            "scopes = postgres",
+            "--scopes postgres",
         ),
         (denied("403", "Expected iss claim to be https://sts.windows.net/x/"), "ARM_TENANT_ID"),
         (denied("PERMISSION_DENIED", "User does not have CAN_USE on project shop"), "must grant"),
@@ -106,7 +106,7 @@ fn a_scope_that_the_secret_lacks_is_named_by_the_token_endpoint() {
         });
         workspace.fault(TOKEN, 1, Answer::Json(400, body));
         let outcome = Test::at(&workspace).run("");
-        outcome.fails(4, &["not assigned to the client", "hint: scopes = postgres"]);
+        outcome.fails(4, &["not assigned to the client", "hint: --scopes postgres, or"]);
     }
 }
 

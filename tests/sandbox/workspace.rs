@@ -76,8 +76,16 @@ pub struct State {
     pub down: Instant,
     /// Changes the JSON of every answer, with the request's path.
     pub change_answer: Option<ChangeAnswer>,
-    /// Authorization codes that are not used yet, with challenge and redirection.
-    codes: HashMap<String, (String, String)>,
+    /// The scopes that a client may ask for, if they are not all.
+    pub client_scopes: Option<&'static str>,
+    /// The `claims` of each request for a database credential; null for one without.
+    pub claims: Vec<Value>,
+    /// Authorization codes that are not used yet.
+    codes: HashMap<String, Code>,
+    /// The scopes of each login.
+    login_scopes: HashMap<u64, String>,
+    /// Workspace tokens without the scope all-apis, with their scopes.
+    narrow: HashMap<String, String>,
     /// Valid refresh tokens, with the login that they belong to.
     refresh: HashMap<String, u64>,
     /// Used refresh tokens. A second use ends the login.
@@ -93,6 +101,13 @@ pub struct Fault {
     pub path: &'static str,
     pub times: usize,
     pub answer: Answer,
+}
+
+/// What an authorization code was given for.
+struct Code {
+    challenge: String,
+    redirect: String,
+    scopes: String,
 }
 
 /// What the person at the login page does.
@@ -272,7 +287,11 @@ impl State {
             answer_delay: Duration::ZERO,
             down: Instant::now(),
             change_answer: None,
+            client_scopes: None,
+            claims: Vec::new(),
             codes: HashMap::new(),
+            login_scopes: HashMap::new(),
+            narrow: HashMap::new(),
             refresh: HashMap::new(),
             used: HashMap::new(),
             secrets: HashMap::new(),
@@ -435,7 +454,9 @@ fn authorize(state: &mut State, request: &Request) -> Answer {
         }
         Consent::Allow => {
             let code = BASE64_URL_SAFE_NO_PAD.encode(random::<24>());
-            state.codes.insert(code.clone(), (value("code_challenge"), redirect.clone()));
+            let (challenge, scopes) = (value("code_challenge"), value("scope"));
+            let redirect = redirect.clone();
+            state.codes.insert(code.clone(), Code { challenge, redirect, scopes });
             back(format!("code={code}"))
         }
         Consent::Deny => back("error=access_denied&error_description=The+user+said+no".to_owned()),
@@ -450,16 +471,18 @@ fn grant(signer: &Signer, state: &mut State, request: &Request) -> Answer {
         Answer::Json(status, json!({ "error": "invalid_request", "error_description": words }))
     };
     let family = if value("grant_type") == "authorization_code" {
-        let Some((challenge, redirect)) = state.codes.remove(&value("code")) else {
+        let Some(code) = state.codes.remove(&value("code")) else {
             return refuse(400, "Code is invalid");
         };
         let digest = ring::digest::digest(&ring::digest::SHA256, value("code_verifier").as_bytes());
-        let is_verified = BASE64_URL_SAFE_NO_PAD.encode(digest) == challenge;
-        if !is_verified || redirect != value("redirect_uri") || value("client_id") != PUBLIC_CLIENT
-        {
+        let is_verified = BASE64_URL_SAFE_NO_PAD.encode(digest) == code.challenge;
+        let is_same_place = code.redirect == value("redirect_uri");
+        if !is_verified || !is_same_place || value("client_id") != PUBLIC_CLIENT {
             return refuse(400, "Code verifier or redirection is wrong");
         }
-        u64::from_le_bytes(random())
+        let family = u64::from_le_bytes(random());
+        state.login_scopes.insert(family, code.scopes);
+        family
     } else {
         let token = value("refresh_token");
         if let Some(family) = state.used.get(&token).copied() {
@@ -475,17 +498,31 @@ fn grant(signer: &Signer, state: &mut State, request: &Request) -> Answer {
     let refresh = format!("refresh-{}", BASE64_URL_SAFE_NO_PAD.encode(random::<24>()));
     state.refresh.insert(refresh.clone(), family);
     state.committed = Some(SystemTime::now());
-    let token = signer.sign(USER, Scope::Workspace, state.token_life, state.skew);
+    let scopes = state.login_scopes.get(&family).cloned();
+    let scopes = scopes.unwrap_or_else(|| "offline_access all-apis".to_owned());
     Answer::Json(
         200,
         json!({
-            "access_token": token,
+            "access_token": workspace_token(signer, state, USER, &scopes),
             "refresh_token": refresh,
             "token_type": "Bearer",
             "expires_in": state.token_life,
-            "scope": "all-apis offline_access",
+            "scope": scopes,
         }),
     )
+}
+
+/// A token with these scopes.
+fn workspace_token(signer: &Signer, state: &mut State, subject: &str, scopes: &str) -> String {
+    let token = signer.sign(subject, Scope::Workspace, state.token_life, state.skew);
+    if !scopes.is_empty() && !has_scope(scopes, "all-apis") {
+        state.narrow.insert(token.clone(), scopes.to_owned());
+    }
+    token
+}
+
+fn has_scope(scopes: &str, scope: &str) -> bool {
+    scopes.split(' ').any(|known| known == scope)
 }
 
 /// The token endpoint.
@@ -513,14 +550,20 @@ fn token(signer: &Signer, state: &mut State, request: &Request) -> Answer {
         id
     };
 
-    let token = signer.sign(&id, Scope::Workspace, state.token_life, state.skew);
+    let scopes = request.value("scope").unwrap_or_default();
+    if let Some(allowed) = state.client_scopes
+        && !scopes.split(' ').all(|scope| has_scope(allowed, scope))
+    {
+        let words = format!("Scopes '{scopes}' are not assigned to the client");
+        return refuse(400, "invalid_scope", &words);
+    }
     Answer::Json(
         200,
         json!({
-            "access_token": token,
+            "access_token": workspace_token(signer, state, &id, &scopes),
             "token_type": "Bearer",
             "expires_in": state.token_life,
-            "scope": request.value("scope"),
+            "scope": scopes,
         }),
     )
 }
@@ -552,7 +595,31 @@ fn identify(signer: &Signer, state: &State, request: &Request) -> Result<String,
         return Ok(pat.owner.clone());
     }
     let checked = signer.check_at(bearer, Scope::Workspace, now() + state.skew);
-    checked.map_err(|_| error(403, "403", "Invalid access token."))
+    let subject = checked.map_err(|_| error(403, "403", "Invalid access token."))?;
+
+    let needed = ["scim", "postgres", "database", "secrets"]
+        .into_iter()
+        .find(|api| request.path.contains(&format!("/{api}/")))
+        .map_or("all-apis", |api| if api == "database" { "postgres" } else { api });
+    match state.narrow.get(bearer) {
+        Some(scopes) if !has_scope(scopes, needed) => {
+            let words = format!("Provided OAuth token does not have required scopes: {needed}");
+            Err(error(403, "403", &words))
+        }
+        _ => Ok(subject),
+    }
+}
+
+/// Refuses what the API would refuse as `claims` (databricks-sdk-go `service/postgres/model.go`).
+fn invalid_claims(claims: &Value) -> Option<Answer> {
+    let is_valid = |claim: &Value| {
+        let resources = claim["resources"].as_array().filter(|resources| !resources.is_empty());
+        claim["permission_set"] == "READ_ONLY"
+            && resources.is_some_and(|all| all.iter().all(|r| r["table_name"].is_string()))
+    };
+    let is_list = claims.as_array().is_some_and(|claims| claims.iter().all(is_valid));
+    (!claims.is_null() && !is_list)
+        .then(|| error(400, "INVALID_PARAMETER_VALUE", "claims are not valid"))
 }
 
 fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) -> Answer {
@@ -583,6 +650,10 @@ fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) ->
             if ttl.is_some_and(|ttl: i64| !(300..=3600).contains(&ttl)) {
                 return error(400, "INVALID_PARAMETER_VALUE", "ttl must be between 300s and 3600s");
             }
+            if let Some(refusal) = invalid_claims(&body["claims"]) {
+                return refusal;
+            }
+            state.claims.push(body["claims"].clone());
             credential(signer, state, identity, ttl, "expire_time")
         }
         ("POST", "/database/credentials") => {
@@ -603,6 +674,10 @@ fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) ->
             if let Some(unknown) = names.iter().find(|name| !known(name)) {
                 return error(404, "NOT_FOUND", &format!("DatabaseInstance not found: {unknown}"));
             }
+            if let Some(refusal) = invalid_claims(&body["claims"]) {
+                return refusal;
+            }
+            state.claims.push(body["claims"].clone());
             credential(signer, state, identity, None, "expiration_time")
         }
         ("GET", "/database/instances") => {

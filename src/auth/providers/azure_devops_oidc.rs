@@ -30,7 +30,7 @@ pub const PROVIDER: Provider = Provider {
     },
     identity_token: |_, context| Some(Secret::new(text(context, DEVOPS_TOKEN))),
     role: Some(Id::ClientId),
-    groups: true,
+    makes_grant: true,
     fetch: Some(fetch),
     ..ROW
 };

@@ -20,7 +20,7 @@ pub const PROVIDER: Provider = Provider {
     identity_token: |settings, context| token(settings, context).map(Secret::new),
     secret_pointers: &[Id::OidcTokenEnv],
     role: Some(Id::ClientId),
-    groups: true,
+    makes_grant: true,
     fetch: Some(fetch),
     ..ROW
 };

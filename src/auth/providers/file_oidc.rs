@@ -22,7 +22,7 @@ pub const PROVIDER: Provider = Provider {
     identity_token: |settings, _| settings.id_token_file(Id::OidcTokenFile).as_ref().ok().cloned(),
     secret_pointers: &[Id::OidcTokenFile],
     role: Some(Id::ClientId),
-    groups: true,
+    makes_grant: true,
     fetch: Some(|call| exchange(call, &id_token_in(call, Id::OidcTokenFile)?)),
     ..ROW
 };

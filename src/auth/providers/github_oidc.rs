@@ -26,7 +26,7 @@ pub const PROVIDER: Provider = Provider {
     // It tells one job from another.
     secret: Some(Id::ActionsRequestToken),
     role: Some(Id::ClientId),
-    groups: true,
+    makes_grant: true,
     fetch: Some(|call| exchange(call, &id_token(call, &audience(call)?)?)),
     ..ROW
 };

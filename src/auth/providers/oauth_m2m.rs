@@ -18,7 +18,7 @@ pub const PROVIDER: Provider = Provider {
     identity: |settings, _| settings.text(Id::ClientId).unwrap_or_default().to_owned(),
     secret: Some(Id::ClientSecret),
     role: Some(Id::ClientId),
-    groups: true,
+    makes_grant: true,
     fetch: Some(fetch),
     ..ROW
 };

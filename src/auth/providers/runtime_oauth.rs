@@ -24,7 +24,7 @@ pub const PROVIDER: Provider = Provider {
     },
     identity: pat::PROVIDER.identity,
     secret: Some(Id::Token),
-    groups: true,
+    makes_grant: true,
     fetch: Some(fetch),
     ..ROW
 };

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::commands::login::attempt::{Attempt, WORKSPACE_TIMEOUT};
 use crate::commands::login::callback::{self, BrowserRequest, Listener};
 use crate::config::table::Id;
+use crate::config::value::scopes;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::lakebase::workspace_api::reach;
@@ -46,7 +47,8 @@ pub fn log_in(attempt: &Attempt<'_>) -> Result<Login> {
 fn log_in_with_listener(attempt: &Attempt<'_>, client: &Client<'_>) -> Result<Login> {
     let context = attempt.context;
     let listener = Listener::open(callback::port(attempt.settings)?)?;
-    let request = AuthorizationRequest::new(context, listener.address())?;
+    let scopes = scopes(attempt.settings.text(Id::Scopes));
+    let request = AuthorizationRequest::new(context, &scopes, listener.address())?;
     open_login_page(attempt, &request.url(attempt.host));
 
     loop {
@@ -119,7 +121,8 @@ fn show_outcome(visit: &BrowserRequest, outcome: &Result<Login>) {
 
 fn log_in_with_pasted_address(attempt: &Attempt<'_>, client: &Client<'_>) -> Result<Login> {
     let context = attempt.context;
-    let request = AuthorizationRequest::new(context, PASTED_REDIRECT.to_owned())?;
+    let scopes = scopes(attempt.settings.text(Id::Scopes));
+    let request = AuthorizationRequest::new(context, &scopes, PASTED_REDIRECT.to_owned())?;
     context.say(&format!(
         "open this address in any browser and log in:\n\n  {}\n\nAfter the login the browser cannot \
          show the last page. Paste that page's address here:",

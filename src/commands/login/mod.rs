@@ -38,7 +38,7 @@ pub const COMMAND: Command = Command {
            --pat-max-age creates its successor, and is deleted ten minutes later: while the login is \
            in use, a leaked token is deleted within 20 minutes. A login that is not used for \
            --pat-lifetime ends.",
-    flags: &[Id::NoBrowser, Id::Pat, Id::PatLifetime, Id::PatMaxAge, Id::RevokePasted],
+    flags: &[Id::NoBrowser, Id::Scopes, Id::Pat, Id::PatLifetime, Id::PatMaxAge, Id::RevokePasted],
     common: PERSON,
     exit_codes: "exit codes: 0 logged in, 1 broken, 2 usage or configuration, 4 refused,\n\
             5 not available, or not in time",
@@ -94,11 +94,11 @@ fn timeout(settings: &Settings) -> Result<Duration> {
 /// Refuses flags that belong to the other way of logging in.
 fn check_flags(settings: &Settings) -> Result<()> {
     let (unused, way): (&[Id], _) = if settings.is_on(Id::Pat) {
-        (&[Id::NoBrowser], "login --pat opens no browser, so it")
+        (&[Id::NoBrowser, Id::Scopes], "login --pat opens no browser, so it")
     } else {
         (&[Id::PatLifetime, Id::PatMaxAge, Id::RevokePasted], "login without --pat")
     };
-    match unused.iter().find(|id| settings.get(**id).is_some()) {
+    match unused.iter().find(|id| matches!(settings.origin(**id), Origin::Flag(_))) {
         None => Ok(()),
         Some(id) => {
             let flag = SETTINGS[*id as usize].flag;
