@@ -8,7 +8,10 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::support::{executable, repository, say_not_run};
+use serde_json::{Value, json};
+
+use super::consumers::{Installation, words};
+use super::support::{executable, has, is_root, not_run, repository, say_not_run};
 use crate::sandbox::models::REPLY;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, Workspace};
@@ -355,4 +358,43 @@ fn opencode_with_the_plugin_gets_a_token_for_each_request() {
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(said.contains("invalid_client"), "{said}");
     assert_eq!(home.workspace.count(home.agent.model_path), requests);
+}
+
+/// The script starts its program as another user, who sees `PG*` and cannot read our secrets.
+#[test]
+fn an_agent_of_another_user_gets_a_read_only_password_and_nothing_else() {
+    let test = "agents::an_agent_of_another_user";
+    if !is_root() {
+        return not_run(test, "only root can start a program as another user");
+    }
+    let Some(installation) = Installation::with_postgres(test).filter(|_| has(test, "sudo")) else {
+        return;
+    };
+    let script = installation
+        .integration_file("agents/read-only-agent.sh", &[("--user=agent", "--user=nobody")]);
+    let run = |line: &str| {
+        let mut command = installation.command("sh");
+        // The other user may not read our folder, and starts somewhere else.
+        command.arg("-c").arg(&script).args(["read-only-agent.sh", "sh", "-c", line]);
+        command.current_dir("/").output().unwrap()
+    };
+    fs::set_permissions(installation.sandbox.home(), fs::Permissions::from_mode(0o700)).unwrap();
+
+    let output = run("id -un; env");
+    assert!(output.status.success(), "{}", words(&output));
+    let seen = String::from_utf8(output.stdout).unwrap();
+    assert!(seen.starts_with("nobody\n") && seen.contains("\nPGPASSWORD=ey"), "{seen}");
+    for hidden in ["DATABRICKS", CLIENT_SECRET, "LAKEBASE"] {
+        assert!(!seen.contains(hidden), "{hidden} in {seen}");
+    }
+    let claims = installation.sandbox.workspace.state().claims.clone();
+    let names = ["main.sales.items", "main.sales.orders"];
+    let resources: Vec<Value> = names.iter().map(|name| json!({ "table_name": name })).collect();
+    assert_eq!(claims, [json!([{ "permission_set": "READ_ONLY", "resources": resources }])]);
+
+    let output = run("psql -wAtc 'select current_user'");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), CLIENT_ID, "{}", words(&output));
+    let home = installation.sandbox.home().display().to_string();
+    assert!(!run(&format!("find {home}/.cache -type f -exec cat {{}} +")).status.success());
+    assert_eq!(run("exit 7").status.code(), Some(7));
 }

@@ -68,7 +68,7 @@ impl Installation {
     }
 
     /// A file of `integrations/` in which the example values are replaced.
-    fn integration_file(&self, name: &str, replacements: &[(&str, &str)]) -> String {
+    pub fn integration_file(&self, name: &str, replacements: &[(&str, &str)]) -> String {
         let path = repository().join("integrations").join(name);
         let home = self.sandbox.home().display().to_string();
         let mut text = fs::read_to_string(path).unwrap();
