@@ -33,6 +33,8 @@ pub struct Format {
     pub is_one_line: bool,
     /// Whether its readers find the password by the role.
     pub is_found_by_role: bool,
+    /// Whether its file may have lines of other users, which stay.
+    pub shares_file: bool,
     /// Whether its `apiVersion` is the one that `KUBERNETES_EXEC_INFO` asks for.
     pub has_api_version: bool,
     /// Prints the credential; the text ends in a newline.
@@ -55,6 +57,7 @@ const fn connecting(
         workspace: false,
         is_one_line: true,
         is_found_by_role: false,
+        shares_file: false,
         has_api_version: false,
         render,
         warn: |_| None,
@@ -87,7 +90,7 @@ pub static FORMATS: &[Format] = &[
     Format { is_one_line: false, ..connecting("dotenv", "for docker --env-file and systemd EnvironmentFile", dotenv) },
     connecting("url", "a postgresql:// URL", url),
     connecting("libpq-json", "libpq's keywords as an object, for Postico", libpq_json),
-    Format { host: false, is_found_by_role: true, warn: pgbouncer_warning, ..connecting("pgbouncer", "a line for PgBouncer's auth_file", pgbouncer) },
+    Format { host: false, is_found_by_role: true, shares_file: true, warn: pgbouncer_warning, ..connecting("pgbouncer", "a line for PgBouncer's auth_file", pgbouncer) },
     bare("headers-json", "HTTP headers as a JSON object", headers_json),
     bare("header", "an HTTP Authorization header", |c| Ok(format!("Authorization: Bearer {}\n", token(c)))),
 ];
@@ -362,8 +365,12 @@ fn headers_json(credential: &Credential) -> Result<String> {
 
 /// `"user" "password"`, with quotes doubled (<https://www.pgbouncer.org/config.html>).
 fn pgbouncer(credential: &Credential) -> Result<String> {
-    let user = credential.connection.user()?.replace('"', "\"\"");
-    Ok(format!("\"{user}\" \"{}\"\n", token(credential)))
+    Ok(format!("{} \"{}\"\n", auth_file_user(&credential.connection)?, token(credential)))
+}
+
+/// The role as PgBouncer's auth_file has it.
+pub fn auth_file_user(connection: &Connection) -> Result<String> {
+    Ok(format!("\"{}\"", connection.user()?.replace('"', "\"\"")))
 }
 
 /// PgBouncer's bound on a password, measured with version 1.18 (`tests/it/consumers.rs`). Its

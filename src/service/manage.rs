@@ -28,6 +28,7 @@ use crate::service::job_control::JobControl;
 use crate::service::manager::Manager;
 use crate::service::paths::real;
 use crate::session::Session;
+use crate::targets::table::file_target;
 use crate::targets::target::{Entry, Target};
 use crate::targets::update::Update;
 
@@ -225,7 +226,13 @@ impl<'a> Service<'a> {
     /// The target as it was at installation.
     pub(super) fn recorded_target(&self, recorded: &EnvFile) -> Target {
         let path = recorded.target_path().map(Path::to_owned);
-        Target { path: path.or(self.target.path.clone()), ..self.target.clone() }
+        let flags = recorded.flags();
+        let format = flags.iter().find(|(id, _)| *id == Id::Format).map(|(_, name)| name.as_str());
+        Target {
+            path: path.or(self.target.path.clone()),
+            how: file_target(self.target.row, format),
+            ..self.target.clone()
+        }
     }
 
     /// Runs `work` while no other process installs or uninstalls a service. The lock is on the

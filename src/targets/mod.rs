@@ -1,5 +1,6 @@
 //! What `write`, `watch` and `service` keep up to date: password files, files, profiles, secrets.
 
+mod auth_file;
 mod databrickscfg_profile;
 mod file;
 mod hook;

@@ -15,6 +15,7 @@ use crate::formats;
 use crate::platform::context::Context;
 use crate::platform::files;
 use crate::suggest::{is_plain, nearest};
+use crate::targets::auth_file::AUTH_FILE;
 use crate::targets::databrickscfg_profile::PROFILE;
 use crate::targets::file::FILE;
 use crate::targets::pgpass::{PASSWORD_FILE, PGPASS};
@@ -94,10 +95,21 @@ pub fn named(words: &[&OsStr], settings: &Settings, context: &Context) -> Result
     Ok(Target {
         row,
         path,
+        how: file_target(row, settings.text(Id::Format)),
         keys,
         force: settings.is_on(Id::Force),
         explicit: row.takes_path() || takes_pgpass_file && is_flag(settings, Id::PgPassFile),
     })
+}
+
+/// How the file of a row is kept up to date, in this format.
+pub fn file_target(row: &TargetRow, format: Option<&str>) -> Option<&'static FileTarget> {
+    let shares_file = || format.and_then(formats::find).is_some_and(|format| format.shares_file);
+    match row.storage {
+        Storage::File(_) if row.takes_path() && shares_file() => Some(&AUTH_FILE),
+        Storage::File(file) => Some(file),
+        Storage::Secret => None,
+    }
 }
 
 fn named_row(word: Option<&OsStr>) -> Result<&'static TargetRow> {

@@ -59,6 +59,8 @@ pub struct Target {
     pub row: &'static TargetRow,
     /// Absent where the target is a secret.
     pub path: Option<PathBuf>,
+    /// How the file is kept up to date, where the target is one.
+    pub how: Option<&'static FileTarget>,
     /// The values of the row's keys.
     pub keys: Vec<String>,
     /// Whether content that lakebase-token did not write may be replaced.
@@ -103,10 +105,7 @@ impl Target {
 
     /// The file and how it is kept up to date; nothing where the target is a secret.
     pub fn file(&self) -> Option<(&'static FileTarget, &Path)> {
-        match (&self.row.storage, &self.path) {
-            (Storage::File(file), Some(path)) => Some((file, path)),
-            _ => None,
-        }
+        Some((self.how?, self.path.as_deref()?))
     }
 
     /// The first key: the name of a profile, the scope of a secret.

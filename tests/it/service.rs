@@ -27,7 +27,7 @@ fn words(output: &Output) -> String {
 }
 
 /// A booted machine whose user has the sandbox's variables.
-fn machine(test: &str) -> Option<(Sandbox, Machine)> {
+pub fn machine(test: &str) -> Option<(Sandbox, Machine)> {
     let sandbox = Sandbox::start().unwrap();
     let mut machine = Machine::boot(test)?;
     fs::copy(&sandbox.certificates.authority, machine.folder.path().join("ca.pem")).unwrap();

@@ -684,3 +684,42 @@ fn events_are_logged_where_a_log_is_set() {
         .set("DATABRICKS_CLIENT_SECRET", crate::sandbox::workspace::CLIENT_SECRET);
     test.run("--refresh").notes("cannot write LAKEBASE_TOKEN_LOG");
 }
+
+#[test]
+fn the_lines_of_other_users_of_pgbouncer_stay() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.set("PGUSER", CLIENT_ID);
+    const OTHERS: &str = "; mine\n\"local\" \"secret\"\n\"x\"\"y\" \"native\"\n";
+    let path = test.write("userlist.txt", OTHERS);
+    let line = format!("write file {} --format pgbouncer", path.display());
+    let read = || fs::read_to_string(&path).unwrap();
+
+    for flags in ["", "--refresh"] {
+        assert_eq!(test.run(&format!("{line} {flags}")).code, 0);
+        let file = read();
+        let (others, ours) = file.split_at(OTHERS.len());
+        assert_eq!(others, OTHERS);
+        assert_eq!(ours, test.run("-f pgbouncer").stdout);
+    }
+    // In another format, and without one, the file would be replaced or removed as a whole.
+    let other = format!("write file {}", path.display());
+    for line in [other.clone(), format!("{other} --format env"), format!("{other} --remove")] {
+        test.run(&line).fails(2, &["lines of other users", "--format pgbouncer"]);
+    }
+    assert_eq!(test.run(&format!("{line} --remove")).code, 0);
+    assert_eq!(read(), OTHERS);
+
+    // A native password of our role is the user's own until it is replaced.
+    let native = format!("{OTHERS}\"{CLIENT_ID}\" \"native\"\n");
+    fs::write(&path, &native).unwrap();
+    assert_eq!(test.run(&format!("{line} --remove")).code, 0);
+    assert_eq!(read(), native);
+
+    let path = test.write("other", "export A=b\n");
+    let line = format!("write file {} --format pgbouncer", path.display());
+    test.run(&line).fails(2, &["is not an auth_file of PgBouncer"]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "export A=b\n");
+    assert_eq!(test.run(&format!("{line} --force")).code, 0);
+    assert!(fs::read_to_string(&path).unwrap().starts_with(&format!("\"{CLIENT_ID}\" \"")));
+}
