@@ -375,7 +375,7 @@ pub fn auth_file_user(connection: &Connection) -> Result<String> {
 
 /// PgBouncer's bound on a password, measured with version 1.18 (`tests/it/consumers.rs`). Its
 /// config.md states 65,531 bytes for later versions.
-const PGBOUNCER_1_18_PASSWORD_BYTES: usize = 2048;
+pub const PGBOUNCER_1_18_PASSWORD_BYTES: usize = 2048;
 
 fn pgbouncer_warning(credential: &Credential) -> Option<&'static str> {
     (token(credential).len() >= PGBOUNCER_1_18_PASSWORD_BYTES).then_some(

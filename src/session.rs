@@ -15,21 +15,17 @@ use serde_json::Value;
 use crate::cache::entry::{Cacheable, CachedText, OptionalToken};
 use crate::cache::policy::{CacheRequest, Fetch, FetchCall, Freshness, Policy};
 use crate::cache::store::{CacheFolder, CacheInputs, Slot};
-use crate::config::resolve::Origin;
 use crate::config::table::Id;
 use crate::config::value::scopes;
-use crate::config::variables::other_database;
 use crate::credential::connection::{Connection, Credential, Purpose, Tls};
-use crate::credential::destination::{is_database_host, is_loopback};
-use crate::credential::redact::redact;
+use crate::credential::destination::is_loopback;
 use crate::credential::secret::Secret;
 use crate::credential::token::Token;
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::API_VERSIONS;
 use crate::lakebase::credentials::{self, Database};
-use crate::lakebase::pooled;
 use crate::lakebase::resolve::{self, DatabaseSelector};
-use crate::lakebase::workspace_api::{self, Api};
+use crate::lakebase::workspace_api::{self};
 use crate::login::store::ROTATION_GRACE_MS;
 use crate::net::http::Client;
 use crate::net::refusal::{CallError, Outcome};
@@ -39,6 +35,7 @@ use crate::platform::log::{self, Level};
 use crate::platform::process::keep_memory_private;
 use crate::platform::time::{DAY, Deadline};
 
+mod location;
 mod workspace;
 
 /// The cache key of a text that a provider resolves: a host of ours may have the same name.
@@ -428,88 +425,6 @@ impl<'a> Session<'a> {
             }
             (failure, _) => failure,
         }
-    }
-
-    /// The endpoint or instance that the selector names.
-    pub fn database(&self, deadline: Deadline) -> Result<Database> {
-        if let DatabaseSelector::Named(database) = &self.plan.selector {
-            return Ok(database.clone());
-        }
-        let origin = self.plan.selector_origin.map(|id| self.plan.settings.origin(id));
-        let origin = origin.unwrap_or(&Origin::Default);
-        self.resolved_database(&self.selector_key(), deadline, &|deadline| {
-            self.with_bearer(deadline, |api| resolve::find(api, &self.plan.selector, origin))
-                .inspect(|found| self.note_only_project(&found.answer))
-                .map_err(|failure| CallError::Other(self.not_found(failure, deadline)))
-        })
-    }
-
-    /// The only project is not taken silently if another variable names a database.
-    fn note_only_project(&self, found: &Database) {
-        let context = self.policy.context;
-        if let Some(name) = other_database(context)
-            && self.plan.selector == DatabaseSelector::Only
-        {
-            context.note(&format!(
-                "using the only project, {}; {name} is not read: --endpoint selects another database",
-                redact(found.name())
-            ));
-        }
-    }
-
-    /// The host that libpq connects to.
-    fn host(&self, deadline: Deadline) -> Result<String> {
-        if let Some(host) = self.plan.host() {
-            return Ok(host.to_owned());
-        }
-
-        let mut database = self.database(deadline)?;
-        if database.host().is_none() || self.plan.pooled {
-            database = self.resolved_database(&self.location_key(), deadline, &|deadline| {
-                self.with_bearer(deadline, |api| self.ask_for_host(api, &database))
-                    .map_err(|failure| self.explained(failure))
-            })?;
-        }
-        let host = database.host().ok_or_else(|| Error::failed("the host is not known"))?;
-
-        // An answer does not decide where a password goes.
-        if !is_database_host(host, &self.url(deadline)?) {
-            return Err(Error::failed(format!(
-                "the workspace names a Postgres host outside Databricks' domains: {}",
-                redact(host)
-            ))
-            .because(format!("it is the host of {} {}", database.kind(), redact(database.name())))
-            .hint("PGHOST, or --pg-host, if you know that this host is right"));
-        }
-        Ok(host.to_owned())
-    }
-
-    fn ask_for_host(&self, api: &Api<'_>, database: &Database) -> Outcome<Database> {
-        if !self.plan.pooled {
-            return credentials::resolve_host(api, database.clone());
-        }
-        let settings = &self.plan.settings;
-        let named = self.plan.named_host().map(|host| {
-            let id = if settings.get(Id::PgHost).is_some() { Id::PgHost } else { Id::Endpoint };
-            (host, settings.origin(id))
-        });
-        pooled::resolve_host(api, database, named, settings.origin(Id::Pooled))
-    }
-
-    fn resolved_database(
-        &self,
-        what: &str,
-        deadline: Deadline,
-        ask: &dyn Fn(Deadline) -> Outcome<Answered<Database>>,
-    ) -> Result<Database> {
-        let line = self.cached_text(what, deadline, &|deadline| {
-            let found = ask(deadline).map_err(CallError::into_error)?;
-            Ok(Answered { answer: found.answer.to_line(), subject: found.subject })
-        })?;
-        Database::from_line(&line).ok_or_else(|| {
-            Error::failed("the cached name of the database cannot be read")
-                .hint("lakebase-token --no-cache")
-        })
     }
 
     /// The role to connect as.

@@ -5,8 +5,13 @@
 //! suspended. So the last steps are logins: our own (`lakebase/login_probe.rs`), whose failures
 //! `lakebase/login_refusal.rs` explains, and psql's, if it is installed, which shows what the
 //! environment does to libpq. A step that cannot be tried is reported as not tried, not as ok.
+//! `doctor/report.rs` writes a report for an issue.
 
-use std::ffi::OsStr;
+mod assumptions;
+mod findings;
+mod psql;
+mod report;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,24 +19,24 @@ use serde_json::{Value, json};
 use crate::commands::command::{
     COMMON, Call, Command, FOREIGN_PASSWORD, ROW, has_foreign_password,
 };
+use crate::commands::doctor::findings::{Findings, Step};
+use crate::commands::doctor::psql::{log_in_with_psql, psql_version};
+use crate::commands::doctor::report::{ReportFile, report};
 use crate::commands::status::is_json;
 use crate::commands::wait::{accepted_credential, attempt};
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
-use crate::credential::connection::Credential;
-use crate::credential::redact::{hide, printable, redact};
-use crate::error::{Error, ErrorKind, Result};
-use crate::formats::variables;
+use crate::credential::redact::{printable, redact};
+use crate::error::{Error, Result};
 use crate::lakebase::credentials::{self, Database};
-use crate::lakebase::login_probe::log_in;
-use crate::lakebase::login_refusal::{Attempt, lacks_server_name};
+use crate::lakebase::login_probe::{LoginFailure, log_in};
+use crate::lakebase::login_refusal::Attempt;
 use crate::lakebase::workspace_api::{Api, me, reach};
 use crate::net::http::Client;
 use crate::net::refusal::{CallError, Outcome};
 use crate::plan::Plan;
 use crate::platform::context::Context;
 use crate::platform::files;
-use crate::platform::process::{Program, run_tool};
 use crate::platform::time::Deadline;
 use crate::session::{ConnectionParts, Session};
 use crate::targets::table::password_file;
@@ -45,7 +50,7 @@ pub const COMMAND: Command = Command {
            shows whether the environment prevents a login, and is not tried if psql is not \
            installed. Warnings are about other programs. --timeout applies to each step (30s). \
            --format is text or json.",
-    flags: &[Id::Format, Id::ReadOnly, Id::Wait],
+    flags: &[Id::Format, Id::ReadOnly, Id::Wait, Id::Report],
     common: COMMON,
     exit_codes: "exit codes: 0 every step that could be tried works; otherwise as for get",
     run,
@@ -56,19 +61,14 @@ pub const COMMAND: Command = Command {
 /// The default limit of a step: a suspended database needs several seconds to start.
 const STEP_LIMIT: Duration = Duration::from_secs(30);
 
-struct Step {
-    name: &'static str,
-    /// What was found; nothing if the step could not be tried.
-    outcome: Result<Option<String>>,
-    /// Why the step was not tried.
-    why_not_tried: &'static str,
-    /// Whether its failure is not the verdict.
-    is_warning: bool,
-}
-
 fn run(mut call: Call<'_>) -> Result<u8> {
     let is_json = is_json(COMMAND.name, call.flags)?;
-    let mut steps = Steps { steps: Vec::new() };
+    let path = call.flags.iter().find(|(id, _)| *id == Id::Report).map(|(_, path)| path.as_str());
+    let file = path.map(|path| ReportFile::open(path, call.context)).transpose()?;
+    if file.is_some() {
+        call.context.exchanges.begin();
+    }
+    let mut steps = Steps::default();
     // The failure is in the last step.
     let _ = steps.try_all(&call);
 
@@ -82,11 +82,21 @@ fn run(mut call: Call<'_>) -> Result<u8> {
         printable(&steps.steps.iter().map(Step::text).collect::<String>())
     };
     call.print(&text)?;
+    if let Some(file) = file {
+        steps.found.exchanges = call.context.exchanges.take();
+        steps.found.psql_version = psql_version(call.context, Deadline::after(STEP_LIMIT));
+        let (settings, _) = Settings::resolve_what_can_be(&plan_flags(&call), call.context);
+        let text = report(&steps.steps, &steps.found, &settings, code);
+        let path = file.write(&text, Deadline::after(STEP_LIMIT))?;
+        call.context.note(&format!("{path} is the report; read it before you pass it on"));
+    }
     Ok(code)
 }
 
+#[derive(Default)]
 struct Steps {
     steps: Vec<Step>,
+    found: Findings,
 }
 
 impl Steps {
@@ -97,23 +107,30 @@ impl Steps {
             let (url, origin) = plan.workspace();
             format!("{url} from {origin}, auth type {}", plan.provider.name)
         })?;
+        self.found.auth_type = Some(plan.provider.name);
+        self.found.has_ttl = plan.ttl.is_some();
         let session = Session::new(&plan, context);
         warnings(&plan, &session, context).into_iter().for_each(|warning| self.warn(warning));
         let deadline = || Deadline::after(step_limit(&plan));
 
         let reached = reach_workspace(&plan, &session, context, deadline());
         self.add("workspace", reached, |words| (*words).to_owned())?;
+        self.found.workspace = session.url(deadline()).ok();
 
         // `exec` asks for the name only if no setting names the role.
         let identity = session.ask_or_refusal(deadline(), me);
-        let is_needed = plan.user().is_none();
+        let may_not_ask = identity.as_ref().is_err_and(CallError::is_forbidden);
+        let is_needed =
+            plan.user().is_none() && !(may_not_ask && session.user_name(deadline()).is_ok());
         let identity =
             self.add_needed("identity", identity, is_needed, |me| redact(&me.user_name))?;
+        self.found.identity.clone_from(&identity);
 
         let database = session.database(deadline());
         let database = self.add("database", database, |database| {
             format!("{} {}", database.kind(), redact(database.name()))
         })?;
+        self.found.database = Some(database.clone());
 
         let state = session.ask_or_refusal(deadline(), |api| credentials::state(api, &database));
         let state = state.and_then(|state| Ok(check_state(&state)?));
@@ -126,19 +143,25 @@ impl Steps {
         };
         let credential =
             self.add("credential", credential, |credential| credential.token.to_string())?;
+        self.found.credential = Some(credential.clone());
 
         let attempt = Attempt {
             identity: identity.as_ref(),
             direct_host: direct_host(&plan, &session, &database, deadline()),
             ..attempt(&credential, context).ok()?
         };
-        let logged_in = log_in(&attempt.login, context, deadline());
-        let logged_in = logged_in.map_err(|failure| attempt.error(failure));
-        self.add("login", logged_in, |role| {
+        let logged_in = log_in(&attempt.login, context, deadline()).map_err(|failure| {
+            self.found.asked_otherwise = matches!(failure, LoginFailure::Method(_));
+            self.found.is_unverified = matches!(failure, LoginFailure::Certificate(_));
+            attempt.error(failure)
+        });
+        self.found.logged_in = self.add("login", logged_in, |shown| {
             let kind = if attempt.is_as_group() { " (a group role)" } else { "" };
             let way = if plan.pooled { ", through the pooled host" } else { "" };
-            format!("as {}{kind}{way}, sslmode {}", redact(role), attempt.login.tls.words())
-        })?;
+            let role = redact(&shown.role);
+            format!("as {role}{kind}{way}, sslmode {}", attempt.login.tls.words())
+        });
+        self.found.logged_in.as_ref()?;
 
         let outcome = log_in_with_psql(&credential, &attempt, &plan.settings, context, deadline());
         self.steps.push(Step::tried("psql", outcome, "psql is not installed"));
@@ -222,14 +245,19 @@ fn warnings(plan: &Plan, session: &Session<'_>, context: &Context) -> Vec<Error>
 }
 
 fn plan(call: &Call<'_>) -> Result<Plan> {
-    // `--format` is that of the report here, and `Plan` would read it as a credential's.
+    Plan::new(Settings::resolve(&plan_flags(call), call.context)?, call.context)
+}
+
+/// The flags for what is tried.
+fn plan_flags(call: &Call<'_>) -> Vec<(Id, String)> {
+    // `--format` is that of doctor's answer here, and `Plan` would read it as a credential's.
     let mut flags: Vec<_> =
         call.flags.iter().filter(|(id, _)| *id != Id::Format).cloned().collect();
     // A cached credential proves nothing.
     if !call.has_flag(Id::Refresh) && !call.has_flag(Id::Offline) {
         flags.push((Id::Refresh, String::new()));
     }
-    Plan::new(Settings::resolve(&flags, call.context)?, call.context)
+    flags
 }
 
 fn step_limit(plan: &Plan) -> Duration {
@@ -274,113 +302,4 @@ fn direct_host(
     }
     let ask = |api: &Api<'_>| credentials::resolve_host(api, database.clone());
     session.ask(deadline, ask).ok()?.host().map(str::to_owned)
-}
-
-/// Variables of libpq that can defeat a login by a password in clear text.
-const DISTURBING: [&str; 14] = [
-    "PGCHANNELBINDING",
-    "PGREQUIREAUTH",
-    "PGSSLCERT",
-    "PGSSLKEY",
-    "PGSSLCRL",
-    "PGSSLCRLDIR",
-    "PGSSLSNI",
-    "PGSSLMINPROTOCOLVERSION",
-    "PGSSLMAXPROTOCOLVERSION",
-    "PGSSLNEGOTIATION",
-    "PGGSSENCMODE",
-    "PGREQUIREPEER",
-    "PGTARGETSESSIONATTRS",
-    "PGMINPROTOCOLVERSION",
-];
-
-/// Logs in with psql, in the environment that `exec` gives it. Returns nothing if psql is not installed.
-fn log_in_with_psql(
-    credential: &Credential,
-    attempt: &Attempt<'_>,
-    settings: &Settings,
-    context: &Context,
-    deadline: Deadline,
-) -> Result<Option<String>> {
-    let Some(psql) = context.find_program("psql") else { return Ok(None) };
-
-    let variables = variables(credential)?;
-    let mut extra: Vec<(&str, String)> =
-        variables.iter().filter_map(|(name, value)| Some((*name, value.clone()?))).collect();
-    // libpq rounds a connect timeout of one second up to two.
-    let seconds = deadline.left().as_secs().max(2);
-    extra.push(("PGCONNECT_TIMEOUT", seconds.to_string()));
-    let program = Program {
-        path: &psql,
-        arguments: &["-X", "-w", "-A", "-t", "-c", "select current_user"],
-        sees: &|name: &OsStr| {
-            // What libpq shall not see, and what is set below.
-            !variables.iter().any(|(known, _)| name == *known)
-                && !settings.is_kept_from_local_tools(name)
-        },
-        variables: &extra,
-        locks: [None, None],
-    };
-    let output = run_tool(context, &program, "psql", deadline).map_err(|e| match e.kind {
-        ErrorKind::Unavailable => {
-            Error::unavailable("the login by psql timed out").hint("a longer --timeout")
-        }
-        _ => e,
-    })?;
-    if output.status.success() {
-        return Ok(Some(format!("as {}", redact(&String::from_utf8_lossy(&output.stdout)))));
-    }
-
-    let stderr = redact(&hide(&output.stderr, attempt.login.password.expose()));
-    let error = Error::denied("psql cannot log in, although the same login succeeds without it");
-    let error = error.because(stderr);
-    let is_set = |name: &&str| context.var(name).is_some();
-    let set: Vec<&str> = DISTURBING.into_iter().filter(is_set).collect();
-    if lacks_server_name(&output.stderr) {
-        return Err(error.hint("a libpq of version 14 or later: older ones send no server name"));
-    }
-    Err(set.iter().fold(error, |error, name| error.hint(format!("unset {name}"))))
-}
-
-impl Step {
-    fn tried(
-        name: &'static str,
-        outcome: Result<Option<String>>,
-        why_not_tried: &'static str,
-    ) -> Step {
-        Step { name, outcome, why_not_tried, is_warning: false }
-    }
-
-    fn text(&self) -> String {
-        let line = |name: &str, words: &str| format!("{name:<15}{words}\n");
-        match &self.outcome {
-            Ok(Some(words)) => line(self.name, &format!("ok: {words}")),
-            Ok(None) => line(self.name, &format!("not tried: {}", self.why_not_tried)),
-            Err(error) => {
-                let verdict = if self.is_warning { "warning" } else { "FAILED" };
-                let mut text = if self.name == verdict {
-                    line(verdict, &error.message)
-                } else {
-                    line(self.name, &format!("{verdict}: {}", error.message))
-                };
-                for (label, words) in error.lines().skip(1) {
-                    text.push_str(&line(&format!("  {label}"), words));
-                }
-                text
-            }
-        }
-    }
-
-    fn json(&self) -> Value {
-        let (state, words, because, hints) = match &self.outcome {
-            Ok(Some(words)) => ("ok", words.as_str(), &[][..], &[][..]),
-            Ok(None) => ("not tried", self.why_not_tried, &[][..], &[][..]),
-            Err(error) if self.is_warning => {
-                ("warning", error.message.as_str(), &error.because[..], &error.hints[..])
-            }
-            Err(error) => ("failed", error.message.as_str(), &error.because[..], &error.hints[..]),
-        };
-        let name = self.name;
-        json!({ "step": name, "state": state, "words": words, "because": because, "hints": hints })
-    }
 }

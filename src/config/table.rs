@@ -467,6 +467,14 @@ settings! {
                the whole call.",
         ..flag("wait", "TIME", "retry the login for this long")
     },
+    Report => Setting {
+        trim: Trim::Nothing,
+        long: "Writes a report for an issue into this file: versions, the steps with their HTTP \
+               statuses, error codes and SQLSTATEs, the names of fields in the workspace's answers, \
+               and which assumptions about the platform hold. Any word that is not lakebase-token's \
+               own becomes a placeholder such as <1>, so names, hosts and secrets are not in it.",
+        ..flag("report", "FILE", "write a report for an issue, without names or secrets")
+    },
     Refresh => Setting {
         long: "Mints a new credential even if the cached one is fresh. One that another process \
                mints after this call began is accepted.",

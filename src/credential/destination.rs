@@ -41,8 +41,15 @@ fn is_host_name(text: &str) -> bool {
 
 /// Whether a host is below one of Databricks' domains.
 pub fn in_databricks_zone(host: &str) -> bool {
+    zone_of(host).is_some()
+}
+
+/// The domain of Databricks' that a host is below.
+pub fn zone_of(host: &str) -> Option<&'static str> {
     let host = normalised(host);
-    is_host(&host) && ZONES.iter().any(|zone| host.len() > zone.len() && host.ends_with(zone))
+    let is_below =
+        |zone: &&&str| is_host(&host) && host.len() > zone.len() && host.ends_with(**zone);
+    ZONES.iter().find(is_below).copied()
 }
 
 /// Whether a database password may be sent to this host because the workspace's answer names it.

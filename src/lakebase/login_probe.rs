@@ -22,6 +22,9 @@ const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// The most messages that are read in one login.
 const MAX_MESSAGES: usize = 200;
 
+/// The beginning of a ParameterStatus of the server's version.
+const VERSION: &[u8] = b"server_version\0";
+
 /// What to log in with.
 pub struct Login<'a> {
     pub host: &'a str,
@@ -61,8 +64,18 @@ pub struct ServerError {
 
 type Outcome<T> = std::result::Result<T, LoginFailure>;
 
-/// Logs in and returns the name of the role.
-pub fn log_in(login: &Login<'_>, context: &Context, deadline: Deadline) -> Outcome<String> {
+/// What a login has shown.
+#[derive(Clone, Debug, Default)]
+pub struct LoggedIn {
+    pub role: String,
+    /// `server_version`; empty if the server does not state it.
+    pub server_version: String,
+    /// Whether the server has asked for the password in clear text.
+    pub asked_in_clear: bool,
+}
+
+/// Logs in and returns what the server says.
+pub fn log_in(login: &Login<'_>, context: &Context, deadline: Deadline) -> Outcome<LoggedIn> {
     let mut stream = connect(login.host, login.port, deadline)?;
     if !offers_tls(&mut stream, deadline)? {
         return Err(LoginFailure::NoTls);
@@ -72,7 +85,8 @@ pub fn log_in(login: &Login<'_>, context: &Context, deadline: Deadline) -> Outco
 
     send(&mut stream, &startup(login))?;
     let mut is_in = false;
-    let mut role = None;
+    let mut is_asked = false;
+    let mut shown = LoggedIn::default();
     for _ in 0..MAX_MESSAGES {
         if deadline.passed() {
             return Err(LoginFailure::NoAnswer(io::ErrorKind::TimedOut.into()));
@@ -80,6 +94,7 @@ pub fn log_in(login: &Login<'_>, context: &Context, deadline: Deadline) -> Outco
         match next_message(&mut stream)? {
             Message::AuthenticationOk => is_in = true,
             Message::PasswordWanted => {
+                shown.asked_in_clear = true;
                 send(&mut stream, &text_message(b'p', login.password.expose()))?;
             }
             Message::MethodWanted(name) => return Err(LoginFailure::Method(name)),
@@ -89,14 +104,21 @@ pub fn log_in(login: &Login<'_>, context: &Context, deadline: Deadline) -> Outco
                     "it sent ReadyForQuery before a login".to_owned(),
                 ));
             }
-            Message::Ready => match role {
-                Some(role) => {
-                    let _ = send(&mut stream, &[b'X', 0, 0, 0, 4]);
-                    return Ok(role);
-                }
-                None => send(&mut stream, &text_message(b'Q', "select current_user"))?,
-            },
-            Message::Row(text) => role = Some(text),
+            Message::Ready if shown.role.is_empty() && is_asked => {
+                return Err(LoginFailure::NotPostgres(
+                    "it does not say who is logged in".to_owned(),
+                ));
+            }
+            Message::Ready if shown.role.is_empty() => {
+                is_asked = true;
+                send(&mut stream, &text_message(b'Q', "select current_user"))?;
+            }
+            Message::Ready => {
+                let _ = send(&mut stream, &[b'X', 0, 0, 0, 4]);
+                return Ok(shown);
+            }
+            Message::Row(text) => shown.role = text,
+            Message::Version(text) => shown.server_version = text,
             Message::Other => (),
         }
     }
@@ -199,6 +221,8 @@ pub enum Message {
     Ready,
     /// The first column of a row.
     Row(String),
+    /// The parameter `server_version`.
+    Version(String),
     Other,
 }
 
@@ -238,6 +262,10 @@ pub fn message(kind: u8, body: &[u8]) -> Outcome<Message> {
         }
         b'E' => Message::Error(error_in(body)?),
         b'Z' => Message::Ready,
+        b'S' if body.starts_with(VERSION) => {
+            let text = body[VERSION.len()..].split(|byte| *byte == 0).next().unwrap_or_default();
+            Message::Version(String::from_utf8_lossy(text).into_owned())
+        }
         b'D' => Message::Row(first_column(body).ok_or_else(broken)?),
         _ => Message::Other,
     })
@@ -287,6 +315,7 @@ mod tests {
             (b'D', b"\0\x01\0\0\0\x09me", None),
             (b'D', b"\0\x01\xff\xff\xff\xff", None),
             (b'S', b"x", Some(Message::Other)),
+            (b'S', b"server_version\x0016.2\0", Some(Message::Version("16.2".to_owned()))),
         ] {
             assert_eq!(message(kind, body).ok(), expected, "{kind} {body:?}");
         }

@@ -131,6 +131,7 @@ pub fn user_name(api: &Api<'_>) -> Outcome<String> {
 }
 
 /// Who this is, as SCIM's `Me` states it.
+#[derive(Clone)]
 pub struct Me {
     /// `userName`: an e-mail address or an application id.
     pub user_name: String,

@@ -29,6 +29,7 @@ use crate::net::proxy::{INSTANCE_METADATA_HOST, login_hint, proxy_for};
 use crate::net::send_failure::{Route, SendFailure, classify};
 use crate::net::trust::{other_certificates, trusted_certificates};
 use crate::platform::context::Context;
+use crate::platform::exchanges::Exchange;
 use crate::platform::process::within;
 use crate::platform::time::{Deadline, show_duration};
 
@@ -135,6 +136,15 @@ impl Answer {
         texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
     }
 
+    /// What a report says of this answer.
+    fn exchange(&self, method: &'static str, uri: &http::Uri) -> Exchange {
+        let mut fields = Vec::new();
+        if let Ok(body) = serde_json::from_slice(&self.body) {
+            add_fields(&body, "", &mut fields);
+        }
+        Exchange { method, path: uri.path().to_owned(), status: self.status, fields }
+    }
+
     fn is_html(&self) -> bool {
         let start = self.body.trim_ascii_start();
         self.content_type.contains("text/html") || start.starts_with(b"<")
@@ -152,6 +162,27 @@ impl Answer {
         }
         if self.is_html() { "an HTML page without a title".to_owned() } else { text.into_owned() }
     }
+}
+
+/// The names of all fields, as in `status.hosts.host`; of a list those of its first object.
+fn add_fields(value: &Value, path: &str, fields: &mut Vec<(String, &'static str)>) {
+    let kind = match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                add_fields(value, format!("{path}.{name}").trim_start_matches('.'), fields);
+            }
+            return;
+        }
+        Value::Array(list) if list.first().is_some_and(Value::is_object) => {
+            return add_fields(&list[0], &format!("{path}[]"), fields);
+        }
+        Value::Array(_) => "list",
+        Value::String(_) => "text",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "boolean",
+        Value::Null => "null",
+    };
+    fields.push((path.to_owned(), kind));
 }
 
 /// Splits `CODE: message`; a text without a code is all message.
@@ -229,6 +260,7 @@ impl<'a> Client<'a> {
         let host = uri.authority().map_or("", |authority| authority.as_str());
         let agent = self.agent(uri).map_err(SendFailure::Final)?;
         let carried = Carried::by(request.headers, request.body.as_ref());
+        let method = request.method;
         let request = http_request(request, uri).map_err(SendFailure::Final)?;
         let proxy = proxy_for(self.context, uri).map_err(SendFailure::Final)?;
         let proxy_name = proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
@@ -258,7 +290,9 @@ impl<'a> Client<'a> {
             }
         })?;
         let retry_after = retry_after(&response);
-        Ok((answer_of(host, response, carried), retry_after))
+        let answer = answer_of(host, response, carried);
+        self.context.exchanges.record(|| answer.exchange(method, uri));
+        Ok((answer, retry_after))
     }
 
     fn agent(&self, uri: &http::Uri) -> Result<Agent> {

@@ -17,6 +17,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::credential::redact::printable;
 use crate::error::{Error, Result};
 use crate::platform::environment::Environment;
+use crate::platform::exchanges::Exchanges;
 use crate::platform::files;
 use crate::platform::folders;
 use crate::platform::path_owners::replaceable_part;
@@ -40,6 +41,8 @@ pub struct Context {
     pub say: Box<dyn Fn(&str)>,
     /// Set by `--quiet`: no notes are written.
     pub quiet: Cell<bool>,
+    /// What was requested, if a report wants it.
+    pub exchanges: Exchanges,
     pub instance_metadata: Cow<'static, str>,
     /// Distinguishes this machine from others that share its home.
     pub machine: fn() -> String,
@@ -62,6 +65,7 @@ impl Context {
                 let _ = writeln!(io::stderr(), "{text}");
             }),
             quiet: Cell::new(false),
+            exchanges: Exchanges::default(),
             instance_metadata: Cow::Borrowed(INSTANCE_METADATA),
             machine,
             signal_state: Arc::default(),

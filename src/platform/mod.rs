@@ -3,6 +3,7 @@
 
 pub mod context;
 pub mod environment;
+pub mod exchanges;
 pub mod files;
 mod folders;
 pub mod lock;

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::lakebase::credentials::Database;
 use crate::net::connect::ROUTE_VARIABLES;
 use crate::platform::context::Context;
+use crate::platform::exchanges::Exchanges;
 use crate::platform::time::Deadline;
 use crate::service::paths::{absolute, is_uncarriable, text};
 use crate::session::Session;
@@ -221,6 +222,7 @@ impl EnvFile {
             state_home: recorded_state_home,
             say: Box::new(|_| ()),
             quiet: Cell::new(true),
+            exchanges: Exchanges::default(),
             instance_metadata: ours.instance_metadata.clone(),
             machine: ours.machine,
             signal_state: ours.signal_state.clone(),

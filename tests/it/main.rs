@@ -44,6 +44,7 @@ mod process; // many callers at once, pipes, full disks
 mod providers; // pat, oauth-m2m, databricks-cli, the order of auth types
 mod proxies; // NO_PROXY beside Go's reading of it
 mod refusals; // the server's words decide the hint
+mod report; // doctor --report
 mod requests; // what each auth type requests, and what the official SDKs request
 mod resolve; // host, endpoint, instance, project, role
 mod rights; // --read-only and --scopes

@@ -149,6 +149,7 @@ impl Test {
                 Some(states.join("lakebase-token"))
             },
             quiet: std::cell::Cell::new(false),
+            exchanges: lakebase_token::platform::exchanges::Exchanges::default(),
             say: Box::new(move |text| said.borrow_mut().push_str(&format!("{text}\n"))),
             instance_metadata: self.instance_metadata.clone().into(),
             machine: self.machine,

@@ -225,7 +225,8 @@ fn secrets_leave_their_type_in_few_places() {
         "auth::token_exchange",                     // the same
         "cache::entry",                             // the entry, and the fingerprint
         "cache::store",                             // what this call could not write
-        "commands::doctor",                         // removed from what psql says
+        "commands::doctor::assumptions",            // its claims and its length
+        "commands::doctor::psql",                   // removed from what psql says
         "commands::exec",                           // the child's environment
         "commands::login::browser",                 // the code in a pasted URL
         "commands::login::paste",                   // its alphabet, its digest

@@ -1,0 +1,94 @@
+//! The step `psql` of `doctor`: a login by psql, in the environment that `exec` gives it. It shows what
+//! the environment does to libpq, after the same login has succeeded without it.
+
+use std::ffi::OsStr;
+
+use crate::config::resolve::Settings;
+use crate::credential::connection::Credential;
+use crate::credential::redact::{hide, redact};
+use crate::error::{Error, ErrorKind, Result};
+use crate::formats::variables;
+use crate::lakebase::login_refusal::{Attempt, lacks_server_name};
+use crate::platform::context::Context;
+use crate::platform::process::{Program, run_tool};
+use crate::platform::time::Deadline;
+
+/// Variables of libpq that can defeat a login by a password in clear text.
+const DISTURBING: [&str; 14] = [
+    "PGCHANNELBINDING",
+    "PGREQUIREAUTH",
+    "PGSSLCERT",
+    "PGSSLKEY",
+    "PGSSLCRL",
+    "PGSSLCRLDIR",
+    "PGSSLSNI",
+    "PGSSLMINPROTOCOLVERSION",
+    "PGSSLMAXPROTOCOLVERSION",
+    "PGSSLNEGOTIATION",
+    "PGGSSENCMODE",
+    "PGREQUIREPEER",
+    "PGTARGETSESSIONATTRS",
+    "PGMINPROTOCOLVERSION",
+];
+
+/// Logs in with psql, in the environment that `exec` gives it. Returns nothing if psql is not installed.
+pub fn log_in_with_psql(
+    credential: &Credential,
+    attempt: &Attempt<'_>,
+    settings: &Settings,
+    context: &Context,
+    deadline: Deadline,
+) -> Result<Option<String>> {
+    let Some(psql) = context.find_program("psql") else { return Ok(None) };
+
+    let variables = variables(credential)?;
+    let mut extra: Vec<(&str, String)> =
+        variables.iter().filter_map(|(name, value)| Some((*name, value.clone()?))).collect();
+    // libpq rounds a connect timeout of one second up to two.
+    let seconds = deadline.left().as_secs().max(2);
+    extra.push(("PGCONNECT_TIMEOUT", seconds.to_string()));
+    let program = Program {
+        path: &psql,
+        arguments: &["-X", "-w", "-A", "-t", "-c", "select current_user"],
+        sees: &|name: &OsStr| {
+            // What libpq shall not see, and what is set below.
+            !variables.iter().any(|(known, _)| name == *known)
+                && !settings.is_kept_from_local_tools(name)
+        },
+        variables: &extra,
+        locks: [None, None],
+    };
+    let output = run_tool(context, &program, "psql", deadline).map_err(|e| match e.kind {
+        ErrorKind::Unavailable => {
+            Error::unavailable("the login by psql timed out").hint("a longer --timeout")
+        }
+        _ => e,
+    })?;
+    if output.status.success() {
+        return Ok(Some(format!("as {}", redact(&String::from_utf8_lossy(&output.stdout)))));
+    }
+
+    let stderr = redact(&hide(&output.stderr, attempt.login.password.expose()));
+    let error = Error::denied("psql cannot log in, although the same login succeeds without it");
+    let error = error.because(stderr);
+    let is_set = |name: &&str| context.var(name).is_some();
+    let set: Vec<&str> = DISTURBING.into_iter().filter(is_set).collect();
+    if lacks_server_name(&output.stderr) {
+        return Err(error.hint("a libpq of version 14 or later: older ones send no server name"));
+    }
+    Err(set.iter().fold(error, |error, name| error.hint(format!("unset {name}"))))
+}
+
+/// What `psql --version` prints.
+pub fn psql_version(context: &Context, deadline: Deadline) -> Option<String> {
+    let psql = context.find_program("psql")?;
+    let program = Program {
+        path: &psql,
+        arguments: &["--version"],
+        sees: &|name| name == "PATH",
+        variables: &[],
+        locks: [None, None],
+    };
+    let output = run_tool(context, &program, "psql", deadline).ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
