@@ -65,6 +65,10 @@ fn check(text: &str, scheme: &str, authority: &str) -> std::result::Result<Strin
         return Err(format!("holds white space: {}", redact(text)));
     }
 
+    if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
+        return Err(format!("has quotes around it: {}", redact(text)));
+    }
+
     let (host, port) = split_port(authority);
     let is_legal = |b: u8| b.is_ascii_alphanumeric() || b".-_[]:".contains(&b);
     if host.is_empty() || !host.bytes().all(is_legal) {

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use super::support::{HOUR, Test, workspace};
+use std::process::Command;
+
+use super::support::{HOUR, Test, executable, has, workspace};
+use crate::sandbox::Sandbox;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::*;
 
@@ -373,4 +376,48 @@ fn invalid_names_from_the_workspace_never_become_paths() {
     let list = json!({ "projects": [hostile, hostile] });
     workspace.fault(path, 1, Answer::Json(200, list));
     test.run("").fails(2, &["hint: --endpoint projects/PROJECT,"]);
+}
+
+/// The figures of `tests/README.md`, "Requests".
+#[test]
+fn the_first_password_takes_few_requests() {
+    let workspace = workspace();
+    let requests = |settings: &[(&str, &str)], line: &str| {
+        let mut test = unnamed(&workspace);
+        settings.iter().for_each(|(name, value)| _ = test.set(name, value));
+        test.run(line).token();
+        workspace.take_requests().len()
+    };
+    let person: &[(&str, &str)] = &[
+        ("DATABRICKS_CLIENT_ID", ""),
+        ("DATABRICKS_CLIENT_SECRET", ""),
+        ("DATABRICKS_TOKEN", PAT),
+    ];
+    let known = [("LAKEBASE_ENDPOINT", ENDPOINT), ("PGHOST", ENDPOINT_HOST)];
+    assert_eq!(requests(&known, "-f env"), 2);
+    assert_eq!(requests(&known[..1], "-f env"), 3);
+    assert_eq!(requests(&known[..1], "-f env --pooled"), 3);
+    assert_eq!(requests(&[], "-f env"), 4);
+    // A person's token needs no request here, and the role one more.
+    assert_eq!(requests(person, "-f env"), 4);
+}
+
+#[test]
+fn a_call_resolves_the_workspaces_name_once() {
+    let test = "resolve::a_call_resolves";
+    if !has(test, "strace") {
+        return;
+    }
+    let sandbox = Sandbox::start().unwrap();
+    let url = sandbox.workspace.url.replace("127.0.0.1", "localhost");
+    let trace = sandbox.folder.path().join("trace");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-e", "trace=openat", "-o"]).arg(&trace).arg(executable());
+    command.env_clear().envs(sandbox.env());
+    command.env("DATABRICKS_HOST", url).env("PGHOST", "");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(sandbox.workspace.take_requests().len() >= 4);
+    let trace = std::fs::read_to_string(trace).unwrap();
+    assert_eq!(trace.matches("\"/etc/hosts\"").count(), 1, "{trace}");
 }

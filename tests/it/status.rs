@@ -305,7 +305,7 @@ fn the_short_text_fits_a_terminal_in_every_state() {
             &|test| {
                 let _ = test.unset("LAKEBASE_ENDPOINT");
             },
-            &["database    the only project of the workspace"],
+            &["database    not named, so the workspace's only project"],
         ),
         (
             "host and role",

@@ -73,7 +73,7 @@ impl StatusReport {
     fn database_words(&self) -> String {
         let name = match &self.database {
             Some((kind, name)) => format!("{kind} {name}"),
-            None => "the only project of the workspace".to_owned(),
+            None => "not named, so the workspace's only project".to_owned(),
         };
         match self.value("host") {
             Some(host) => {
