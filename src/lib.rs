@@ -64,6 +64,7 @@ use std::io::Write;
 use crate::cli::args::{self, Args, Show};
 use crate::cli::help;
 use crate::cli::table::COMMANDS;
+use crate::commands::auth::version_for_sdks;
 use crate::commands::command::{Call, Command, Subcommand};
 use crate::config::table::Id;
 use crate::credential::redact::printable;
@@ -114,7 +115,8 @@ fn run_command(argv: &[OsString], context: &Context, stdout: &mut dyn Write) -> 
 
     let text = match args.show {
         None => return (args.command.run)(call),
-        Some(Show::Version) => help::version(),
+        Some(Show::Version) => version_for_sdks(context, false).unwrap_or_else(help::version),
+        Some(Show::JsonVersion) => version_for_sdks(context, true).unwrap_or_default(),
         Some(Show::Settings) => help::all_settings(),
         Some(Show::Formats) => help::all_formats(),
         Some(Show::Help { command: true }) => match named_subcommand(&args) {

@@ -7,6 +7,6 @@ pub mod entra;
 mod host_metadata;
 pub mod no_identity;
 pub mod provider;
-mod providers;
+pub mod providers;
 mod token_endpoint;
 mod token_exchange;

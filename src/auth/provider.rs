@@ -158,6 +158,7 @@ impl ProviderCall<'_> {
         let locks = [self.lock, lock];
         // `az` prints colours and warnings into its answer otherwise.
         let variables = [
+            (RUN_BY_US, "1".to_owned()),
             ("AZURE_CORE_NO_COLOR", "true".to_owned()),
             ("AZURE_CORE_ONLY_SHOW_ERRORS", "true".to_owned()),
         ];
@@ -165,6 +166,9 @@ impl ProviderCall<'_> {
         run_tool(self.context, &tool, shown, self.deadline)
     }
 }
+
+/// Set for the tools that this program runs, so that it notices if they run it in turn.
+pub const RUN_BY_US: &str = "LAKEBASE_TOKEN_RUNS_CLI";
 
 fn cli_sees(settings: &Settings, kept: &[&str], name: &OsStr) -> bool {
     let is_databricks = name.to_string_lossy().starts_with("DATABRICKS_");

@@ -39,6 +39,8 @@ pub enum Show {
         command: bool,
     },
     Version,
+    /// `version --output json`.
+    JsonVersion,
     /// `help settings`: all flags and variables.
     Settings,
     /// `help formats`.
@@ -65,6 +67,11 @@ pub fn parse(argv: &[OsString]) -> Result<Args> {
         }
         Some("version") if own.len() == 1 => {
             line.version = true;
+            return Ok(line.into_args(child));
+        }
+        // As Databricks' SDK for Python asks the Databricks CLI.
+        Some("version") if own_words.eq(["--output", "json"]) => {
+            line.topic = Some(Show::JsonVersion);
             return Ok(line.into_args(child));
         }
         _ => (),

@@ -3,7 +3,8 @@
 use crate::cli::{completions, man};
 use crate::commands::command::Command;
 use crate::commands::{
-    doctor, exec, get, login, logout, psql, renew_login, run_cli, service, status, watch, write,
+    auth, doctor, exec, get, login, logout, psql, renew_login, run_cli, service, status, watch,
+    write,
 };
 
 /// All commands. The first one is the default.
@@ -18,6 +19,7 @@ pub static COMMANDS: &[Command] = &[
     logout::COMMAND,
     status::COMMAND,
     doctor::COMMAND,
+    auth::COMMAND,
     completions::COMMAND,
     man::COMMAND,
     renew_login::COMMAND,

@@ -1,6 +1,7 @@
 //! The commands: one file each, with its row in the table and its function; and what several of them
 //! share (`command.rs`, `wait.rs`).
 
+pub mod auth;
 pub mod command;
 pub mod doctor;
 pub mod exec;

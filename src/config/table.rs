@@ -201,7 +201,12 @@ settings! {
         profile: false,
         ..before_profile("config_file", &["DATABRICKS_CONFIG_FILE"])
     },
-    AccountId => not_beside_profile("account_id", &["DATABRICKS_ACCOUNT_ID"]),
+    AccountId => Setting {
+        flag: "account-id",
+        value: "ID",
+        about: "id of the Databricks account",
+        ..not_beside_profile("account_id", &["DATABRICKS_ACCOUNT_ID"])
+    },
     WorkspaceId => not_beside_profile("workspace_id", &["DATABRICKS_WORKSPACE_ID"]),
     GroupId => attribute("group_id", &["DATABRICKS_GROUP_ID"]),
     DiscoveryUrl => not_beside_profile("discovery_url", &["DATABRICKS_DISCOVERY_URL"]),
@@ -479,6 +484,11 @@ settings! {
         long: "Mints a new credential even if the cached one is fresh. One that another process \
                mints after this call began is accepted.",
         ..switch("refresh", "mint now, even if the cached credential is fresh")
+    },
+    ForceRefresh => Setting {
+        long: "What Databricks' SDKs send to the Databricks CLI. A token that is printed always has \
+               at least ten minutes left, or a third of its lifetime, so it changes nothing.",
+        ..switch("force-refresh", "accepted from Databricks' SDKs; changes nothing")
     },
     Offline => Setting {
         long: "Makes no network request: prints the cached credential, or fails with exit code 5. \

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::consumers::{Installation, words};
-use super::support::{executable, has, is_root, not_run, repository, say_not_run};
+use super::support::{Test, executable, has, is_root, not_run, repository, say_not_run};
 use crate::sandbox::models::REPLY;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, Workspace};
@@ -397,4 +397,28 @@ fn an_agent_of_another_user_gets_a_read_only_password_and_nothing_else() {
     let home = installation.sandbox.home().display().to_string();
     assert!(!run(&format!("find {home}/.cache -type f -exec cat {{}} +")).status.success());
     assert_eq!(run("exit 7").status.code(), Some(7));
+}
+
+/// No daemon of docker is on the machine, so a stand-in shows what docker would get.
+#[test]
+fn a_container_gets_the_password_by_name_and_never_as_an_argument() {
+    let workspace = Workspace::start(None).unwrap();
+    let mut test = Test::at(&workspace);
+    test.program(
+        "docker",
+        "#!/bin/sh\n/usr/bin/printf '%s\\n' \"$@\" \"$PGPASSWORD\"; /usr/bin/env\n",
+    );
+    let script = repository().join("integrations/agents/read-only-container.sh");
+    let script = fs::read_to_string(script).unwrap();
+    let program = executable();
+    let script = script.replace("exec lakebase-token", &format!("exec {}", program.display()));
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &script, "sh", "IMAGE"]).env_clear().envs(test.env.iter().cloned());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", words(&output));
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let password = test.run("--read-only main.sales.orders,main.sales.items --ttl 15m").token();
+    let (arguments, environment) = shown.split_once(&format!("IMAGE\n{password}\n")).unwrap();
+    assert!(arguments.contains("--env\nPGPASSWORD\n") && !arguments.contains(&password));
+    assert!(!environment.contains(CLIENT_SECRET), "{environment}");
 }

@@ -38,6 +38,7 @@ mod mint; // both credential APIs
 mod official; // the official SDKs judge the stand-in workspace
 mod packages; // what a release consists of
 mod pat_login; // login --pat: the pasted token, and the rotating ones
+mod plugin; // auth token, for Databricks' SDKs
 mod pooled; // an endpoint's PgBouncer, with and without tokens
 mod postgres; // a real psql at a real server
 mod process; // many callers at once, pipes, full disks

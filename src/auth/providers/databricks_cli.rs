@@ -6,14 +6,15 @@
 //! profile's token. A plain run usually prints a token
 //! with minutes left, so `--force-refresh` is used for one retry only.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::auth::cli_lock;
 use crate::auth::no_identity;
-use crate::auth::provider::{Provider, ProviderCall, ROW};
+use crate::auth::provider::{Provider, ProviderCall, ROW, RUN_BY_US};
 use crate::config::host_url::Host;
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
@@ -22,7 +23,7 @@ use crate::credential::token::{MIN_LIFE_MS, Token};
 use crate::error::{Error, Result};
 use crate::net::refusal::require;
 use crate::platform::context::Context;
-use crate::platform::files::is_executable;
+use crate::platform::files::{canonical, is_executable};
 use crate::platform::time::{Timestamp, show_duration};
 
 pub const PROVIDER: Provider = Provider {
@@ -69,16 +70,56 @@ fn identity(settings: &Settings, context: &Context) -> String {
     [flag, &value, path, &var("HOME"), &KEPT_VARIABLES.map(var).join("\0")].join("\0")
 }
 
-/// The path of the CLI, from the settings or PATH.
+/// The path of the CLI, from the settings or PATH. It is never this program, which the SDKs may call in
+/// its place (`commands/auth.rs`).
 fn program(settings: &Settings, context: &Context) -> Option<PathBuf> {
+    let on_path = |name: &str| context.find_program(name).filter(|path| !is_us(path, context));
     match settings.text(Id::DatabricksCliPath) {
-        Some(path) if path.contains('/') => {
-            Some(PathBuf::from(path)).filter(|path| is_executable(path))
-        }
-        Some(name) => context.find_program(name),
-        None => context.find_program("databricks"),
+        Some(name) => match located(name, context) {
+            Some(path) if is_us(&path, context) => on_path("databricks"),
+            found => found,
+        },
+        None => on_path("databricks"),
     }
 }
+
+/// The file that `DATABRICKS_CLI_PATH` names: a path, or a name on PATH.
+fn located(name: &str, context: &Context) -> Option<PathBuf> {
+    if !name.contains('/') {
+        return context.find_program(name);
+    }
+    Some(PathBuf::from(name)).filter(|path| is_executable(path))
+}
+
+fn is_us(path: &Path, context: &Context) -> bool {
+    let own = (context.own_executable)().and_then(|own| canonical(&own)).ok();
+    own.is_some() && own == canonical(path).ok()
+}
+
+/// Whether an SDK would take this program for the Databricks CLI.
+pub fn is_set_to_us(context: &Context) -> bool {
+    let name = context.var(CLI_PATH).and_then(OsStr::to_str);
+    name.and_then(|name| located(name, context)).is_some_and(|path| is_us(&path, context))
+}
+
+const CLI_PATH: &str = "DATABRICKS_CLI_PATH";
+
+/// Refuses to answer a Databricks CLI that lakebase-token itself runs: a script that calls it again.
+pub fn refuse_circle(context: &Context) -> Result<()> {
+    match context.var(RUN_BY_US) {
+        Some(_) => Err(circle()),
+        None => Ok(()),
+    }
+}
+
+fn circle() -> Error {
+    Error::usage(CIRCLE)
+        .because("the `databricks` that lakebase-token runs is a program that runs lakebase-token")
+        .hint("lakebase-token login  # a login that needs no Databricks CLI")
+        .hint("DATABRICKS_CLI_PATH=/path/to/databricks, with the Databricks CLI itself")
+}
+
+const CIRCLE: &str = "lakebase-token and the Databricks CLI call each other";
 
 /// The flag that selects the login, and its value: the profile that was read, else the host.
 fn selector(settings: &Settings) -> (&'static str, String) {
@@ -200,6 +241,9 @@ const UNREACHABLE: [&str; 12] = [
 fn explain(shown: &str, stderr: &str, flag: &str, value: &str) -> Error {
     let says = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
     let login = format!("databricks auth login {flag} {value}");
+    if says(&[CIRCLE]) {
+        return circle();
+    }
     let error = if says(&TOO_OLD) {
         Error::usage("the `databricks` on PATH is too old").hint(MIN_VERSION_HINT)
     } else if says(&NO_PROFILE) {

@@ -1,5 +1,5 @@
 // The official SDK for Go: asks a workspace for its own user name, with the configuration of its
-// environment. Only requests to the instance metadata service go to the address in METADATA instead.
+// environment; TIMES times, three seconds apart. Only requests to the instance metadata service go to the address in METADATA instead.
 package main
 
 import (
@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/databricks/databricks-sdk-go/config"
 )
@@ -39,6 +41,19 @@ func ask() error {
 	if err := c.EnsureResolved(); err != nil {
 		return err
 	}
+	times, _ := strconv.Atoi(os.Getenv("TIMES"))
+	for n := 0; n < max(times, 1); n++ {
+		if n > 0 {
+			time.Sleep(3 * time.Second)
+		}
+		if err := askOnce(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func askOnce(c *config.Config) error {
 	// The first request sets the host, if it must be resolved.
 	request, _ := http.NewRequest("GET", "https://x/", nil)
 	if err := c.Authenticate(request); err != nil {
