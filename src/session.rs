@@ -383,7 +383,7 @@ impl<'a> Session<'a> {
         let is_missing = matches!(&failure, CallError::Refused(refusal) if refusal.status == 404);
         let error = self.explained(failure).into_error();
         let names_project = self.plan.selector.name().starts_with("projects/");
-        if is_missing && names_project {
+        if is_missing && (names_project || self.plan.selector.is_instance()) {
             self.with_visible_projects(error, deadline)
         } else {
             error

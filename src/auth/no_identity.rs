@@ -32,11 +32,12 @@ fn half_a_databricks_principal(settings: &Settings) -> Option<Error> {
     match (has(Id::ClientId), has(Id::ClientSecret)) {
         (true, false) => Some(
             lacks(settings, Id::ClientId, Id::ClientSecret)
-                .hint("DATABRICKS_CLIENT_SECRET, or --client-secret-file PATH"),
+                .hint("DATABRICKS_CLIENT_SECRET with its secret, or --client-secret-file PATH"),
         ),
-        (false, true) => {
-            Some(lacks(settings, Id::ClientSecret, Id::ClientId).hint("DATABRICKS_CLIENT_ID"))
-        }
+        (false, true) => Some(
+            lacks(settings, Id::ClientSecret, Id::ClientId)
+                .hint("DATABRICKS_CLIENT_ID with the id of the service principal"),
+        ),
         _ => None,
     }
 }

@@ -17,6 +17,7 @@ use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::quoting;
 use crate::suggest::{is_plain, nearest};
+use crate::targets::table::TARGETS;
 
 /// A command line.
 pub struct Args {
@@ -61,7 +62,13 @@ pub fn parse(argv: &[OsString]) -> Result<Args> {
                 None => (),
                 Some("settings") => line.topic = Some(Show::Settings),
                 Some("formats") => line.topic = Some(Show::Formats),
-                Some(word) => line.command = Some(find_command(word)?),
+                Some(word) => match nearest(word, ["settings", "formats"].into_iter()) {
+                    Some(topic) if table::find(word).is_none() => {
+                        return Err(Error::usage(format!("there is no help for {}", redact(word)))
+                            .hint(format!("lakebase-token help {topic}")));
+                    }
+                    _ => line.command = Some(find_command(word)?),
+                },
             }
             return Ok(line.into_args(child));
         }
@@ -101,8 +108,15 @@ pub fn parse(argv: &[OsString]) -> Result<Args> {
                 let rest: Vec<OsString> = parser.raw_args().map_err(unreadable)?.collect();
                 return Err(line.without_dashes(&[&[word][..], &rest, child].concat()));
             }
-            Arg::Value(word) if line.command.is_none() && word == "run" && !child.is_empty() => {
-                return Err(Error::usage("unknown command run").hint(exec_line("exec", child)));
+            Arg::Value(word) if line.command.is_none() && word == "run" => {
+                let mut rest: Vec<OsString> = parser.raw_args().map_err(unreadable)?.collect();
+                rest.extend_from_slice(child);
+                let error = Error::usage("unknown command run");
+                return Err(error.hint(if rest.is_empty() {
+                    "lakebase-token exec -- PROGRAM".to_owned()
+                } else {
+                    exec_line("exec", &rest)
+                }));
             }
             Arg::Value(word) => {
                 line.add_word(word)?;
@@ -161,8 +175,7 @@ impl Line {
 
         let name = command.name;
         if self.words.len() == command.max_words {
-            return Err(Error::usage(format!("{name} takes no more arguments"))
-                .hint(format!("lakebase-token {name} --help")));
+            return Err(superfluous(name, &word.to_string_lossy()));
         }
         self.words.push(word);
         Ok(())
@@ -219,7 +232,10 @@ fn flag_value(parser: &mut Parser, row: &Setting) -> Result<String> {
     if row.kind == ValueKind::Switch {
         return Ok(String::new());
     }
-    let missing = || Error::usage(format!("--{flag} needs a value: {}", row.value));
+    let missing = || {
+        let example = if row.value == "TIME" { ", such as 10m" } else { "" };
+        Error::usage(format!("--{flag} needs a value: {}{example}", row.value))
+    };
     let value = parser.value().map_err(|_| missing())?;
     if value.to_str().and_then(|value| value.strip_prefix("--")).and_then(row_of).is_some() {
         return Err(missing());
@@ -233,15 +249,11 @@ fn flag_value(parser: &mut Parser, row: &Setting) -> Result<String> {
 /// child program.
 fn check(args: &Args) -> Result<()> {
     let name = args.command.name;
-    for (id, _) in &args.flags {
+    for (id, value) in &args.flags {
         if !args.command.takes(*id) {
             let flag = SETTINGS[*id as usize].flag;
             let error = Error::usage(format!("{name} has no flag --{flag}"));
-            let other = COMMANDS.iter().find(|other| other.is_public() && other.takes(*id));
-            return Err(match other {
-                Some(other) => error.hint(format!("lakebase-token {} --{flag}", other.name)),
-                None => error.hint(format!("lakebase-token {name} --help")),
-            });
+            return Err(error.hint(command_with(*id, value).unwrap_or(format!("{name} --help"))));
         }
     }
 
@@ -257,10 +269,60 @@ fn check(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The command line that starts this child program.
+/// A command line that takes this flag.
+fn command_with(id: Id, value: &str) -> Option<String> {
+    let command = COMMANDS.iter().find(|other| other.is_public() && other.takes(id))?;
+    if let Some(target) = TARGETS.iter().find(|target| target.keys.contains(&id)) {
+        return Some(format!("lakebase-token {} {}", command.name, target.command()));
+    }
+    let flag = SETTINGS[id as usize].flag;
+    let value = if value.is_empty() { String::new() } else { format!(" {}", shown_word(value)) };
+    Some(format!("lakebase-token {} --{flag}{value}", command.name))
+}
+
+/// The error for a word that a command has no use for.
+fn superfluous(command: &str, word: &str) -> Error {
+    let is_host = word.contains("://") || word.contains('.') && !word.contains(['/', '@']);
+    if is_plain(word) || is_host {
+        let shown = shown_word(word);
+        let error = Error::usage(format!("{command} takes no argument {shown}"));
+        return match command {
+            "login" | "logout" | "status" | "doctor" | "get" if is_host => {
+                error.hint(format!("lakebase-token {command} --host {shown}"))
+            }
+            _ => error.hint(format!("lakebase-token {command} --help")),
+        };
+    }
+    // Anything else may be a secret, and is not repeated.
+    Error::usage(format!("{command} takes no more arguments"))
+        .hint(format!("lakebase-token {command} --help"))
+}
+
+/// The command line that starts this child program. Flags that only we have are moved to us, and a
+/// whole line in quotes is taken apart.
 fn exec_line(command: &str, child: &[OsString]) -> String {
-    let words: Vec<String> = child.iter().map(|word| shown_word(&word.to_string_lossy())).collect();
-    format!("lakebase-token {command} -- {}", words.join(" "))
+    let mut ours: Vec<String> = Vec::new();
+    let mut theirs: Vec<String> = Vec::new();
+    let mut words = child.iter().map(|word| word.to_string_lossy());
+    while let Some(word) = words.next() {
+        match flag_of_ours_only(&word) {
+            Some(row) => {
+                ours.push(shown_word(&word));
+                if row.kind != ValueKind::Switch && !word.contains('=') {
+                    ours.extend(words.next().map(|value| shown_word(&value)));
+                }
+            }
+            None if child.len() == 1 => theirs.push(redact(&word)),
+            None => theirs.push(shown_word(&word)),
+        }
+    }
+    let line = [
+        &["lakebase-token".to_owned(), command.to_owned()][..],
+        &ours,
+        &["--".to_owned()],
+        &theirs,
+    ];
+    line.concat().join(" ")
 }
 
 /// The flag of ours that a word is, if psql has no such flag.
@@ -310,6 +372,12 @@ fn find_command(word: &str) -> Result<&'static Command> {
         );
     }
 
+    // What a word processor makes of two dashes.
+    if let Some(flag) = word.strip_prefix(['\u{2013}', '\u{2014}']) {
+        let error =
+            Error::usage("a flag begins with two dashes, and this is a dash of another kind");
+        return Err(if is_plain(flag) { error.hint(format!("--{flag}")) } else { error });
+    }
     // Anything but a plain word may be a secret, and is not repeated.
     let error = Error::usage(if is_plain(word) {
         format!("unknown command {word}")
@@ -324,8 +392,9 @@ fn find_command(word: &str) -> Result<&'static Command> {
 }
 
 /// Words that users type as a command, and the command line that they mean.
-const COMMAND_MISTAKES: [(&str, &str); 15] = [
-    ("run", "exec -- PROGRAM"),
+const COMMAND_MISTAKES: [(&str, &str); 16] = [
+    ("refresh", "get --refresh"),
+    ("config", "help settings"),
     ("env", "-f env"),
     ("json", "-f json"),
     ("token", "get"),
@@ -369,6 +438,7 @@ fn find_short_flag(short: char) -> Result<&'static Setting> {
             'o' => "-f, as in -f json",
             'U' => "--pg-user",
             'd' => "--pg-database",
+            'c' | 'A' | 't' | 'X' | 'w' => "lakebase-token psql, with psql's own flags after it",
             _ => "lakebase-token --help",
         };
         Error::usage(format!("unknown flag -{short}")).hint(hint)
@@ -521,7 +591,8 @@ mod tests {
             ("get -- psql", "get does not run a program", "lakebase-token exec -- psql"),
             ("status --clean", "status has no flag --clean", "lakebase-token exec --clean"),
             ("run -- psql -c x", "unknown command run", "lakebase-token exec -- psql -c x"),
-            ("run x", "unknown command run", "lakebase-token exec -- PROGRAM"),
+            ("run", "unknown command run", "lakebase-token exec -- PROGRAM"),
+            ("run psql -c x", "unknown command run", "lakebase-token exec -- psql -c x"),
             (
                 "exec psql -c x",
                 "exec needs `--` before the program to run",

@@ -61,13 +61,9 @@ fn unknown_shell(name: &str) -> Error {
         Error::usage(format!("there are no completions for {}", redact(name)))
     };
     let names = || SHELLS.iter().map(|shell| shell.name);
-    match nearest(name, names()) {
-        Some(near) => error.hint(format!("lakebase-token completions {near}")),
-        None => {
-            let others: Vec<&str> = names().skip(1).collect();
-            error.hint(format!("lakebase-token completions bash  # or {}", others.join(", ")))
-        }
-    }
+    let near = nearest(name, names()).unwrap_or("bash");
+    let others: Vec<&str> = names().filter(|name| *name != near).collect();
+    error.hint(format!("lakebase-token completions {near}  # or {}", others.join(", ")))
 }
 
 /// The template with each `{{name}}` replaced.

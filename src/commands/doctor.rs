@@ -148,7 +148,7 @@ impl Steps {
         let attempt = Attempt {
             identity: identity.as_ref(),
             direct_host: direct_host(&plan, &session, &database, deadline()),
-            ..attempt(&credential, context).ok()?
+            ..attempt(&plan, &credential, context).ok()?
         };
         let logged_in = log_in(&attempt.login, context, deadline()).map_err(|failure| {
             self.found.asked_otherwise = matches!(failure, LoginFailure::Method(_));

@@ -11,6 +11,7 @@ use crate::config::table::{Id, SETTINGS};
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::platform::time::show_duration;
+use crate::quoting::sh_word;
 use crate::service::manage::Service;
 use crate::service::manager::Manager;
 use crate::suggest::nearest;
@@ -85,7 +86,7 @@ fn run(call: Call<'_>) -> Result<u8> {
     };
     let name = name.to_string_lossy();
     let Some(action) = ACTIONS.iter().find(|action| action.name == name) else {
-        return Err(unknown_action(&name, target));
+        return Err(unknown_action(&name, target, call.flags));
     };
 
     // A setting that the action would ignore is a mistake of the caller.
@@ -99,7 +100,7 @@ fn run(call: Call<'_>) -> Result<u8> {
     (action.run)(call, target)
 }
 
-fn unknown_action(name: &str, words: &[OsString]) -> Error {
+fn unknown_action(name: &str, words: &[OsString], flags: &[(Id, String)]) -> Error {
     let error = Error::usage(format!("unknown service action: {}", redact(name)));
     let is_target = table::names().any(|known| known == name);
     if let (true, Some(second)) = (is_target, words.first()) {
@@ -107,7 +108,19 @@ fn unknown_action(name: &str, words: &[OsString]) -> Error {
         return error.hint(format!("lakebase-token service {second} {name}"));
     }
     match nearest(name, names()) {
-        Some(near) => error.hint(format!("lakebase-token service {near}")),
+        Some(near) => {
+            let words = words.iter().map(|word| sh_word(&redact(&word.to_string_lossy())));
+            let flags = flags.iter().flat_map(|(id, value)| {
+                let flag = format!("--{}", SETTINGS[*id as usize].flag);
+                [flag, sh_word(&redact(value))].into_iter().take(if value.is_empty() {
+                    1
+                } else {
+                    2
+                })
+            });
+            let line: Vec<String> = words.chain(flags).collect();
+            error.hint(format!("lakebase-token service {near} {}", line.join(" ")).trim_end())
+        }
         None => error.hint(all_actions()),
     }
 }

@@ -8,6 +8,7 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
+use crate::config::table::Id;
 use crate::credential::connection::Credential;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lakebase::login_probe::{Login, log_in};
@@ -106,7 +107,7 @@ fn attempt_once(
         error: Box::new(error),
     })?;
 
-    let attempt = attempt(&credential, context).map_err(|error| FailedAttempt {
+    let attempt = attempt(plan, &credential, context).map_err(|error| FailedAttempt {
         error: Box::new(error),
         may_pass: false,
         wants_new: false,
@@ -124,7 +125,11 @@ fn attempt_once(
 }
 
 /// Who logs in, and where.
-pub fn attempt<'c>(credential: &'c Credential, context: &'c Context) -> Result<Attempt<'c>> {
+pub fn attempt<'c>(
+    plan: &Plan,
+    credential: &'c Credential,
+    context: &'c Context,
+) -> Result<Attempt<'c>> {
     let connection = &credential.connection;
     let login = Login {
         host: connection.host()?,
@@ -135,7 +140,14 @@ pub fn attempt<'c>(credential: &'c Credential, context: &'c Context) -> Result<A
         tls: &connection.tls,
         options: context.var("PGOPTIONS").and_then(OsStr::to_str),
     };
-    Ok(Attempt { login, identity: None, direct_host: None })
+    let origin = plan.settings.get(Id::PgUser).map(|value| value.origin.to_string());
+    Ok(Attempt {
+        login,
+        identity: None,
+        subject: credential.token.subject.as_deref(),
+        role_origin: origin,
+        direct_host: None,
+    })
 }
 
 /// What the person at the terminal sees: one line that is rewritten, or a note for each new reason.

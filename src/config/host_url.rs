@@ -32,8 +32,13 @@ impl Host {
         let (authority, tail) = rest.split_at(end);
 
         let checked = check(text, scheme, authority);
+        let bare = text.trim_matches(['"', '\'']);
         let url = checked.map_err(|why| {
-            Error::usage(format!("the workspace URL from {origin} {why}")).hint(
+            let error = Error::usage(format!("the workspace URL from {origin} {why}"));
+            if bare.len() < text.len() {
+                return error.hint(format!("{origin}={}  # without the quotes", redact(bare)));
+            }
+            error.hint(
                 "a URL such as https://my-workspace.cloud.databricks.com, as the browser shows it",
             )
         })?;

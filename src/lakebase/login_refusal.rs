@@ -28,6 +28,10 @@ pub struct Attempt<'a> {
     pub login: Login<'a>,
     /// Who tries it; nothing if that is not known.
     pub identity: Option<&'a Me>,
+    /// The subject of the credential, which says less than the identity.
+    pub subject: Option<&'a str>,
+    /// The setting that names the role; nothing if none does.
+    pub role_origin: Option<String>,
     /// The endpoint's own host, if the login is to its pooled one.
     pub direct_host: Option<String>,
 }
@@ -235,19 +239,31 @@ impl Attempt<'_> {
                 .hint(create("GROUP"))
                 .hint(format!("--pg-user {}", redact(&me.user_name))),
             Some(me) => error
-                .because(format!(
-                    "you are {}, but the requested role is {role}",
-                    redact(&me.user_name)
-                ))
+                .because(format!("you are {}, but {}", redact(&me.user_name), self.role_words()))
                 .because(list_groups(&me.groups))
                 .hint(format!("--pg-user {}", redact(&me.user_name)))
                 .hint(format!("{} -- if you are in it through another group", create("GROUP"))),
+            None if self.subject.is_some_and(|subject| subject != self.login.user) => {
+                let subject = redact(self.subject.unwrap_or_default());
+                error
+                    .because(format!("you are {subject}, but {}", self.role_words()))
+                    .hint(format!("--pg-user {subject}"))
+                    .hint(format!("{} -- if you are in that group", create("GROUP")))
+            }
             None => error
                 .because(
                     "the credential is new, so this identity has no Postgres role of that name",
                 )
                 .hint(create(self.kind()))
                 .hint("--pg-user ROLE  # if your role has another name"),
+        }
+    }
+
+    fn role_words(&self) -> String {
+        let role = redact(self.login.user);
+        match &self.role_origin {
+            Some(origin) => format!("the role from {origin} is {role}"),
+            None => format!("the requested role is {role}"),
         }
     }
 

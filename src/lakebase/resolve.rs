@@ -186,7 +186,9 @@ fn database_by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<
         return instance_by_host(api, host, uid, origin);
     }
 
+    let mut names = Vec::new();
     for project in projects(api)? {
+        names.push(checked_name(&project.name, "project")?.to_owned());
         for branch in branches(api, checked_name(&project.name, "project")?)? {
             if branch.is_gone {
                 continue;
@@ -205,10 +207,12 @@ fn database_by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<
         "no endpoint of this workspace listens on {}, which comes from {origin}",
         redact(host)
     );
+    let example = names.first().map_or("projects/PROJECT", String::as_str);
     let error = Error::usage(message)
-        .because("no project that this identity may see has an endpoint with this host")
-        .hint(format!("leave out {origin}, if it is of another database"))
-        .hint("--endpoint projects/PROJECT or LAKEBASE_ENDPOINT, if it is a tunnel to Lakebase");
+        .because("no project that this identity may see has an endpoint with this host:");
+    let error = with_names(error, names.iter().map(String::as_str))
+        .hint(format!("--endpoint {example}, and no {origin}, if that is of another database"))
+        .hint(format!("--endpoint {example} --pg-host {}, if it is a tunnel", redact(host)));
     Err(CallError::Other(error))
 }
 

@@ -120,12 +120,11 @@ pub fn classify(error: ureq::Error, route: &Route<'_>, deadline: Deadline) -> Se
         | E::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => {
             Unsent(route.unreachable(&error.to_string()))
         }
-        E::Io(ref io)
-            if matches!(
-                io.kind(),
-                io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable
-            ) =>
-        {
+        E::Io(ref io) if io.kind() == io::ErrorKind::HostUnreachable => {
+            let hint = format!("check the spelling of {}, and the network", route.host);
+            Unsent(route.unreachable(&error.to_string()).hint(hint))
+        }
+        E::Io(ref io) if io.kind() == io::ErrorKind::ConnectionRefused => {
             Unsent(route.unreachable(&error.to_string()))
         }
         other => Retryable(route.unreachable(&other.to_string())),

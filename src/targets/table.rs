@@ -125,7 +125,7 @@ fn named_row(word: Option<&OsStr>) -> Result<&'static TargetRow> {
         return Err(Error::usage("a target is named by its kind, not by its path")
             .hint(format!("lakebase-token write pgpass --pgpass-file {}", redact(&name))));
     }
-    if name.contains('/') {
+    if name.contains(['/', '.']) {
         let path = redact(&name);
         return Err(Error::usage("a target is named by its kind, not by its path")
             .hint(format!("lakebase-token write file {path} --format FORMAT")));

@@ -61,7 +61,43 @@ fn errors_suggest_what_the_user_meant() {
     for (line, code, words) in [
         ("gte", 2, &["unknown command gte", "hint: lakebase-token get"][..]),
         ("--port 5432", 2, &["unknown flag --port", "hint: --pg-port"]),
-        ("get prod", 2, &["get takes no more arguments"]),
+        ("get prod", 2, &["get takes no argument prod"]),
+        ("login foo", 2, &["login takes no argument foo", "hint: lakebase-token login --help"]),
+        (
+            "login https://ws.example",
+            2,
+            &[
+                "takes no argument https://ws.example",
+                "lakebase-token login --host https://ws.example",
+            ],
+        ),
+        ("login ws.example", 2, &["hint: lakebase-token login --host ws.example"]),
+        ("login dapi0123456789abcdef", 2, &["login takes no more arguments"]),
+        ("service instal pgpass", 2, &["hint: lakebase-token service install pgpass"]),
+        (
+            "service instal file /tmp/x --format dotenv",
+            2,
+            &["hint: lakebase-token service install file /tmp/x --format dotenv"],
+        ),
+        ("service start pgpass", 2, &["hint: lakebase-token service restart pgpass"]),
+        (
+            "status --wait 5s",
+            2,
+            &["status has no flag --wait", "hint: lakebase-token get --wait 5s"],
+        ),
+        (
+            "get --key x",
+            2,
+            &["get has no flag --key", "hint: lakebase-token write secret --scope SCOPE --key KEY"],
+        ),
+        ("completions csh", 2, &["no completions for csh", "bash", "zsh", "fish", "powershell"]),
+        ("write app.env", 2, &["hint: lakebase-token write file app.env --format FORMAT"]),
+        ("\u{2014}for workspace", 2, &["a dash of another kind", "hint: --for"]),
+        ("help setings", 2, &["no help for setings", "hint: lakebase-token help settings"]),
+        ("refresh", 2, &["unknown command refresh", "hint: lakebase-token get --refresh"]),
+        ("-c x", 2, &["unknown flag -c", "hint: lakebase-token psql"]),
+        ("--wait", 2, &["--wait needs a value: TIME, such as 10m"]),
+        ("exec psql --wait 5s -c x", 125, &["hint: lakebase-token exec --wait 5s -- psql -c x"]),
         ("--profil x", 2, &["unknown flag --profil", "hint: --profile"]),
         ("get --clean", 2, &["get has no flag --clean"]),
         ("-f", 2, &["--format needs a value: NAME"]),
@@ -71,6 +107,8 @@ fn errors_suggest_what_the_user_meant() {
         test.run(line).fails(code, words);
     }
 
+    let argv = ["exec", "psql -Atc 1"].map(OsString::from);
+    test.run_args(&argv).fails(125, &["hint: lakebase-token exec -- psql -Atc 1"]);
     let argv = [OsString::from("--profile"), OsString::new()];
     test.run_args(&argv).fails(2, &["--profile got an empty value"]);
 }

@@ -99,7 +99,7 @@ fn the_refusals_of_a_real_server_are_told_apart() {
     let authority = own.authority.display().to_string();
     let other = tempfile::tempdir().unwrap();
     let other = Certificates::make(other.path()).unwrap().authority.display().to_string();
-    let quoted = format!("you are {CLIENT_ID}, but the requested role is {USER}");
+    let quoted = format!("you are {CLIENT_ID}, but the role from PGUSER is {USER}");
     check(
         &sandbox,
         &[
@@ -116,7 +116,7 @@ fn the_refusals_of_a_real_server_are_told_apart() {
                 4,
                 &["28000", "'analysts', 'GROUP'", "CREATE EXTENSION IF NOT EXISTS databricks_auth"],
             ),
-            (&[("PGUSER", "missing")], "login", 4, &["28000", "the requested role is missing"]),
+            (&[("PGUSER", "missing")], "login", 4, &["28000", "the role from PGUSER is missing"]),
             (&[("PGUSER", "nologin")], "login", 4, &["28000", "ALTER ROLE \\\"nologin\\\" LOGIN"]),
             (
                 &[("PGUSER", "native")],
@@ -260,7 +260,7 @@ fn a_group_role_is_told_from_a_foreign_one() {
     let group = "data 'team'";
     let foreign = |groups: &str| {
         let words = [
-            &format!("you are {CLIENT_ID}, but the requested role is {group}"),
+            &format!("you are {CLIENT_ID}, but the role from PGUSER is {group}"),
             groups,
             &format!("--pg-user {CLIENT_ID}"),
             "'data ''team''', 'GROUP') -- if you are in it through another group",

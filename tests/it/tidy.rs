@@ -225,6 +225,7 @@ fn secrets_leave_their_type_in_few_places() {
         "auth::token_exchange",                     // the same
         "cache::entry",                             // the entry, and the fingerprint
         "cache::store",                             // what this call could not write
+        "commands::auth",                           // the answer to an SDK
         "commands::doctor::assumptions",            // its claims and its length
         "commands::doctor::psql",                   // removed from what psql says
         "commands::exec",                           // the child's environment

@@ -114,8 +114,9 @@ fn run(command: &[OsString], ending: &Ending) -> io::Result<u8> {
     succeeded &= shell("lakebase-token | cut -c 1-60")?;
     println!("\nrequests to the workspace: {}", sandbox.workspace.take_requests().join(", "));
     if sandbox.postgres.is_ok() {
-        succeeded &=
-            shell("PGPASSWORD=$(lakebase-token) psql -Atc 'select current_user, version()'")?;
+        succeeded &= shell(
+            "PGPASSWORD=$(lakebase-token) && export PGPASSWORD && psql -Atc 'select current_user, version()'",
+        )?;
         succeeded &= shell("lakebase-token exec -- psql -Atc 'select 6 * 7'")?;
     }
     for format in lakebase_token::formats::FORMATS {
