@@ -303,9 +303,13 @@ fn no_answer_decides_where_a_secret_goes() {
     let mut class = Class::new("secrets: where they go");
     let mut dice = Dice(0x5eed_5eed);
     let mut fruitless = 0;
+    // A service is refused before any request if its program does not last, as in a clone below /tmp.
+    let lasts = !executable().starts_with(std::env::temp_dir());
+    let lines: Vec<&str> =
+        LINES.into_iter().filter(|line| lasts || !line.starts_with("service")).collect();
     // Each command line in turn. A try counts only if the command came to a hostile answer.
     while class.tried < times(48, 2400) {
-        let line = LINES[class.tried % LINES.len()];
+        let line = lines[class.tried % lines.len()];
         let provider = providers[dice.roll(providers.len())];
         let hostile = dice.pick(&HOSTILE).replace("PORT", &port.to_string());
         let seed = 1 + dice.roll(1 << 30) as u64;
