@@ -373,13 +373,13 @@ pub fn auth_file_user(connection: &Connection) -> Result<String> {
     Ok(format!("\"{}\"", connection.user()?.replace('"', "\"\"")))
 }
 
-/// PgBouncer's bound on a password, measured with version 1.18 (`tests/it/consumers.rs`). Its
-/// config.md states 65,531 bytes for later versions.
-pub const PGBOUNCER_1_18_PASSWORD_BYTES: usize = 2048;
+/// PgBouncer's bound on a password from version 1.17 to 1.25.2 (its `include/bouncer.h`), measured with
+/// 1.18 (`tests/it/consumers/pgbouncer.rs`).
+pub const PGBOUNCER_PASSWORD_BYTES: usize = 2048;
 
 fn pgbouncer_warning(credential: &Credential) -> Option<&'static str> {
-    (token(credential).len() >= PGBOUNCER_1_18_PASSWORD_BYTES).then_some(
-        "this password has 2,048 bytes or more, which PgBouncer 1.18 and older do not accept",
+    (token(credential).len() >= PGBOUNCER_PASSWORD_BYTES).then_some(
+        "this password has 2,048 bytes or more, which PgBouncer up to 1.25 does not accept",
     )
 }
 

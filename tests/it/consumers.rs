@@ -184,6 +184,32 @@ fn every_integration_has_a_test_and_a_short_readme() {
     }
 }
 
+/// Each row of the table says what was tried; what was, has a README that names the test.
+#[test]
+fn the_table_of_integrations_says_what_was_tried() {
+    let list = fs::read_to_string(repository().join("integrations/README.md")).unwrap();
+    let rows: Vec<&str> =
+        list.lines().filter(|line| line.contains("](") && line.starts_with("| ")).collect();
+    assert!(rows.len() > 15, "{rows:?}");
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [_, folder, _, _, tried] = cells[..] else { continue };
+        let folder = folder.split("](").nth(1).unwrap().trim_end_matches(')');
+        let readme = repository().join("integrations").join(folder).join("README.md");
+        let readme = fs::read_to_string(readme).unwrap();
+        assert!(!tried.is_empty(), "{row}");
+        if tried != "untried" {
+            assert!(readme.contains("Tested"), "{folder}");
+            let mut files =
+                readme.split("`tests/it/").skip(1).map(|rest| rest.split('`').next().unwrap());
+            assert!(
+                files.all(|file| repository().join("tests/it").join(file).exists()),
+                "{folder}"
+            );
+        }
+    }
+}
+
 #[test]
 fn psql_starts_with_a_fresh_password_from_each_shell() {
     let test = "consumers::psql";

@@ -6,8 +6,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::clients::{JDBC, has_node_postgres, node_path};
 use super::consumers::{Installation, python_with, words};
@@ -107,6 +108,56 @@ fn drizzle_gets_a_password_for_each_connection() {
 }
 
 #[test]
+fn postgres_js_knex_typeorm_and_sequelize_get_a_password_for_each_connection() {
+    let test = "drivers::node_orms";
+    if !has(test, "node") {
+        return;
+    }
+    let packages =
+        ["postgres@3", "knex@3", "typeorm@0.3", "sequelize@6", "pg@8", "reflect-metadata@0.2"];
+    let Some(folder) = npm_install("node-orms", &packages) else {
+        return say_not_run(test, "npm cannot install postgres, knex, typeorm and sequelize");
+    };
+    let packages = folder.join("node_modules").display().to_string();
+    for name in ["postgres-js.js", "knex.js", "typeorm.js", "sequelize.js"] {
+        check_driver(test, |installation| node(installation, name, &packages));
+    }
+}
+
+/// A tool that reads a URL from a variable logs in once, at its start.
+#[test]
+fn drizzle_kit_gets_a_url_in_its_environment() {
+    let test = "drivers::drizzle_kit";
+    let Some(installation) = Installation::with_postgres(test).filter(|_| has(test, "node")) else {
+        return;
+    };
+    let Some(folder) =
+        npm_install("drizzle-kit", &["drizzle-kit@0.31", "drizzle-orm@0.45", "pg@8"])
+    else {
+        return say_not_run(test, "npm cannot install drizzle-kit");
+    };
+    fs::copy(program("drizzle.config.js"), folder.join("drizzle.config.js")).unwrap();
+    fs::copy(program("drizzle-schema.js"), folder.join("drizzle-schema.js")).unwrap();
+    let push = || {
+        let mut command = installation.command("lakebase-token");
+        command.args(["exec", "--as", "DATABASE_URL", "--format", "url", "--", "node"]);
+        command.args(["node_modules/.bin/drizzle-kit", "push", "--force"]).current_dir(&folder);
+        // node-postgres takes sslmode=require for a verification, and knows no sslrootcert.
+        command.env("NODE_EXTRA_CA_CERTS", &installation.sandbox.certificates.authority);
+        command.output().unwrap()
+    };
+    let output = push();
+    assert!(output.status.success(), "{}", words(&output));
+    assert!(words(&output).contains("Changes applied"), "{}", words(&output));
+    assert!(!words(&output).contains("eyJ"), "{}", words(&output));
+
+    installation.reject_client_secret();
+    let output = push();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(words(&output).contains("invalid_client"), "{}", words(&output));
+}
+
+#[test]
 fn prisma_gets_a_password_for_each_connection() {
     let test = "drivers::prisma";
     if !has(test, "node") {
@@ -132,20 +183,28 @@ fn prisma_gets_a_password_for_each_connection() {
 }
 
 #[test]
-fn psycopg_sqlalchemy_and_asyncpg_get_a_password_for_each_connection() {
+fn pythons_drivers_and_django_get_a_password_for_each_connection() {
     let test = "drivers::python";
-    let packages = ["psycopg[binary]", "psycopg_pool", "sqlalchemy", "asyncpg"];
-    let python = match python_with(&packages, "asyncpg, psycopg_pool, sqlalchemy", "python-drivers")
-    {
+    let packages =
+        ["psycopg[binary]", "psycopg_pool>=3.3", "sqlalchemy[asyncio]", "asyncpg", "django>=5.1"];
+    let imports = "asyncpg, psycopg_pool, sqlalchemy, greenlet, django";
+    let python = match python_with(&packages, imports, "python-drivers") {
         Ok(python) => python,
         Err(why) => return not_run(test, &why),
     };
 
-    for name in ["python_psycopg.py", "python_sqlalchemy.py", "python_asyncpg.py"] {
+    for (name, with_pool) in [
+        ("python_psycopg.py", ""),
+        ("python_sqlalchemy.py", ""),
+        ("python_asyncpg.py", ""),
+        ("python_pool_function.py", ""),
+        ("python_django.py", ""),
+        ("python_django.py", "1"),
+    ] {
         check_driver(test, |installation| {
             let mut command = installation.command(python.to_str().unwrap());
             command.arg(program(name)).env("PYTHONPATH", integration("python/src"));
-            command.env("PYTHONDONTWRITEBYTECODE", "1");
+            command.env("PYTHONDONTWRITEBYTECODE", "1").env("POOL", with_pool);
             command
         });
     }
@@ -228,15 +287,130 @@ fn hikaricp_gets_a_password_for_each_connection() {
     check_java_driver("drivers::hikaricp", "Hikari", &archives);
 }
 
-/// One test for both, since their common dependencies take most of the build time.
+/// The class path with HikariCP 7 and R2DBC, from Maven Central; nothing if they cannot be had.
+fn java_libraries(test: &str) -> Option<String> {
+    if !has(test, "mvn") || !has(test, "javac") {
+        return None;
+    }
+    let folder = build_folder("java-libraries");
+    let jars = folder.join("jars");
+    if !jars.join(".complete").exists() {
+        fs::copy(program("pom.xml"), folder.join("pom.xml")).unwrap();
+        let mut maven = Command::new("mvn");
+        maven.args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=jars"]);
+        let output = maven.current_dir(&folder).output().unwrap();
+        if !output.status.success() {
+            say_not_run(test, "Maven cannot fetch HikariCP 7 and R2DBC");
+            return None;
+        }
+        fs::write(jars.join(".complete"), "").unwrap();
+    }
+    let class_path = format!("{}/*:{}", jars.display(), folder.display());
+    let mut javac = Command::new("javac");
+    javac.args(["-cp", &class_path, "-d"]).arg(&folder);
+    javac.args(
+        ["LakebasePassword", "LakebaseCredentials"]
+            .map(|class| integration(&format!("java/{class}.java"))),
+    );
+    javac.args(["Hikari7", "R2dbc"].map(|class| program(&format!("{class}.java"))));
+    build(&mut javac);
+    Some(class_path)
+}
+
 #[test]
-fn tokio_postgres_and_sqlx_get_a_password_for_each_connection() {
+fn hikaricp_7_and_r2dbc_get_a_password_for_each_connection() {
+    let test = "drivers::hikaricp_7";
+    let Some(class_path) = java_libraries(test) else { return };
+    for class in ["Hikari7", "R2dbc"] {
+        check_driver(test, |installation| {
+            let mut java = installation.command("java");
+            java.args(["-cp", &class_path, class]);
+            java
+        });
+    }
+}
+
+/// `integrations/pgpass`: runs a program that reads the password file for each connection, while `write pgpass` replaces the
+/// password; then once with an expired one.
+fn check_file_reader(test: &str, command: impl Fn(&Installation) -> Command) {
+    let Some(installation) = Installation::with_postgres(test) else { return };
+    installation.sandbox.workspace.state().credential_life = 2;
+    let write = || {
+        let mut write = installation.command("lakebase-token");
+        write.args(["write", "pgpass", "--refresh"]).output().unwrap()
+    };
+    let reader = || {
+        let mut command = command(&installation);
+        // A JVM takes the user's home from /etc/passwd, not from HOME.
+        command.env("PGPASSFILE", installation.sandbox.home().join(".pgpass"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+
+    assert!(write().status.success());
+    let mut child = reader();
+    while child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(write().status.success());
+    }
+    let output = child.wait_with_output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", words(&output));
+    assert_eq!(stdout.lines().collect::<Vec<_>>(), [CLIENT_ID; 4], "{}", words(&output));
+
+    installation.reject_client_secret();
+    let failed = write();
+    assert!(words(&failed).contains("invalid_client"), "{}", words(&failed));
+    std::thread::sleep(Duration::from_millis(2100));
+    let said = words(&reader().wait_with_output().unwrap());
+    assert!(!said.contains(CLIENT_ID) || said.contains("failed"), "{said}");
+    assert!(!said.contains("eyJ"), "{said}");
+}
+
+#[test]
+fn pgjdbc_reads_the_password_file_for_each_connection() {
+    let test = "drivers::pgjdbc_file";
+    let Some(class_path) = build_java(test, "PgjdbcFile", &[JDBC]) else { return };
+    check_file_reader(test, |installation| {
+        let mut java = installation.command("java");
+        java.args(["-cp", &class_path, "PgjdbcFile"]);
+        java
+    });
+}
+
+#[test]
+fn pdo_and_active_record_read_the_password_file_for_each_connection() {
+    let test = "drivers::pdo_and_active_record";
+    for (language, check, name) in [
+        ("php", ["-r", "exit(extension_loaded('pdo_pgsql') ? 0 : 1);"], "pdo.php"),
+        ("ruby", ["-e", "require 'active_record'; require 'pg'"], "active_record.rb"),
+    ] {
+        if !has(test, language) {
+            continue;
+        }
+        if !Command::new(language).args(check).output().unwrap().status.success() {
+            not_run(test, &format!("{language} lacks its Postgres driver"));
+            continue;
+        }
+        check_file_reader(test, |installation| {
+            let mut command = installation.command(language);
+            command.arg(program(name));
+            command
+        });
+    }
+}
+
+/// One test for all, since their common dependencies take most of the build time.
+#[test]
+fn tokio_postgres_sqlx_and_deadpool_get_a_password_for_each_connection() {
     let test = "drivers::rust";
     let folder = build_folder("rust");
     fs::create_dir_all(folder.join("src/bin")).unwrap();
     fs::copy(program("manifest.toml"), folder.join("Cargo.toml")).unwrap();
     fs::copy(integration("rust/lakebase.rs"), folder.join("src/lakebase.rs")).unwrap();
-    let names = ["tokio_postgres", "sqlx"];
+    fs::copy(integration("rust/lakebase_deadpool.rs"), folder.join("src/lakebase_deadpool.rs"))
+        .unwrap();
+    let names = ["tokio_postgres", "sqlx", "deadpool"];
     for name in names {
         let file = format!("{name}.rs");
         fs::copy(program(&file), folder.join("src/bin").join(&file)).unwrap();

@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::support::{executable, has, is_root, not_run};
@@ -43,11 +44,38 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 exec env -i container=docker /lib/systemd/systemd --system --unit=basic.target
 "#;
 
+/// The most machines that are booted at once. With more of them, systemd sometimes fails to set up the
+/// namespaces of a unit.
+const MAX_MACHINES: usize = 2;
+
+static BOOTED: Mutex<usize> = Mutex::new(0);
+static ENDED: Condvar = Condvar::new();
+
+/// Room for one machine.
+struct Room;
+
+impl Room {
+    fn wait_for() -> Room {
+        let booted = BOOTED.lock().unwrap();
+        *ENDED.wait_while(booted, |booted| *booted >= MAX_MACHINES).unwrap() += 1;
+        Room
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        *BOOTED.lock().unwrap() -= 1;
+        ENDED.notify_one();
+    }
+}
+
 pub struct Machine {
     pub folder: tempfile::TempDir,
     pub env: Vec<(String, String)>,
     unshare: Child,
     init: String,
+    /// Dropped last.
+    _room: Room,
 }
 
 impl Machine {
@@ -62,6 +90,7 @@ impl Machine {
             return None;
         }
 
+        let room = Room::wait_for();
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         for name in ["home", "bin"] {
@@ -92,7 +121,7 @@ impl Machine {
             fs::read_to_string(&children).ok()?.split_whitespace().next().map(str::to_owned)
         });
 
-        let machine = Machine { folder, env: Vec::new(), unshare, init };
+        let machine = Machine { folder, env: Vec::new(), unshare, init, _room: room };
         wait_for("systemd", || {
             let user_manager = format!("user@{UID}");
             let started = machine.root(&["systemctl", "start", &user_manager]).status.success();

@@ -1,4 +1,5 @@
-//! `auth token`: Databricks' SDKs for Go and Python get their tokens from us, as from the Databricks CLI.
+//! `auth token` (`integrations/sdk`): Databricks' SDKs for Go and Python get their tokens from us, as from the
+//! Databricks CLI.
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use crate::commands::doctor::findings::Findings;
 use crate::credential::connection::VERIFY_FULL;
 use crate::credential::destination::zone_of;
 use crate::credential::jwt::Claims;
-use crate::formats::PGBOUNCER_1_18_PASSWORD_BYTES;
+use crate::formats::PGBOUNCER_PASSWORD_BYTES;
 use crate::lakebase::credentials::{Database, INSTANCES, POSTGRES};
 use crate::platform::exchanges::Exchange;
 use crate::platform::time::MINUTE;
@@ -111,8 +111,8 @@ pub const ASSUMPTIONS: &[Assumption] = &[
         },
     },
     Assumption {
-        text: "a database credential has fewer than 2048 bytes, as PgBouncer 1.18 needs",
-        holds: |found| Some(token(found)?.len() < PGBOUNCER_1_18_PASSWORD_BYTES),
+        text: "a database credential has fewer than 2048 bytes, as PgBouncer up to 1.25 needs",
+        holds: |found| Some(token(found)?.len() < PGBOUNCER_PASSWORD_BYTES),
     },
     Assumption {
         text: "Postgres asks for the password in clear text, inside TLS",
