@@ -5,8 +5,9 @@ use std::process::Command;
 
 use super::support::executable;
 
-/// 3.3 MB: TLS, certificates and JSON are most of it.
-const MAX_SIZE_BYTES: usize = 3_300_000;
+/// 3.6 MB: TLS, certificates and JSON are most of it. Pooled hosts, read-only credentials, scopes, the
+/// SDKs' protocol and doctor's report took 120 kB of it.
+const MAX_SIZE_BYTES: usize = 3_600_000;
 
 /// Types of program headers (elf(5)).
 const PT_LOAD: u32 = 1;
