@@ -366,7 +366,7 @@ fn find_command(word: &str) -> Result<&'static Command> {
     if let Some(command) = table::find(word) {
         return Ok(command);
     }
-    if let Some((_, meant)) = COMMAND_MISTAKES.iter().find(|(typed, _)| *typed == word) {
+    if let Some(meant) = meant_command(word) {
         return Err(
             Error::usage(format!("unknown command {word}")).hint(format!("lakebase-token {meant}"))
         );
@@ -391,46 +391,52 @@ fn find_command(word: &str) -> Result<&'static Command> {
     })
 }
 
-/// Words that users type as a command, and the command line that they mean.
-const COMMAND_MISTAKES: [(&str, &str); 16] = [
-    ("refresh", "get --refresh"),
-    ("config", "help settings"),
-    ("env", "-f env"),
-    ("json", "-f json"),
-    ("token", "get"),
-    ("password", "get"),
-    ("print", "get"),
-    ("connect", "psql"),
-    ("whoami", "status"),
-    ("check", "doctor"),
-    ("install", "service install pgpass"),
-    ("uninstall", "service uninstall pgpass"),
-    ("pgpass", "write pgpass"),
-    ("file", "write file PATH"),
-    ("databrickscfg", "write databrickscfg --to NAME"),
-    ("secret", "write secret --scope SCOPE --key KEY"),
-];
+/// The command line that users mean by a word that is no command.
+fn meant_command(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "refresh" => "get --refresh",
+        "config" => "help settings",
+        "env" => "-f env",
+        "json" => "-f json",
+        "token" => "get",
+        "password" => "get",
+        "print" => "get",
+        "connect" => "psql",
+        "whoami" => "status",
+        "check" => "doctor",
+        "install" => "service install pgpass",
+        "uninstall" => "service uninstall pgpass",
+        "pgpass" => "write pgpass",
+        "file" => "write file PATH",
+        "databrickscfg" => "write databrickscfg --to NAME",
+        "secret" => "write secret --scope SCOPE --key KEY",
+        _ => return None,
+    })
+}
 
-/// Flags of psql and of databricks-oauth-rotator, and what replaces them here.
-const FLAG_MISTAKES: [(&str, &str); 17] = [
-    ("workspace", "--host"),
-    ("url", "--host"),
-    ("server", "--host"),
-    ("output", "--format"),
-    ("json", "--format json"),
-    ("database", "--pg-database"),
-    ("role", "--pg-user"),
-    ("branch", "--endpoint PROJECT/BRANCH"),
-    ("port", "--pg-port"),
-    ("username", "--pg-user"),
-    ("user", "--pg-user"),
-    ("dbname", "--pg-database"),
-    ("pg-username", "--pg-user"),
-    ("workspace-url", "--host"),
-    ("client-id", "DATABRICKS_CLIENT_ID"),
-    ("once", "lakebase-token write pgpass"),
-    ("log-file", "LAKEBASE_TOKEN_LOG"),
-];
+/// What replaces a flag of psql, of the Databricks CLI or of databricks-oauth-rotator here.
+fn meant_flag(long: &str) -> Option<&'static str> {
+    Some(match long {
+        "workspace" => "--host",
+        "url" => "--host",
+        "server" => "--host",
+        "output" => "--format",
+        "json" => "--format json",
+        "database" => "--pg-database",
+        "role" => "--pg-user",
+        "branch" => "--endpoint PROJECT/BRANCH",
+        "port" => "--pg-port",
+        "username" => "--pg-user",
+        "user" => "--pg-user",
+        "dbname" => "--pg-database",
+        "pg-username" => "--pg-user",
+        "workspace-url" => "--host",
+        "client-id" => "DATABRICKS_CLIENT_ID",
+        "once" => "lakebase-token write pgpass",
+        "log-file" => "LAKEBASE_TOKEN_LOG",
+        _ => return None,
+    })
+}
 
 fn find_short_flag(short: char) -> Result<&'static Setting> {
     SETTINGS.iter().find(|row| row.short == Some(short)).ok_or_else(|| {
@@ -451,7 +457,7 @@ fn find_flag(long: &str) -> Result<&'static Setting> {
     if let Some(row) = row_of(long) {
         return Ok(row);
     }
-    if let Some((_, meant)) = FLAG_MISTAKES.iter().find(|(typed, _)| *typed == long) {
+    if let Some(meant) = meant_flag(long) {
         return Err(Error::usage(format!("unknown flag --{long}")).hint(meant));
     }
     let is_secret =

@@ -54,8 +54,7 @@ const ERROR_CODES: &str = "\
     invalid_grant invalid_request invalid_scope unauthorized_client unsupported_grant_type";
 
 /// Classes of SQLSTATE (PostgreSQL documentation, "PostgreSQL Error Codes").
-const SQLSTATE_CLASSES: [&str; 12] =
-    ["08", "0A", "22", "28", "3D", "42", "53", "54", "55", "57", "58", "XX"];
+const SQLSTATE_CLASSES: &str = "08 0A 22 28 3D 42 53 54 55 57 58 XX";
 
 /// The file of a report, checked before the steps are tried.
 pub struct ReportFile<'a> {
@@ -284,7 +283,7 @@ fn is_status(word: &str, before: &str) -> bool {
 
 fn is_sqlstate(word: &str) -> bool {
     let is_code = |b: u8| b.is_ascii_digit() || b.is_ascii_uppercase();
-    word.len() == 5 && word.bytes().all(is_code) && SQLSTATE_CLASSES.contains(&&word[..2])
+    word.len() == 5 && word.bytes().all(is_code) && in_list(SQLSTATE_CLASSES, &word[..2])
 }
 
 fn is_placeholder(word: &str) -> bool {
