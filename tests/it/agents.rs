@@ -52,6 +52,14 @@ const OPENCODE: Agent = Agent {
     model_path: "/serving-endpoints/chat/completions",
 };
 
+const PI: Agent = Agent {
+    package: "@mariozechner/pi-coding-agent@0.73.1",
+    program: "pi",
+    files: &[("pi-models.json", ".pi/agent/models.json")],
+    line: "pi --print --no-session --provider databricks --model MODEL hi",
+    model_path: "/serving-endpoints/chat/completions",
+};
+
 const GEMINI: Agent = Agent {
     package: "@google/gemini-cli@0.61.0",
     program: "gemini",
@@ -303,6 +311,24 @@ fn claude_code_calls_the_helper_again_after_a_401() {
 #[test]
 fn codex_calls_the_helper_again_after_a_401() {
     check_agent_with_helper(&CODEX, "agents::codex", "provider auth command");
+}
+
+/// Pi runs the helper's line at each request, and names only the line if it fails.
+#[test]
+fn pi_gets_a_token_for_each_request() {
+    let Some(home) = PI.home("agents::pi") else { return };
+    home.assert_replies();
+    let calls = home.calls();
+    assert!(calls > 0);
+    home.assert_replies();
+    assert!(home.calls() > 0);
+    home.assert_no_file_holds_a_token();
+
+    home.reject_client_secret();
+    let output = home.run();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(!output.status.success() && !said.contains(REPLY), "{said}");
+    assert!(!said.contains("eyJ"), "{said}");
 }
 
 #[test]

@@ -400,6 +400,59 @@ fn pdo_and_active_record_read_the_password_file_for_each_connection() {
     }
 }
 
+#[test]
+fn dbt_reads_the_password_file_for_each_run() {
+    let test = "drivers::dbt";
+    let packages = ["dbt-core<1.11", "dbt-postgres<1.10"];
+    if std::env::var_os("CI").is_none() && !repository().join("target/python-dbt").exists() {
+        return say_not_run(test, "dbt (150 MB) is downloaded only with CI=true");
+    }
+    let python = match python_with(&packages, "dbt.adapters.postgres", "python-dbt") {
+        Ok(python) => python,
+        Err(why) => return say_not_run(test, &why),
+    };
+    check_file_reader(test, |installation| {
+        let mut command = installation.command(python.to_str().unwrap());
+        command.arg(program("python_dbt.py")).env("DBT_SEND_ANONYMOUS_USAGE_STATS", "false");
+        command
+    });
+}
+
+/// `integrations/agents/mcp.json`: an MCP server gets a URL in its environment, and logs in at its start.
+#[test]
+fn an_mcp_server_for_postgres_starts_with_a_url() {
+    let test = "drivers::mcp";
+    let Some(installation) = Installation::with_postgres(test).filter(|_| has(test, "node")) else {
+        return;
+    };
+    let Some(folder) = npm_install("mcp", &["@bytebase/dbhub@0.21"]) else {
+        return say_not_run(test, "npm cannot install @bytebase/dbhub");
+    };
+    let configuration = installation.integration_file("agents/mcp.json", &[]);
+    let configuration: serde_json::Value = serde_json::from_str(&configuration).unwrap();
+    let server = &configuration["mcpServers"]["lakebase"];
+    let mut line: Vec<&str> =
+        server["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    // npm has installed it already, with its version.
+    let at = line.iter().position(|word| *word == "npx").unwrap();
+    let dbhub = folder.join("node_modules/.bin/dbhub").display().to_string();
+    line.splice(at..at + 3, ["node", &dbhub]);
+    let ask = || {
+        let mut node = installation.command("node");
+        node.arg(program("mcp.js")).arg(server["command"].as_str().unwrap()).args(&line);
+        node.output().unwrap()
+    };
+    let output = ask();
+    assert!(output.status.success(), "{}", words(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains(CLIENT_ID), "{}", words(&output));
+    assert!(!words(&output).contains("eyJ"), "{}", words(&output));
+
+    installation.reject_client_secret();
+    let output = ask();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(words(&output).contains("invalid_client"), "{}", words(&output));
+}
+
 /// One test for all, since their common dependencies take most of the build time.
 #[test]
 fn tokio_postgres_sqlx_and_deadpool_get_a_password_for_each_connection() {
