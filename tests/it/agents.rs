@@ -60,6 +60,14 @@ const PI: Agent = Agent {
     model_path: "/serving-endpoints/chat/completions",
 };
 
+const COPILOT: Agent = Agent {
+    package: "@github/copilot@1.0.102",
+    program: "copilot",
+    files: &[("copilot.env", "copilot.env")],
+    line: "set -a; . $HOME/copilot.env; set +a; copilot --no-color -p hi",
+    model_path: "/serving-endpoints/chat/completions",
+};
+
 const GEMINI: Agent = Agent {
     package: "@google/gemini-cli@0.61.0",
     program: "gemini",
@@ -313,10 +321,16 @@ fn codex_calls_the_helper_again_after_a_401() {
     check_agent_with_helper(&CODEX, "agents::codex", "provider auth command");
 }
 
-/// Pi runs the helper's line at each request, and names only the line if it fails.
+/// They run the helper's line at each request, and name only the line if it fails.
 #[test]
-fn pi_gets_a_token_for_each_request() {
-    let Some(home) = PI.home("agents::pi") else { return };
+fn pi_and_copilot_get_a_token_for_each_request() {
+    for agent in [&PI, &COPILOT] {
+        check_agent_with_line(agent);
+    }
+}
+
+fn check_agent_with_line(agent: &'static Agent) {
+    let Some(home) = agent.home(&format!("agents::{}", agent.program)) else { return };
     home.assert_replies();
     let calls = home.calls();
     assert!(calls > 0);

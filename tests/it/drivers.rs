@@ -401,21 +401,40 @@ fn pdo_and_active_record_read_the_password_file_for_each_connection() {
 }
 
 #[test]
-fn dbt_reads_the_password_file_for_each_run() {
-    let test = "drivers::dbt";
-    let packages = ["dbt-core<1.11", "dbt-postgres<1.10"];
-    if std::env::var_os("CI").is_none() && !repository().join("target/python-dbt").exists() {
-        return say_not_run(test, "dbt (150 MB) is downloaded only with CI=true");
+fn dbt_and_airflow_read_the_password_file_for_each_connection() {
+    let test = "drivers::dbt_and_airflow";
+    for (packages, module, folder, name) in [
+        (
+            &["dbt-core<1.11", "dbt-postgres<1.10"][..],
+            "dbt.adapters.postgres",
+            "python-dbt",
+            "python_dbt.py",
+        ),
+        (
+            &["apache-airflow-providers-postgres"],
+            "airflow.providers.postgres.hooks.postgres",
+            "python-airflow",
+            "python_airflow.py",
+        ),
+    ] {
+        if std::env::var_os("CI").is_none() && !repository().join("target").join(folder).exists() {
+            say_not_run(test, &format!("{module} (up to 330 MB) is downloaded only with CI=true"));
+            continue;
+        }
+        let python = match python_with(packages, module, folder) {
+            Ok(python) => python,
+            Err(why) => {
+                say_not_run(test, &why);
+                continue;
+            }
+        };
+        check_file_reader(test, |installation| {
+            let mut command = installation.command(python.to_str().unwrap());
+            command.arg(program(name)).env("DBT_SEND_ANONYMOUS_USAGE_STATS", "false");
+            command.env("AIRFLOW_HOME", installation.sandbox.home().join("airflow"));
+            command
+        });
     }
-    let python = match python_with(&packages, "dbt.adapters.postgres", "python-dbt") {
-        Ok(python) => python,
-        Err(why) => return say_not_run(test, &why),
-    };
-    check_file_reader(test, |installation| {
-        let mut command = installation.command(python.to_str().unwrap());
-        command.arg(program("python_dbt.py")).env("DBT_SEND_ANONYMOUS_USAGE_STATS", "false");
-        command
-    });
 }
 
 /// `integrations/agents/mcp.json`: an MCP server gets a URL in its environment, and logs in at its start.
