@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use super::consumers::{python_with, words};
-use super::support::{has, is_root, not_run, repository, say_not_run};
+use super::support::{has, is_root, not_run, repository, sandbox_with_psql, say_not_run};
 use crate::sandbox::Sandbox;
+use crate::sandbox::workspace::CLIENT_ID;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -75,7 +76,7 @@ fn the_archive_has_a_program_that_runs_and_the_checksums_match() {
     let Some(packages) = packages("packages::the_archive") else { return };
     shell("cd \"$1\" && sha256sum --quiet --strict -c SHA256SUMS", &[packages]);
     let folder = tempfile::tempdir().unwrap();
-    let archive = the(packages, ".tar.gz");
+    let archive = the(packages, "x86_64-linux.tar.gz");
     let script = "tar -C \"$1\" -xzf \"$2\" && \"$1\"/*/lakebase-token --version";
     let stdout = shell(script, &[folder.path(), &archive]);
     assert_eq!(stdout, format!("lakebase-token {VERSION}\n"));
@@ -100,7 +101,7 @@ fn the_debian_package_is_installed_used_and_purged_in_an_empty_root() {
     fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
     let authority = root.join("etc/ssl/certs/ca-certificates.crt");
     fs::copy(&sandbox.certificates.authority, authority).unwrap();
-    let package = the(packages, ".deb");
+    let package = the(packages, "_amd64.deb");
     shell("dpkg --root=\"$1\" --install \"$2\" >/dev/null", &[&root, &package]);
     let mut command = Command::new("/usr/sbin/chroot");
     command.arg(&root).arg("/usr/bin/lakebase-token").env_clear().envs(sandbox.env());
@@ -139,13 +140,135 @@ fn the_wheel_has_the_program_and_the_module() {
     let venv = sandbox.home().join("venv");
     let script = "python3 -m venv \"$1\" && \"$1/bin/pip\" install --quiet --no-index \"$2\" && \
                   \"$1/bin/lakebase-token\" --version";
-    let stdout = shell(script, &[&venv, &the(packages, ".whl")]);
+    let stdout = shell(script, &[&venv, &the(packages, "x86_64.whl")]);
     assert_eq!(stdout, format!("lakebase-token {VERSION}\n"));
     let mut python = Command::new(venv.join("bin/python"));
     // PATH is empty: the module finds the program of its own wheel.
     python.env_clear().envs(sandbox.env()).env("PATH", "/nowhere");
     let output = python.arg(repository().join("tests/it/clients/wheel.py")).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "4 True\n", "{}", words(&output));
+}
+
+/// A user-mode emulator of arm64, so what depends on the kernel of a real machine is not shown.
+#[test]
+#[ignore = "needs the static file: tests/run"]
+fn the_build_for_arm64_mints_caches_and_starts_programs() {
+    let test = "packages::the_build_for_arm64";
+    if !has(test, "qemu-aarch64") || !has(test, "dpkg-deb") {
+        return;
+    }
+    let Some(packages) = packages(test) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let script = "tar -C \"$1\" -xzf \"$2\" && ls -d \"$1\"/*/lakebase-token";
+    let program = shell(script, &[folder.path(), &the(packages, "aarch64-linux.tar.gz")]);
+    let program = program.trim();
+
+    let Some(sandbox) = sandbox_with_psql(test) else { return };
+    let command = |words: &[&str]| {
+        let mut command = Command::new("qemu-aarch64");
+        command.arg(program).args(words).env_clear().envs(sandbox.env());
+        command.env("PATH", std::env::var_os("PATH").unwrap()).stdin(Stdio::null());
+        command
+    };
+    let succeeds = |words_of: &[&str]| {
+        let output = command(words_of).output().unwrap();
+        assert!(output.status.success(), "{words_of:?}: {}", words(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(succeeds(&["--version"]), format!("lakebase-token {VERSION}\n"));
+    let select = ["exec", "--", "psql", "-wAtc", "select current_user"];
+    assert_eq!(succeeds(&select).trim(), CLIENT_ID);
+    assert!(succeeds(&["doctor"]).contains("login          ok"));
+    let token = succeeds(&[]);
+    assert_eq!(succeeds(&["get"]), token);
+    // A closed stdout is an error.
+    let closed = format!("exec qemu-aarch64 {program} get --refresh >&-");
+    let mut sh = Command::new("sh");
+    sh.args(["-c", &closed]).env_clear().envs(sandbox.env());
+    let output = sh.env("PATH", std::env::var_os("PATH").unwrap()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+    let full = Command::new("sh")
+        .args(["-c", &format!("exec qemu-aarch64 {program} get >/dev/full")])
+        .env_clear()
+        .envs(sandbox.env())
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(full.status.code(), Some(1), "{}", words(&full));
+
+    // Forty at once mint once.
+    fs::remove_dir_all(sandbox.home().join(".cache")).unwrap();
+    sandbox.workspace.take_requests();
+    let herd: Vec<_> = (0..40)
+        .map(|_| command(&["get", "--timeout", "60s"]).stdout(Stdio::piped()).spawn().unwrap())
+        .collect();
+    let tokens: Vec<_> = herd.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    assert!(tokens.iter().all(|output| output.status.success()));
+    assert!(tokens.iter().all(|output| output.stdout == tokens[0].stdout));
+    assert_eq!(sandbox.workspace.count("/api/2.0/postgres/credentials"), 1);
+
+    let fields = "dpkg-deb --field \"$1\" Architecture";
+    assert_eq!(shell(fields, &[&the(packages, "_arm64.deb")]), "arm64\n");
+    assert_eq!(shell(fields, &[&the(packages, "_amd64.deb")]), "amd64\n");
+    let wheel = the(packages, "aarch64.whl");
+    let name = wheel.file_name().unwrap().to_str().unwrap();
+    assert!(
+        name.contains("manylinux2014_aarch64") && name.contains("musllinux_1_1_aarch64"),
+        "{name}"
+    );
+}
+
+#[test]
+#[ignore = "needs the static file: tests/run"]
+fn the_npm_package_runs_the_program_of_its_platform() {
+    let test = "packages::the_npm_package";
+    if !has(test, "npm") {
+        return;
+    }
+    let Some(packages) = packages(test) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // Without a registry: npm leaves out what it cannot get and does not need.
+    let script = "cd \"$1\" && npm install --silent --offline --no-audit --no-fund --omit=optional \"$2\" \"$3\" && \
+                  ./node_modules/.bin/lakebase-token --version";
+    let main = the(packages, &format!("lakebase-token-{VERSION}.tgz"));
+    let x64 = the(packages, &format!("lakebase-token-linux-x64-{VERSION}.tgz"));
+    let stdout = shell(script, &[folder.path(), &main, &x64]);
+    assert_eq!(stdout, format!("lakebase-token {VERSION}\n"));
+
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(folder.path().join("node_modules/.bin/lakebase-token"));
+        command.args(arguments).env("HOME", folder.path()).output().unwrap()
+    };
+    assert_eq!(run(&["exec", "--formt"]).status.code(), Some(125));
+    fs::remove_dir_all(folder.path().join("node_modules/lakebase-token-linux-x64")).unwrap();
+    let output = run(&["--version"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(words(&output).contains("there is no package lakebase-token-linux-x64"));
+    let arm = the(packages, &format!("lakebase-token-linux-arm64-{VERSION}.tgz"));
+    let manifest = shell("tar -xzOf \"$1\" package/package.json", &[&arm]);
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest["cpu"], serde_json::json!(["arm64"]));
+}
+
+#[test]
+#[ignore = "needs the static file: tests/run"]
+fn the_formula_has_the_checksums_of_the_archives() {
+    let test = "packages::the_formula";
+    if !has(test, "ruby") {
+        return;
+    }
+    let Some(packages) = packages(test) else { return };
+    let formula = the(packages, ".rb");
+    assert_eq!(shell("ruby -c \"$1\"", &[&formula]), "Syntax OK\n");
+    let formula = fs::read_to_string(formula).unwrap();
+    for cpu in ["x86_64", "aarch64"] {
+        let archive = the(packages, &format!("{cpu}-linux.tar.gz"));
+        let sum = shell("sha256sum \"$1\"", &[&archive]);
+        let sum = sum.split(' ').next().unwrap();
+        let name = archive.file_name().unwrap().to_str().unwrap();
+        let (_, after) = formula.split_once(name).unwrap();
+        assert!(after.lines().nth(1).unwrap().contains(&format!("sha256 \"{sum}\"")), "{formula}");
+    }
 }
 
 #[test]
