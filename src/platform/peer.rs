@@ -77,7 +77,8 @@ fn hex_words(bytes: &[u8]) -> String {
     words.map(|word| format!("{:08X}", u32::from_ne_bytes(word))).collect()
 }
 
-fn is_windows_subsystem() -> bool {
+/// Whether this is the Windows Subsystem for Linux, which runs programs of Windows, too.
+pub fn is_windows_subsystem() -> bool {
     let release = files::read_or_empty(Path::new("/proc/sys/kernel/osrelease"));
     release.to_ascii_lowercase().contains("microsoft")
 }

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::platform::files;
 use crate::platform::lock::LockGuard;
+use crate::platform::peer::is_windows_subsystem;
 use crate::platform::time::Deadline;
 use crate::platform::unix;
 
@@ -331,11 +332,17 @@ pub fn missing_interpreter(program: &OsStr, variables: &[(OsString, OsString)]) 
 }
 
 /// Opens a page with a command of `$BROWSER` (separated by colons, `%s` stands for the URL), or
-/// with the platform's opener. Returns whether a program was started; whether it shows the page is
+/// with the platform's opener; under WSL first with Windows'. Returns whether a program was started; whether it shows the page is
 /// unknown.
 pub fn open_in_browser(context: &Context, url: &str, sees: &dyn Fn(&OsStr) -> bool) -> bool {
     let configured = context.var("BROWSER").map(|list| list.to_string_lossy().into_owned());
-    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let opener = if cfg!(target_os = "macos") {
+        "open"
+    } else if is_windows_subsystem() {
+        "wslview:rundll32.exe url.dll,FileProtocolHandler:xdg-open"
+    } else {
+        "xdg-open"
+    };
     let list = configured.unwrap_or(opener.to_owned());
     list.split(':').any(|line| start_browser(context, line, url, sees))
 }

@@ -17,7 +17,9 @@ use lakebase_token::platform::time::Timestamp;
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
-use super::support::{HOUR, Test, executable, has, is_root, repository, say_not_run, workspace};
+use super::support::{
+    HOUR, Test, executable, has, is_root, not_run, repository, say_not_run, workspace,
+};
 use crate::sandbox::jwt::random;
 use crate::sandbox::workspace::{Consent, ENDPOINT, USER, Workspace};
 
@@ -742,4 +744,53 @@ fn a_real_browser_shows_the_outcome_of_the_login() {
         assert!(!chromium.get("/url").as_str().unwrap().contains('?'));
     }
     test.run("").token();
+}
+
+/// A kernel whose release names Microsoft, as under WSL. That a browser of Windows reaches the callback in
+/// NAT and in mirrored mode can only be seen there.
+#[test]
+fn under_wsl_the_browser_of_windows_is_started() {
+    let test_name = "login::under_wsl";
+    if !is_root() {
+        return not_run(test_name, "only root can mount another kernel release");
+    }
+    if !has(test_name, "curl") || !has(test_name, "unshare") {
+        return;
+    }
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    test.unset("BROWSER");
+    test.program(
+        "rundll32.exe",
+        "#!/bin/sh\necho \"$1\" >\"$HOME/opened\"\nexec /usr/bin/curl -sSL -o /dev/null \"$2\"\n",
+    );
+    let release = test.write("osrelease", "5.15.167.4-microsoft-standard-WSL2\n");
+    let script = format!(
+        "mount --bind {} /proc/sys/kernel/osrelease && exec {} login",
+        release.display(),
+        executable().display()
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &script]).env_clear().envs(test.env.iter().cloned());
+    command.env("PATH", format!("{}:/usr/bin:/bin", test.home.path().join("bin").display()));
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{stderr}");
+    let opened = fs::read_to_string(test.home.path().join("opened")).unwrap();
+    assert_eq!(opened, "url.dll,FileProtocolHandler\n", "{stderr}");
+    test.run("").token();
+}
+
+#[test]
+fn the_databricks_cli_of_windows_is_found_on_path() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    let token = workspace.signer.sign(USER, crate::sandbox::jwt::Scope::Workspace, 3600, 0);
+    test.program(
+        "databricks.exe",
+        &format!(
+            "#!/bin/sh\necho '{{\"access_token\": \"{token}\", \"token_type\": \"Bearer\", \"expiry\": \"2030-01-01T00:00:00Z\"}}'\n"
+        ),
+    );
+    assert_eq!(test.run("--for workspace").token(), token);
 }

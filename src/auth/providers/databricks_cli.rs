@@ -79,7 +79,8 @@ fn program(settings: &Settings, context: &Context) -> Option<PathBuf> {
             Some(path) if is_us(&path, context) => on_path("databricks"),
             found => found,
         },
-        None => on_path("databricks"),
+        // Under WSL, the CLI may be that of Windows.
+        None => on_path("databricks").or_else(|| on_path("databricks.exe")),
     }
 }
 
