@@ -1,10 +1,11 @@
 //! The notation of `.databrickscfg`: read it, and keep our own profile in it.
 //!
 //! It is read as the Databricks SDK for Go reads it (go-ini): sections in brackets, `key = value` or
-//! `key: value`, keys before the first section belong to `DEFAULT`, a `#` or `;` after white space
-//! begins a comment, one pair of surrounding quotes is dropped. A key or section may come again, and
-//! the later value counts. Continued lines and go-ini's multi-line quotes are refused, because the
-//! SDKs do not agree on what they mean and Databricks writes none. Unknown keys are ignored.
+//! `key: value`, keys before the first section belong to `DEFAULT`, a `#` after a blank begins a
+//! comment (a `;` too, if there is no such `#`), one pair of surrounding quotes is dropped. A key or
+//! section may come again, and the later value counts. Continued lines, go-ini's multi-line quotes and
+//! keys in quotes are refused, because the SDKs do not agree on what they mean and Databricks writes
+//! none. Unknown keys are ignored. `tests/it/ini.rs` compares with go-ini.
 //!
 //! A profile that this program writes ([`put`], [`remove`]) is marked by a comment; all other bytes
 //! of the file stay as they are. Which profile is read is `profile.rs`'s business, when one is
@@ -87,10 +88,17 @@ fn for_each_pair<'a>(text: &'a str, mut each: impl FnMut(&'a str, &'a str, &'a s
         if key.is_empty() {
             return malformed("no key before the `=`");
         }
-        let value = value(&line[at + 1..]);
-        if value.ends_with('\\') || value.starts_with(['`']) || value.starts_with("\"\"\"") {
+        if key.starts_with(['"', '`']) {
+            return malformed("a key in quotes is not supported");
+        }
+        if key == "-" {
+            return malformed("a value without a name is not supported");
+        }
+        let text = line[at + 1..].trim();
+        if text.ends_with('\\') || text.starts_with('`') || text.starts_with("\"\"\"") {
             return malformed("values over several lines are not supported");
         }
+        let value = value(text);
         each(name, key, value);
     }
     Ok(())
@@ -98,12 +106,7 @@ fn for_each_pair<'a>(text: &'a str, mut each: impl FnMut(&'a str, &'a str, &'a s
 
 /// A value without its comment and its surrounding quotes.
 fn value(text: &str) -> &str {
-    let text = text.trim();
-    if text.starts_with(['#', ';']) {
-        return "";
-    }
-    let begins_comment = |pair: &[u8]| matches!(pair, [b' ' | b'\t', b'#' | b';']);
-    let comment = text.as_bytes().windows(2).position(begins_comment);
+    let comment = text.find(" #").or_else(|| text.find(" ;"));
     let text = text[..comment.unwrap_or(text.len())].trim();
 
     for quote in ['"', '\''] {

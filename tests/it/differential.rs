@@ -488,7 +488,8 @@ fn python(python: &Path) -> Command {
     command
 }
 
-fn set(name: &str, default: u64) -> u64 {
+/// A number from the environment, to repeat a run or to lengthen it.
+pub fn set(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 

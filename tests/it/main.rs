@@ -32,6 +32,7 @@ mod formats; // each format's bytes, and the shells that read them
 mod freshness; // the table of cache/policy.rs, by moving the clock
 mod http; // redirects, sizes, deadlines, retries, proxies, trust
 mod identities; // federation, Azure, the metadata service
+mod ini; // .databrickscfg beside go-ini
 mod limits; // ulimit, file systems that lack something
 mod login; // browser logins: renewed, ended
 mod mint; // both credential APIs

@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
         folder: Some(&folder),
         secret: Some(secret),
         settings: &settings,
-        login_files: Vec::new(),
+        login_files: |_, _| Vec::new(),
         route_variables: &[],
     };
     let cache = CacheFolder::new(&["https://x", "me"], inputs);
