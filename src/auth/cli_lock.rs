@@ -18,7 +18,7 @@ use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::platform::files;
-use crate::platform::lock::{LockFile, LockGuard};
+use crate::platform::lock::{LockFile, LockGuard, note_name};
 use crate::platform::path_owners::{
     NOT_ROOTS_HOME, is_other_users, open_folder, open_or_create_folder,
 };
@@ -117,7 +117,7 @@ impl CurrentRun {
     }
 
     fn recorded(context: &Context) -> Option<CurrentRun> {
-        let text = files::read_or_empty(&folder(context)?.join(LOCK));
+        let text = files::read_or_empty(&folder(context)?.join(note_name(LOCK)));
         let mut parts = text.trim_end().splitn(3, ' ');
         Some(CurrentRun {
             process: parts.next()?.parse().ok()?,

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::formats::{self, Format, variables};
 use crate::plan::Plan;
 use crate::platform::context::Context;
+use crate::platform::environment::is_same_name;
 use crate::platform::process::{become_program, missing_interpreter};
 use crate::session::ConnectionParts;
 
@@ -108,7 +109,7 @@ impl ChildEnvironment {
     }
 
     fn remove(&mut self, name: &str) {
-        self.0.retain(|(known, _)| known != name);
+        self.0.retain(|(known, _)| !is_same_name(known, name));
     }
 
     fn set(&mut self, name: &str, value: &str) {

@@ -22,6 +22,7 @@ use crate::platform::files;
 use crate::platform::folders;
 use crate::platform::path_owners::replaceable_part;
 use crate::platform::signals::{self, SignalState};
+use crate::platform::system;
 use crate::platform::time::{Deadline, Timestamp};
 
 /// The address at which a machine in a cloud gets its own identity. It is link-local, so requests
@@ -67,7 +68,7 @@ impl Context {
             quiet: Cell::new(false),
             exchanges: Exchanges::default(),
             instance_metadata: Cow::Borrowed(INSTANCE_METADATA),
-            machine,
+            machine: system::machine,
             signal_state: Arc::default(),
             program: start_path,
             own_executable,
@@ -97,14 +98,15 @@ impl Context {
 
     /// The user's home, if HOME names one.
     pub fn home(&self) -> Option<&Path> {
-        self.var("HOME").map(Path::new).filter(|home| home.is_absolute())
+        self.var(system::HOME).map(Path::new).filter(|home| home.is_absolute())
     }
 
     /// An executable of this name on PATH.
     pub fn find_program(&self, name: &str) -> Option<PathBuf> {
+        let names = &system::program_names(OsStr::new(name));
         std::env::split_paths(self.var("PATH")?)
             .filter(|folder| folder.is_absolute())
-            .map(|folder| folder.join(name))
+            .flat_map(|folder| names.iter().map(move |name| folder.join(name)))
             .find(|path| files::is_executable(path))
     }
 
@@ -183,13 +185,6 @@ fn own_executable() -> io::Result<PathBuf> {
         }
         None => Ok(path),
     }
-}
-
-/// The machine's id (machine-id(5)) and its name: several machines of one image may share an id.
-fn machine() -> String {
-    ["/etc/machine-id", "/proc/sys/kernel/hostname"]
-        .map(|path| files::read_or_empty(Path::new(path)))
-        .concat()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ impl Environment {
 
     /// The first variable of this name, like getenv(3).
     pub fn get(&self, name: &str) -> Option<&OsStr> {
-        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+        self.iter().find(|(known, _)| is_same_name(known, name)).map(|(_, value)| value)
     }
 
     /// The variables for a child process. Where a name occurs twice the first one counts, as it
@@ -22,6 +22,11 @@ impl Environment {
     pub fn for_child(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.iter().rev()
     }
+}
+
+/// Whether this is the variable's name. Windows ignores case.
+pub fn is_same_name(known: &OsStr, name: &str) -> bool {
+    if cfg!(windows) { known.eq_ignore_ascii_case(name) } else { known == name }
 }
 
 impl FromIterator<(OsString, OsString)> for Environment {

@@ -5,8 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::platform::file_facts::FileFacts;
+use crate::platform::system;
 use crate::platform::time::Timestamp;
-use crate::platform::unix::FileFacts;
 
 /// Reads a regular file of at most so many bytes. A folder, a device or a larger file is an error.
 pub fn read_limited(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
@@ -52,7 +53,7 @@ pub fn modified(path: &Path) -> Option<Timestamp> {
 
 /// Whether this is, perhaps behind symbolic links, a file that may be run.
 pub fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|meta| FileFacts::of(&meta).is_executable())
+    system::is_executable(path)
 }
 
 /// A text that is another one after each change of a file.
@@ -67,7 +68,7 @@ pub fn state(path: &Path) -> String {
 
 /// Whether group or others may read or write this file. libpq ignores such a password file.
 pub fn is_open_to_others(path: &Path) -> bool {
-    path.metadata().is_ok_and(|meta| FileFacts::of(&meta).mode & 0o077 != 0)
+    FileFacts::behind(path).is_ok_and(|facts| facts.mode & 0o077 != 0)
 }
 
 pub fn create_folders(path: &Path) -> io::Result<()> {

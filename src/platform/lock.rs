@@ -1,4 +1,4 @@
-//! Locks between processes: `flock` on files and folders.
+//! Locks between processes, on files and folders: `flock`, and on Windows files that are open alone.
 //!
 //! A lock file is never removed: after a removal, two processes could hold the same lock. A lock
 //! ends with the processes that hold it. A child can share its parent's lock, so that the lock
@@ -6,40 +6,34 @@
 
 use std::cell::Cell;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
 use std::time::Duration;
 
 use crate::platform::context::Context;
+use crate::platform::system::{self, Folder, HeldLock, Lock};
 use crate::platform::time::Deadline;
-use crate::platform::unix::{self, Folder};
 
 /// The pause between two tries to take a lock: the first one, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
-/// An open file that a lock can be taken on.
-pub struct LockFile(fd_lock::RwLock<File>);
+/// What a lock can be taken on.
+pub struct LockFile(Lock);
 
 impl LockFile {
     /// Opens a lock file and creates it if it is missing.
     pub fn open(folder: &Folder, name: &str) -> io::Result<LockFile> {
-        Ok(LockFile::on(folder.open_or_create_private(OsStr::new(name), false)?))
+        Ok(LockFile(Lock::on_file(folder, OsStr::new(name))?))
     }
 
-    pub fn on_folder(path: &Path) -> io::Result<LockFile> {
-        Ok(LockFile::on(Folder::open(path)?.file()?))
-    }
-
-    /// A lock on an open file or folder.
-    pub fn on(file: File) -> LockFile {
-        LockFile(fd_lock::RwLock::new(file))
+    /// The lock on a folder itself, which leaves no file in it.
+    pub fn on_folder(context: &Context, folder: &Folder) -> io::Result<LockFile> {
+        Ok(LockFile(Lock::on_folder(folder, || context.state_home())?))
     }
 
     /// Takes the lock unless another process has it.
     pub fn try_lock(&mut self) -> io::Result<Option<LockGuard<'_>>> {
-        match self.0.try_write() {
+        match self.0.try_hold() {
             Ok(guard) => Ok(Some(LockGuard { guard: Some(guard), left: Cell::new(false) })),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(e) => Err(e),
@@ -66,17 +60,22 @@ impl LockFile {
         }
     }
 
-    /// Replaces the content of a lock file, which says who holds the lock.
+    /// Records who holds the lock.
     pub fn note_holder(folder: &Folder, name: &str, text: &str) -> io::Result<()> {
-        let mut file = folder.open_or_create_private(OsStr::new(name), false)?;
+        let mut file = folder.open_or_create_private(OsStr::new(&note_name(name)), false)?;
         file.set_len(0)?;
         file.write_all(text.as_bytes())
     }
 }
 
+/// The file that says who holds a lock.
+pub fn note_name(lock: &str) -> String {
+    format!("{lock}{}", system::NOTE_SUFFIX)
+}
+
 /// A lock, held until this is dropped.
 pub struct LockGuard<'a> {
-    guard: Option<fd_lock::RwLockWriteGuard<'a, File>>,
+    guard: Option<HeldLock<'a>>,
     left: Cell<bool>,
 }
 
@@ -84,9 +83,9 @@ impl LockGuard<'_> {
     /// Runs `spawn` so that the process it starts holds the lock too, until it ends.
     pub fn shared_with<T>(&self, spawn: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let Some(file) = self.guard.as_deref() else { return spawn() };
-        unix::set_inherited(file, true)?;
+        system::set_inherited(file, true)?;
         let spawned = spawn();
-        unix::set_inherited(file, false)?;
+        system::set_inherited(file, false)?;
         spawned
     }
 

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 
 use crate::credential::redact::printable;
 use crate::platform::context::Context;
+use crate::platform::file_facts::{FileFacts, FileKind};
 use crate::platform::lock::LockFile;
 use crate::platform::path_owners::PathEnd;
-use crate::platform::unix::{self, FileFacts, FileKind, Folder};
+use crate::platform::system::{self, Folder};
 
 /// A larger log is renamed to `path.1`.
 const MAX_LOG_BYTES: u64 = 1024 * 1024;
@@ -37,17 +38,17 @@ pub fn event(context: &Context, level: Level, text: &str) {
     };
     let text = printable(text).replace('\n', " ");
     let line = format!("{} {level} {text}\n", context.now());
-    if let Err(e) = append(&path, &line) {
+    if let Err(e) = append(context, &path, &line) {
         context.note(&format!("cannot write LAKEBASE_TOKEN_LOG {}: {e}", path.display()));
     }
 }
 
-fn append(path: &Path, line: &str) -> io::Result<()> {
+fn append(context: &Context, path: &Path, line: &str) -> io::Result<()> {
     let end = PathEnd::of(path)?;
     let folder = end.folder()?;
     let mut file = open(&folder, &end.name)?;
     let size = file.metadata()?.len() + line.len() as u64;
-    if size > MAX_LOG_BYTES && set_aside(&folder, &end.name, &file)? {
+    if size > MAX_LOG_BYTES && set_aside(context, &folder, &end.name, &file)? {
         file = open(&folder, &end.name)?;
     }
     // One write, so that lines of many processes do not mix.
@@ -56,7 +57,7 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
 
 fn open(folder: &Folder, name: &OsStr) -> io::Result<File> {
     let file = folder.open_or_create_private(name, true)?;
-    let facts = FileFacts::of(&file.metadata()?);
+    let facts = FileFacts::of(&file)?;
     if facts.kind != FileKind::Regular {
         return Err(io::Error::other("it is not a regular file"));
     }
@@ -64,21 +65,21 @@ fn open(folder: &Folder, name: &OsStr) -> io::Result<File> {
     if facts.links > 1 {
         return Err(io::Error::other("the file has several hard links"));
     }
-    if facts.owner != unix::user_id() {
+    if facts.owner != system::user_id() {
         return Err(io::Error::other("it belongs to another user"));
     }
     if facts.mode & 0o777 != 0o600 {
-        unix::set_mode(&file, 0o600)?;
+        system::set_mode(&file, 0o600)?;
     }
     Ok(file)
 }
 
 /// Renames the full log, unless another process does so or has done so.
-fn set_aside(folder: &Folder, name: &OsStr, full: &File) -> io::Result<bool> {
-    let mut lock = LockFile::on(full.try_clone()?);
+fn set_aside(context: &Context, folder: &Folder, name: &OsStr, full: &File) -> io::Result<bool> {
+    let mut lock = LockFile::on_folder(context, folder)?;
     let Some(_guard) = lock.try_lock()? else { return Ok(false) };
 
-    let inode = FileFacts::of(&full.metadata()?).inode;
+    let inode = FileFacts::of(full)?.inode;
     if folder.facts_of(name)?.is_some_and(|facts| facts.inode == inode) {
         let mut previous = name.to_owned();
         previous.push(".1");

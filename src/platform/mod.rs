@@ -4,6 +4,7 @@
 pub mod context;
 pub mod environment;
 pub mod exchanges;
+pub mod file_facts;
 pub mod files;
 mod folders;
 pub mod lock;
@@ -14,7 +15,11 @@ pub mod peer;
 pub mod private_file;
 pub mod process;
 pub mod signals;
+#[cfg_attr(unix, path = "unix.rs")]
+#[cfg_attr(windows, path = "windows.rs")]
+mod system;
 pub mod target_file;
 pub mod terminal;
 pub mod time;
-mod unix;
+#[cfg(windows)]
+mod windows_calls;

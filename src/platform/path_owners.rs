@@ -10,7 +10,8 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use crate::platform::unix::{self, FileFacts, FileKind, Folder, PathPart};
+use crate::platform::file_facts::{FileFacts, FileKind};
+use crate::platform::system::{self, Folder, PathPart};
 
 /// As many symbolic links as Linux follows (path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -92,9 +93,9 @@ pub fn replaceable_part(path: &Path) -> Option<PathBuf> {
 
 /// Whether we are root, and the folder is or would be made in another user's folder.
 pub fn is_other_users(folder: &Path) -> bool {
-    let existing = || folder.ancestors().find_map(|part| part.metadata().ok());
-    let owner = || existing().map(|meta| FileFacts::of(&meta).owner);
-    unix::is_root() && owner().is_some_and(|owner| owner != 0 && owner != root_owner())
+    let existing = || folder.ancestors().find_map(|part| FileFacts::behind(part).ok());
+    let owner = || existing().map(|facts| facts.owner);
+    system::is_root() && owner().is_some_and(|owner| owner != 0 && owner != root_owner())
 }
 
 /// In a user namespace, root's files have another owner: that of `/`.
@@ -103,11 +104,11 @@ fn root_owner() -> u32 {
 }
 
 fn is_trusted(owner: u32, root: u32) -> bool {
-    owner == 0 || owner == root || owner == unix::user_id()
+    owner == 0 || owner == root || owner == system::user_id()
 }
 
 fn is_trusted_group(group: u32) -> bool {
-    group < FIRST_USER_GID || group == unix::group_id()
+    group < FIRST_USER_GID || group == system::group_id()
 }
 
 /// The first existing part of this path, links followed, that `is_meant` accepts.
@@ -137,8 +138,8 @@ fn walk(
 ) -> std::result::Result<PathEnd, Stop> {
     let path = std::path::absolute(path)?;
     let mut left = parts(&path);
-    let mut here = vec![PathPart::root()?];
-    let mut shown = PathBuf::from("/");
+    let mut here = vec![PathPart::root(&path)?];
+    let mut shown = system::root_of(&path);
     let (mut links, mut is_link) = (0, false);
 
     while let Some(name) = left.pop_front() {
@@ -165,8 +166,8 @@ fn walk(
                 is_link |= left.is_empty();
                 let target = link_target(&link, links)?;
                 if target.is_absolute() {
-                    here.truncate(1);
-                    shown = PathBuf::from("/");
+                    here = vec![PathPart::root(&target)?];
+                    shown = system::root_of(&target);
                 }
                 parts(&target).into_iter().rev().for_each(|part| left.push_front(part));
             }
@@ -185,7 +186,7 @@ fn walk(
 
     // The path, or the last link on it, ends in `..` or `/`.
     let part = here.pop();
-    let folder = PathPart::root()?;
+    let folder = PathPart::root(&shown)?;
     Ok(PathEnd { folder, name: OsString::new(), part, path: shown, is_link })
 }
 
@@ -238,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_link_of_another_user_is_found_anywhere_on_the_path() {
-        if !unix::is_root() {
+        if !system::is_root() {
             return;
         }
         let dir = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
 
 use crate::platform::files;
-use crate::platform::unix;
+use crate::platform::system;
 
 /// The state of a connection that neither end has closed (`TCP_ESTABLISHED` of Linux).
 const ESTABLISHED: &str = "01";
@@ -35,7 +35,7 @@ pub fn peer_of(stream: &TcpStream) -> Peer {
         ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| files::read_or_empty(Path::new(path)));
     let owner = tables.iter().find_map(|table| owner_in(table, peer, own));
     match owner {
-        Some(user) if user == 0 || user == unix::real_user_id() => Peer::Trusted,
+        Some(user) if user == 0 || user == system::real_user_id() => Peer::Trusted,
         // A browser of Windows has no socket in this system.
         None if is_windows_subsystem() => Peer::Unknown,
         _ => Peer::Untrusted,

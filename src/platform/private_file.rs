@@ -11,11 +11,12 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use crate::platform::file_facts::{FileFacts, FileKind};
 use crate::platform::path_owners::open_or_create_folder;
+use crate::platform::system;
 use crate::platform::time::Timestamp;
-use crate::platform::unix::{self, FileFacts, FileKind};
 
-pub use crate::platform::unix::Folder;
+pub use crate::platform::system::Folder;
 
 /// The result of reading a private file.
 pub enum Found {
@@ -29,7 +30,7 @@ pub enum Found {
 fn refusal(facts: &FileFacts) -> Option<&'static str> {
     if facts.kind != FileKind::Regular {
         Some("it is not a regular file")
-    } else if facts.owner != unix::user_id() {
+    } else if facts.owner != system::user_id() {
         Some("it belongs to another user")
     } else if facts.mode & 0o077 != 0 {
         Some("others may read it")
@@ -40,7 +41,7 @@ fn refusal(facts: &FileFacts) -> Option<&'static str> {
 
 /// Reads a private file of at most so many bytes.
 pub fn read_private(path: &Path, max_bytes: usize) -> Found {
-    content_of(unix::open_file(path), max_bytes)
+    content_of(system::open_file(path), max_bytes)
 }
 
 /// The same for a file in an open folder.
@@ -55,11 +56,10 @@ pub fn read_private_in(folder: &Folder, name: &OsStr, max_bytes: usize) -> Found
 fn content_of(file: io::Result<File>, max_bytes: usize) -> Found {
     let file = match file {
         Ok(file) => file,
-        Err(e) if unix::is_symlink_error(&e) => return Found::Unsafe("it is a symbolic link"),
+        Err(e) if system::is_symlink_error(&e) => return Found::Unsafe("it is a symbolic link"),
         Err(_) => return Found::Nothing,
     };
-    let Ok(meta) = file.metadata() else { return Found::Nothing };
-    let facts = FileFacts::of(&meta);
+    let Ok(facts) = FileFacts::of(&file) else { return Found::Nothing };
     if let Some(reason) = refusal(&facts) {
         return Found::Unsafe(reason);
     }
@@ -81,7 +81,7 @@ fn content_of(file: io::Result<File>, max_bytes: usize) -> Found {
 pub fn private_folder(path: &Path) -> io::Result<Folder> {
     let folder = open_or_create_folder(path)?;
     let facts = folder.facts()?;
-    if facts.owner != unix::user_id() {
+    if facts.owner != system::user_id() {
         return Err(io::Error::other("it belongs to another user"));
     }
     if facts.mode & 0o022 != 0 {
@@ -143,7 +143,7 @@ fn write_new(folder: &Folder, content: &[u8], how: &Replacement<'_>) -> io::Resu
     let mut file = folder.create_file(&how.temporary)?;
     // Some file systems (WSL's drvfs, FAT) have no modes: libpq would ignore the file, and others
     // could read it.
-    if FileFacts::of(&file.metadata()?).mode & 0o077 != 0 {
+    if FileFacts::of(&file)?.mode & 0o077 != 0 {
         return Err(io::Error::other("this file system lets others read every file"));
     }
     file.write_all(content)?;
@@ -157,9 +157,9 @@ fn write_new(folder: &Folder, content: &[u8], how: &Replacement<'_>) -> io::Resu
         // The mode is always set: the umask may have removed too much.
         let read_only = how.keep.is_some_and(|old| old.mode & 0o200 == 0);
         let mode = if read_only { 0o400 } else { 0o600 };
-        let set = unix::set_mode(&file, mode);
+        let set = system::set_mode(&file, mode);
         // Where only another user may set modes (EPERM), the right one will do.
-        if FileFacts::of(&file.metadata()?).mode & 0o777 != mode {
+        if FileFacts::of(&file)?.mode & 0o777 != mode {
             set?;
         }
         file.sync_all()?;
@@ -176,13 +176,13 @@ fn set_modified(file: &File, modified: Timestamp) {
 }
 
 fn keep_owner(file: &File, old: &FileFacts) -> io::Result<()> {
-    let new = FileFacts::of(&file.metadata()?);
+    let new = FileFacts::of(file)?;
     if new.owner != old.owner {
-        return unix::set_owner(file, Some(old.owner), old.group);
+        return system::set_owner(file, Some(old.owner), old.group);
     }
     if new.group != old.group {
         // May fail without harm: the group has no right to read the file.
-        let _ = unix::set_owner(file, None, old.group);
+        let _ = system::set_owner(file, None, old.group);
     }
     Ok(())
 }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     fn set_mode(path: &Path, mode: u32) {
-        unix::set_mode(&File::open(path).unwrap(), mode).unwrap();
+        system::set_mode(&File::open(path).unwrap(), mode).unwrap();
     }
 
     fn reason(path: &Path) -> &'static str {

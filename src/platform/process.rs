@@ -13,11 +13,12 @@ use std::time::Duration;
 use crate::credential::encoding::hex;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
+use crate::platform::environment::is_same_name;
 use crate::platform::files;
 use crate::platform::lock::LockGuard;
 use crate::platform::peer::is_windows_subsystem;
+use crate::platform::system;
 use crate::platform::time::Deadline;
-use crate::platform::unix;
 
 /// The longest `#!` line that Linux reads is 255 bytes (execve(2)).
 const MAX_FIRST_LINE_BYTES: u64 = 256;
@@ -78,6 +79,7 @@ enum Run {
 /// reason it writes into files, where pipes would break when this process ends, and it shares the
 /// caller's lock.
 fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Result<Run> {
+    system::check_arguments(program.path, program.arguments.iter().map(OsStr::new))?;
     let (stdout, stdout_end) = ChildOutput::new(context)?;
     let (stderr, stderr_end) = ChildOutput::new(context)?;
     let variables = context.env.for_child().filter(|(name, _)| (program.sees)(name));
@@ -91,7 +93,7 @@ fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Resu
         .stdout(stdout_end)
         .stderr(stderr_end);
     let [first, second] = program.locks;
-    let child = shared(first, || shared(second, || unix::spawn_in_own_group(&mut command)));
+    let child = shared(first, || shared(second, || system::spawn_in_own_group(&mut command)));
     // It holds our copies of the child's ends of pipes.
     drop(command);
     let mut child = child?;
@@ -103,7 +105,7 @@ fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Resu
             return Ok(Run::Ended { status, stdout, stderr });
         }
         if stdout.length()?.max(stderr.length()?) > RUNAWAY_OUTPUT_BYTES {
-            unix::end_group(child.id(), true)?;
+            system::end_group(child.id(), true)?;
         }
         if deadline.passed() {
             program.locks.iter().flatten().for_each(|lock| lock.leave());
@@ -130,6 +132,7 @@ pub fn supervise(
     limit: Duration,
     started: impl FnOnce(u32),
 ) -> io::Result<Option<ExitStatus>> {
+    system::lead_group()?;
     let mut child = Command::new(program).args(arguments).stdin(Stdio::null()).spawn()?;
     started(child.id());
 
@@ -151,7 +154,7 @@ pub fn supervise(
 
 /// Kills all processes of our group, and with them this one, if it leads a group.
 pub fn end_own_group() {
-    let _ = unix::end_group(std::process::id(), true);
+    let _ = system::end_group(std::process::id(), true);
 }
 
 /// The exit status and output of a command-line tool.
@@ -192,7 +195,7 @@ enum ChildOutput {
 impl ChildOutput {
     /// The output, and the child's end of it.
     fn new(context: &Context) -> io::Result<(ChildOutput, Stdio)> {
-        if !unix::limits_file_sizes() {
+        if !system::limits_file_sizes() {
             let file = output_file(context)?;
             let end = file.try_clone()?.into();
             return Ok((ChildOutput::File(file), end));
@@ -239,8 +242,9 @@ impl ChildOutput {
 
 fn output_file(context: &Context) -> io::Result<File> {
     let random = context.random::<16>().map_err(|e| io::Error::other(e.message))?;
-    let folder = context.var("TMPDIR").map_or(PathBuf::from("/tmp"), PathBuf::from);
-    unix::nameless_file(&folder.join(hex(&random)))
+    let (variable, default) = system::TEMPORARY_FOLDER;
+    let folder = context.var(variable).map_or(PathBuf::from(default), PathBuf::from);
+    system::nameless_file(&folder.join(hex(&random)))
 }
 
 fn beginning_of(mut file: File) -> io::Result<Vec<u8>> {
@@ -259,14 +263,13 @@ pub fn run_shell_line(
     deadline: Deadline,
 ) -> io::Result<Option<ExitStatus>> {
     let is_seen = |name: &OsStr| !hidden.iter().any(|hidden| name == *hidden);
-    let mut command = Command::new("/bin/sh");
+    let mut command = system::shell(line);
     command
-        .args(["-c", line])
         .env_clear()
         .envs(context.env.for_child().filter(|(name, _)| is_seen(name)))
         .stdin(Stdio::null())
-        .stdout(unix::stderr_as_stdout()?);
-    let mut child = unix::spawn_in_own_group(&mut command)?;
+        .stdout(system::stderr_as_stdout()?);
+    let mut child = system::spawn_in_own_group(&mut command)?;
 
     let group = child.id();
     context.signal_state.child_group.store(group, Ordering::SeqCst);
@@ -276,7 +279,7 @@ pub fn run_shell_line(
         if ended.is_some() || deadline.passed() {
             context.signal_state.child_group.store(0, Ordering::SeqCst);
             if ended.is_none() {
-                unix::end_group(group, true)?;
+                system::end_group(group, true)?;
                 child.wait()?;
             }
             return Ok(ended);
@@ -295,32 +298,53 @@ pub fn become_program(
     let become_this = |program: &OsStr, arguments: &mut dyn Iterator<Item = &OsString>| {
         let mut command = Command::new(program);
         let variables = variables.iter().map(|(name, value)| (name, value));
-        unix::replace_process(command.args(arguments).env_clear().envs(variables))
+        system::replace_process(command.args(arguments).env_clear().envs(variables))
     };
+    let found = found_on(path_in(variables), program);
+    if cfg!(windows) {
+        // Windows would search other folders first, and finds no `.cmd`.
+        let program = match found {
+            None if !has_separator(program) => return io::ErrorKind::NotFound.into(),
+            found => found.unwrap_or(PathBuf::from(program)),
+        };
+        return match system::check_arguments(&program, arguments.iter().map(OsString::as_os_str)) {
+            Ok(()) => become_this(program.as_os_str(), &mut arguments.iter()),
+            Err(e) => e,
+        };
+    }
+
     let failure = become_this(program, &mut arguments.iter());
-    if !unix::is_not_executable_format(&failure) {
+    if !system::is_not_executable_format(&failure) {
         return failure;
     }
     // A script without `#!`, which execvp(3) gives to the shell; musl's does not.
-    let path = variables.iter().rfind(|(name, _)| name == "PATH").map(|(_, path)| path);
-    let script = found_on(path, program).unwrap_or(PathBuf::from(program)).into_os_string();
+    let script = found.unwrap_or(PathBuf::from(program)).into_os_string();
     become_this(OsStr::new("/bin/sh"), &mut std::iter::once(&script).chain(arguments))
 }
 
 /// The executable that execvp(3) means by this name.
 fn found_on(path: Option<&OsString>, program: &OsStr) -> Option<PathBuf> {
-    if program.as_encoded_bytes().contains(&b'/') {
+    if has_separator(program) {
         return None;
     }
+    let names = &system::program_names(program);
     std::env::split_paths(path?)
-        .map(|folder| folder.join(program))
+        .flat_map(|folder| names.iter().map(move |name| folder.join(name)))
         .find(|path| files::is_executable(path))
+}
+
+fn path_in(variables: &[(OsString, OsString)]) -> Option<&OsString> {
+    let path = variables.iter().rfind(|(name, _)| is_same_name(name, "PATH"));
+    path.map(|(_, path)| path)
+}
+
+fn has_separator(program: &OsStr) -> bool {
+    program.as_encoded_bytes().iter().any(|byte| std::path::is_separator(char::from(*byte)))
 }
 
 /// Why a program that exists is reported as missing: the interpreter in its first line is.
 pub fn missing_interpreter(program: &OsStr, variables: &[(OsString, OsString)]) -> Option<String> {
-    let path = variables.iter().rfind(|(name, _)| name == "PATH").map(|(_, path)| path);
-    let file = found_on(path, program).or_else(|| Some(PathBuf::from(program)))?;
+    let file = found_on(path_in(variables), program).or_else(|| Some(PathBuf::from(program)))?;
     let start = files::read_start(file.to_str()?, MAX_FIRST_LINE_BYTES).ok()?;
     let line = start.strip_prefix("#!")?.split('\n').next()?;
     let interpreter = line.trim_start().split([' ', '\t']).next()?;
@@ -336,7 +360,9 @@ pub fn missing_interpreter(program: &OsStr, variables: &[(OsString, OsString)]) 
 /// unknown.
 pub fn open_in_browser(context: &Context, url: &str, sees: &dyn Fn(&OsStr) -> bool) -> bool {
     let configured = context.var("BROWSER").map(|list| list.to_string_lossy().into_owned());
-    let opener = if cfg!(target_os = "macos") {
+    let opener = if cfg!(windows) {
+        "rundll32.exe url.dll,FileProtocolHandler"
+    } else if cfg!(target_os = "macos") {
         "open"
     } else if is_windows_subsystem() {
         "wslview:rundll32.exe url.dll,FileProtocolHandler:xdg-open"
@@ -344,14 +370,19 @@ pub fn open_in_browser(context: &Context, url: &str, sees: &dyn Fn(&OsStr) -> bo
         "xdg-open"
     };
     let list = configured.unwrap_or(opener.to_owned());
-    list.split(':').any(|line| start_browser(context, line, url, sees))
+    // A path on Windows has a colon.
+    let separator = if cfg!(windows) { ';' } else { ':' };
+    list.split(separator).any(|line| start_browser(context, line, url, sees))
 }
 
 fn start_browser(context: &Context, line: &str, url: &str, sees: &dyn Fn(&OsStr) -> bool) -> bool {
     let mut words = line.split_whitespace();
     let Some(name) = words.next() else { return false };
-    let program =
-        if name.contains('/') { Some(PathBuf::from(name)) } else { context.find_program(name) };
+    let program = if has_separator(OsStr::new(name)) {
+        Some(PathBuf::from(name))
+    } else {
+        context.find_program(name)
+    };
     let Some(program) = program else { return false };
 
     let mut command = Command::new(program);
@@ -361,20 +392,20 @@ fn start_browser(context: &Context, line: &str, url: &str, sees: &dyn Fn(&OsStr)
     }
     command.env_clear().envs(context.env.for_child().filter(|(name, _)| sees(name)));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    unix::spawn_in_own_group(&mut command).is_ok()
+    system::spawn_in_own_group(&mut command).is_ok()
 }
 
 /// From now on no core dump has our memory, and no other process of this user reads it (Linux).
 pub fn keep_memory_private() {
-    unix::keep_memory_private();
+    system::keep_memory_private();
 }
 
 /// The user who is logged in.
 pub fn user_id() -> u32 {
-    unix::real_user_id()
+    system::real_user_id()
 }
 
 /// As process 1 of a container: reaps processes whose parents have ended.
 pub fn reap_orphans() {
-    unix::reap_orphans();
+    system::reap_orphans();
 }

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::platform::system::{self, END_SIGNALS, END_SIGNALS_AND_HANGUP, TerminalSettings};
 use crate::platform::time::Deadline;
-use crate::platform::unix::{self, END_SIGNALS, END_SIGNALS_AND_HANGUP, TerminalSettings};
 
 /// How long the replacement of a file may hold up the end of the process.
 const MAX_WRITE_WAIT: Duration = Duration::from_millis(80);
@@ -32,7 +32,7 @@ impl SignalState {
     /// Makes the terminal show again what is typed.
     pub fn show_input(&self) {
         if let Ok(Some(before)) = self.terminal.lock().map(|mut terminal| terminal.take()) {
-            unix::show_input(&before);
+            system::show_input(&before);
         }
     }
 }
@@ -54,12 +54,12 @@ fn end_on(signals: &[i32], state: &Arc<SignalState>, notify_socket: Option<&OsSt
     }
     let state = state.clone();
     let notify_socket = notify_socket.map(OsString::from);
-    unix::on_signal(signals, move |signal| {
-        let _ = unix::end_group(state.child_group.load(Ordering::SeqCst), false);
+    system::on_signal(signals, move |signal| {
+        let _ = system::end_group(state.child_group.load(Ordering::SeqCst), false);
         notify_systemd(notify_socket.as_deref(), "STOPPING=1");
         state.show_input();
         wait_for_replacement(&state);
-        unix::end_by_signal(signal);
+        system::end_by_signal(signal);
     })
     .map_err(|e| Error::failed("cannot wait for signals").because(e))
 }
@@ -82,12 +82,12 @@ fn wait_for_replacement(state: &SignalState) {
 
 /// From now on only SIGKILL ends the process: its work must be finished, and takes limited time.
 pub fn ignore_signals() -> Result<()> {
-    unix::ignore_signals().map_err(|e| Error::failed("cannot ignore signals").because(e))
+    system::ignore_signals().map_err(|e| Error::failed("cannot ignore signals").because(e))
 }
 
 /// One message of sd_notify(3).
 pub fn notify_systemd(socket: Option<&OsStr>, state: &str) {
     if let Some(socket) = socket {
-        unix::send_datagram(socket, state);
+        system::send_datagram(socket, state);
     }
 }

@@ -7,7 +7,7 @@
 //! the folder. A temporary file that is found under this lock was left by a killed process. What
 //! the file contains is up to the caller.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -15,11 +15,12 @@ use crate::credential::encoding::hex;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
+use crate::platform::file_facts::{FileFacts, FileKind};
 use crate::platform::lock::LockFile;
 use crate::platform::path_owners::PathEnd;
 use crate::platform::private_file::{self, Found, Replaced, Replacement, read_private_in};
+use crate::platform::system::{self, Folder};
 use crate::platform::time::Deadline;
-use crate::platform::unix::{self, FileFacts, FileKind, Folder};
 
 /// The largest file that is read: room for some 30,000 lines with a token.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -81,7 +82,7 @@ impl TargetFile {
         if end.name.is_empty() {
             return Err(unfit(&target, "it is a folder"));
         }
-        if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        if ends_like_a_folder(path) {
             return Err(unfit(&target, "its name ends like a folder's"));
         }
 
@@ -235,7 +236,7 @@ impl TargetFile {
             cannot("lock the folder of", &self.path, e)
                 .hint("a file on a local disk: --pgpass-file, PGPASSFILE")
         };
-        let mut lock = LockFile::on(self.folder.file().map_err(cannot_lock)?);
+        let mut lock = LockFile::on_folder(context, &self.folder).map_err(cannot_lock)?;
         let done = lock.while_locked(context, deadline, |_| work()).map_err(cannot_lock)?;
         done.unwrap_or_else(|| {
             let path = shown(&self.path);
@@ -251,10 +252,12 @@ impl TargetFile {
             return Ok(());
         };
         match facts.kind {
-            FileKind::Regular if facts.owner == unix::user_id() => Ok(()),
+            FileKind::Regular if facts.owner == system::user_id() => Ok(()),
             // Root may keep a user's file up to date, but not through a link, and not in a folder
             // where another user could have put the file.
-            FileKind::Regular if unix::is_root() && !is_link && self.is_of(facts.owner)? => Ok(()),
+            FileKind::Regular if system::is_root() && !is_link && self.is_of(facts.owner)? => {
+                Ok(())
+            }
             FileKind::Regular => Err(unfit(&self.path, "it belongs to another user")),
             FileKind::Folder => Err(unfit(&self.path, "it is a folder")),
             FileKind::Fifo => Err(unfit(&self.path, "it is a FIFO")),
@@ -279,7 +282,7 @@ impl TargetFile {
             return Ok(None);
         };
 
-        let facts = FileFacts::of(&file.metadata().map_err(cannot_read)?);
+        let facts = FileFacts::of(&file).map_err(cannot_read)?;
         if facts.kind != FileKind::Regular {
             return Err(unfit(&self.path, "it is not a regular file"));
         }
@@ -343,9 +346,8 @@ impl TargetFile {
     fn remove_leftovers(&self) -> Result<()> {
         let names = self.folder.names();
         let names = names.map_err(|e| cannot("list the folder of", &self.path, e))?;
-        let us = unix::user_id();
+        let us = system::user_id();
         for name in names.iter().filter(|name| is_temporary(name)) {
-            let Ok(name) = name.to_str().map(OsStr::new) else { continue };
             // Root gives a new file to its owner before it renames the file.
             let is_ours = |facts: FileFacts| facts.owner == us || us == 0;
             if self.folder.facts_of(name).ok().flatten().is_some_and(is_ours) {
@@ -356,7 +358,7 @@ impl TargetFile {
     }
 
     fn cannot_change(&self, what: &str, why: io::Error) -> Error {
-        if !unix::is_mount_error(&why) {
+        if !system::is_mount_error(&why) {
             return cannot(what, &self.path, why);
         }
         let folder = self.path.parent().unwrap_or(Path::new("/")).display();
@@ -382,9 +384,14 @@ fn change_between(old: Option<&Old>, new: Option<&[u8]>, hook: HookMark) -> Chan
     }
 }
 
-fn is_temporary(name: &CString) -> bool {
-    let random = name.to_bytes().strip_prefix(TEMPORARY.as_bytes());
+fn is_temporary(name: &OsStr) -> bool {
+    let random = name.as_encoded_bytes().strip_prefix(TEMPORARY.as_bytes());
     random.is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))
+}
+
+fn ends_like_a_folder(path: &Path) -> bool {
+    let last = path.as_os_str().as_encoded_bytes().last();
+    last.is_some_and(|byte| std::path::is_separator(char::from(*byte)))
 }
 
 /// The error for a path that leads to no folder that could hold the file.
@@ -413,7 +420,7 @@ fn shown(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{self, File};
+    use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     use std::time::Duration;
 
@@ -550,7 +557,8 @@ mod tests {
     #[test]
     fn a_locked_folder_is_waited_for_and_then_reported() {
         let folder = Folder::new();
-        let mut lock = LockFile::on(File::open(folder.0.path()).unwrap());
+        let target_folder = super::Folder::open(folder.0.path()).unwrap();
+        let mut lock = LockFile::on_folder(&Context::of_process(), &target_folder).unwrap();
         let held = lock.try_lock().unwrap();
         let target = TargetFile::open(&folder.at("file")).unwrap();
         let soon = Deadline::after(Duration::from_millis(50));

@@ -9,7 +9,7 @@ use crate::credential::secret::Secret;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::platform::signals;
-use crate::platform::unix::{self, MAX_TERMINAL_LINE_BYTES};
+use crate::platform::system::{self, MAX_TERMINAL_LINE_BYTES};
 
 /// The longest line that is read.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
@@ -47,7 +47,7 @@ pub fn read_hidden_line(context: &Context) -> Result<Secret> {
     if is_terminal() {
         signals::end_on_signals_or_hangup(&context.signal_state)?;
     }
-    unix::hide_input(|before| {
+    system::hide_input(|before| {
         if let Ok(mut terminal) = context.signal_state.terminal.lock() {
             *terminal = Some(before);
         }

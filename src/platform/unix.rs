@@ -3,7 +3,7 @@
 //! Only this file names `rustix`, `signal_hook` and `std::os::unix`, so that another operating
 //! system needs one file more and no other change.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
@@ -23,6 +23,14 @@ use rustix::termios::{
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::platform::file_facts::{FileFacts, FileKind};
+
+/// The variable with the user's home.
+pub const HOME: &str = "HOME";
+
+/// The variable with the folder for temporary files, and that folder without it.
+pub const TEMPORARY_FOLDER: (&str, &str) = ("TMPDIR", "/tmp");
+
 pub fn user_id() -> u32 {
     rustix::process::geteuid().as_raw()
 }
@@ -40,53 +48,39 @@ pub fn is_root() -> bool {
     user_id() == 0
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileKind {
-    Regular,
-    Folder,
-    Symlink,
-    Fifo,
-    Other,
+pub fn facts_of(file: &File) -> io::Result<FileFacts> {
+    Ok(facts(&file.metadata()?))
 }
 
-/// A file's metadata. Size, inode and time of change together tell whether another program has
-/// written to it since.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileFacts {
-    pub kind: FileKind,
-    pub owner: u32,
-    pub group: u32,
-    /// The permission bits.
-    pub mode: u32,
-    pub size: u64,
-    /// How many names the file has.
-    pub links: u64,
-    pub inode: u64,
-    pub changed: (i64, i64),
+pub fn facts_at(path: &Path) -> io::Result<FileFacts> {
+    Ok(facts(&path.symlink_metadata()?))
 }
 
-impl FileFacts {
-    pub fn of(meta: &fs::Metadata) -> FileFacts {
-        FileFacts {
-            kind: kind_of(meta.mode()),
-            owner: meta.uid(),
-            group: meta.gid(),
-            mode: meta.mode() & 0o7777,
-            size: meta.len(),
-            links: meta.nlink(),
-            inode: meta.ino(),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        }
-    }
+pub fn facts_behind(path: &Path) -> io::Result<FileFacts> {
+    Ok(facts(&path.metadata()?))
+}
 
-    /// Of the file itself; a symbolic link is not followed.
-    pub fn at(path: &Path) -> io::Result<FileFacts> {
-        Ok(FileFacts::of(&path.symlink_metadata()?))
+fn facts(meta: &fs::Metadata) -> FileFacts {
+    FileFacts {
+        kind: kind_of(meta.mode()),
+        owner: meta.uid(),
+        group: meta.gid(),
+        mode: meta.mode() & 0o7777,
+        size: meta.len(),
+        links: meta.nlink(),
+        inode: meta.ino(),
+        changed: (meta.ctime(), meta.ctime_nsec()),
     }
+}
 
-    pub fn is_executable(&self) -> bool {
-        self.kind == FileKind::Regular && self.mode & 0o111 != 0
-    }
+/// Whether this is, perhaps behind symbolic links, a file that may be run.
+pub fn is_executable(path: &Path) -> bool {
+    facts_behind(path).is_ok_and(|facts| facts.kind == FileKind::Regular && facts.mode & 0o111 != 0)
+}
+
+/// The names that a program of this name may have.
+pub fn program_names(name: &OsStr) -> Vec<OsString> {
+    vec![name.to_owned()]
 }
 
 fn kind_of(mode: u32) -> FileKind {
@@ -131,6 +125,11 @@ pub fn set_owner(file: &File, user: Option<u32>, group: u32) -> io::Result<()> {
     Ok(rustix::fs::fchown(file, user.map(Uid::from_raw), Some(Gid::from_raw(group)))?)
 }
 
+/// The beginning of an absolute path.
+pub fn root_of(_: &Path) -> PathBuf {
+    PathBuf::from("/")
+}
+
 /// A file, folder or symbolic link on a path. On Linux it is open (O_PATH), so that no process
 /// can replace it meanwhile.
 #[cfg(target_os = "linux")]
@@ -138,7 +137,8 @@ pub struct PathPart(File);
 
 #[cfg(target_os = "linux")]
 impl PathPart {
-    pub fn root() -> io::Result<PathPart> {
+    /// The beginning of an absolute path.
+    pub fn root(_: &Path) -> io::Result<PathPart> {
         PathPart::open(rustix::fs::CWD, OsStr::new("/"))
     }
 
@@ -153,7 +153,7 @@ impl PathPart {
     }
 
     pub fn facts(&self) -> io::Result<FileFacts> {
-        Ok(FileFacts::of(&self.0.metadata()?))
+        facts_of(&self.0)
     }
 
     pub fn link_target(&self) -> io::Result<PathBuf> {
@@ -173,7 +173,8 @@ pub struct PathPart(PathBuf);
 
 #[cfg(not(target_os = "linux"))]
 impl PathPart {
-    pub fn root() -> io::Result<PathPart> {
+    /// The beginning of an absolute path.
+    pub fn root(_: &Path) -> io::Result<PathPart> {
         Ok(PathPart(PathBuf::from("/")))
     }
 
@@ -183,7 +184,7 @@ impl PathPart {
     }
 
     pub fn facts(&self) -> io::Result<FileFacts> {
-        FileFacts::at(&self.0)
+        facts_at(&self.0)
     }
 
     pub fn link_target(&self) -> io::Result<PathBuf> {
@@ -204,13 +205,8 @@ impl Folder {
         Ok(Folder(File::from(rustix::fs::open(path, flags, Mode::empty())?)))
     }
 
-    /// The folder as a file, which a lock can be taken on.
-    pub fn file(&self) -> io::Result<File> {
-        self.0.try_clone()
-    }
-
     pub fn facts(&self) -> io::Result<FileFacts> {
-        Ok(FileFacts::of(&self.0.metadata()?))
+        facts_of(&self.0)
     }
 
     /// The facts of a file in the folder; a symbolic link is not followed.
@@ -281,14 +277,39 @@ impl Folder {
         Ok(rustix::fs::accessat(&self.0, ".", Access::WRITE_OK, AtFlags::empty())?)
     }
 
-    pub fn names(&self) -> io::Result<Vec<CString>> {
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.0)? {
-            names.push(entry?.file_name().to_owned());
+            names.push(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned());
         }
         Ok(names)
     }
 }
+
+/// A file or folder that `flock` locks.
+pub struct Lock(fd_lock::RwLock<File>);
+
+pub type HeldLock<'a> = fd_lock::RwLockWriteGuard<'a, File>;
+
+impl Lock {
+    /// On a file, which is created if it is missing.
+    pub fn on_file(folder: &Folder, name: &OsStr) -> io::Result<Lock> {
+        Ok(Lock(fd_lock::RwLock::new(folder.open_or_create_private(name, false)?)))
+    }
+
+    /// On a folder; the second argument is for a platform that has no such lock.
+    pub fn on_folder(folder: &Folder, _: impl FnOnce() -> Option<PathBuf>) -> io::Result<Lock> {
+        Ok(Lock(fd_lock::RwLock::new(folder.0.try_clone()?)))
+    }
+
+    /// An error of the kind `WouldBlock` means that another process holds the lock.
+    pub fn try_hold(&mut self) -> io::Result<HeldLock<'_>> {
+        self.0.try_write()
+    }
+}
+
+/// The file of a lock says itself who holds it.
+pub const NOTE_SUFFIX: &str = "";
 
 /// From now on a write beyond the limit of file sizes (`ulimit -f`) fails, instead of ending this
 /// process. A handler, which children do not inherit, unlike an ignored signal.
@@ -337,6 +358,30 @@ pub fn spawn_in_own_group(command: &mut Command) -> io::Result<Child> {
 /// Replaces this process by the command; returns only if that fails.
 pub fn replace_process(command: &mut Command) -> io::Error {
     command.exec()
+}
+
+/// A process group is led from its start; see [`spawn_in_own_group`].
+pub fn lead_group() -> io::Result<()> {
+    Ok(())
+}
+
+/// Every argument reaches a program as it is.
+pub fn check_arguments<'a>(_: &Path, _: impl Iterator<Item = &'a OsStr>) -> io::Result<()> {
+    Ok(())
+}
+
+/// A command that runs a line as the system's shell does.
+pub fn shell(line: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", line]);
+    command
+}
+
+/// The machine's id (machine-id(5)) and its name: several machines of one image may share an id.
+pub fn machine() -> String {
+    ["/etc/machine-id", "/proc/sys/kernel/hostname"]
+        .map(|path| fs::read_to_string(path).unwrap_or_default())
+        .concat()
 }
 
 /// Our stderr, as a child's stdout.

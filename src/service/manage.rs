@@ -20,6 +20,7 @@ use crate::plan::Plan;
 use crate::platform::context::Context;
 use crate::platform::files;
 use crate::platform::lock::LockFile;
+use crate::platform::path_owners::open_folder;
 use crate::platform::target_file::{HookMark, TargetFile};
 use crate::platform::time::Deadline;
 use crate::service::env_file::EnvFile;
@@ -249,7 +250,9 @@ impl<'a> Service<'a> {
         let cannot_lock =
             |e| Error::failed(format!("cannot lock the folder {}", folder.display())).because(e);
 
-        let mut lock = LockFile::on_folder(folder).map_err(cannot_lock)?;
+        let mut lock = open_folder(folder)
+            .and_then(|folder| LockFile::on_folder(self.context, &folder))
+            .map_err(cannot_lock)?;
         let done =
             lock.while_locked(self.context, control.deadline, |_| work()).map_err(cannot_lock)?;
         done.unwrap_or_else(|| {

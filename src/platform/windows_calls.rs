@@ -1,0 +1,486 @@
+//! Windows' own calls that have no safe wrapper in Rust's library: access control lists, jobs, console
+//! events, the registry. What they are used for is `windows.rs`'s business.
+//!
+//! This is the only file with unsafe code. Each call gets pointers to values that live longer than the
+//! call, and lengths taken from these values; where more is needed, a comment says it. The calls are
+//! described at <https://learn.microsoft.com/windows/win32/api/>.
+#![allow(unsafe_code)]
+
+use std::ffi::{OsStr, c_void};
+use std::fs::File;
+use std::io;
+use std::mem::size_of;
+use std::os::windows::ffi::OsStrExt;
+use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
+use std::path::Path;
+use std::ptr::{null, null_mut};
+use std::sync::{Mutex, OnceLock};
+
+use windows_sys::Win32::Foundation::{
+    HANDLE, HANDLE_FLAG_INHERIT, INVALID_HANDLE_VALUE, LocalFree, SetHandleInformation,
+};
+use windows_sys::Win32::Security::Authorization::{
+    ConvertSidToStringSidW, ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo,
+    SDDL_REVISION_1, SE_FILE_OBJECT, SetSecurityInfo,
+};
+use windows_sys::Win32::Security::{
+    ACCESS_ALLOWED_ACE, ACE_HEADER, ACL, DACL_SECURITY_INFORMATION, EqualSid, GetAce,
+    GetSecurityDescriptorDacl, GetTokenInformation, INHERIT_ONLY_ACE, IsWellKnownSid,
+    OWNER_SECURITY_INFORMATION, PROTECTED_DACL_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID,
+    SECURITY_ATTRIBUTES, TOKEN_OWNER, TOKEN_QUERY, TOKEN_USER, TokenOwner, TokenUser,
+    WinBuiltinAdministratorsSid, WinCreatorOwnerRightsSid, WinCreatorOwnerSid, WinLocalSystemSid,
+};
+use windows_sys::Win32::Storage::FileSystem::{
+    BY_HANDLE_FILE_INFORMATION, CreateDirectoryW, CreateFileW, DELETE, FILE_ADD_FILE,
+    FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_NORMAL, FILE_ATTRIBUTE_READONLY, FILE_BASIC_INFO,
+    FILE_DELETE_CHILD, FILE_TYPE_DISK, FILE_TYPE_PIPE, FileBasicInfo, GetFileInformationByHandle,
+    GetFileInformationByHandleEx, GetFileType, WRITE_DAC, WRITE_OWNER,
+};
+use windows_sys::Win32::System::Console::{
+    GetConsoleMode, GetStdHandle, STD_INPUT_HANDLE, SetConsoleCtrlHandler, SetConsoleMode,
+};
+use windows_sys::Win32::System::JobObjects::{
+    AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
+    JOBOBJECT_BASIC_ACCOUNTING_INFORMATION, JOBOBJECT_EXTENDED_LIMIT_INFORMATION,
+    JobObjectBasicAccountingInformation, JobObjectExtendedLimitInformation,
+    QueryInformationJobObject, SetInformationJobObject, TerminateJobObject,
+};
+use windows_sys::Win32::System::Registry::{HKEY_LOCAL_MACHINE, RRF_RT_REG_SZ, RegGetValueW};
+use windows_sys::Win32::System::SystemServices::ACCESS_ALLOWED_ACE_TYPE;
+use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
+use windows_sys::core::BOOL;
+
+use crate::platform::file_facts::{FileFacts, FileKind};
+
+/// The owners that [`FileFacts`] tells apart.
+pub const SYSTEM: u32 = 0;
+pub const THIS_USER: u32 = 1;
+const ANOTHER_USER: u32 = 2;
+
+/// `NT SERVICE\TrustedInstaller`, which owns Windows' own files and `Program Files`.
+const TRUSTED_INSTALLER: &str = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464";
+
+fn done(result: BOOL) -> io::Result<()> {
+    if result == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A text as the calls take it, with a final zero.
+fn wide(text: &OsStr) -> Vec<u16> {
+    text.encode_wide().chain([0]).collect()
+}
+
+/// Memory that a call has allocated.
+struct Local(*mut c_void);
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        // SAFETY: the pointer comes from a call whose result LocalFree frees, and is freed once.
+        unsafe { LocalFree(self.0) };
+    }
+}
+
+/// This process's user, and the owner of the files that it makes: for an elevated process, that is the
+/// group of administrators.
+struct Identity {
+    user: Vec<u64>,
+    owner: Vec<u64>,
+    /// The user in the form `S-1-…`.
+    shown: String,
+}
+
+impl Identity {
+    fn of_process() -> io::Result<&'static Identity> {
+        static IDENTITY: OnceLock<Identity> = OnceLock::new();
+        if let Some(identity) = IDENTITY.get() {
+            return Ok(identity);
+        }
+        let (user, owner) = (token_information(TokenUser)?, token_information(TokenOwner)?);
+        let shown = text_of(user_in(&user))?;
+        Ok(IDENTITY.get_or_init(|| Identity { user, owner, shown }))
+    }
+
+    fn is(&self, sid: PSID) -> bool {
+        // SAFETY: the buffers hold the structures that GetTokenInformation has written.
+        let owner = unsafe { (*self.owner.as_ptr().cast::<TOKEN_OWNER>()).Owner };
+        // SAFETY: all three are valid SIDs.
+        unsafe { EqualSid(sid, user_in(&self.user)) != 0 || EqualSid(sid, owner) != 0 }
+    }
+}
+
+fn user_in(information: &[u64]) -> PSID {
+    // SAFETY: the buffer holds the structure that GetTokenInformation has written.
+    unsafe { (*information.as_ptr().cast::<TOKEN_USER>()).User.Sid }
+}
+
+/// In words of eight bytes, so that the structure is aligned.
+fn token_information(class: i32) -> io::Result<Vec<u64>> {
+    let mut token: HANDLE = null_mut();
+    // SAFETY: GetCurrentProcess returns a handle that need not be closed.
+    done(unsafe { OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &mut token) })?;
+    // SAFETY: the handle is ours and is closed once, when this is dropped.
+    let token = unsafe { OwnedHandle::from_raw_handle(token) };
+
+    // A SID has 68 bytes at most (SECURITY_MAX_SID_SIZE).
+    let mut buffer = vec![0_u64; 32];
+    let mut length = 0;
+    let size = size_of_val(buffer.as_slice()) as u32;
+    // SAFETY: the length is that of the buffer.
+    done(unsafe {
+        let buffer = buffer.as_mut_ptr().cast();
+        GetTokenInformation(token.as_raw_handle(), class, buffer, size, &mut length)
+    })?;
+    Ok(buffer)
+}
+
+fn text_of(sid: PSID) -> io::Result<String> {
+    let mut text: *mut u16 = null_mut();
+    // SAFETY: the SID is valid.
+    done(unsafe { ConvertSidToStringSidW(sid, &mut text) })?;
+    let _freed = Local(text.cast());
+    // SAFETY: the call has written a text that ends with a zero.
+    let units = unsafe {
+        let length = (0..).take_while(|n| *text.add(*n) != 0).count();
+        std::slice::from_raw_parts(text, length)
+    };
+    Ok(String::from_utf16_lossy(units))
+}
+
+/// What protects a new file or folder: an access control list that gives this user all rights, gives no
+/// other user any, and inherits nothing.
+struct Private(Local);
+
+impl Private {
+    fn new() -> io::Result<Private> {
+        let user = &Identity::of_process()?.shown;
+        // Security Descriptor Definition Language: P protected, OICI inherited by files and folders.
+        let text = format!("O:{user}D:P(A;OICI;FA;;;{user})");
+        let text = wide(OsStr::new(&text));
+        let mut descriptor: PSECURITY_DESCRIPTOR = null_mut();
+        // SAFETY: the text ends with a zero.
+        done(unsafe {
+            ConvertStringSecurityDescriptorToSecurityDescriptorW(
+                text.as_ptr(),
+                SDDL_REVISION_1,
+                &mut descriptor,
+                null_mut(),
+            )
+        })?;
+        Ok(Private(Local(descriptor)))
+    }
+
+    fn attributes(&self) -> SECURITY_ATTRIBUTES {
+        SECURITY_ATTRIBUTES {
+            nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
+            lpSecurityDescriptor: self.0.0,
+            bInheritHandle: 0,
+        }
+    }
+}
+
+/// Opens a file with CreateFileW; if it creates the file, no other user has a right to it.
+pub fn open_private(
+    path: &Path,
+    access: u32,
+    share: u32,
+    disposition: u32,
+    flags: u32,
+) -> io::Result<File> {
+    let (name, private) = (wide(path.as_os_str()), Private::new()?);
+    let flags = flags | FILE_ATTRIBUTE_NORMAL;
+    // SAFETY: the name ends with a zero.
+    let handle = unsafe {
+        let attributes = private.attributes();
+        CreateFileW(name.as_ptr(), access, share, &attributes, disposition, flags, null_mut())
+    };
+    if handle == INVALID_HANDLE_VALUE {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the handle is ours and is closed once, when the file is dropped.
+    Ok(unsafe { File::from_raw_handle(handle) })
+}
+
+/// Makes a folder that only this user can enter.
+pub fn create_private_folder(path: &Path) -> io::Result<()> {
+    let (name, private) = (wide(path.as_os_str()), Private::new()?);
+    // SAFETY: the name ends with a zero.
+    done(unsafe { CreateDirectoryW(name.as_ptr(), &private.attributes()) })
+}
+
+/// Takes all rights to a file from other users.
+pub fn make_private(file: &File) -> io::Result<()> {
+    let private = Private::new()?;
+    let (mut present, mut defaulted) = (0, 0);
+    let mut list: *mut ACL = null_mut();
+    // SAFETY: the descriptor is valid; the list is a part of it.
+    done(unsafe {
+        GetSecurityDescriptorDacl(private.0.0, &mut present, &mut list, &mut defaulted)
+    })?;
+    let what = DACL_SECURITY_INFORMATION | PROTECTED_DACL_SECURITY_INFORMATION;
+    // SAFETY: the handle is open, and the list lives as long as `private`.
+    let code = unsafe {
+        let handle = file.as_raw_handle();
+        SetSecurityInfo(handle, SE_FILE_OBJECT, what, null_mut(), null_mut(), list, null())
+    };
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code as i32)) }
+}
+
+/// The facts of an open file or folder. The bits of its mode are those that Unix would have for what its
+/// access control list allows: all to this user, and to others what anyone has who is not the system.
+pub fn facts(file: &File, is_symlink: bool) -> io::Result<FileFacts> {
+    let handle = file.as_raw_handle();
+    // SAFETY: the handle is open.
+    let kind_of_handle = unsafe { GetFileType(handle) };
+    if kind_of_handle != FILE_TYPE_DISK {
+        let is_pipe = kind_of_handle == FILE_TYPE_PIPE;
+        let kind = if is_pipe { FileKind::Fifo } else { FileKind::Other };
+        let (owner, mode) = (THIS_USER, 0o600);
+        let none = (0, 0);
+        return Ok(FileFacts {
+            kind,
+            owner,
+            group: 0,
+            mode,
+            size: 0,
+            links: 1,
+            inode: 0,
+            changed: none,
+        });
+    }
+
+    let mut info = BY_HANDLE_FILE_INFORMATION::default();
+    // SAFETY: the handle is open.
+    done(unsafe { GetFileInformationByHandle(handle, &mut info) })?;
+    let mut times = FILE_BASIC_INFO::default();
+    // SAFETY: the handle is open, and the length is that of the structure.
+    done(unsafe {
+        let size = size_of::<FILE_BASIC_INFO>() as u32;
+        GetFileInformationByHandleEx(handle, FileBasicInfo, (&raw mut times).cast(), size)
+    })?;
+
+    let is_folder = info.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY != 0;
+    let is_read_only = !is_folder && info.dwFileAttributes & FILE_ATTRIBUTE_READONLY != 0;
+    let (owner, others) = rights(handle)?;
+    let own = if is_read_only { 0o400 } else { 0o600 };
+    let both = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+    Ok(FileFacts {
+        kind: match (is_symlink, is_folder) {
+            (true, _) => FileKind::Symlink,
+            (_, true) => FileKind::Folder,
+            (_, false) => FileKind::Regular,
+        },
+        owner,
+        group: 0,
+        mode: own | if is_folder { 0o100 } else { 0 } | others,
+        size: both(info.nFileSizeHigh, info.nFileSizeLow),
+        links: info.nNumberOfLinks.into(),
+        inode: both(info.nFileIndexHigh, info.nFileIndexLow),
+        changed: (times.ChangeTime, times.LastWriteTime),
+    })
+}
+
+/// Who owns an open file, and what others may do with it as bits of a mode.
+fn rights(handle: HANDLE) -> io::Result<(u32, u32)> {
+    let us = Identity::of_process()?;
+    let (mut owner, mut list): (PSID, *mut ACL) = (null_mut(), null_mut());
+    let mut descriptor: PSECURITY_DESCRIPTOR = null_mut();
+    // SAFETY: the handle is open; owner and list become parts of the descriptor.
+    let code = unsafe {
+        GetSecurityInfo(
+            handle,
+            SE_FILE_OBJECT,
+            OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION,
+            &mut owner,
+            null_mut(),
+            &mut list,
+            null_mut(),
+            &mut descriptor,
+        )
+    };
+    if code != 0 {
+        return Err(io::Error::from_raw_os_error(code as i32));
+    }
+    let _freed = Local(descriptor);
+
+    let owner = if us.is(owner) {
+        THIS_USER
+    } else if is_system(owner) || text_of(owner)? == TRUSTED_INSTALLER {
+        SYSTEM
+    } else {
+        ANOTHER_USER
+    };
+    // A file without a list is open to everybody.
+    if list.is_null() {
+        return Ok((owner, 0o066));
+    }
+
+    let mut others = 0;
+    // SAFETY: the list is valid.
+    for n in 0..u32::from(unsafe { (*list).AceCount }) {
+        let mut entry: *mut c_void = null_mut();
+        // SAFETY: the list is valid and has this entry.
+        done(unsafe { GetAce(list, n, &mut entry) })?;
+        // SAFETY: every entry begins with this header.
+        let header = unsafe { *entry.cast::<ACE_HEADER>() };
+        let is_inherited_only = u32::from(header.AceFlags) & INHERIT_ONLY_ACE != 0;
+        if u32::from(header.AceType) != ACCESS_ALLOWED_ACE_TYPE || is_inherited_only {
+            continue;
+        }
+        let entry = entry.cast::<ACCESS_ALLOWED_ACE>();
+        // SAFETY: an entry of this type has a mask, and a SID that begins at `SidStart`.
+        let (mask, sid) = unsafe { ((*entry).Mask, (&raw mut (*entry).SidStart).cast()) };
+        if !us.is(sid) && !is_system(sid) && !stands_for_the_owner(sid) {
+            others |= bits_of(mask);
+        }
+    }
+    Ok((owner, others))
+}
+
+/// The rights that matter, as bits of a mode: to read, and to change or replace. The right to append, in
+/// a folder that to make folders, is left out: everybody has it in `C:\`.
+fn bits_of(mask: u32) -> u32 {
+    // FILE_READ_DATA, GENERIC_READ and GENERIC_ALL; FILE_WRITE_DATA has the value of FILE_ADD_FILE.
+    const READ: u32 = 1 | 1 << 31 | 1 << 28;
+    const CHANGE: u32 = FILE_ADD_FILE
+        | FILE_DELETE_CHILD
+        | DELETE
+        | WRITE_DAC
+        | WRITE_OWNER
+        | 1 << 30 // GENERIC_WRITE
+        | 1 << 28;
+    let bits = |rights: u32, bits: u32| if mask & rights != 0 { bits } else { 0 };
+    bits(READ, 0o044) | bits(CHANGE, 0o022)
+}
+
+fn is_system(sid: PSID) -> bool {
+    // SAFETY: the SID is valid.
+    [WinLocalSystemSid, WinBuiltinAdministratorsSid]
+        .iter()
+        .any(|known| unsafe { IsWellKnownSid(sid, *known) != 0 })
+}
+
+fn stands_for_the_owner(sid: PSID) -> bool {
+    // SAFETY: the SID is valid.
+    [WinCreatorOwnerSid, WinCreatorOwnerRightsSid]
+        .iter()
+        .any(|known| unsafe { IsWellKnownSid(sid, *known) != 0 })
+}
+
+/// Sets whether processes that are started from now on inherit this open file.
+pub fn set_inherited(file: &File, inherited: bool) -> io::Result<()> {
+    let flag = if inherited { HANDLE_FLAG_INHERIT } else { 0 };
+    // SAFETY: the handle is open.
+    done(unsafe { SetHandleInformation(file.as_raw_handle(), HANDLE_FLAG_INHERIT, flag) })
+}
+
+/// A group of processes: those that are added, and all that they start.
+pub struct Job(OwnedHandle);
+
+impl Job {
+    pub fn new() -> io::Result<Job> {
+        // SAFETY: without a name and attributes there is nothing to point to.
+        let handle = unsafe { CreateJobObjectW(null(), null()) };
+        if handle.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the handle is ours and is closed once, when this is dropped.
+        Ok(Job(unsafe { OwnedHandle::from_raw_handle(handle) }))
+    }
+
+    pub fn add(&self, process: BorrowedHandle<'_>) -> io::Result<()> {
+        // SAFETY: both handles are open.
+        done(unsafe { AssignProcessToJobObject(self.handle(), process.as_raw_handle()) })
+    }
+
+    pub fn add_this_process(&self) -> io::Result<()> {
+        // SAFETY: GetCurrentProcess returns a handle that need not be closed.
+        done(unsafe { AssignProcessToJobObject(self.handle(), GetCurrentProcess()) })
+    }
+
+    /// Whether all its processes end when this process ends, and with it the last handle of the job.
+    pub fn set_ends_with_us(&self, ends: bool) -> io::Result<()> {
+        let mut limits = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();
+        if ends {
+            limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
+        }
+        // SAFETY: the length is that of the structure.
+        done(unsafe {
+            let size = size_of::<JOBOBJECT_EXTENDED_LIMIT_INFORMATION>() as u32;
+            let limits = (&raw const limits).cast();
+            SetInformationJobObject(self.handle(), JobObjectExtendedLimitInformation, limits, size)
+        })
+    }
+
+    pub fn has_processes(&self) -> bool {
+        let mut counts = JOBOBJECT_BASIC_ACCOUNTING_INFORMATION::default();
+        // SAFETY: the length is that of the structure.
+        let known = done(unsafe {
+            let size = size_of::<JOBOBJECT_BASIC_ACCOUNTING_INFORMATION>() as u32;
+            let (class, counts) = (JobObjectBasicAccountingInformation, (&raw mut counts).cast());
+            QueryInformationJobObject(self.handle(), class, counts, size, null_mut())
+        });
+        known.is_err() || counts.ActiveProcesses > 0
+    }
+
+    /// Ends all its processes.
+    pub fn end(&self) -> io::Result<()> {
+        // SAFETY: the handle is open.
+        done(unsafe { TerminateJobObject(self.handle(), 1) })
+    }
+
+    fn handle(&self) -> HANDLE {
+        self.0.as_raw_handle()
+    }
+}
+
+type OnEvent = Box<dyn FnOnce() + Send>;
+
+/// What the next event of the console leads to; without it, an event has no effect.
+static ON_EVENT: Mutex<Option<OnEvent>> = Mutex::new(None);
+
+/// From now on Ctrl-C, Ctrl-Break and the end of the console do not end this process; the first of them
+/// leads to `then`. Processes that are started later are not concerned.
+pub fn on_console_event(then: Option<OnEvent>) -> io::Result<()> {
+    if let Ok(mut kept) = ON_EVENT.lock() {
+        *kept = then;
+    }
+    // SAFETY: the function lives as long as the program.
+    done(unsafe { SetConsoleCtrlHandler(Some(handle_event), 1) })
+}
+
+/// Runs in a thread of its own.
+unsafe extern "system" fn handle_event(_: u32) -> BOOL {
+    let then = ON_EVENT.lock().ok().and_then(|mut kept| kept.take());
+    if let Some(then) = then {
+        then();
+    }
+    1
+}
+
+/// The mode of the console that is our stdin.
+pub fn input_mode() -> io::Result<u32> {
+    let mut mode = 0;
+    // SAFETY: GetStdHandle returns a handle that need not be closed.
+    done(unsafe { GetConsoleMode(GetStdHandle(STD_INPUT_HANDLE), &mut mode) })?;
+    Ok(mode)
+}
+
+pub fn set_input_mode(mode: u32) -> io::Result<()> {
+    // SAFETY: GetStdHandle returns a handle that need not be closed.
+    done(unsafe { SetConsoleMode(GetStdHandle(STD_INPUT_HANDLE), mode) })
+}
+
+/// The id that the installation of Windows has given this machine.
+pub fn machine_guid() -> Option<String> {
+    let key = wide(OsStr::new(r"SOFTWARE\Microsoft\Cryptography"));
+    let name = wide(OsStr::new("MachineGuid"));
+    let mut buffer = [0_u16; 64];
+    let mut bytes = size_of_val(&buffer) as u32;
+    // SAFETY: both names end with a zero, and the length is that of the buffer.
+    let code = unsafe {
+        let (kind, buffer) = (null_mut(), buffer.as_mut_ptr().cast());
+        let (key, name) = (key.as_ptr(), name.as_ptr());
+        RegGetValueW(HKEY_LOCAL_MACHINE, key, name, RRF_RT_REG_SZ, kind, buffer, &mut bytes)
+    };
+    let end = buffer.iter().position(|unit| *unit == 0)?;
+    (code == 0).then(|| String::from_utf16_lossy(&buffer[..end]))
+}
