@@ -88,7 +88,8 @@ fn set_aside(context: &Context, folder: &Folder, name: &OsStr, full: &File) -> i
     Ok(true)
 }
 
-#[cfg(test)]
+// Modes, owners and symbolic links are those of Unix; tests/it/windows.rs has their counterparts.
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
     use crate::platform::time::Timestamp;

@@ -206,7 +206,8 @@ fn parts(path: &Path) -> VecDeque<OsString> {
     names.collect()
 }
 
-#[cfg(test)]
+// Modes, owners and symbolic links are those of Unix; tests/it/windows.rs has their counterparts.
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
     use std::fs;

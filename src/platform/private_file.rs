@@ -187,7 +187,8 @@ fn keep_owner(file: &File, old: &FileFacts) -> io::Result<()> {
     Ok(())
 }
 
-#[cfg(test)]
+// Modes, owners and symbolic links are those of Unix; tests/it/windows.rs has their counterparts.
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
     use std::fs;

@@ -417,7 +417,8 @@ fn shown(path: &Path) -> String {
     redact(&path.to_string_lossy())
 }
 
-#[cfg(test)]
+// Modes, owners and symbolic links are those of Unix; tests/it/windows.rs has their counterparts.
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
     use std::fs;

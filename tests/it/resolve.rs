@@ -5,6 +5,7 @@ use serde_json::json;
 use std::process::Command;
 
 use super::support::{HOUR, Test, executable, has, workspace};
+#[cfg(unix)]
 use crate::sandbox::Sandbox;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::*;
@@ -403,6 +404,7 @@ fn the_first_password_takes_few_requests() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_call_resolves_the_workspaces_name_once() {
     let test = "resolve::a_call_resolves";
     if !has(test, "strace") {

@@ -326,8 +326,7 @@ fn unusable_numbers_and_names_are_refused() {
         .fails(2, &["LAKEBASE_INSTANCE is not an instance name: a/b"]);
     test.unset("LAKEBASE_INSTANCE").set("PGHOST", "/var/run/postgresql");
     test.run("").fails(2, &["PGHOST is not a host name or an IP address", "--endpoint"]);
-    use std::os::unix::ffi::OsStringExt;
-    let bytes = std::ffi::OsString::from_vec(vec![b'a', 0xff]);
+    let bytes = not_unicode();
     test.unset("PGHOST").env.push(("PGDATABASE".into(), bytes));
     test.run("").fails(2, &["PGDATABASE is not valid UTF-8"]);
     assert!(workspace.take_requests().is_empty(), "a refusal costs no request");
@@ -442,4 +441,15 @@ fn a_conflict_names_each_setting_and_its_origin() {
     let report: Value =
         serde_json::from_str(&test.run("status -p p --format json").stdout).unwrap();
     assert_eq!(report["auth_type"], "pat");
+}
+
+/// A text that no UTF-8 can have.
+#[cfg(unix)]
+fn not_unicode() -> std::ffi::OsString {
+    std::os::unix::ffi::OsStringExt::from_vec(vec![b'a', 0xff])
+}
+
+#[cfg(windows)]
+fn not_unicode() -> std::ffi::OsString {
+    std::os::windows::ffi::OsStringExt::from_wide(&[u16::from(b'a'), 0xd800])
 }

@@ -4,17 +4,20 @@ use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use lakebase_token::platform::context::Context;
 use lakebase_token::platform::time::Timestamp;
 
+#[cfg(unix)]
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, ENDPOINT, State, Workspace};
+
+/// The variable with the user's home.
+pub const HOME: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
 
 pub const SECOND: i64 = 1000;
 pub const MINUTE: i64 = 60 * SECOND;
@@ -54,7 +57,7 @@ impl Test {
             machine: || "one".to_owned(),
         };
         let path = test.home.path().to_str().unwrap().to_owned();
-        test.set("HOME", &path);
+        test.set(HOME, &path);
         test
     }
 
@@ -109,7 +112,7 @@ impl Test {
     /// Writes an executable and makes its folder the only one on PATH.
     pub fn program(&mut self, name: &str, text: &str) -> PathBuf {
         let path = self.write(&format!("bin/{name}"), text);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        set_mode(&path, 0o755);
         let folder = path.parent().unwrap().to_str().unwrap().to_owned();
         self.set("PATH", &folder);
         path
@@ -251,6 +254,7 @@ pub fn say_not_run(test: &str, why: &str) {
 }
 
 /// The whole sandbox; nothing where PostgreSQL or psql is missing, which is reported.
+#[cfg(unix)]
 pub fn sandbox_with_psql(test: &str) -> Option<Sandbox> {
     let sandbox = Sandbox::start().unwrap();
     if let Err(why) = &sandbox.postgres {
@@ -262,9 +266,21 @@ pub fn sandbox_with_psql(test: &str) -> Option<Sandbox> {
 
 /// Whether we are root, who can read every file.
 pub fn is_root() -> bool {
-    static ROOT: OnceLock<bool> = OnceLock::new();
-    *ROOT.get_or_init(|| rustix::process::geteuid().is_root())
+    #[cfg(unix)]
+    return rustix::process::geteuid().is_root();
+    #[cfg(windows)]
+    return false;
 }
+
+#[cfg(unix)]
+pub fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Windows has no modes; what a test makes is its user's own.
+#[cfg(windows)]
+pub fn set_mode(_: &Path, _: u32) {}
 
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -11,6 +11,7 @@ pub mod clouds;
 pub mod directory;
 pub mod jwt;
 pub mod models;
+#[cfg(unix)]
 pub mod postgres;
 pub mod server;
 pub mod workspace;
@@ -24,9 +25,12 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+#[cfg(unix)]
 use serde_json::json;
 
+#[cfg(unix)]
 use postgres::Postgres;
+#[cfg(unix)]
 use workspace::{CLIENT_ID, CLIENT_SECRET, USER, Workspace};
 
 /// A certificate authority, and a server certificate for loopback that it has signed.
@@ -90,6 +94,7 @@ impl Certificates {
 }
 
 /// Workspace, database server, certificates and a home folder.
+#[cfg(unix)]
 pub struct Sandbox {
     pub workspace: Workspace,
     /// The database server, or why it did not start.
@@ -99,6 +104,7 @@ pub struct Sandbox {
     pub folder: tempfile::TempDir,
 }
 
+#[cfg(unix)]
 impl Sandbox {
     pub fn start() -> io::Result<Sandbox> {
         let folder = tempfile::Builder::new().prefix("lakebase-sandbox-").tempdir()?;
