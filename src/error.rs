@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::credential::redact::hide;
 use crate::credential::secret::Secret;
+use crate::quoting::powershell_line;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -123,7 +124,8 @@ impl Error {
 
     /// Adds a command or setting that solves the problem.
     pub fn hint(mut self, hint: impl fmt::Display) -> Error {
-        self.hints.push(hint.to_string());
+        let hint = hint.to_string();
+        self.hints.push(if cfg!(windows) { powershell_line(&hint) } else { hint });
         self
     }
 

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::lakebase::credentials::Database;
 use crate::lakebase::resolve::{DatabaseSelector, check_host};
 use crate::net::http::refuse_user_info;
-use crate::platform::context::Context;
+use crate::platform::context::{Context, NO_HOME};
 use crate::platform::path_owners::{NOT_ROOTS_HOME, is_other_users};
 use crate::platform::time::Deadline;
 
@@ -367,7 +367,7 @@ fn cache_place(settings: &Settings, context: &Context) -> Result<CachePlace> {
 /// The folder that is used without a setting.
 fn usual_cache_place(context: &Context) -> CachePlace {
     let Some(folder) = context.cache_home() else {
-        return CachePlace::Nowhere("HOME is not set");
+        return CachePlace::Nowhere(NO_HOME);
     };
     if !is_other_users(&folder) {
         return CachePlace::Folder(folder);

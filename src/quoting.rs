@@ -28,6 +28,37 @@ pub fn powershell(text: &str) -> String {
     format!("'{}'", doubled.collect::<String>())
 }
 
+/// A hint that is written for a shell of Unix, as a line of PowerShell.
+pub fn powershell_line(line: &str) -> String {
+    let (command, comment) = match line.split_once("  #") {
+        Some((command, comment)) => (command, format!("  #{comment}")),
+        None => (line, String::new()),
+    };
+    let words: Vec<&str> = command.split(' ').collect();
+    let is_name = |name: &str| {
+        name.len() > 1
+            && name.bytes().all(|b| b == b'_' || b.is_ascii_uppercase() || b.is_ascii_digit())
+    };
+    let changed = match words[..] {
+        ["unset", name] => format!("Remove-Item Env:{name}"),
+        ["kill", process] => format!("Stop-Process -Id {process}"),
+        ["mkdir", "-p", folder] => format!("New-Item -ItemType Directory {folder}"),
+        ["chmod", "600", file] => {
+            format!("icacls {file} /inheritance:r /grant:r \"${{env:USERNAME}}:F\"")
+        }
+        [assignment] | ["export", assignment] => match assignment.split_once('=') {
+            Some((name, value)) if is_name(name) => {
+                let is_quoted = value.starts_with('"');
+                let value = if is_quoted { value.to_owned() } else { powershell(value) };
+                format!("$env:{name} = {value}")
+            }
+            _ => return line.to_owned(),
+        },
+        _ => return line.to_owned(),
+    };
+    changed + &comment
+}
+
 /// Text of HTML or XML.
 pub fn markup(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
@@ -43,6 +74,18 @@ mod tests {
         assert_eq!([sh_word("a.b"), sh_word("a;b"), sh_word("")], ["a.b", "'a;b'", "''"]);
         assert_eq!(fish(r"a'b\c"), r"'a\'b\\c'");
         assert_eq!(powershell("a'b\u{2019}"), "'a''b\u{2019}\u{2019}'");
+        for (line, expected) in [
+            ("unset A_B  # why", "Remove-Item Env:A_B  # why"),
+            ("export A_B=it", "$env:A_B = 'it'"),
+            ("A_B=C:\\x", "$env:A_B = 'C:\\x'"),
+            ("A=\"$HOME/b\"", "A=\"$HOME/b\""),
+            ("AB=\"$HOME/b\"", "$env:AB = \"$HOME/b\""),
+            ("kill 12", "Stop-Process -Id 12"),
+            ("lakebase-token login --host=x", "lakebase-token login --host=x"),
+            ("--timeout=3", "--timeout=3"),
+        ] {
+            assert_eq!(powershell_line(line), expected);
+        }
         assert_eq!(markup("<a & b>"), "&lt;a &amp; b&gt;");
     }
 }

@@ -16,7 +16,7 @@ use crate::auth::provider::ProviderCall;
 use crate::config::table::Id;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::platform::context::Context;
+use crate::platform::context::{Context, NO_HOME};
 use crate::platform::files;
 use crate::platform::lock::{LockFile, LockGuard, note_name};
 use crate::platform::path_owners::{
@@ -62,7 +62,7 @@ pub fn run(
 
 /// The lock, or why there can be none.
 fn open(context: &Context) -> std::result::Result<LockFile, String> {
-    let folder = folder(context).ok_or("HOME is not set")?;
+    let folder = folder(context).ok_or(NO_HOME)?;
     if is_other_users(&folder) {
         return Err(NOT_ROOTS_HOME.to_owned());
     }

@@ -6,7 +6,7 @@ use crate::config::table::Id;
 use crate::credential::redact::redact;
 use crate::error::Error;
 use crate::login::store::{Login, Logins};
-use crate::platform::context::Context;
+use crate::platform::context::{Context, NO_HOME};
 
 /// The most logins that a hint names.
 const MAX_LOGINS: usize = 3;
@@ -120,7 +120,7 @@ pub fn incomplete(settings: &Settings) -> String {
                  profile is named (--profile DEFAULT reads it)"
             )
         }
-        ConfigFile::NoHome => format!("found {found}, and HOME is not set"),
+        ConfigFile::NoHome => format!("found {found}, and {NO_HOME}"),
         ConfigFile::Missing(path) => format!("found {found}, and there is no {}", path.display()),
         ConfigFile::NoDefault { path, profiles } => {
             let path = path.display();

@@ -89,6 +89,15 @@ fn run(call: Call<'_>) -> Result<u8> {
         return Err(unknown_action(&name, target, call.flags));
     };
 
+    if cfg!(windows) {
+        return Err(Error::usage("lakebase-token installs no services on Windows yet")
+            .because("the Task Scheduler can run `lakebase-token write` every ten minutes")
+            .hint(
+                "schtasks /Create /SC MINUTE /MO 10 /TN lakebase-token \
+                 /TR \"lakebase-token write pgpass\"",
+            ));
+    }
+
     // A setting that the action would ignore is a mistake of the caller.
     for (id, _) in call.flags {
         if !(action.takes)(*id) {

@@ -10,7 +10,7 @@ use crate::config::databrickscfg;
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
 use crate::error::{Error, Result};
-use crate::platform::context::Context;
+use crate::platform::context::{Context, NO_HOME};
 use crate::platform::files;
 use crate::platform::process::within;
 use crate::platform::time::show_duration;
@@ -66,7 +66,7 @@ pub fn expand_home(path: &str, context: &Context) -> Result<PathBuf> {
     let Some(rest) = path.strip_prefix('~') else { return Ok(PathBuf::from(path)) };
     let Some(home) = context.home() else {
         let shown = redact(path);
-        return Err(Error::usage(format!("cannot resolve {shown}: HOME is not set")));
+        return Err(Error::usage(format!("cannot resolve {shown}: {NO_HOME}")));
     };
-    Ok(home.join(rest.trim_start_matches('/')))
+    Ok(home.join(rest.trim_start_matches(std::path::is_separator)))
 }

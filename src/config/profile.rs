@@ -14,7 +14,7 @@ use crate::config::host_url::Host;
 use crate::config::value::Origin;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::platform::context::Context;
+use crate::platform::context::{Context, NO_HOME};
 use crate::quoting;
 use crate::suggest::nearest;
 
@@ -79,7 +79,7 @@ pub fn read_profile(
     let Some(path) = path else {
         return match requested {
             None => Ok((ConfigFile::NoHome, None)),
-            Some(_) => Err(Error::usage("HOME is not set, so there is no ~/.databrickscfg")
+            Some(_) => Err(Error::usage(format!("{NO_HOME}, so there is no ~/.databrickscfg"))
                 .hint("DATABRICKS_CONFIG_FILE=/path/to/.databrickscfg")),
         };
     };

@@ -62,7 +62,8 @@ pub const VERIFY_FULL: &str = "verify-full";
 pub const SYSTEM: &str = "system";
 
 /// Where libpq looks if no `sslrootcert` is set, below the home.
-pub const LIBPQ_ROOT_FILE: &str = ".postgresql/root.crt";
+pub const LIBPQ_ROOT_FILE: &str =
+    if cfg!(windows) { "AppData/Roaming/postgresql/root.crt" } else { ".postgresql/root.crt" };
 
 impl Tls {
     /// Encrypted, without proof of who the server is.

@@ -16,7 +16,7 @@ use ring::digest::{SHA256, digest};
 use crate::credential::encoding::hex;
 use crate::error::{Error, Result};
 pub use crate::login::record::{BROWSER, Login, LoginKey, PAT, ROTATION_GRACE_MS, RenewWith};
-use crate::platform::context::Context;
+use crate::platform::context::{Context, NO_HOME};
 use crate::platform::files;
 use crate::platform::lock::LockFile;
 use crate::platform::path_owners::{NOT_ROOTS_HOME, is_other_users};
@@ -43,7 +43,7 @@ pub struct Logins<'a> {
 impl<'a> Logins<'a> {
     pub fn of(context: &'a Context) -> Result<Logins<'a>> {
         let folder = context.state_home().ok_or_else(|| {
-            Error::usage("HOME is not set, so there is no folder for logins")
+            Error::usage(format!("{NO_HOME}, so there is no folder for logins"))
                 .hint("export HOME=/home/you")
         })?;
         Ok(Logins { context, folder })

@@ -64,8 +64,8 @@ fn roots(root_file: Option<&str>, context: &Context) -> Result<RootCertStore, Tl
         Some(SYSTEM) => trust::certificates(context).map_err(|e| TlsFailure::new(e.message))?,
         Some(file) => trust::certificates_in(Path::new(file)).map_err(TlsFailure::new)?,
         None => {
-            let home = context.home().unwrap_or(Path::new("/"));
-            trust::certificates_in(&home.join(LIBPQ_ROOT_FILE)).map_err(TlsFailure::new)?
+            let usual = context.in_home(LIBPQ_ROOT_FILE).unwrap_or_default();
+            trust::certificates_in(&usual).map_err(TlsFailure::new)?
         }
     };
     let mut store = RootCertStore::empty();

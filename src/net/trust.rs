@@ -1,8 +1,12 @@
 //! The certificates that a server's certificate must lead to: those of `SSL_CERT_FILE` and
 //! `SSL_CERT_DIR`, as OpenSSL reads them, or else the system's.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls_native_certs::{CertificateResult, load_certs_from_paths, load_native_certs};
@@ -12,6 +16,7 @@ use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::platform::files;
+use crate::platform::private_file::{self, Replacement, private_folder};
 
 /// Where Linux distributions and macOS keep their bundle (Go's `crypto/x509`, `root_linux.go`).
 const SYSTEM_BUNDLES: &[&str] = if cfg!(unix) {
@@ -115,10 +120,68 @@ pub fn system_bundle() -> Option<&'static Path> {
     SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists())
 }
 
+/// The same as a file for libpq. Windows has a store instead, so its certificates are written to a
+/// file of ours, anew each day.
+pub fn bundle_for_libpq(context: &Context) -> Option<PathBuf> {
+    if !cfg!(windows) {
+        return system_bundle().map(Path::to_owned);
+    }
+    let folder = context.state_home()?;
+    let path = folder.join(EXPORTED);
+    let age = files::modified(&path).map(|written| context.now().since(written));
+    if !age.is_some_and(|age| (0..EXPORT_LIFE_MILLIS).contains(&age)) {
+        export(&folder).ok()?;
+    }
+    Some(path)
+}
+
+const EXPORTED: &str = "system-roots.pem";
+const EXPORT_LIFE_MILLIS: i64 = 24 * 60 * 60 * 1000;
+
+fn export(folder: &Path) -> io::Result<()> {
+    let certificates = load_from_system().certs;
+    if certificates.is_empty() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let text: String = certificates.iter().map(|certificate| pem(certificate)).collect();
+    let how = Replacement {
+        temporary: format!("{EXPORTED}.{}", std::process::id()).into(),
+        ..Replacement::default()
+    };
+    let folder = private_folder(folder)?;
+    private_file::replace(&folder, OsStr::new(EXPORTED), text.as_bytes(), &how).map(drop)
+}
+
+/// RFC 7468: base64 in lines of 64 characters.
+fn pem(certificate: &[u8]) -> String {
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    let encoded = BASE64.encode(certificate);
+    for line in encoded.as_bytes().chunks(64) {
+        text += &String::from_utf8_lossy(line);
+        text.push('\n');
+    }
+    text + "-----END CERTIFICATE-----\n"
+}
+
 fn no_certificates(loaded: &CertificateResult) -> Error {
     let error = Error::usage("no trusted certificates found, so no TLS connection can be made");
     let problems = loaded.errors.iter().take(MAX_LISTED_PROBLEMS);
     problems
         .fold(error, |error, problem| error.because(redact(&problem.to_string())))
         .hint("install the package ca-certificates, or SSL_CERT_FILE=/path/to/ca.pem")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exported_certificate_can_be_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let certificate: Vec<u8> = (0..=255).collect();
+        let file = folder.path().join("roots.pem");
+        std::fs::write(&file, pem(&certificate).repeat(2)).unwrap();
+        let read = certificates_in(&file).unwrap();
+        assert!(read.len() == 2 && read.iter().all(|read| read.as_ref() == certificate));
+    }
 }

@@ -6,7 +6,7 @@
 //! connection is only encrypted unless a stricter mode is set. Connecting is left to libpq and the
 //! drivers, and to `lakebase/login_probe.rs`.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
@@ -14,7 +14,7 @@ use crate::credential::connection::{LIBPQ_ROOT_FILE, REQUIRE, SYSTEM, Tls, VERIF
 use crate::credential::destination::in_databricks_zone;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::net::trust::system_bundle;
+use crate::net::trust::bundle_for_libpq;
 use crate::platform::context::Context;
 
 /// What the settings say about TLS to the Postgres server.
@@ -66,8 +66,8 @@ impl TlsSettings {
             }
             Some(mode) => {
                 let root_file = root_file.or_else(|| {
-                    let home = context.home();
-                    let has_own = home.is_some_and(|home| home.join(LIBPQ_ROOT_FILE).is_file());
+                    let usual = context.in_home(LIBPQ_ROOT_FILE);
+                    let has_own = usual.is_some_and(|file| file.is_file());
                     if has_own { None } else { bundle() }
                 });
                 Tls { mode, mode_elsewhere, root_file }
@@ -79,7 +79,7 @@ impl TlsSettings {
 /// The certificates that this machine trusts, as a file: every libpq reads one, while only libpq 16
 /// and later know `sslrootcert=system`.
 fn bundle(context: &Context) -> Option<String> {
-    let named = || context.var("SSL_CERT_FILE").map(Path::new).filter(|file| file.is_file());
-    let path = system_bundle().or_else(named)?;
+    let named = || context.var("SSL_CERT_FILE").map(PathBuf::from).filter(|file| file.is_file());
+    let path = bundle_for_libpq(context).or_else(named)?;
     Some(path.to_str()?.to_owned())
 }

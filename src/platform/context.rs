@@ -29,6 +29,12 @@ use crate::platform::time::{Deadline, Timestamp};
 /// to it do not leave the machine.
 pub const INSTANCE_METADATA: &str = "http://169.254.169.254";
 
+/// Where Windows has programs' settings, below the home.
+const SETTINGS_FOLDER: &str = "AppData/Roaming/";
+
+/// What an error says if there is no home.
+pub const NO_HOME: &str = if cfg!(windows) { "USERPROFILE is not set" } else { "HOME is not set" };
+
 /// The context of one call.
 pub struct Context {
     pub env: Environment,
@@ -59,8 +65,8 @@ impl Context {
         Context {
             env: std::env::vars_os().collect(),
             now: Box::new(Timestamp::of_system),
-            cache_home: |context| context.home().and_then(|_| folders::cache_home()),
-            state_home: |context| context.home().and_then(|_| folders::state_home()),
+            cache_home: |context| context.home().and_then(|_| folders::cache_home(context)),
+            state_home: |context| context.home().and_then(|_| folders::state_home(context)),
             say: Box::new(|text| {
                 // A closed stderr must not cost the credential.
                 let _ = writeln!(io::stderr(), "{text}");
@@ -96,9 +102,18 @@ impl Context {
         (self.say)(&printable(text));
     }
 
-    /// The user's home, if HOME names one.
+    /// The user's home, if HOME (on Windows USERPROFILE) names one.
     pub fn home(&self) -> Option<&Path> {
         self.var(system::HOME).map(Path::new).filter(|home| home.is_absolute())
+    }
+
+    /// A file in the home. Windows may have the folder for settings elsewhere, say on a server.
+    pub fn in_home(&self, name: &str) -> Option<PathBuf> {
+        let settings = name.strip_prefix(SETTINGS_FOLDER).filter(|_| cfg!(windows));
+        match (settings, self.var("APPDATA")) {
+            (Some(rest), Some(folder)) => Some(PathBuf::from(folder).join(rest)),
+            _ => Some(self.home()?.join(name)),
+        }
     }
 
     /// An executable of this name on PATH.

@@ -176,7 +176,8 @@ pub fn is_mount_error(_: &io::Error) -> bool {
 
 /// Takes all rights to a file from other users, which every mode that is set here means.
 pub fn set_mode(file: &File, _: u32) -> io::Result<()> {
-    calls::make_private(file)
+    let is_private = facts_of(file)?.mode & 0o077 == 0;
+    if is_private { Ok(()) } else { calls::make_private(file) }
 }
 
 /// Windows gives a new file the owner that this user's files have.
@@ -374,6 +375,7 @@ static GROUPS: Mutex<Vec<(u32, Job)>> = Mutex::new(Vec::new());
 
 /// Starts a command in a job of its own, without a window and out of the reach of Ctrl-C.
 pub fn spawn_in_own_group(command: &mut Command) -> io::Result<Child> {
+    calls::keep_own_streams();
     let job = Job::new()?;
     let child = command.creation_flags(CREATE_NEW_PROCESS_GROUP | CREATE_NO_WINDOW).spawn()?;
     // A child that has ended already cannot be added.

@@ -37,7 +37,8 @@ use windows_sys::Win32::Storage::FileSystem::{
     GetFileInformationByHandleEx, GetFileType, WRITE_DAC, WRITE_OWNER,
 };
 use windows_sys::Win32::System::Console::{
-    GetConsoleMode, GetStdHandle, STD_INPUT_HANDLE, SetConsoleCtrlHandler, SetConsoleMode,
+    GetConsoleMode, GetStdHandle, STD_ERROR_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE,
+    SetConsoleCtrlHandler, SetConsoleMode,
 };
 use windows_sys::Win32::System::JobObjects::{
     AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
@@ -370,6 +371,16 @@ pub fn set_inherited(file: &File, inherited: bool) -> io::Result<()> {
     let flag = if inherited { HANDLE_FLAG_INHERIT } else { 0 };
     // SAFETY: the handle is open.
     done(unsafe { SetHandleInformation(file.as_raw_handle(), HANDLE_FLAG_INHERIT, flag) })
+}
+
+/// From now on no process that is started inherits our stdin, stdout and stderr unless it is given them.
+/// Else a reader of our output would wait for each process that outlives us.
+pub fn keep_own_streams() {
+    for stream in [STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, STD_ERROR_HANDLE] {
+        // SAFETY: GetStdHandle returns a handle that need not be closed; a failure means that there is
+        // none.
+        unsafe { SetHandleInformation(GetStdHandle(stream), HANDLE_FLAG_INHERIT, 0) };
+    }
 }
 
 /// A group of processes: those that are added, and all that they start.

@@ -374,6 +374,7 @@ fn unescaped(quoted: &str) -> (String, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(unix)]
     use std::process::Command;
 
     /// Values with characters that systemd or a shell interprets.
@@ -414,6 +415,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
     fn a_shell_reads_the_same_values() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), env_file().render("x").unwrap().expose()).unwrap();

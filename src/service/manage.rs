@@ -17,7 +17,7 @@ use crate::credential::connection::{Connection, Tls};
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::platform::context::Context;
+use crate::platform::context::{Context, NO_HOME};
 use crate::platform::files;
 use crate::platform::lock::LockFile;
 use crate::platform::path_owners::open_folder;
@@ -318,7 +318,7 @@ fn default_name(target: &Target) -> String {
 }
 
 fn no_home() -> Error {
-    Error::usage("HOME is not set, so there is no folder for the files of a service")
+    Error::usage(format!("{NO_HOME}, so there is no folder for the files of a service"))
         .hint("export HOME=/home/you")
 }
 

@@ -13,8 +13,11 @@ use crate::formats::{ANY, PgpassKey};
 use crate::platform::target_file::Edit;
 use crate::targets::target::{Entry, FileTarget};
 
-/// The setting that names the password file, and its usual name in HOME.
-pub const PASSWORD_FILE: (Id, &str) = (Id::PgPassFile, ".pgpass");
+/// The setting that names the password file, and its usual name in the home.
+pub const PASSWORD_FILE: (Id, &str) = (
+    Id::PgPassFile,
+    if cfg!(windows) { "AppData/Roaming/postgresql/pgpass.conf" } else { ".pgpass" },
+);
 
 pub static PGPASS: FileTarget = FileTarget {
     // Where libpq reads it.

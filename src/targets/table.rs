@@ -12,7 +12,7 @@ use crate::credential::connection::Purpose;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::formats;
-use crate::platform::context::Context;
+use crate::platform::context::{Context, NO_HOME};
 use crate::platform::files;
 use crate::suggest::{is_plain, nearest};
 use crate::targets::auth_file::AUTH_FILE;
@@ -224,11 +224,11 @@ fn path_in_home(id: Id, name: &str, settings: &Settings, context: &Context) -> R
         }
         return expand_home(path, context);
     }
-    if let Some(home) = context.home() {
-        return Ok(home.join(name));
+    if let Some(path) = context.in_home(name) {
+        return Ok(path);
     }
 
-    let error = Error::usage(format!("HOME is not set, so there is no ~/{name}"));
+    let error = Error::usage(format!("{NO_HOME}, so there is no ~/{name}"));
     let row = &SETTINGS[id as usize];
     Err(match row.flag {
         "" => error.hint(format!("{}=/path/to/{name}", row.env[0])),
@@ -239,10 +239,12 @@ fn path_in_home(id: Id, name: &str, settings: &Settings, context: &Context) -> R
 /// Target `file` replaces the whole file, so it must not be one in which other programs have
 /// entries, too.
 fn refuse_shared(path: &Path, settings: &Settings, context: &Context) -> Result<()> {
-    let Some(home) = context.home().filter(|_| !settings.is_on(Id::Force)) else { return Ok(()) };
+    if settings.is_on(Id::Force) {
+        return Ok(());
+    }
     for row in TARGETS {
         let Storage::File(FileTarget { home: Some((_, name)), .. }) = row.storage else { continue };
-        if is_same_file(path, &home.join(name)) {
+        if context.in_home(name).is_some_and(|usual| is_same_file(path, &usual)) {
             return Err(Error::usage(format!(
                 "{} also has entries of other programs",
                 path.display()

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::formats::{self, Format};
 use crate::plan::Plan;
 use crate::platform::context::Context;
+use crate::platform::files;
 use crate::platform::log::{self, Level};
 use crate::platform::target_file::{Change, HookMark, PendingHook, TargetFile};
 use crate::platform::time::Deadline;
@@ -264,8 +265,19 @@ fn refuse_read_only(target: &Target, format: &Format, plan: &Plan) -> Result<()>
         .hint("lakebase-token write file PATH --read-only TABLE  # in another format"))
 }
 
+/// The folder of `pgpass.conf`, which nothing makes when libpq is installed.
+fn make_usual_folder(file: &Path) -> Result<()> {
+    let Some(folder) = file.parent() else { return Ok(()) };
+    let cannot =
+        |e| Error::failed(format!("cannot make the folder {}", folder.display())).because(e);
+    files::create_folders(folder).map_err(cannot)
+}
+
 fn open_storage(target: &Target, plan: &Plan) -> Result<OpenStorage> {
     if let Some((how, path)) = target.file() {
+        if cfg!(windows) && how.home.is_some_and(|(id, _)| plan.settings.text(id).is_none()) {
+            make_usual_folder(path)?;
+        }
         let file = TargetFile::open(path)?;
         file.check_folder()?;
         return Ok(OpenStorage::File(how, file));

@@ -99,5 +99,7 @@ mod values; // values as people paste them
 mod wait; // a database that is not ready yet
 #[cfg(unix)]
 mod watch; // until a signal comes
+#[cfg(windows)]
+mod windows;
 #[cfg(unix)]
-mod write; // .pgpass and files: bytes, many writers, kills, a year
+mod write; // .pgpass and files: bytes, many writers, kills, a year // where Windows differs from Unix

@@ -2,9 +2,12 @@
 
 use serde_json::json;
 
+#[cfg(unix)]
 use std::process::Command;
 
-use super::support::{HOUR, Test, executable, has, workspace};
+use super::support::{HOUR, Test, workspace};
+#[cfg(unix)]
+use super::support::{executable, has};
 #[cfg(unix)]
 use crate::sandbox::Sandbox;
 use crate::sandbox::server::Answer;

@@ -1,5 +1,8 @@
 //! What all tests use: a context for calls, their outcomes, and which programs are installed.
 
+// On Windows fewer tests are compiled, and use less of this.
+#![cfg_attr(windows, allow(dead_code))]
+
 use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::fmt;
@@ -18,6 +21,10 @@ use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, ENDPOINT, State, Works
 
 /// The variable with the user's home.
 pub const HOME: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
+
+/// The cache folder, below the home.
+const CACHE: &str =
+    if cfg!(windows) { r"local\lakebase-token\cache" } else { ".cache/lakebase-token" };
 
 pub const SECOND: i64 = 1000;
 pub const MINUTE: i64 = 60 * SECOND;
@@ -58,6 +65,12 @@ impl Test {
         };
         let path = test.home.path().to_str().unwrap().to_owned();
         test.set(HOME, &path);
+        if cfg!(windows) {
+            // Where Windows has programs' own files; and what its libraries need.
+            test.set("LOCALAPPDATA", &format!(r"{path}\local"));
+            test.set("APPDATA", &format!(r"{path}\settings"));
+            test.set("SystemRoot", &std::env::var("SystemRoot").unwrap());
+        }
         test
     }
 
@@ -119,7 +132,7 @@ impl Test {
     }
 
     pub fn cache_folder(&self) -> PathBuf {
-        self.home.path().join(".cache/lakebase-token")
+        self.home.path().join(CACHE)
     }
 
     /// The cache entries, without lock files.
@@ -144,8 +157,11 @@ impl Test {
         let context = Context {
             env: self.env.iter().cloned().collect(),
             now: Box::new(move || Timestamp::of_system().plus(ahead.get())),
-            cache_home: |context| Some(context.home()?.join(".cache/lakebase-token")),
+            cache_home: |context| Some(context.home()?.join(CACHE)),
             state_home: |context| {
+                if cfg!(windows) {
+                    return Some(context.home()?.join(r"local\lakebase-token"));
+                }
                 let named = context.var("XDG_STATE_HOME").map(PathBuf::from);
                 let states = named.filter(|path| path.is_absolute());
                 let states = states.or_else(|| Some(context.home()?.join(".local/state")))?;
