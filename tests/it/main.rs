@@ -102,4 +102,6 @@ mod watch; // until a signal comes
 #[cfg(windows)]
 mod windows;
 #[cfg(unix)]
+mod windows_psql; // psql.exe under Wine
+#[cfg(unix)]
 mod write; // .pgpass and files: bytes, many writers, kills, a year // where Windows differs from Unix
