@@ -1,5 +1,6 @@
 //! The parts of a release, built by `.ci/package`, installed and used: the archive, the Debian
-//! package in an empty root, the wheel in a virtual environment.
+//! package in an empty root, the wheel in a virtual environment. What is for Windows is only looked at;
+//! `tests/windows/run` has the program itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -269,6 +270,69 @@ fn the_formula_has_the_checksums_of_the_archives() {
         let (_, after) = formula.split_once(name).unwrap();
         assert!(after.lines().nth(1).unwrap().contains(&format!("sha256 \"{sum}\"")), "{formula}");
     }
+}
+
+#[test]
+#[ignore = "needs the static file: tests/run"]
+fn the_parts_for_windows_have_the_program_and_its_checksum() {
+    let test = "packages::the_parts_for_windows";
+    if !has(test, "ruby") {
+        return;
+    }
+    let Some(packages) = packages(test) else { return };
+    let zip = the(packages, "x86_64-windows.zip");
+    let list = "python3 -m zipfile -l \"$1\"";
+    let folder = format!("lakebase-token-{VERSION}-x86_64-windows");
+    for name in ["lakebase-token.exe", "lakebase-token.ps1", "LICENSE", "README.md"] {
+        let listed = shell(list, &[&zip]);
+        assert!(listed.contains(&format!("{folder}/{name}")), "{listed}");
+    }
+    let wheel = the(packages, "win_amd64.whl");
+    assert!(shell(list, &[&wheel]).contains("scripts/lakebase-token.exe"));
+    let npm = the(packages, &format!("lakebase-token-win32-x64-{VERSION}.tgz"));
+    assert!(shell("tar -tzf \"$1\"", &[&npm]).contains("package/bin/lakebase-token.exe"));
+
+    let sum = shell("sha256sum \"$1\"", &[&zip]);
+    let sum = sum.split(' ').next().unwrap();
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    // The keys that Scoop's schema asks for.
+    let scoop = json(&fs::read_to_string(packages.join("lakebase-token.json")).unwrap());
+    let archive = &scoop["architecture"]["64bit"];
+    for key in ["version", "homepage", "license", "description", "bin"] {
+        assert!(scoop[key].as_str().is_some_and(|text| !text.is_empty()), "{key}");
+    }
+    assert_eq!((&archive["hash"], &archive["extract_dir"]), (&sum.into(), &folder.as_str().into()));
+    let url = archive["url"].as_str().unwrap();
+    assert!(url.ends_with(&format!("/v{VERSION}/{folder}.zip")), "{url}");
+
+    // Those of winget's schemas, version 1.6.0.
+    let yaml = |name: &str| {
+        let path = packages.join(format!("OWNER.LakebaseToken{name}.yaml"));
+        let script = "ruby -ryaml -rjson -e 'puts YAML.load_file(ARGV[0]).to_json' \"$1\"";
+        json(&shell(script, &[&path]))
+    };
+    for (name, kind, keys) in [
+        ("", "version", &["DefaultLocale"][..]),
+        (".installer", "installer", &["InstallerType", "NestedInstallerType"]),
+        (
+            ".locale.en-US",
+            "defaultLocale",
+            &["PackageLocale", "Publisher", "PackageName", "License", "ShortDescription"],
+        ),
+    ] {
+        let manifest = yaml(name);
+        for key in [&["PackageIdentifier", "ManifestVersion"][..], keys].concat() {
+            assert!(manifest[key].is_string(), "{name}: {key}: {manifest}");
+        }
+        assert_eq!(manifest["PackageVersion"], VERSION);
+        assert_eq!(manifest["ManifestType"], kind);
+    }
+    let installer = yaml(".installer");
+    let first = &installer["Installers"][0];
+    assert_eq!(first["InstallerSha256"], sum.to_uppercase());
+    assert_eq!(first["InstallerUrl"], url);
+    let nested = installer["NestedInstallerFiles"][0]["RelativeFilePath"].as_str().unwrap();
+    assert_eq!(nested, format!("{folder}\\lakebase-token.exe"));
 }
 
 #[test]

@@ -26,7 +26,8 @@ class Error(RuntimeError):
 
 def _run(*arguments: str) -> str:
     # The program of this Python environment takes precedence over PATH.
-    installed = Path(sysconfig.get_path("scripts")) / "lakebase-token"
+    name = "lakebase-token.exe" if sys.platform == "win32" else "lakebase-token"
+    installed = Path(sysconfig.get_path("scripts")) / name
     program = str(installed) if installed.exists() else "lakebase-token"
     result = subprocess.run([program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True)
 
