@@ -417,7 +417,8 @@ settings! {
     PgPassFile => Setting {
         trim: Trim::Nothing,
         env: &["PGPASSFILE"],
-        long: "The password file that write pgpass changes. The default is ~/.pgpass.",
+        long: "The password file that write pgpass changes. The default is ~/.pgpass (Windows: \
+               %APPDATA%/postgresql/pgpass.conf).",
         ..flag("pgpass-file", "PATH", "password file (~/.pgpass)")
     },
     For => Setting {
@@ -499,7 +500,8 @@ settings! {
         trim: Trim::Nothing,
         env: &["LAKEBASE_TOKEN_CACHE"],
         long: "The folder for cached credentials, readable only by you; off uses none. The default \
-               is lakebase-token in $XDG_CACHE_HOME or ~/.cache (macOS: ~/Library/Caches). The \
+               is lakebase-token in $XDG_CACHE_HOME or ~/.cache (macOS: ~/Library/Caches, Windows: \
+               %LOCALAPPDATA%). The \
                variable must hold an absolute path or one that begins with ~/.",
         ..flag("cache-dir", "PATH", "cache folder, or off")
     },

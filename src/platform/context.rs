@@ -65,8 +65,8 @@ impl Context {
         Context {
             env: std::env::vars_os().collect(),
             now: Box::new(Timestamp::of_system),
-            cache_home: |context| context.home().and_then(|_| folders::cache_home(context)),
-            state_home: |context| context.home().and_then(|_| folders::state_home(context)),
+            cache_home: |context| context.home().and_then(|_| folders::cache_home(&context.env)),
+            state_home: |context| context.home().and_then(|_| folders::state_home(&context.env)),
             say: Box::new(|text| {
                 // A closed stderr must not cost the credential.
                 let _ = writeln!(io::stderr(), "{text}");

@@ -3,12 +3,6 @@
 //! The numbers are those of Unix. On Windows `windows.rs` says what the access control list of a file
 //! amounts to: owner 1 is this user, owner 0 the system and its administrators.
 
-use std::fs::File;
-use std::io;
-use std::path::Path;
-
-use crate::platform::system;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     Regular,
@@ -32,21 +26,4 @@ pub struct FileFacts {
     pub links: u64,
     pub inode: u64,
     pub changed: (i64, i64),
-}
-
-impl FileFacts {
-    /// Of an open file.
-    pub fn of(file: &File) -> io::Result<FileFacts> {
-        system::facts_of(file)
-    }
-
-    /// Of the file itself; a symbolic link is not followed.
-    pub fn at(path: &Path) -> io::Result<FileFacts> {
-        system::facts_at(path)
-    }
-
-    /// Of what a path leads to, behind all symbolic links.
-    pub fn behind(path: &Path) -> io::Result<FileFacts> {
-        system::facts_behind(path)
-    }
 }

@@ -58,7 +58,7 @@ pub fn is_executable(path: &Path) -> bool {
 
 /// A text that is another one after each change of a file.
 pub fn state(path: &Path) -> String {
-    match FileFacts::at(path) {
+    match system::facts_at(path) {
         Ok(FileFacts { inode, size, changed: (seconds, nanos), .. }) => {
             format!("{inode}:{size}:{seconds}.{nanos}")
         }
@@ -68,7 +68,7 @@ pub fn state(path: &Path) -> String {
 
 /// Whether group or others may read or write this file. libpq ignores such a password file.
 pub fn is_open_to_others(path: &Path) -> bool {
-    FileFacts::behind(path).is_ok_and(|facts| facts.mode & 0o077 != 0)
+    system::facts_behind(path).is_ok_and(|facts| facts.mode & 0o077 != 0)
 }
 
 pub fn create_folders(path: &Path) -> io::Result<()> {

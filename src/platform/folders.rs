@@ -5,25 +5,26 @@ use std::path::PathBuf;
 
 use directories::BaseDirs;
 
-use crate::platform::context::Context;
+use crate::platform::environment::Environment;
+use crate::platform::system;
 
 /// The name of our folder in each of them.
 const NAME: &str = "lakebase-token";
 
-pub fn cache_home(context: &Context) -> Option<PathBuf> {
+pub fn cache_home(env: &Environment) -> Option<PathBuf> {
     if cfg!(windows) {
-        return Some(state_home(context)?.join("cache"));
+        return Some(state_home(env)?.join("cache"));
     }
     Some(BaseDirs::new()?.cache_dir().join(NAME))
 }
 
 /// `~/.local/state` on Linux; the other platforms have no folder of that kind. On Windows a variable
-/// names the folder, as it does that of libpq's files ([`Context::in_home`]).
-pub fn state_home(context: &Context) -> Option<PathBuf> {
+/// names the folder.
+pub fn state_home(env: &Environment) -> Option<PathBuf> {
     if cfg!(windows) {
-        let named = context.var("LOCALAPPDATA").map(PathBuf::from);
-        let local = named.filter(|path| path.is_absolute());
-        return Some(local.or_else(|| Some(context.home()?.join("AppData/Local")))?.join(NAME));
+        let path = |name| env.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let usual = || Some(path(system::HOME)?.join("AppData/Local"));
+        return Some(path("LOCALAPPDATA").or_else(usual)?.join(NAME));
     }
     let folders = BaseDirs::new()?;
     Some(folders.state_dir().unwrap_or(folders.data_local_dir()).join(NAME))

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::platform::context::Context;
+use crate::platform::path_owners::open_or_create_folder;
 use crate::platform::system::{self, Folder, HeldLock, Lock};
 use crate::platform::time::Deadline;
 
@@ -28,7 +29,11 @@ impl LockFile {
 
     /// The lock on a folder itself, which leaves no file in it.
     pub fn on_folder(context: &Context, folder: &Folder) -> io::Result<LockFile> {
-        Ok(LockFile(Lock::on_folder(folder, || context.state_home())?))
+        let locks = || {
+            let home = context.state_home().ok_or(io::ErrorKind::NotFound)?;
+            open_or_create_folder(&home.join("locks"))
+        };
+        Ok(LockFile(Lock::on_folder(folder, locks)?))
     }
 
     /// Takes the lock unless another process has it.

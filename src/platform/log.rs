@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::credential::redact::printable;
 use crate::platform::context::Context;
-use crate::platform::file_facts::{FileFacts, FileKind};
+use crate::platform::file_facts::FileKind;
 use crate::platform::lock::LockFile;
 use crate::platform::path_owners::PathEnd;
 use crate::platform::system::{self, Folder};
@@ -57,7 +57,7 @@ fn append(context: &Context, path: &Path, line: &str) -> io::Result<()> {
 
 fn open(folder: &Folder, name: &OsStr) -> io::Result<File> {
     let file = folder.open_or_create_private(name, true)?;
-    let facts = FileFacts::of(&file)?;
+    let facts = system::facts_of(&file)?;
     if facts.kind != FileKind::Regular {
         return Err(io::Error::other("it is not a regular file"));
     }
@@ -79,7 +79,7 @@ fn set_aside(context: &Context, folder: &Folder, name: &OsStr, full: &File) -> i
     let mut lock = LockFile::on_folder(context, folder)?;
     let Some(_guard) = lock.try_lock()? else { return Ok(false) };
 
-    let inode = FileFacts::of(full)?.inode;
+    let inode = system::facts_of(full)?.inode;
     if folder.facts_of(name)?.is_some_and(|facts| facts.inode == inode) {
         let mut previous = name.to_owned();
         previous.push(".1");

@@ -93,14 +93,14 @@ pub fn replaceable_part(path: &Path) -> Option<PathBuf> {
 
 /// Whether we are root, and the folder is or would be made in another user's folder.
 pub fn is_other_users(folder: &Path) -> bool {
-    let existing = || folder.ancestors().find_map(|part| FileFacts::behind(part).ok());
+    let existing = || folder.ancestors().find_map(|part| system::facts_behind(part).ok());
     let owner = || existing().map(|facts| facts.owner);
     system::is_root() && owner().is_some_and(|owner| owner != 0 && owner != root_owner())
 }
 
 /// In a user namespace, root's files have another owner: that of `/`.
 fn root_owner() -> u32 {
-    FileFacts::at(Path::new("/")).map_or(0, |facts| facts.owner)
+    system::facts_at(Path::new("/")).map_or(0, |facts| facts.owner)
 }
 
 fn is_trusted(owner: u32, root: u32) -> bool {
@@ -231,7 +231,7 @@ mod tests {
         let part = |mode: u32| {
             fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
             first_part(&file, |facts| {
-                facts.inode == FileFacts::at(&folder).unwrap().inode && (facts.mode & 0o002 != 0)
+                facts.inode == system::facts_at(&folder).unwrap().inode && (facts.mode & 0o002 != 0)
             })
         };
         assert_eq!(part(0o755), None);

@@ -59,7 +59,7 @@ fn content_of(file: io::Result<File>, max_bytes: usize) -> Found {
         Err(e) if system::is_symlink_error(&e) => return Found::Unsafe("it is a symbolic link"),
         Err(_) => return Found::Nothing,
     };
-    let Ok(facts) = FileFacts::of(&file) else { return Found::Nothing };
+    let Ok(facts) = system::facts_of(&file) else { return Found::Nothing };
     if let Some(reason) = refusal(&facts) {
         return Found::Unsafe(reason);
     }
@@ -143,7 +143,7 @@ fn write_new(folder: &Folder, content: &[u8], how: &Replacement<'_>) -> io::Resu
     let mut file = folder.create_file(&how.temporary)?;
     // Some file systems (WSL's drvfs, FAT) have no modes: libpq would ignore the file, and others
     // could read it.
-    if FileFacts::of(&file)?.mode & 0o077 != 0 {
+    if system::facts_of(&file)?.mode & 0o077 != 0 {
         return Err(io::Error::other("this file system lets others read every file"));
     }
     file.write_all(content)?;
@@ -159,7 +159,7 @@ fn write_new(folder: &Folder, content: &[u8], how: &Replacement<'_>) -> io::Resu
         let mode = if read_only { 0o400 } else { 0o600 };
         let set = system::set_mode(&file, mode);
         // Where only another user may set modes (EPERM), the right one will do.
-        if FileFacts::of(&file)?.mode & 0o777 != mode {
+        if system::facts_of(&file)?.mode & 0o777 != mode {
             set?;
         }
         file.sync_all()?;
@@ -176,7 +176,7 @@ fn set_modified(file: &File, modified: Timestamp) {
 }
 
 fn keep_owner(file: &File, old: &FileFacts) -> io::Result<()> {
-    let new = FileFacts::of(file)?;
+    let new = system::facts_of(file)?;
     if new.owner != old.owner {
         return system::set_owner(file, Some(old.owner), old.group);
     }
@@ -221,7 +221,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a/b");
         private_folder(&folder).unwrap();
-        assert_eq!(FileFacts::at(&folder).unwrap().mode, 0o700);
+        assert_eq!(system::facts_at(&folder).unwrap().mode, 0o700);
 
         for content in [&b"one"[..], b"two"] {
             put(&folder, "entry", content).unwrap();
@@ -230,7 +230,7 @@ mod tests {
         }
 
         let entry = folder.join("entry");
-        assert_eq!(FileFacts::at(&entry).unwrap().mode, 0o600);
+        assert_eq!(system::facts_at(&entry).unwrap().mode, 0o600);
         assert_eq!(crate::platform::files::modified(&entry), Some(THEN));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no temporary file is left");
     }

@@ -282,7 +282,7 @@ impl TargetFile {
             return Ok(None);
         };
 
-        let facts = FileFacts::of(&file).map_err(cannot_read)?;
+        let facts = system::facts_of(&file).map_err(cannot_read)?;
         if facts.kind != FileKind::Regular {
             return Err(unfit(&self.path, "it is not a regular file"));
         }
@@ -297,7 +297,7 @@ impl TargetFile {
     /// Whether the file is unchanged since it was read: an editor does not use our lock.
     fn is_as_it_was(&self, old: Option<&Old>) -> bool {
         let stamp = |facts: &FileFacts| (facts.inode, facts.size, facts.changed);
-        let now = FileFacts::at(&self.path).ok();
+        let now = system::facts_at(&self.path).ok();
         now.as_ref().map(stamp) == old.map(|old| stamp(&old.facts))
     }
 

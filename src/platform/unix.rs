@@ -298,7 +298,7 @@ impl Lock {
     }
 
     /// On a folder; the second argument is for a platform that has no such lock.
-    pub fn on_folder(folder: &Folder, _: impl FnOnce() -> Option<PathBuf>) -> io::Result<Lock> {
+    pub fn on_folder(folder: &Folder, _: impl FnOnce() -> io::Result<Folder>) -> io::Result<Lock> {
         Ok(Lock(fd_lock::RwLock::new(folder.0.try_clone()?)))
     }
 

@@ -33,7 +33,6 @@ use windows_sys::Win32::System::Threading::{CREATE_NEW_PROCESS_GROUP, CREATE_NO_
 
 use crate::credential::encoding::hex;
 use crate::platform::file_facts::FileFacts;
-use crate::platform::path_owners::open_or_create_folder;
 use crate::platform::time::Deadline;
 use crate::platform::windows_calls::{self as calls, Job, THIS_USER};
 
@@ -329,13 +328,11 @@ impl Lock {
     /// A folder cannot be locked; a file among our own takes its place.
     pub fn on_folder(
         folder: &Folder,
-        state_home: impl FnOnce() -> Option<PathBuf>,
+        locks: impl FnOnce() -> io::Result<Folder>,
     ) -> io::Result<Lock> {
-        let home = state_home().ok_or_else(|| io::Error::other(format!("{HOME} is not set")))?;
         let path = fs::canonicalize(&folder.path)?.to_string_lossy().to_lowercase();
-        let locks = open_or_create_folder(&home.join("locks"))?;
         let name = hex(digest(&SHA256, path.as_bytes()).as_ref());
-        Lock::on_file(&locks, OsStr::new(&name))
+        Lock::on_file(&locks()?, OsStr::new(&name))
     }
 
     /// An error of the kind `WouldBlock` means that another process holds the lock.
@@ -526,7 +523,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
         let file = folder.create_file(OsStr::new("file")).unwrap();
-        let facts = FileFacts::of(&file).unwrap();
+        let facts = facts_of(&file).unwrap();
         assert_eq!((facts.kind, facts.owner), (FileKind::Regular, THIS_USER));
         assert_eq!(facts.mode & 0o077, 0);
         assert!(folder.create_file(OsStr::new("file")).is_err());
