@@ -31,11 +31,17 @@ struct Class {
     name: String,
     tried: usize,
     failed: Vec<String>,
+    /// How many calls have delivered, and how many have refused, where a class counts them.
+    delivered: usize,
+    refused: usize,
 }
+
+/// The least share of either outcome: a class in which every call refuses shows nothing.
+const MIN_PERCENT: usize = 4;
 
 impl Class {
     fn new(name: impl Into<String>) -> Class {
-        Class { name: name.into(), tried: 0, failed: Vec::new() }
+        Class { name: name.into(), tried: 0, failed: Vec::new(), delivered: 0, refused: 0 }
     }
 
     /// Counts a try. `held` is an error that says what did not hold.
@@ -44,17 +50,25 @@ impl Class {
         self.failed.extend(held.err().map(|why| format!("{what}: {why}")));
     }
 
+    /// Counts what a call has led to, where both outcomes must occur.
+    fn ended(&mut self, has_delivered: bool) {
+        *(if has_delivered { &mut self.delivered } else { &mut self.refused }) += 1;
+    }
+
     /// Writes the counts, and fails if something did not hold.
     fn end(self) {
-        let Class { name, tried, failed } = self;
+        let Class { name, tried, failed, delivered, refused } = self;
         let held = tried - failed.len();
-        eprintln!("{name}: {tried} tried, {held} held");
+        let counts = format!("{name}: {delivered} delivered, {refused} refused");
+        eprintln!("{name}: {tried} tried, {held} held; {counts}");
         if let Some(path) = std::env::var_os(CAMPAIGN) {
             let file = OpenOptions::new().append(true).create(true).open(path);
             file.unwrap().write_all(format!("| {name} | {tried} | {held} |\n").as_bytes()).unwrap();
         }
 
         assert!(tried > 0, "{name}: nothing was tried");
+        let floor = (delivered + refused) * MIN_PERCENT / 100;
+        assert!(delivered >= floor && refused >= floor, "{counts}");
         assert!(failed.is_empty(), "{name}: {} of {tried}\n{}", failed.len(), failed.join("\n"));
     }
 }

@@ -519,6 +519,20 @@ fn killed_callers_do_not_lose_the_login() {
 }
 
 #[test]
+fn a_refresh_token_that_the_workspace_keeps_is_used_again() {
+    let workspace = workspace();
+    workspace.state().rotates = false;
+    let test = person(&workspace);
+    test.run("login");
+    for refreshes in 1..=3 {
+        age(&test, 2 * HOUR);
+        let outcome = test.run("--for workspace --no-cache");
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        assert_eq!(workspace.count(TOKEN), 1 + refreshes);
+    }
+}
+
+#[test]
 fn a_renewal_survives_signals_and_a_full_disk() {
     let test = "login::a_renewal_survives";
     if !has(test, "curl") || !has(test, "strace") {

@@ -346,6 +346,7 @@ fn the_pasted_token_is_deleted_only_with_revoke_pasted() {
             let api = format!("{}{CREATE}", workspace.url);
             let answer = ureq::post(&api)
                 .header("Authorization", &format!("Bearer {PAT}"))
+                .header("Content-Type", "application/json")
                 .send("{\"comment\":\"a CI job's\"}")
                 .unwrap()
                 .body_mut()
@@ -364,10 +365,11 @@ fn the_pasted_token_is_deleted_only_with_revoke_pasted() {
     // An OAuth token is not in the list of personal access tokens.
     let workspace = workspace();
     let test = person(&workspace);
-    let login = "grant_type=client_credentials";
+    let login = "grant_type=client_credentials&scope=all-apis";
     let basic = BASE64_STANDARD.encode(format!("{CLIENT_ID}:{CLIENT_SECRET}"));
     let answer = ureq::post(format!("{}/oidc/v1/token", workspace.url))
         .header("Authorization", &format!("Basic {basic}"))
+        .header("Content-Type", "application/x-www-form-urlencoded")
         .send(login)
         .unwrap()
         .body_mut()

@@ -13,6 +13,7 @@ pub mod jwt;
 pub mod models;
 #[cfg(unix)]
 pub mod postgres;
+pub mod rules;
 pub mod server;
 pub mod workspace;
 

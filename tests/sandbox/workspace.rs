@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::clouds::{self, Policy};
 use super::jwt::{Scope, Signer, now, random};
 use super::models;
+use super::rules;
 use super::server::{Answer, Request, Server, decode};
 
 pub const CLIENT_ID: &str = "5f3cbb5e-0b1f-4c39-9b0a-7b2f4a1de001";
@@ -76,6 +77,12 @@ pub struct State {
     pub down: Instant,
     /// Changes the JSON of every answer, with the request's path.
     pub change_answer: Option<ChangeAnswer>,
+    /// Whether each refresh ends the refresh token and brings another one (RFC 6749 §6 allows both).
+    pub rotates: bool,
+    /// Whether the caller's clock is right: a caller whose clock is wrong sends what has expired.
+    pub knows_our_time: bool,
+    /// Requests that the platform would refuse; see `rules.rs`.
+    pub violations: Vec<String>,
     /// The scopes that a client may ask for, if they are not all.
     pub client_scopes: Option<&'static str>,
     /// The `claims` of each request for a database credential; null for one without.
@@ -221,6 +228,18 @@ impl Workspace {
     }
 }
 
+/// A request that the platform would refuse fails the test, even if we have answered it.
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let violations =
+            self.state.lock().map(|state| state.violations.clone()).unwrap_or_default();
+        assert!(violations.is_empty(), "the platform would refuse: {violations:#?}");
+    }
+}
+
 impl State {
     /// A login of a person, and its refresh token.
     pub fn log_in(&mut self) -> String {
@@ -287,6 +306,9 @@ impl State {
             answer_delay: Duration::ZERO,
             down: Instant::now(),
             change_answer: None,
+            rotates: true,
+            knows_our_time: true,
+            violations: Vec::new(),
             client_scopes: None,
             claims: Vec::new(),
             codes: HashMap::new(),
@@ -344,6 +366,9 @@ fn regular_answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: 
         return error(503, "TEMPORARILY_UNAVAILABLE", "the sandbox is down");
     }
 
+    let violation = rules::violation(&request, now() + state.skew);
+    let violation = violation.filter(|_| state.knows_our_time);
+    state.violations.extend(violation);
     state.requests.push(request.clone());
     let applies = |fault: &&mut Fault| fault.times > 0 && request.path.starts_with(fault.path);
     if let Some(fault) = state.faults.iter_mut().find(applies) {
@@ -495,21 +520,28 @@ fn grant(signer: &Signer, state: &mut State, request: &Request) -> Answer {
         family
     };
 
-    let refresh = format!("refresh-{}", BASE64_URL_SAFE_NO_PAD.encode(random::<24>()));
+    let is_kept = !state.rotates && value("grant_type") == "refresh_token";
+    let refresh = if is_kept {
+        let token = value("refresh_token");
+        state.used.remove(&token);
+        token
+    } else {
+        format!("refresh-{}", BASE64_URL_SAFE_NO_PAD.encode(random::<24>()))
+    };
     state.refresh.insert(refresh.clone(), family);
     state.committed = Some(SystemTime::now());
     let scopes = state.login_scopes.get(&family).cloned();
     let scopes = scopes.unwrap_or_else(|| "offline_access all-apis".to_owned());
-    Answer::Json(
-        200,
-        json!({
-            "access_token": workspace_token(signer, state, USER, &scopes),
-            "refresh_token": refresh,
-            "token_type": "Bearer",
-            "expires_in": state.token_life,
-            "scope": scopes,
-        }),
-    )
+    let mut answer = json!({
+        "access_token": workspace_token(signer, state, USER, &scopes),
+        "token_type": "Bearer",
+        "expires_in": state.token_life,
+        "scope": scopes,
+    });
+    if !is_kept {
+        answer["refresh_token"] = refresh.into();
+    }
+    Answer::Json(200, answer)
 }
 
 /// A token with these scopes.
