@@ -94,7 +94,7 @@ fn run(call: Call<'_>) -> Result<u8> {
             .because("the Task Scheduler can run `lakebase-token write` every ten minutes")
             .hint(
                 "schtasks /Create /SC MINUTE /MO 10 /TN lakebase-token \
-                 /TR \"lakebase-token write pgpass\"",
+                 /TR \"lakebase-token write pgpass --interval 10m\"",
             ));
     }
 

@@ -139,7 +139,7 @@ fn every_command_line_of_the_documentation_parses() {
     let mut texts = vec![fs::read_to_string(repository().join("README.md")).unwrap()];
     let test = Test::bare();
     texts.push(test.run("--help").stdout);
-    for folder in ["", "systemd/", "launchd/", "cron/"] {
+    for folder in ["", "systemd/", "launchd/", "cron/", "windows/"] {
         let path = repository().join(format!("integrations/{folder}README.md"));
         let text = fs::read_to_string(path).unwrap();
         assert!(folder.is_empty() || text.lines().count() < 40, "{folder}");
