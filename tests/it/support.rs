@@ -153,8 +153,18 @@ impl Test {
 
     pub fn run_args(&self, argv: &[OsString]) -> Outcome {
         let notes = Rc::new(RefCell::new(String::new()));
-        let (ahead, said) = (self.ahead.clone(), notes.clone());
-        let context = Context {
+        let said = notes.clone();
+        let context = self.context(move |text| said.borrow_mut().push_str(&format!("{text}\n")));
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let code = lakebase_token::run(argv, &context, &mut stdout, &mut stderr);
+        let stderr = notes.borrow().clone() + &String::from_utf8(stderr).unwrap();
+        Outcome { code, stdout: String::from_utf8(stdout).unwrap(), stderr }
+    }
+
+    /// The context of a call, which hands its notes to `say`.
+    pub fn context(&self, say: impl Fn(&str) + 'static) -> Context {
+        let ahead = self.ahead.clone();
+        Context {
             env: self.env.iter().cloned().collect(),
             now: Box::new(move || Timestamp::of_system().plus(ahead.get())),
             cache_home: |context| Some(context.home()?.join(CACHE)),
@@ -169,18 +179,14 @@ impl Test {
             },
             quiet: std::cell::Cell::new(false),
             exchanges: lakebase_token::platform::exchanges::Exchanges::default(),
-            say: Box::new(move |text| said.borrow_mut().push_str(&format!("{text}\n"))),
+            say: Box::new(say),
             instance_metadata: self.instance_metadata.clone().into(),
             machine: self.machine,
             signal_state: Arc::default(),
             // No unit runs it; it is a file that only root can replace.
             program: |_| Ok(PathBuf::from("/bin/sh")),
             own_executable: || Ok(executable()),
-        };
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let code = lakebase_token::run(argv, &context, &mut stdout, &mut stderr);
-        let stderr = notes.borrow().clone() + &String::from_utf8(stderr).unwrap();
-        Outcome { code, stdout: String::from_utf8(stdout).unwrap(), stderr }
+        }
     }
 
     /// The executable with these variables and no others.

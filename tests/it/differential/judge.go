@@ -25,6 +25,24 @@ type verdict struct {
 	Host     string `json:"host"`
 	AuthType string `json:"auth_type"`
 	Error    string `json:"error"`
+	Values   string `json:"values"`
+}
+
+// What the chosen method sends, as far as it comes from a setting.
+func values(c *config.Config) string {
+	switch c.AuthType {
+	case "pat":
+		return c.Token
+	case "oauth-m2m":
+		return c.ClientID + "|" + c.ClientSecret
+	case "azure-client-secret":
+		return c.AzureClientID + "|" + c.AzureClientSecret
+	case "github-oidc", "azure-devops-oidc", "env-oidc", "file-oidc":
+		return c.ClientID
+	case "metadata-service":
+		return c.MetadataServiceURL
+	}
+	return ""
 }
 
 type stub struct{}
@@ -84,6 +102,7 @@ func judge(s environment) (v verdict) {
 		v.Error = err.Error()
 	} else {
 		v.AuthType = c.AuthType
+		v.Values = values(c)
 	}
 	v.Host = c.Host
 	return v

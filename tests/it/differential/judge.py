@@ -48,6 +48,19 @@ logging.disable(logging.CRITICAL)
 
 from databricks.sdk.core import Config  # noqa: E402
 
+
+
+def values(config):
+    """What the chosen method sends, as far as it comes from a setting."""
+    names = {
+        "pat": ["token"],
+        "oauth-m2m": ["client_id", "client_secret"],
+        "azure-client-secret": ["azure_client_id", "azure_client_secret"],
+        "metadata-service": ["metadata_service_url"],
+    } | {f"{kind}-oidc": ["client_id"] for kind in ["github", "azure-devops", "env", "file"]}
+    return "|".join(getattr(config, name) or "" for name in names.get(config.auth_type, []))
+
+
 for line in sys.stdin:
     environment = json.loads(line)
     os.environ.clear()
@@ -56,11 +69,12 @@ for line in sys.stdin:
     file.unlink(missing_ok=True)
     if environment["file"] is not None:
         file.write_bytes(environment["file"].encode())
-    verdict = {"host": "", "auth_type": "", "error": ""}
+    verdict = {"host": "", "auth_type": "", "error": "", "values": ""}
     try:
         config = Config()
         config.authenticate()
         verdict["host"], verdict["auth_type"] = config.host or "", config.auth_type or ""
+        verdict["values"] = values(config)
     except Exception as error:
         verdict["error"] = f"{type(error).__name__}: {error}"
     print(json.dumps(verdict), flush=True)
