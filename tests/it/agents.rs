@@ -14,7 +14,7 @@ use super::consumers::{Installation, words};
 use super::support::{Test, executable, has, is_root, not_run, repository, say_not_run};
 use crate::sandbox::models::REPLY;
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, Workspace};
+use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, TOKEN, Workspace};
 
 struct Agent {
     /// The package on npm, with its version.
@@ -291,7 +291,7 @@ fn check_agent_with_helper(agent: &'static Agent, test: &str, failure: &str) {
     assert!(home.calls() > 1);
 
     // The agent calls the helper often, but a refusal is cached for 3 s.
-    let mints = home.workspace.count("/oidc/v1/token");
+    let mints = home.workspace.count(TOKEN);
     assert!(mints <= 2 + 3, "{mints}");
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::support::{MINUTE, Outcome, Test, executable, has, workspace};
+use super::support::{MINUTE, Outcome, Test, executable, has, spawn, workspace};
 use crate::sandbox::workspace::{ENDPOINT, Workspace};
 
 /// `databricks auth token`: renews a login that has expired, and writes the file as it was read at the
@@ -93,7 +93,7 @@ fn start(test: &Test, workspace: &Workspace, (flags, variables): &Selector) -> C
     for (name, value) in *variables {
         command.env(name, value.replace("URL", &workspace.url).replace("HOME", &home));
     }
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    spawn(&mut command)
 }
 
 /// What each of the processes said that did not print a password.

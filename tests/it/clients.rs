@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::support::{executable, not_run, repository};
+use super::support::{executable, not_run, repository, spawn};
 use crate::sandbox::Sandbox;
 
 pub const JDBC: &str = "/usr/share/java/postgresql.jar";
@@ -84,8 +84,7 @@ fn start(sandbox: &Sandbox, words: &[String], stop: &Path) -> Child {
     command.env("NODE_PATH", node_path().1).env("STOP", stop);
     // A JVM takes the user's home from /etc/passwd, not from HOME.
     command.env("PGPASSFILE", sandbox.home().join(".pgpass"));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().unwrap()
+    spawn(command.stdin(Stdio::null()))
 }
 
 fn write_new_password(sandbox: &Sandbox) -> String {

@@ -20,7 +20,7 @@ use lakebase_token::config::table::Id;
 use lakebase_token::credential::secret::Secret;
 
 use super::official;
-use super::support::{self, Dice, Test, not_run, repository};
+use super::support::{self, Dice, Test, not_run, repository, spawn};
 
 const HOSTS: [&str; 16] = [
     "https://one.cloud.databricks.com",
@@ -456,8 +456,7 @@ fn judged(mut judge: Command, ground: &Ground, cases: &[Case]) -> Vec<Verdict> {
         let line = json!({ "env": env, "home": ground.text("home"), "file": case.file });
         lines.push_str(&format!("{line}\n"));
     }
-    let mut child =
-        judge.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = spawn(judge.stdin(Stdio::piped()));
     let mut stdin = child.stdin.take().unwrap();
     let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
     let output = child.wait_with_output().unwrap();

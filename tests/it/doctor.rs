@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::support::{executable, sandbox_with_psql};
 use crate::sandbox::Sandbox;
-use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT};
+use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, MINT};
 
 const STEPS: [&str; 8] =
     ["configuration", "workspace", "identity", "database", "state", "credential", "login", "psql"];
@@ -42,7 +42,7 @@ fn every_step_up_to_a_real_login_works() {
 
     // A cached credential proves nothing, so it mints each time.
     doctor(&sandbox, &[], &[]);
-    assert_eq!(sandbox.workspace.count("/api/2.0/postgres/credentials"), 2);
+    assert_eq!(sandbox.workspace.count(MINT), 2);
 
     // Without psql the login is reported as not tried, not as ok.
     let output = doctor(&sandbox, &[("PATH", "/nowhere")], &["--format", "json"]);

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use rustls::{ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
-use super::support::{executable, sandbox_with_psql};
-use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, USER};
+use super::support::{executable, refusing_address, sandbox_with_psql};
+use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, MINT, USER};
 use crate::sandbox::{Certificates, Sandbox};
 
 /// Runs `doctor` with some variables changed; `None` as a value removes one.
@@ -94,7 +94,8 @@ fn the_refusals_of_a_real_server_are_told_apart() {
     let own = &sandbox.certificates;
     postgres.use_certificate(&own.certificate, &own.key).unwrap();
 
-    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let (unused, _held) = refusing_address();
+    let unused = unused.port().to_string();
     let workspace_port = sandbox.workspace.url.rsplit(':').next().unwrap().to_owned();
     let authority = own.authority.display().to_string();
     let other = tempfile::tempdir().unwrap();
@@ -290,7 +291,7 @@ fn a_group_role_is_told_from_a_foreign_one() {
 fn a_server_that_repeats_the_password_is_not_shown() {
     let sandbox = Sandbox::start().unwrap();
     sandbox.workspace.fault(
-        "/api/2.0/postgres/credentials",
+        MINT,
         9,
         crate::sandbox::server::Answer::Json(200, json!({ "token": "opaque-password-0123456789" })),
     );

@@ -6,14 +6,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use super::clients::{JDBC, has_node_postgres, node_path};
 use super::consumers::{Installation, python_with, words};
-use super::support::{has, not_run, repository, say_not_run};
-use crate::sandbox::workspace::CLIENT_ID;
+use super::support::{has, not_run, repository, say_not_run, spawn};
+use crate::sandbox::workspace::{CLIENT_ID, MINT};
 
 /// Runs a program of `drivers/` twice: with passwords that expire after two seconds, and with a
 /// workspace that rejects the client secret.
@@ -28,7 +28,7 @@ fn check_driver(test: &str, command: impl Fn(&Installation) -> Command) {
 
     // New connections got new passwords. (Three may be enough: a pool that replaces its connections
     // opens the next one early, so the last two can share a password.)
-    assert!(installation.sandbox.workspace.count("/api/2.0/postgres/credentials") >= 3);
+    assert!(installation.sandbox.workspace.count(MINT) >= 3);
 
     installation.reject_client_secret();
     let output = command(&installation).output().unwrap();
@@ -343,8 +343,7 @@ fn check_file_reader(test: &str, command: impl Fn(&Installation) -> Command) {
         let mut command = command(&installation);
         // A JVM takes the user's home from /etc/passwd, not from HOME.
         command.env("PGPASSFILE", installation.sandbox.home().join(".pgpass"));
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().unwrap()
+        spawn(&mut command)
     };
 
     assert!(write().status.success());

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::support::{Test, has, repository, say_not_run, workspace};
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::{ENDPOINT_HOST, Workspace};
+use crate::sandbox::workspace::{ENDPOINT_HOST, MINT, Workspace};
 use lakebase_token::formats::FORMATS;
 
 const AWKWARD: &str = r#"o'neil:a\b"@ex.com"#;
@@ -16,7 +16,7 @@ const DATABASE: &str = "my db";
 fn fixed() -> (Workspace, Test) {
     let workspace = workspace();
     let answer = serde_json::json!({ "token": "eyJhbGc.e30.c2ln-_", "expire_time": "2099-12-31T23:59:59.5Z" });
-    workspace.fault("/api/2.0/postgres/credentials", 9999, Answer::Json(200, answer));
+    workspace.fault(MINT, 9999, Answer::Json(200, answer));
     let mut test = Test::at(&workspace);
     test.set("PGUSER", AWKWARD).set("PGDATABASE", DATABASE);
     // The file that is the default differs among systems.

@@ -16,10 +16,7 @@ use lakebase_token::platform::time::{Deadline, Timestamp};
 
 use super::support::{HOUR, MINUTE, SECOND, Test, workspace};
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::Workspace;
-
-const MINT: &str = "/api/2.0/postgres/credentials";
-const TOKEN: &str = "/oidc/v1/token";
+use crate::sandbox::workspace::{MINT, TOKEN, Workspace};
 
 fn down(workspace: &Workspace, times: usize) {
     workspace.fault("/", times, Answer::Json(503, serde_json::json!({ "message": "maintenance" })));

@@ -1,7 +1,7 @@
 //! HTTP with servers and proxies that misbehave: redirects, deadlines, retries, proxies, trust.
 //! Many more faults, each with a limit on time and memory, are in `faults/network.rs`.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,13 +12,10 @@ use lakebase_token::net::http::{Client, Request};
 use lakebase_token::platform::context::Context;
 use lakebase_token::platform::time::Deadline;
 
-use super::support::{self, Outcome, Test, workspace};
+use super::support::{self, Outcome, Test, refusing_address, workspace};
 use crate::sandbox::Certificates;
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::Workspace;
-
-const MINT: &str = "/api/2.0/postgres/credentials";
-const TOKEN: &str = "/oidc/v1/token";
+use crate::sandbox::workspace::{MINT, TOKEN, Workspace};
 
 /// A workspace over TLS, its certificates, and a context that trusts them.
 pub fn secure() -> (Workspace, Certificates, Test) {
@@ -253,8 +250,8 @@ fn an_answer_that_is_cut_off_is_requested_again_and_never_printed() {
 #[test]
 fn a_refused_connection_and_an_unknown_host_are_errors() {
     let mut test = Test::at(&workspace());
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    test.set("DATABRICKS_HOST", &format!("http://{free}"));
+    let (refusing, _held) = refusing_address();
+    test.set("DATABRICKS_HOST", &format!("http://{refusing}"));
     test.run("").fails(5, &["cannot reach 127.0.0.1", "refused"]);
     test.set("DATABRICKS_HOST", "https://no-such-host.invalid");
     test.run("--timeout 5s").fails(5, &["no-such-host.invalid"]);
@@ -295,48 +292,16 @@ fn the_systems_certificates_are_trusted_without_any_variable() {
     }
 }
 
-/// Starts a proxy that tunnels to loopback, or refuses. Its address, and the heads of the requests
-/// that it has received.
-fn proxy(refuses: bool) -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let heads = Arc::new(Mutex::new(Vec::new()));
-    let received = heads.clone();
-    std::thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let heads = heads.clone();
-            std::thread::spawn(move || tunnel(client, refuses, &heads));
-        }
-    });
-    (address, received)
-}
-
-fn tunnel(mut client: TcpStream, refuses: bool, heads: &Mutex<Vec<String>>) {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).unwrap_or(0) == 1 {
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).unwrap();
-    let port = head.split([' ', ':']).nth(2).unwrap().to_owned();
-    heads.lock().unwrap().push(head);
-    if refuses {
-        let _ = client.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
-        return;
-    }
-
-    let mut server = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
-    client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
-    let mut from_client = client.try_clone().unwrap();
-    let mut to_server = server.try_clone().unwrap();
-    std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
-    let _ = std::io::copy(&mut server, &mut client);
-}
-
 #[test]
 fn a_configured_proxy_is_used() {
     let (workspace, _certificates, mut test) = secure();
-    let (address, heads) = proxy(false);
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let received = heads.clone();
+    let proxy = workspace.proxy(move |head| {
+        received.lock().unwrap().push(head.to_owned());
+        true
+    });
+    let address = proxy.strip_prefix("http://").unwrap();
     test.set("DATABRICKS_HOST", &by_name(&workspace));
     test.set("HTTPS_PROXY", &format!("http://user:pass@{address}"));
     test.run("--no-cache").token();
@@ -389,15 +354,16 @@ fn a_proxy_of_another_protocol_is_refused_and_not_ignored() {
     }
     assert!(workspace.take_requests().is_empty());
 
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    test.set("HTTPS_PROXY", &format!("http://{free}"));
-    test.run("").fails(5, &[&format!("through the proxy {free}"), "check HTTPS_PROXY"]);
+    let (refusing, _held) = refusing_address();
+    test.set("HTTPS_PROXY", &format!("http://{refusing}"));
+    test.run("").fails(5, &[&format!("through the proxy {refusing}"), "check HTTPS_PROXY"]);
 }
 
 #[test]
 fn an_error_names_the_proxy_without_its_password() {
     let (workspace, _certificates, mut test) = secure();
-    let (address, _) = proxy(true);
+    let proxy = workspace.proxy(|_| false);
+    let address = proxy.strip_prefix("http://").unwrap();
     test.set("DATABRICKS_HOST", &by_name(&workspace));
     test.set("https_proxy", &format!("http://user:hunter2@{address}"));
     let outcome = test.run("--no-cache");

@@ -13,7 +13,7 @@ use crate::sandbox::clouds::{
 };
 use crate::sandbox::jwt::{Scope, now};
 use crate::sandbox::server::{Answer, Server};
-use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, PAT, USER, Workspace};
+use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, PAT, TOKEN, USER, Workspace};
 
 const EXCHANGE: &str = "POST /oidc/v1/token";
 const MINT: &str = "POST /api/2.0/postgres/credentials";
@@ -40,6 +40,10 @@ impl Around {
 
     /// `note` gets the first line of each request to the proxy.
     pub fn noting(note: impl Fn(&str) + Send + Sync + 'static) -> Around {
+        let admits = move |head: &str| {
+            note(head.lines().next().unwrap_or_default());
+            true
+        };
         let folder = tempfile::tempdir().unwrap();
         let certificates = Certificates::make(folder.path()).unwrap();
         let workspace = Workspace::start(Some(certificates.tls.clone())).unwrap();
@@ -53,7 +57,7 @@ impl Around {
         ];
         let authority = certificates.authority.display().to_string();
         let local = workspace.plain().unwrap();
-        Around { proxy: workspace.noting_proxy(note), workspace, authority, local, _folder: folder }
+        Around { proxy: workspace.proxy(admits), workspace, authority, local, _folder: folder }
     }
 
     fn test(&self, settings: &[(&str, &str)]) -> Test {
@@ -313,17 +317,17 @@ fn a_refusal_shows_the_words_of_the_server() {
     };
     for (name, path, words) in [
         ("github-oidc", "/github/token", "id-token: write"),
-        ("github-oidc", "/oidc/v1/token", "service-principal-federation-policy"),
+        ("github-oidc", TOKEN, "service-principal-federation-policy"),
         ("azure-devops-oidc", "/ada/project", "to give this job an identity token"),
-        ("azure-devops-oidc", "/oidc/v1/token", DEVOPS_SUBJECT),
-        ("env-oidc", "/oidc/v1/token", "the token from DATABRICKS_OIDC_TOKEN says: issuer"),
-        ("file-oidc", "/oidc/v1/token", "audience lakebase"),
+        ("azure-devops-oidc", TOKEN, DEVOPS_SUBJECT),
+        ("env-oidc", TOKEN, "the token from DATABRICKS_OIDC_TOKEN says: issuer"),
+        ("file-oidc", TOKEN, "audience lakebase"),
         ("azure-client-secret", "/0e0e", "azure_tenant_id from ARM_TENANT_ID"),
         ("azure-msi", "/metadata/identity", "assign a managed identity to this machine"),
         ("github-oidc-azure", "/github/token", "id-token: write"),
         ("github-oidc-azure", "/0e0e", "a federated credential with these"),
         ("azure-workload-identity", "/0e0e", "azure_federated_tenant_id from AZURE_TENANT_ID"),
-        ("runtime-oauth", "/oidc/v1/token", "to exchange the notebook's token"),
+        ("runtime-oauth", TOKEN, "to exchange the notebook's token"),
     ] {
         let around = Around::new();
         let provider = KNOWN.iter().find(|provider| provider.name == name).unwrap();
@@ -342,16 +346,16 @@ fn a_refusal_shows_the_words_of_the_server() {
 fn no_server_is_exit_code_5_and_a_malformed_answer_1() {
     for (name, path) in [
         ("github-oidc", "/github/token"),
-        ("github-oidc", "/oidc/v1/token"),
+        ("github-oidc", TOKEN),
         ("azure-devops-oidc", "/ada/project"),
-        ("env-oidc", "/oidc/v1/token"),
-        ("file-oidc", "/oidc/v1/token"),
+        ("env-oidc", TOKEN),
+        ("file-oidc", TOKEN),
         ("azure-client-secret", "/0e0e"),
         ("azure-msi", "/metadata/identity"),
         ("metadata-service", "/metadata-service"),
         ("github-oidc-azure", "/0e0e"),
         ("azure-workload-identity", "/0e0e"),
-        ("runtime-oauth", "/oidc/v1/token"),
+        ("runtime-oauth", TOKEN),
     ] {
         let around = Around::new();
         let provider = KNOWN.iter().find(|provider| provider.name == name).unwrap();
@@ -823,14 +827,14 @@ fn a_host_that_is_not_a_workspace_is_named() {
         ("account", "is an account's host, which has no databases"),
         ("unified", "serves several workspaces"),
     ] {
-        around.workspace.fault("/oidc/v1/token", 1, Answer::html(200, "<title>Login</title>"));
+        around.workspace.fault(TOKEN, 1, Answer::html(200, "<title>Login</title>"));
         let body = json!({ "host_type": kind, "account_id": "acc" });
         around.workspace.fault("/.well-known", 1, Answer::Json(200, body));
         test.run("--no-cache").fails(2, &[words]);
     }
     // With a workspace id, the account's token endpoint is used.
     test.set("DATABRICKS_WORKSPACE_ID", "42");
-    around.workspace.fault("/oidc/v1/token", 1, Answer::html(200, "<title>Login</title>"));
+    around.workspace.fault(TOKEN, 1, Answer::html(200, "<title>Login</title>"));
     let root = format!("{}/oidc/accounts/{{account_id}}", around.workspace.url);
     let body = json!({ "host_type": "unified", "account_id": "acc", "oidc_endpoint": root });
     around.workspace.fault("/.well-known", 1, Answer::Json(200, body));

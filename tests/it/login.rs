@@ -21,15 +21,11 @@ use super::support::{
     HOUR, Test, executable, has, is_root, not_run, repository, say_not_run, workspace,
 };
 use crate::sandbox::jwt::random;
-use crate::sandbox::workspace::{Consent, ENDPOINT, USER, Workspace};
-
-const TOKEN: &str = "/oidc/v1/token";
+use crate::sandbox::workspace::{Consent, ENDPOINT, TOKEN, USER, Workspace};
 
 /// A person without any Databricks setting but the workspace. The browser is curl.
 pub fn person(workspace: &Workspace) -> Test {
-    let mut test = Test::at(workspace);
-    test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
-    test.set("LAKEBASE_ENDPOINT", ENDPOINT);
+    let mut test = Test::of_person(workspace);
     browser(&mut test, "exec /usr/bin/curl -sSL -o \"$HOME/page\" \"$1\"");
     workspace.state().consent = Consent::Allow;
     test
@@ -465,15 +461,6 @@ fn logout_removes_the_login_and_its_cache_entries() {
     assert!(test.run("logout --all").stdout.starts_with("logged out "));
 }
 
-fn run_at_once(test: &Test, count: usize, args: &[&str]) -> Vec<std::process::Output> {
-    let start = |_| {
-        let mut command = test.command();
-        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    };
-    let children: Vec<Child> = (0..count).map(start).collect();
-    children.into_iter().map(|child| child.wait_with_output().unwrap()).collect()
-}
-
 #[test]
 fn fifty_processes_at_once_refresh_once_and_the_login_stays_valid() {
     if !has("login::fifty_processes", "curl") {
@@ -483,7 +470,7 @@ fn fifty_processes_at_once_refresh_once_and_the_login_stays_valid() {
     let test = logged_in(&workspace);
     age(&test, HOUR);
     workspace.take_requests();
-    let answers = run_at_once(&test, 50, &[]);
+    let answers = test.start_many(50, "");
     for answer in &answers {
         let stderr = String::from_utf8_lossy(&answer.stderr);
         assert!(answer.status.success() && answer.stdout == answers[0].stdout, "{stderr}");
@@ -491,7 +478,7 @@ fn fifty_processes_at_once_refresh_once_and_the_login_stays_valid() {
     assert_eq!(workspace.count(TOKEN), 1);
 
     // Each process asks for a new token, and no refresh token is used twice.
-    let answers = run_at_once(&test, 10, &["--for", "workspace", "--refresh", "--no-cache"]);
+    let answers = test.start_many(10, "--for workspace --refresh --no-cache");
     assert!(answers.iter().all(|answer| answer.status.success()));
     assert!(workspace.count(TOKEN) > 1);
     assert!(test.run("--for workspace --refresh").code == 0, "the login survives");
@@ -569,9 +556,7 @@ fn idle_connections_do_not_delay_a_login() {
     let workspace = workspace();
     let mut test = person(&workspace);
     browser(&mut test, "printf '%s\\n' \"$1\" >\"$HOME/address\"");
-    let mut command = test.command();
-    command.args(["login", "--timeout", "8s"]).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().unwrap();
+    let child = test.start("login --timeout 8s");
     let path = test.home.path().join("address");
     let address = super::machine::wait_for("the address", || {
         fs::read_to_string(&path).ok().filter(|line| line.ends_with('\n'))
@@ -733,9 +718,7 @@ fn a_real_browser_shows_the_outcome_of_the_login() {
         ("deny", "login-denied.png", "The user said no", 4),
         ("allow", "login-allowed.png", "You are ada", 0),
     ] {
-        let mut command = test.command();
-        command.arg("login").stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn().unwrap();
+        let child = test.start("login");
         let path = test.home.path().join("address");
         let address = super::machine::wait_for("the address", || {
             fs::read_to_string(&path).ok().filter(|line| line.ends_with('\n'))

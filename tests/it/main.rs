@@ -100,8 +100,8 @@ mod wait; // a database that is not ready yet
 #[cfg(unix)]
 mod watch; // until a signal comes
 #[cfg(windows)]
-mod windows;
+mod windows; // where Windows differs from Unix
 #[cfg(unix)]
 mod windows_psql; // psql.exe under Wine
 #[cfg(unix)]
-mod write; // .pgpass and files: bytes, many writers, kills, a year // where Windows differs from Unix
+mod write; // .pgpass and files: bytes, many writers, kills, a year

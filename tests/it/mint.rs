@@ -8,11 +8,9 @@ use serde_json::{Value, json};
 use super::support::{MINUTE, SECOND, Test, workspace};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, INSTANCE, PAT, Workspace};
+use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, INSTANCE, MINT, PAT, TOKEN, Workspace};
 
-const AUTOSCALING: &str = "/api/2.0/postgres/credentials";
 const PROVISIONED: &str = "/api/2.0/database/credentials";
-const TOKEN: &str = "/oidc/v1/token";
 
 fn provisioned(workspace: &Workspace) -> Test {
     let mut test = Test::at(workspace);
@@ -45,7 +43,7 @@ fn assert_minutes(life: i64, minutes: i64) {
 fn a_request_to_autoscaling_has_the_endpoint_and_nothing_else() {
     let workspace = workspace();
     let token = Test::at(&workspace).run("").token();
-    assert_eq!(body(&workspace, AUTOSCALING), json!({ "endpoint": ENDPOINT }));
+    assert_eq!(body(&workspace, MINT), json!({ "endpoint": ENDPOINT }));
     assert_eq!(workspace.signer.check(&token, Scope::Database), Ok(CLIENT_ID.to_owned()));
 }
 
@@ -65,7 +63,7 @@ fn a_request_to_provisioned_has_the_name_and_a_request_id() {
 fn a_mint_takes_two_requests_over_one_connection() {
     let workspace = workspace();
     Test::at(&workspace).run("").token();
-    assert_eq!(workspace.take_requests(), [format!("POST {TOKEN}"), format!("POST {AUTOSCALING}")]);
+    assert_eq!(workspace.take_requests(), [format!("POST {TOKEN}"), format!("POST {MINT}")]);
     assert_eq!(workspace.connections(), 1);
 }
 
@@ -74,10 +72,10 @@ fn a_lifetime_is_sent_only_if_it_is_set() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     assert_minutes(life(&test.run("--ttl 15m -f json --pg-host h")), 15);
-    assert_eq!(body(&workspace, AUTOSCALING)["ttl"], "900s");
+    assert_eq!(body(&workspace, MINT)["ttl"], "900s");
     test.set("LAKEBASE_TOKEN_TTL", "1h");
     assert_minutes(life(&test.run("-f json --pg-host h")), 60);
-    assert_eq!(body(&workspace, AUTOSCALING)["ttl"], "3600s");
+    assert_eq!(body(&workspace, MINT)["ttl"], "3600s");
     for (text, words) in [
         ("4m59s", "LAKEBASE_TOKEN_TTL is 4m59s; allowed is 5m to 1h"),
         ("61m", "LAKEBASE_TOKEN_TTL is 61m"),
@@ -115,7 +113,7 @@ fn an_expiry_is_read_in_every_notation() {
         // The other product's field does not count.
         (json!({ "token": opaque, "expiration_time": at(40) }), 15),
     ] {
-        workspace.fault(AUTOSCALING, 1, Answer::Json(200, answer.clone()));
+        workspace.fault(MINT, 1, Answer::Json(200, answer.clone()));
         let outcome = test.run("--refresh -f json --pg-host h --pg-user me");
         assert_eq!(outcome.code, 0, "{answer} {outcome:?}");
         assert_minutes(life(&outcome), minutes);
@@ -155,7 +153,7 @@ fn a_malformed_answer_is_an_error_and_never_printed() {
             "a web page, probably a login page",
         ),
     ] {
-        workspace.fault(AUTOSCALING, 1, answer);
+        workspace.fault(MINT, 1, answer);
         test.run("").fails(1, &[words]);
     }
     test.run("").token();
@@ -165,7 +163,7 @@ fn a_malformed_answer_is_an_error_and_never_printed() {
 fn the_error_for_a_login_page_names_the_workspace_id_setting() {
     let workspace = workspace();
     let page = Answer::html(200, "<html><title>Sign in</title>");
-    workspace.fault(AUTOSCALING, 1, page);
+    workspace.fault(MINT, 1, page);
     Test::at(&workspace).run("").fails(1, &["because: Sign in", "DATABRICKS_WORKSPACE_ID"]);
 }
 
@@ -195,14 +193,14 @@ fn the_routing_header_is_sent_if_the_workspace_id_is_known() {
 fn a_request_id_is_added_if_the_workspace_asks_for_it() {
     let workspace = workspace();
     let no = json!({ "error_code": "INVALID_PARAMETER_VALUE", "message": "Field 'request_id' must be defined" });
-    workspace.fault(AUTOSCALING, 1, Answer::Json(400, no.clone()));
+    workspace.fault(MINT, 1, Answer::Json(400, no.clone()));
     let test = Test::at(&workspace);
     test.run("").token();
-    assert!(body(&workspace, AUTOSCALING)["request_id"].is_string());
-    workspace.fault(AUTOSCALING, 2, Answer::Json(400, no));
+    assert!(body(&workspace, MINT)["request_id"].is_string());
+    workspace.fault(MINT, 2, Answer::Json(400, no));
     workspace.take_requests();
     test.run("--refresh").fails(4, &["request_id"]);
-    assert_eq!(workspace.count(AUTOSCALING), 2);
+    assert_eq!(workspace.count(MINT), 2);
 }
 
 #[test]
@@ -218,14 +216,14 @@ fn a_refused_workspace_token_is_replaced_once() {
     ] {
         let workspace = workspace();
         let test = Test::at(&workspace);
-        workspace.fault(AUTOSCALING, 1, refusal.clone());
+        workspace.fault(MINT, 1, refusal.clone());
         test.run("").token();
-        assert_eq!((workspace.count(TOKEN), workspace.count(AUTOSCALING)), (2, 2));
+        assert_eq!((workspace.count(TOKEN), workspace.count(MINT)), (2, 2));
         workspace.take_requests();
-        workspace.fault(AUTOSCALING, 9, refusal);
+        workspace.fault(MINT, 9, refusal);
         test.run("--refresh").fails(4, &["refused to mint"]);
         assert_eq!(
-            (workspace.count(TOKEN), workspace.count(AUTOSCALING)),
+            (workspace.count(TOKEN), workspace.count(MINT)),
             (1, 2),
             "replaced once, then an error"
         );
@@ -236,9 +234,9 @@ fn a_refused_workspace_token_is_replaced_once() {
 fn a_missing_permission_is_not_tried_again() {
     let workspace = workspace();
     let no = json!({ "error_code": "PERMISSION_DENIED", "message": "Invalid access token scope" });
-    workspace.fault(AUTOSCALING, 1, Answer::Json(403, no));
+    workspace.fault(MINT, 1, Answer::Json(403, no));
     Test::at(&workspace).run("").fails(4, &["PERMISSION_DENIED"]);
-    assert_eq!((workspace.count(TOKEN), workspace.count(AUTOSCALING)), (1, 1));
+    assert_eq!((workspace.count(TOKEN), workspace.count(MINT)), (1, 1));
 }
 
 #[test]
@@ -249,7 +247,7 @@ fn the_error_for_a_refused_personal_access_token_names_its_setting() {
     test.set("DATABRICKS_TOKEN", "dapiffffffffffffffffffffffffffffffff");
     test.run("")
         .fails(4, &["Invalid access token.", "a new personal access token in DATABRICKS_TOKEN"]);
-    assert_eq!(workspace.count(AUTOSCALING), 1);
+    assert_eq!(workspace.count(MINT), 1);
     test.set("DATABRICKS_TOKEN", PAT).run("").token();
 }
 
@@ -276,7 +274,7 @@ fn the_servers_message_decides_error_and_hint() {
         ),
         (words(418, "X", &"long \u{1b}[31m".repeat(200)), 4, "…"),
     ] {
-        workspace.fault(AUTOSCALING, 1, answer);
+        workspace.fault(MINT, 1, answer);
         let outcome = test.run("--refresh");
         outcome.fails(code, &[expected]);
         assert!(!outcome.stderr.contains('\u{1b}'));
@@ -316,6 +314,6 @@ fn a_late_answer_within_the_deadline_is_used() {
     let workspace = workspace();
     let late = Answer::Json(200, json!({ "token": "late0123", "expire_time": null }));
     let late = Answer::Late(Duration::from_millis(700), Box::new(late));
-    workspace.fault(AUTOSCALING, 1, late);
+    workspace.fault(MINT, 1, late);
     assert_eq!(Test::at(&workspace).run("").token(), "late0123");
 }

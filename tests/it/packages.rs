@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use super::consumers::{python_with, words};
 use super::support::{has, is_root, not_run, repository, sandbox_with_psql, say_not_run};
 use crate::sandbox::Sandbox;
-use crate::sandbox::workspace::CLIENT_ID;
+use crate::sandbox::workspace::{CLIENT_ID, MINT};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -206,7 +206,7 @@ fn the_build_for_arm64_mints_caches_and_starts_programs() {
     let tokens: Vec<_> = herd.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
     assert!(tokens.iter().all(|output| output.status.success()));
     assert!(tokens.iter().all(|output| output.stdout == tokens[0].stdout));
-    assert_eq!(sandbox.workspace.count("/api/2.0/postgres/credentials"), 1);
+    assert_eq!(sandbox.workspace.count(MINT), 1);
 
     let fields = "dpkg-deb --field \"$1\" Architecture";
     assert_eq!(shell(fields, &[&the(packages, "_arm64.deb")]), "arm64\n");

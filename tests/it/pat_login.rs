@@ -15,20 +15,12 @@ use super::login::login_file;
 use super::support::{HOUR, MINUTE, SECOND, Test, executable, has, workspace};
 use crate::sandbox::jwt::random;
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, ENDPOINT, PAT, Pat, USER, Workspace};
+use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, PAT, Pat, USER, Workspace};
 
 const CREATE: &str = "/api/2.0/token/create";
 const DELETE: &str = "/api/2.0/token/delete";
 const LIST: &str = "/api/2.0/token/list";
 const ME: &str = "/api/2.0/preview/scim/v2/Me";
-
-/// A person without any Databricks setting but the workspace.
-fn person(workspace: &Workspace) -> Test {
-    let mut test = Test::at(workspace);
-    test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
-    test.set("LAKEBASE_ENDPOINT", ENDPOINT);
-    test
-}
 
 /// Runs the program with this text on stdin.
 fn run_with_stdin(test: &Test, args: &[&str], stdin: &str) -> Output {
@@ -87,7 +79,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn a_pasted_token_is_used_to_create_a_rotating_token() {
     let workspace = workspace();
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     let output = log_in(&test, &[]);
     let stdout = text(&output.stdout);
     assert!(stdout.starts_with(&format!("logged in as {USER} at {}", workspace.url)), "{stdout}");
@@ -132,7 +124,7 @@ fn a_pasted_token_is_used_to_create_a_rotating_token() {
 #[test]
 fn a_login_with_an_invalid_token_stores_nothing() {
     let workspace = workspace();
-    let mut test = person(&workspace);
+    let mut test = Test::of_person(&workspace);
     // A configured identity is not used instead.
     test.set("DATABRICKS_TOKEN", PAT);
     for (pasted, code, words) in [
@@ -168,7 +160,7 @@ fn a_login_with_an_invalid_token_stores_nothing() {
 #[test]
 fn a_used_token_is_replaced_and_a_token_in_use_is_never_deleted_early() {
     let workspace = workspace();
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     log_in(&test, &["--pat-lifetime", "1h"]);
     let token = |test: &Test| test.run("--for workspace").token();
     let first = token(&test);
@@ -207,7 +199,7 @@ fn a_used_token_is_replaced_and_a_token_in_use_is_never_deleted_early() {
 #[test]
 fn a_rotating_token_that_is_revoked_in_the_workspace_ends_the_login() {
     let workspace = workspace();
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     log_in(&test, &[]);
     let current = rotating_tokens(&workspace).remove(0);
     workspace.state().revoked.push(current);
@@ -230,7 +222,7 @@ fn a_rotating_token_that_is_revoked_in_the_workspace_ends_the_login() {
 #[test]
 fn while_the_workspace_is_unavailable_the_old_token_is_used() {
     let workspace = workspace();
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     log_in(&test, &[]);
     let first = test.run("--for workspace").token();
     pass(&test, &workspace, 11 * MINUTE);
@@ -254,18 +246,11 @@ fn while_the_workspace_is_unavailable_the_old_token_is_used() {
 #[test]
 fn fifty_processes_at_once_create_one_successor() {
     let workspace = workspace();
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     log_in(&test, &[]);
     let first = test.run("--for workspace").token();
     pass(&test, &workspace, 11 * MINUTE);
-    let start = |_| {
-        let mut command = test.command();
-        command.args(["--for", "workspace"]).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().unwrap()
-    };
-    let children: Vec<_> = (0..50).map(start).collect();
-    let answers: Vec<Output> =
-        children.into_iter().map(|c| c.wait_with_output().unwrap()).collect();
+    let answers = test.start_many(50, "--for workspace");
     let valid = rotating_tokens(&workspace);
     assert_eq!((valid.len(), &valid[0]), (2, &first));
     for answer in answers {
@@ -278,7 +263,7 @@ fn fifty_processes_at_once_create_one_successor() {
 #[test]
 fn logout_waits_for_a_renewal() {
     let workspace = workspace();
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     log_in(&test, &[]);
     let held = fs::File::create(login_file(&test).with_extension("lock")).unwrap();
     held.lock().unwrap();
@@ -296,7 +281,7 @@ fn logout_waits_for_a_renewal() {
 #[test]
 fn a_login_with_the_host_flag_does_not_belong_to_the_profile_variable() {
     let (one, other) = (workspace(), workspace());
-    let mut test = person(&one);
+    let mut test = Test::of_person(&one);
     test.unset("DATABRICKS_HOST");
     test.write(".databrickscfg", &format!("[work]\nhost = {}\n", one.url));
     log_in(&test, &["--profile", "work"]);
@@ -316,7 +301,7 @@ fn a_login_with_the_host_flag_does_not_belong_to_the_profile_variable() {
 #[test]
 fn logout_deletes_the_rotating_tokens_and_no_other_token() {
     let workspace = workspace();
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     log_in(&test, &[]);
     pass(&test, &workspace, 11 * MINUTE);
     test.run("--for workspace").token();
@@ -339,7 +324,7 @@ fn logout_deletes_the_rotating_tokens_and_no_other_token() {
 fn the_pasted_token_is_deleted_only_with_revoke_pasted() {
     for others in [false, true] {
         let workspace = workspace();
-        let test = person(&workspace);
+        let test = Test::of_person(&workspace);
         let mut pasted = PAT.to_owned();
         if others {
             // Another token of the same person: the digests distinguish the two.
@@ -364,7 +349,7 @@ fn the_pasted_token_is_deleted_only_with_revoke_pasted() {
 
     // An OAuth token is not in the list of personal access tokens.
     let workspace = workspace();
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     let login = "grant_type=client_credentials&scope=all-apis";
     let basic = BASE64_STANDARD.encode(format!("{CLIENT_ID}:{CLIENT_SECRET}"));
     let answer = ureq::post(format!("{}/oidc/v1/token", workspace.url))
@@ -386,7 +371,7 @@ fn the_pasted_token_is_deleted_only_with_revoke_pasted() {
 #[test]
 fn a_pasted_token_whose_id_is_not_its_digest_is_not_deleted() {
     let workspace = workspace();
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     for id in ["a", "b"] {
         let mut state = workspace.state();
         let (comment, owner) = ("a CI job's".to_owned(), USER.to_owned());
@@ -416,7 +401,7 @@ fn a_pasted_token_whose_id_is_not_its_digest_is_not_deleted() {
 #[test]
 fn a_second_login_keeps_the_tokens_that_are_in_use() {
     let workspace = workspace();
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     log_in(&test, &[]);
     let first = test.run("--for workspace").token();
     log_in(&test, &["--pat-lifetime", "2h"]);
@@ -436,7 +421,7 @@ fn a_login_that_cannot_be_stored_leaves_the_previous_login_intact() {
         return;
     }
     let workspace = workspace();
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     log_in(&test, &[]);
     let first = test.run("--for workspace").token();
 
@@ -478,7 +463,7 @@ fn a_login_that_cannot_be_stored_leaves_the_previous_login_intact() {
 #[test]
 fn a_rotating_token_and_a_malformed_list_are_refused() {
     let workspace = workspace();
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     log_in(&test, &[]);
     let own = test.run("--for workspace").token();
     for _ in 0..2 {
@@ -505,7 +490,7 @@ fn a_rotating_token_and_a_malformed_list_are_refused() {
 #[test]
 fn a_profile_with_the_name_of_the_workspace_has_its_own_tokens() {
     let workspace = workspace();
-    let mut test = person(&workspace);
+    let mut test = Test::of_person(&workspace);
     log_in(&test, &[]);
     let first = test.run("--for workspace").token();
     let url = workspace.url.clone();
@@ -517,7 +502,7 @@ fn a_profile_with_the_name_of_the_workspace_has_its_own_tokens() {
 #[test]
 fn a_wrong_clock_does_not_end_the_login() {
     let workspace = workspace();
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     log_in(&test, &["--pat-lifetime", "1h"]);
     let first = test.run("--for workspace").token();
 
@@ -536,7 +521,7 @@ fn a_wrong_clock_does_not_end_the_login() {
 #[test]
 fn the_printed_expiry_is_at_most_the_grace_period_of_a_replaced_token() {
     let workspace = workspace();
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     log_in(&test, &[]);
     let printed: Value = serde_json::from_str(&test.run("--for workspace -f json").stdout).unwrap();
     let expires = Timestamp::parse(printed["expires_at"].as_str().unwrap()).unwrap();
@@ -547,7 +532,7 @@ fn the_printed_expiry_is_at_most_the_grace_period_of_a_replaced_token() {
 #[test]
 fn logout_removes_a_login_that_cannot_be_read() {
     let workspace = workspace();
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     for damage in ["chmod 644", "truncate -s -3", "ln -sf /dev/null"] {
         log_in(&test, &[]);
         let path = login_file(&test);
@@ -615,7 +600,7 @@ fn a_thousand_rotations_with_faults_neither_lose_nor_accumulate_tokens() {
         return;
     }
     let workspace = workspace();
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     log_in(&test, &[]);
     let mut handed_out: HashMap<String, i64> = HashMap::new();
     let mut faults = 0;
@@ -694,7 +679,7 @@ fn a_terminal_does_not_show_the_token_and_shows_input_again_afterwards() {
         return;
     }
     let workspace = workspace();
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     let args = ["login", "--pat", "--host", &workspace.url];
     let outcome = run_in_terminal(&test, &args, &format!(" {PAT} \\n"));
     let shown = outcome["shown"].as_str().unwrap();

@@ -10,10 +10,9 @@ use serde_json::Value;
 use super::differential;
 use super::login::person;
 use super::official;
-use super::support::{Test, executable, has, not_run, repository, workspace};
+use super::support::{Test, executable, has, not_run, repository, spawn, workspace};
+use crate::sandbox::workspace::TOKEN;
 use crate::sandbox::workspace::*;
-
-const TOKEN: &str = "/oidc/v1/token";
 
 /// A person who has logged in with us, and whose SDKs ask us.
 fn logged_in(workspace: &Workspace) -> Test {
@@ -170,7 +169,7 @@ fn start(test: &Test, words: &[PathBuf], variables: &[(&str, &str)]) -> Child {
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).env_clear().envs(test.env.iter().cloned());
     command.envs(variables.iter().copied()).stdin(Stdio::null());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    spawn(&mut command)
 }
 
 #[track_caller]

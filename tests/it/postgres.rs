@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::support::{executable, sandbox_with_psql};
 use crate::sandbox::Sandbox;
 use crate::sandbox::jwt::Scope;
-use crate::sandbox::workspace::{CLIENT_ID, PAT, USER};
+use crate::sandbox::workspace::{CLIENT_ID, MINT, PAT, USER};
 
 /// Runs a shell line with `DATABRICKS_*` and `PG*` set, and with lakebase-token on PATH.
 fn shell(sandbox: &Sandbox, line: &str) -> Output {
@@ -43,7 +43,7 @@ fn psql_logs_in_with_nothing_but_the_usual_variables() {
     let line = "PGPASSWORD=$(lakebase-token) psql -Atc 'select current_user'";
     prints(shell(&sandbox, line), CLIENT_ID);
     prints(shell(&sandbox, line), CLIENT_ID);
-    let mints = sandbox.workspace.count("/api/2.0/postgres/credentials");
+    let mints = sandbox.workspace.count(MINT);
     assert_eq!(mints, 1, "the second one came from the cache");
 }
 

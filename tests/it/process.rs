@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -13,23 +13,15 @@ use lakebase_token::platform::time::Timestamp;
 use super::support::{self, MINUTE, Test, executable, is_root, not_run, say_not_run, workspace};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
-
-const MINT: &str = "/api/2.0/postgres/credentials";
-const TOKEN: &str = "/oidc/v1/token";
+use crate::sandbox::workspace::{MINT, TOKEN};
 
 /// Starts processes at the same time. Returns the exit code, stdout and stderr of each.
-fn run_many(test: &Test, count: usize, args: &[&str]) -> Vec<(i32, String, String)> {
-    let start = |_| {
-        let mut command = test.command();
-        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    };
-    let children: Vec<Child> = (0..count).map(start).collect();
-    let finish = |child: Child| {
-        let output = child.wait_with_output().unwrap();
+fn run_many(test: &Test, count: usize, line: &str) -> Vec<(i32, String, String)> {
+    let finish = |output: Output| {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
     };
-    children.into_iter().map(finish).collect()
+    test.start_many(count, line).into_iter().map(finish).collect()
 }
 
 #[track_caller]
@@ -44,7 +36,7 @@ fn all_equal(answers: &[(i32, String, String)]) {
 fn two_hundred_processes_at_once_mint_once() {
     let workspace = workspace();
     let test = Test::at(&workspace);
-    all_equal(&run_many(&test, 200, &[]));
+    all_equal(&run_many(&test, 200, ""));
     assert_eq!(workspace.take_requests(), [format!("POST {TOKEN}"), format!("POST {MINT}")]);
 }
 
@@ -59,7 +51,7 @@ fn two_hundred_forced_refreshes_at_once_mint_once() {
     let token = workspace.signer.sign("me", Scope::Database, 3600, 0);
     let answer = Answer::Json(200, json!({ "token": token }));
     workspace.fault(MINT, 1, Answer::Late(Duration::from_secs(3), Box::new(answer)));
-    all_equal(&run_many(&test, 200, &["--refresh"]));
+    all_equal(&run_many(&test, 200, "--refresh"));
     assert_eq!(workspace.count(MINT), 1);
 }
 
@@ -69,7 +61,7 @@ fn many_processes_resolve_role_and_host_once() {
     let mut test = Test::at(&workspace);
     test.unset("LAKEBASE_ENDPOINT").unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
     test.set("DATABRICKS_TOKEN", crate::sandbox::workspace::PAT);
-    all_equal(&run_many(&test, 50, &["-f", "json"]));
+    all_equal(&run_many(&test, 50, "-f json"));
     let requests = workspace.take_requests();
     assert_eq!(requests.len(), 4, "{requests:?}");
 }
@@ -109,7 +101,7 @@ fn only_one_process_waits_for_an_early_refresh() {
     workspace.fault(MINT, 99, Answer::Hang(Duration::from_secs(20)));
 
     let began = Instant::now();
-    let answers = run_many(&test, 40, &[]);
+    let answers = run_many(&test, 40, "");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert!(answers.iter().all(|(code, stdout, _)| *code == 0 && stdout.trim_end() == first));
     assert_eq!(workspace.count(MINT), 1, "one process tries");
@@ -150,7 +142,7 @@ fn many_processes_share_a_failure_of_the_workspace() {
     workspace.fault(MINT, 999, Answer::Json(503, json!({ "message": "down" })));
 
     let began = Instant::now();
-    let answers = run_many(&test, 100, &[]);
+    let answers = run_many(&test, 100, "");
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     assert!(answers.iter().all(|(code, stdout, _)| *code == 0 && stdout.trim_end() == first));
     assert!(answers.iter().all(|(.., stderr)| stderr.contains("using the cached credential")));
@@ -159,7 +151,7 @@ fn many_processes_share_a_failure_of_the_workspace() {
 
     // Without a cached credential, all processes fail with the same error.
     workspace.take_requests();
-    let answers = run_many(&test, 100, &["--ttl", "10m"]);
+    let answers = run_many(&test, 100, "--ttl 10m");
     assert!(answers.iter().all(|(code, stdout, stderr)| {
         *code == 5 && stdout.is_empty() && stderr.contains("HTTP status 503")
     }));
@@ -171,16 +163,11 @@ fn a_process_that_runs_out_of_time_does_not_fail_the_others() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     workspace.fault(TOKEN, 1, Answer::Hang(Duration::from_secs(20)));
-    let start = |timeout: &str| {
-        let mut command = test.command();
-        command.args(["--timeout", timeout]).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().unwrap()
-    };
-    let short = start("400ms");
+    let short = test.start("--timeout 400ms");
     while workspace.count(TOKEN) == 0 {
         std::thread::sleep(Duration::from_millis(2));
     }
-    let long = start("20s");
+    let long = test.start("--timeout 20s");
 
     assert_eq!(short.wait_with_output().unwrap().status.code(), Some(5));
     let output = long.wait_with_output().unwrap();

@@ -6,9 +6,8 @@ use serde_json::json;
 use super::support::{HOUR, MINUTE, SECOND, Test, workspace};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, PAT, USER, Workspace};
+use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, MINT, PAT, TOKEN, USER, Workspace};
 
-const TOKEN: &str = "/oidc/v1/token";
 const DISCOVERY: &str = "/oidc/.well-known/oauth-authorization-server";
 
 // oauth-m2m
@@ -398,7 +397,7 @@ fn a_former_logins_credential_is_not_printed_even_if_minting_fails() {
         test.pass(passed * MINUTE); // refresh early, then must refresh
         let eve = prints(&workspace, "eve@example.com", passed * 60 + 3600);
         cli(&mut test, &eve);
-        workspace.fault("/api/2.0/postgres/credentials", 9, Answer::Json(500, json!({})));
+        workspace.fault(MINT, 9, Answer::Json(500, json!({})));
         for _ in 0..3 {
             let outcome = test.run("");
             assert!(outcome.code == 5 && outcome.stdout.is_empty(), "{passed}: {outcome:?}");

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use lakebase_token::net::no_proxy::covers;
 
-use super::support::{Test, has, not_run, repository};
+use super::support::{Test, has, not_run, repository, spawn};
 use crate::sandbox::workspace::PAT;
 
 /// Prints for each line `list TAB host TAB port` whether Go would use a proxy.
@@ -133,7 +133,7 @@ fn exceptions_are_read_as_go_reads_them() {
         pairs.iter().map(|(list, (host, port))| format!("{list}\t{host}\t{port}\n")).collect();
     let mut go = Command::new("go");
     go.args(["run", "-mod=mod", "."]).current_dir(&folder).stdin(Stdio::piped());
-    let mut go = go.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut go = spawn(&mut go);
     go.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = go.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

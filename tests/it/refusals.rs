@@ -4,10 +4,8 @@ use serde_json::{Value, json};
 
 use super::support::{Test, workspace};
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::PAT;
+use crate::sandbox::workspace::{MINT, PAT, TOKEN};
 
-const MINT: &str = "/api/2.0/postgres/credentials";
-const TOKEN: &str = "/oidc/v1/token";
 const ME: &str = "/api/2.0/preview/scim/v2/Me";
 
 /// Refusals with status 403 as workspaces send them, and a part of the hint.

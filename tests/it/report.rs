@@ -10,6 +10,7 @@ use super::consumers::{Installation, words};
 use super::support::{Test, repository, workspace};
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::*;
+use crate::sandbox::workspace::{MINT, TOKEN};
 
 /// The files whose messages `doctor` shows.
 const SOURCES: [&str; 10] = [
@@ -164,15 +165,10 @@ fn no_word_of_the_users_or_the_servers_is_in_a_report() {
     const ROLE: &str = "the-workspace-owner@sentinel.example";
     workspace.state().groups = vec![GROUP.to_owned()];
     let refusals = [
-        (
-            "/api/2.0/postgres/credentials",
-            403,
-            "PERMISSION_DENIED",
-            "Sentinel-1 may not read zanzibar",
-        ),
+        (MINT, 403, "PERMISSION_DENIED", "Sentinel-1 may not read zanzibar"),
         ("/api/2.0/preview/scim/v2/Me", 403, "SENTINEL_CODE", "User sentinel@zanzibar.example"),
-        ("/oidc/v1/token", 401, "invalid_client", "Client sentinel 12345 has no zanzibar"),
-        ("/oidc/v1/token", 500, "SENTINEL", "<html>zanzibar</html>"),
+        (TOKEN, 401, "invalid_client", "Client sentinel 12345 has no zanzibar"),
+        (TOKEN, 500, "SENTINEL", "<html>zanzibar</html>"),
     ];
     for (path, status, code, message) in refusals {
         let mut test = Test::at(&workspace);

@@ -11,9 +11,8 @@ use super::support::{executable, has};
 #[cfg(unix)]
 use crate::sandbox::Sandbox;
 use crate::sandbox::server::Answer;
+use crate::sandbox::workspace::MINT;
 use crate::sandbox::workspace::*;
-
-const MINT: &str = "/api/2.0/postgres/credentials";
 
 fn unnamed(workspace: &Workspace) -> Test {
     let mut test = Test::at(workspace);

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::support::{Outcome, Test, workspace};
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::Workspace;
+use crate::sandbox::workspace::{MINT, TOKEN, Workspace};
 
 const ID: &str = "11111111-2222-3333-4444-555555555555";
 const SECRET: &str = "doseZQXJVKWMPYBFGHDLsentinel";
@@ -87,7 +87,7 @@ fn a_successful_call_shows_no_other_secret() {
 fn no_error_repeats_a_secret_that_the_server_repeats() {
     let workspace = workspace();
     let test = context(&workspace);
-    let paths = ["/oidc/v1/token", "/api/2.0/postgres/credentials"];
+    let paths = [TOKEN, MINT];
     let basic = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, format!("{ID}:{SECRET}"));
     for path in paths {
         for answer in [
@@ -141,7 +141,7 @@ fn a_secret_is_redacted_in_each_encoding_that_the_server_repeats() {
     ] {
         let answer =
             json!({ "error": "invalid_client", "error_description": format!("not {form} here") });
-        workspace.fault("/oidc/v1/token", 1, Answer::Json(401, answer));
+        workspace.fault(TOKEN, 1, Answer::Json(401, answer));
         let outcome = test.run("--no-cache");
         outcome.fails(4, &["not ", "*** here"]);
         let body = form.trim_start_matches("Authorization=").trim_start_matches("Basic ");
@@ -174,7 +174,7 @@ fn a_token_that_the_server_repeats_is_redacted() {
     let test = context(&workspace);
     let token = test.run("--for workspace").token();
     let echo = json!({ "message": format!("I do not like {token}, nor Bearer {token}") });
-    workspace.fault("/api/2.0/postgres/credentials", 9, Answer::Json(400, echo));
+    workspace.fault(MINT, 9, Answer::Json(400, echo));
     let outcome = test.run("");
     outcome.fails(4, &["I do not like ***"]);
     check(&test, &outcome, &[&token[40..]], "");
@@ -186,10 +186,10 @@ fn an_opaque_token_that_the_server_repeats_is_redacted_too() {
     let test = context(&workspace);
     let opaque = "QmVhcmVyT3BhcXVlZZZ";
     let answer = json!({ "access_token": opaque, "expires_in": 3600 });
-    workspace.fault("/oidc/v1/token", 9, Answer::Json(200, answer));
+    workspace.fault(TOKEN, 9, Answer::Json(200, answer));
     for status in [400, 403, 404] {
         let echo = json!({ "message": format!("no session for {opaque} here") });
-        workspace.fault("/api/2.0/postgres/credentials", 1, Answer::Json(status, echo));
+        workspace.fault(MINT, 1, Answer::Json(status, echo));
         let outcome = test.run("--refresh");
         outcome.fails(4, &["no session for *** here"]);
         walk(&test.cache_folder(), &mut |path| {

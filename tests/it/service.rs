@@ -16,7 +16,7 @@ use lakebase_token::service::manager::Manager;
 use super::machine::{Machine, UID, wait_for};
 use super::support::{Test, executable, has, repository, workspace};
 use crate::sandbox::Sandbox;
-use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, PAT};
+use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, MINT, PAT};
 
 /// A name with characters that systemd, a shell or XML interprets.
 const ODD: &str = "o\"d'd 100%h $HOME ${X} a&b;<c> \\ é";
@@ -305,13 +305,9 @@ fn a_file_in_any_folder_is_kept_and_the_cache_is_recreated() {
     }
     machine.remove_cache();
     machine.says("lakebase-token service restart file b/app.env", 0, &["restarted"]);
-    let mints = sandbox.workspace.count("/api/2.0/postgres/credentials");
+    let mints = sandbox.workspace.count(MINT);
     machine.says("lakebase-token service restart file b/app.env", 0, &["restarted"]);
-    assert_eq!(
-        sandbox.workspace.count("/api/2.0/postgres/credentials"),
-        mints,
-        "it is cached again"
-    );
+    assert_eq!(sandbox.workspace.count(MINT), mints, "it is cached again");
     fs::write(machine.home("b/app.env"), "junk").unwrap();
     machine.says("lakebase-token service status file b/app.env", 1, &["it has no entry of ours"]);
     // Without the environment file, nothing is known that could be purged; the rest is removed.

@@ -7,8 +7,9 @@ use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -82,6 +83,13 @@ impl Test {
         test.set("DATABRICKS_CLIENT_ID", CLIENT_ID);
         test.set("DATABRICKS_CLIENT_SECRET", CLIENT_SECRET);
         test.set("LAKEBASE_ENDPOINT", ENDPOINT);
+        test
+    }
+
+    /// With a person who is not logged in yet, and an endpoint by name.
+    pub fn of_person(workspace: &Workspace) -> Test {
+        let mut test = Test::at(workspace);
+        test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
         test
     }
 
@@ -195,6 +203,17 @@ impl Test {
         command.env_clear().envs(self.env.iter().cloned()).stdin(Stdio::null());
         command
     }
+
+    /// Starts the executable. Blanks separate the words.
+    pub fn start(&self, line: &str) -> Child {
+        spawn(self.command().args(line.split_whitespace()))
+    }
+
+    /// Starts the executable so many times at once, and waits for all.
+    pub fn start_many(&self, count: usize, line: &str) -> Vec<Output> {
+        let children: Vec<Child> = (0..count).map(|_| self.start(line)).collect();
+        children.into_iter().map(|child| child.wait_with_output().unwrap()).collect()
+    }
 }
 
 /// With long words cut off, so that tokens stay readable.
@@ -303,6 +322,19 @@ pub fn set_mode(path: &Path, mode: u32) {
 /// Windows has no modes; what a test makes is its user's own.
 #[cfg(windows)]
 pub fn set_mode(_: &Path, _: u32) {}
+
+/// An address that refuses connections as long as the second value lives: the near end of a connection,
+/// so that nothing else can listen there.
+pub fn refusing_address() -> (SocketAddr, (TcpListener, TcpStream)) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (stream.local_addr().unwrap(), (listener, stream))
+}
+
+/// Starts a process whose output the test reads.
+pub fn spawn(command: &mut Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
 
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -9,6 +9,7 @@ use crate::sandbox::clouds::{AZURE_CLIENT_ID, AZURE_CLIENT_SECRET, TENANT};
 use crate::sandbox::jwt::{Scope, now};
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::*;
+use crate::sandbox::workspace::{MINT, TOKEN};
 
 /// Formats that print the host, to which a client then sends the password.
 const HOST_FORMATS: [&str; 8] =
@@ -141,7 +142,7 @@ fn a_host_that_shares_only_its_beginning_with_a_known_one_is_refused() {
     ] {
         test.set("PGHOST", &host).run("").fails(2, &[&host]);
     }
-    assert_eq!(workspace.count("/api/2.0/postgres/credentials"), 0);
+    assert_eq!(workspace.count(MINT), 0);
     assert_eq!(workspace.count("/api/2.0/database/credentials"), 0);
     for host in [ENDPOINT_HOST, INSTANCE_HOST] {
         test.set("PGHOST", host).run("").token();
@@ -477,7 +478,7 @@ fn a_secret_of_the_request_is_never_printed_as_a_password() {
     ] {
         workspace.state().faults.clear();
         let answer = Answer::Json(200, json!({ "token": token }));
-        workspace.fault("/api/2.0/postgres/credentials", 9, answer);
+        workspace.fault(MINT, 9, answer);
         for line in ["--refresh", "--refresh --pg-host localhost"] {
             test.run(line).fails(1, &["a secret"]);
         }
@@ -502,7 +503,7 @@ fn a_secret_that_an_answer_repeats_is_shown_in_no_field_and_no_cut() {
     }
     bodies.push(json!({ "error": { "code": SECRET, "message": SECRET } }));
     for body in bodies {
-        for path in ["/oidc/v1/token", "/api/2.0/postgres/credentials"] {
+        for path in [TOKEN, MINT] {
             for status in [400, 429] {
                 workspace.state().faults.clear();
                 workspace.fault(path, 9, Answer::Json(status, body.clone()));
@@ -664,9 +665,9 @@ fn any_server_answer_costs_less_than_64_mib() {
 
     let mut failed = 0;
     for path in [
-        "/oidc/v1/token",
+        TOKEN,
         "/api/2.0/postgres/projects",
-        "/api/2.0/postgres/credentials",
+        MINT,
         "/api/2.0/preview/scim/v2/Me",
         "/api/2.0/database/instances/legacy",
     ] {
@@ -682,7 +683,7 @@ fn any_server_answer_costs_less_than_64_mib() {
             let test = {
                 let mut test = Test::at(&workspace);
                 test.unset("LAKEBASE_ENDPOINT").set("DATABRICKS_TOKEN", PAT);
-                if path != "/oidc/v1/token" {
+                if path != TOKEN {
                     test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
                 } else {
                     test.unset("DATABRICKS_TOKEN");

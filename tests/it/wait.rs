@@ -12,7 +12,7 @@ use serde_json::json;
 use super::support::{Test, executable, sandbox_with_psql, workspace};
 use crate::sandbox::Sandbox;
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT};
+use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, MINT};
 
 /// What the server does until it is ready.
 #[derive(Clone, Copy)]
@@ -180,7 +180,7 @@ fn a_refused_credential_of_another_call_is_replaced_once() {
     let (output, _) = psql(&sandbox, port, "30s");
     assert!(output.status.success());
     // One for the first attempt, one in its place.
-    assert_eq!(sandbox.workspace.count("/api/2.0/postgres/credentials"), 2);
+    assert_eq!(sandbox.workspace.count(MINT), 2);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_branch_that_is_being_made_is_waited_for_and_a_project_is_not() {
     let Some(sandbox) = sandbox_with_psql("wait::a_branch") else { return };
     let missing =
         || Answer::Json(404, json!({ "error_code": "NOT_FOUND", "message": "no branch" }));
-    sandbox.workspace.fault("/api/2.0/postgres/credentials", 3, missing());
+    sandbox.workspace.fault(MINT, 3, missing());
     let port = sandbox.postgres.as_ref().unwrap().port;
     let (output, took) = psql(&sandbox, port, "30s");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

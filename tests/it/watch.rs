@@ -10,13 +10,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use super::machine::wait_for;
-use super::support::{Test, is_root, not_run, workspace};
+use super::support::{Test, is_root, not_run, spawn, workspace};
 use crate::sandbox::server::Answer;
+use crate::sandbox::workspace::TOKEN;
 
 fn start(test: &Test, words: &[&str]) -> Child {
     let mut command = test.command();
-    command.args(["watch", "pgpass"]).args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().unwrap()
+    spawn(command.args(["watch", "pgpass"]).args(words))
 }
 
 /// Sends a signal. Returns how the process ended, and how long that took.
@@ -70,7 +70,7 @@ fn it_ends_at_once_during_a_request_and_during_a_hook() {
     let test = Test::at(&workspace);
     workspace.fault("/oidc", 1, Answer::Hang(Duration::from_secs(30)));
     let child = start(&test, &[]);
-    wait_for("a request", || (workspace.count("/oidc/v1/token") > 0).then_some(()));
+    wait_for("a request", || (workspace.count(TOKEN) > 0).then_some(()));
     let (status, took) = end(child, Signal::TERM);
     assert!(status.starts_with("signal: 15") && took < Duration::from_secs(1), "{status} {took:?}");
 

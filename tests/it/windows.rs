@@ -16,21 +16,13 @@ use serde_json::json;
 use super::support::{SECOND, Test, workspace};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::{Consent, USER, Workspace};
-
-const MINT: &str = "/api/2.0/postgres/credentials";
+use crate::sandbox::workspace::{Consent, MINT, USER, Workspace};
 
 /// Only reading is allowed to others, not even a rename (FILE_SHARE_READ).
 const SHARE_READ: u32 = 1;
 
-fn start(test: &Test, line: &str) -> Child {
-    let mut command = test.command();
-    command.args(line.split_whitespace());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
 fn run(test: &Test, line: &str) -> Output {
-    start(test, line).wait_with_output().unwrap()
+    test.start(line).wait_with_output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -70,7 +62,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 fn forty_processes_at_once_mint_once() {
     let workspace = workspace();
     let test = Test::at(&workspace);
-    let children: Vec<Child> = (0..40).map(|_| start(&test, "")).collect();
+    let children: Vec<Child> = (0..40).map(|_| test.start("")).collect();
     let tokens: Vec<String> =
         children.into_iter().map(|child| succeeds(&child.wait_with_output().unwrap())).collect();
     assert!(tokens.iter().all(|token| token.len() > 100 && *token == tokens[0]));
@@ -85,7 +77,7 @@ fn a_killed_minter_leaves_no_lock_behind() {
     let answer = json!({ "token": workspace.signer.sign("x", Scope::Database, 3600, 0) });
     let late = Answer::Late(Duration::from_secs(30), Box::new(Answer::Json(200, answer)));
     workspace.fault(MINT, 1, late);
-    let mut minter = start(&test, "");
+    let mut minter = test.start("");
     wait_until("the minter has requested", || workspace.count(MINT) == 1);
     minter.kill().unwrap();
     minter.wait().unwrap();
@@ -141,7 +133,7 @@ fn a_reader_sees_a_whole_password_file_and_holds_up_a_writer_for_a_moment_only()
 
     let mut options = fs::OpenOptions::new();
     let held = options.read(true).share_mode(SHARE_READ).open(&file).unwrap();
-    let writer = start(&test, "write pgpass --refresh");
+    let writer = test.start("write pgpass --refresh");
     thread::sleep(Duration::from_millis(700));
     drop(held);
     succeeds(&writer.wait_with_output().unwrap());
@@ -154,7 +146,7 @@ fn writers_of_one_file_take_turns() {
     let test = Test::at(&workspace);
     let file = test.write("pass", "# mine\nother:*:*:*:secret\n");
     let line = |n| format!("write pgpass --pgpass-file {} --pg-database d{n}", file.display());
-    let children: Vec<Child> = (0..12).map(|n| start(&test, &line(n))).collect();
+    let children: Vec<Child> = (0..12).map(|n| test.start(&line(n))).collect();
     for child in children {
         succeeds(&child.wait_with_output().unwrap());
     }
@@ -186,7 +178,7 @@ fn a_killed_exec_takes_its_child_along() {
     let mut test = Test::at(&workspace);
     let out = test.home.path().join("out");
     batch(&mut test, "slow.cmd", &format!("ping -n 60 127.0.0.1 > \"{}\"\n", out.display()));
-    let mut exec = start(&test, "exec -- slow");
+    let mut exec = test.start("exec -- slow");
     wait_until("the child has started", || out.exists());
     exec.kill().unwrap();
     exec.wait().unwrap();
@@ -215,18 +207,12 @@ fn databricks(test: &mut Test, workspace: &Workspace, seconds: u32) {
     batch(test, "databricks.cmd", &script);
 }
 
-fn person(workspace: &Workspace) -> Test {
-    let mut test = Test::at(workspace);
-    test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
-    test
-}
-
 #[test]
 fn the_databricks_cli_is_found_and_run_once() {
     let workspace = workspace();
-    let mut test = person(&workspace);
+    let mut test = Test::of_person(&workspace);
     databricks(&mut test, &workspace, 0);
-    let children: Vec<Child> = (0..8).map(|_| start(&test, "--timeout 50s")).collect();
+    let children: Vec<Child> = (0..8).map(|_| test.start("--timeout 50s")).collect();
     for child in children {
         succeeds(&child.wait_with_output().unwrap());
     }
@@ -238,7 +224,7 @@ fn the_databricks_cli_is_found_and_run_once() {
 #[test]
 fn a_run_of_the_cli_keeps_its_lock_after_its_caller_has_ended() {
     let workspace = workspace();
-    let mut test = person(&workspace);
+    let mut test = Test::of_person(&workspace);
     databricks(&mut test, &workspace, 8);
     fails(&run(&test, "--timeout 2s"), 5, "has not ended");
     // The run continues, and no other one begins meanwhile.
@@ -253,7 +239,7 @@ fn a_run_of_the_cli_keeps_its_lock_after_its_caller_has_ended() {
 fn a_login_is_pasted_and_used() {
     let workspace = workspace();
     workspace.state().consent = Consent::Allow;
-    let test = person(&workspace);
+    let test = Test::of_person(&workspace);
     let mut command = test.command();
     command.args(["login", "--no-browser"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

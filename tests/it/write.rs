@@ -22,9 +22,7 @@ use super::support::{
 };
 use crate::sandbox::jwt::random;
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT_HOST, Workspace};
-
-const MINT: &str = "/api/2.0/postgres/credentials";
+use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT_HOST, MINT, Workspace};
 
 /// A service principal, and a password file that was written by hand: some CRLF, Latin-1, blanks,
 /// comments, no newline at the end.

@@ -275,31 +275,37 @@ pub fn exchanged(
     }
 }
 
-/// An HTTP proxy that connects every CONNECT request to the same address. `note` gets the first line
-/// of each request.
+/// An HTTP proxy that connects CONNECT requests to the same address. `admits` gets the head of each
+/// request; where it says no, the answer is 502.
 pub fn proxy(
     target: SocketAddr,
-    note: impl Fn(&str) + Send + Sync + 'static,
+    admits: impl Fn(&str) -> bool + Send + Sync + 'static,
 ) -> io::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    let note = Arc::new(note);
+    let admits = Arc::new(admits);
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let note = note.clone();
+            let admits = admits.clone();
             // A client may close its connection at any time.
-            std::thread::spawn(move || drop(tunnel(client, target, &*note)));
+            std::thread::spawn(move || drop(tunnel(client, target, &*admits)));
         }
     });
     Ok(format!("http://{address}"))
 }
 
-fn tunnel(mut client: TcpStream, target: SocketAddr, note: &dyn Fn(&str)) -> io::Result<()> {
+fn tunnel(
+    mut client: TcpStream,
+    target: SocketAddr,
+    admits: &dyn Fn(&str) -> bool,
+) -> io::Result<()> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte)? == 1 {
         head.push(byte[0]);
     }
-    note(String::from_utf8_lossy(&head).lines().next().unwrap_or_default());
+    if !admits(&String::from_utf8_lossy(&head)) {
+        return client.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
+    }
     let server = TcpStream::connect(target)?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;

@@ -8,6 +8,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use super::server::{Request, decode};
+use super::workspace::{MINT, TOKEN};
 
 /// A token that is about to expire may have expired before the request is handled.
 const MIN_BEARER_SECONDS: i64 = 30;
@@ -17,8 +18,8 @@ const MIN_BEARER_SECONDS: i64 = 30;
 pub fn violation(request: &Request, now: i64) -> Option<String> {
     let found = common(request).or_else(|| bearer(request, now)).or_else(|| {
         match (request.method.as_str(), request.path.as_str()) {
-            ("POST", "/oidc/v1/token") => grant(request),
-            (_, "/oidc/v1/token") => Some("a token is asked for by POST".to_owned()),
+            ("POST", TOKEN) => grant(request),
+            (_, TOKEN) => Some("a token is asked for by POST".to_owned()),
             ("GET", path) if path.starts_with("/api/") => list(request),
             ("POST", path) if path.starts_with("/api/2.0/") => json_body(request, path),
             _ => None,
@@ -167,7 +168,7 @@ fn list(request: &Request) -> Option<String> {
 /// The fields of a JSON body, with the kinds of their values: s text, n number, l list, o anything else.
 fn json_body(request: &Request, path: &str) -> Option<String> {
     let fields: &[(&str, char, bool)] = match path {
-        "/api/2.0/postgres/credentials" => &[
+        MINT => &[
             ("endpoint", 's', true),
             ("ttl", 's', false),
             ("request_id", 's', false),

@@ -26,6 +26,10 @@ pub const CLIENT_SECRET: &str = "dose0123456789abcdef0123456789abcdef";
 pub const USER: &str = "ada.lovelace@example.com";
 /// A personal access token of [`USER`].
 pub const PAT: &str = "dapi0123456789abcdef0123456789abcdef";
+/// Where tokens of the workspace are granted.
+pub const TOKEN: &str = "/oidc/v1/token";
+/// Where a credential for Autoscaling is minted.
+pub const MINT: &str = "/api/2.0/postgres/credentials";
 pub const ENDPOINT: &str = "projects/shop/branches/production/endpoints/primary";
 pub const ENDPOINT_UID: &str = "ep-cool-sky-1234abcd";
 pub const ENDPOINT_HOST: &str = "ep-cool-sky-1234abcd.database.us-east-1.cloud.databricks.com";
@@ -213,14 +217,10 @@ impl Workspace {
         Server::start(None, Arc::new(move |request| answer(&signer, &state, "http", request)))
     }
 
-    /// A proxy that connects every host name to this server.
-    pub fn proxy(&self) -> String {
-        clouds::proxy(self.server.address, |_| ()).expect("loopback has ports")
-    }
-
-    /// The same, and `note` gets the first line of each request to the proxy.
-    pub fn noting_proxy(&self, note: impl Fn(&str) + Send + Sync + 'static) -> String {
-        clouds::proxy(self.server.address, note).expect("loopback has ports")
+    /// A proxy that connects every host name to this server, where `admits` says yes to the head of the
+    /// request.
+    pub fn proxy(&self, admits: impl Fn(&str) -> bool + Send + Sync + 'static) -> String {
+        clouds::proxy(self.server.address, admits).expect("loopback has ports")
     }
 
     pub fn connections(&self) -> usize {
@@ -399,7 +399,7 @@ fn regular_answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: 
             }),
         ),
         ("GET", "/oidc/v1/authorize") => authorize(&mut state, &request),
-        ("POST", "/oidc/v1/token") => {
+        ("POST", TOKEN) => {
             let answer = token(signer, &mut state, &request);
             let answer_delay = state.answer_delay;
             drop(state);

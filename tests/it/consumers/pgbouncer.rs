@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::machine::{Machine, UID, wait_for};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::CLIENT_ID;
 use crate::service::machine;
-use crate::support::{has, not_run, repository};
+use crate::support::{has, not_run, repository, spawn};
 
 /// The first length of a password that PgBouncer 1.18 refuses, and that lakebase-token warns of.
 const REFUSED_LENGTH: usize = 2048;
@@ -205,7 +205,7 @@ fn node_client(pgbouncer: &PgBouncer, host: &str, password: &str) -> Child {
     node.args(["-e", PROGRAM]).env("NODE_PATH", node_path().1);
     node.env("PGHOST", host).env("PGPORT", pgbouncer.port.to_string()).env("PGUSER", "local");
     node.env("PGPASSWORD", password).env("PGDATABASE", "databricks_postgres");
-    node.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    spawn(&mut node)
 }
 
 fn java_client(pgbouncer: &PgBouncer, password: &str) -> Child {
@@ -215,7 +215,7 @@ fn java_client(pgbouncer: &PgBouncer, password: &str) -> Child {
     );
     let mut java = Command::new("java");
     java.args(["-cp", JDBC]).arg(repository().join("tests/it/drivers/Pgjdbc.java")).arg(url);
-    java.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    spawn(&mut java)
 }
 
 fn is_running(client: &Child) -> bool {

@@ -6,10 +6,8 @@ use serde_json::{Value, json};
 use super::{Class, holds, times};
 use crate::sandbox::jwt::{Scope, Signer, now};
 use crate::sandbox::server::Answer;
+use crate::sandbox::workspace::{MINT, TOKEN};
 use crate::support::{Dice, Test, workspace};
-
-const TOKEN: &str = "/oidc/v1/token";
-const MINT: &str = "/api/2.0/postgres/credentials";
 
 /// A text in the place of a token: valid, expired or not a token at all.
 fn token(dice: &mut Dice, signer: &Signer) -> String {

@@ -15,11 +15,11 @@ use super::{Class, holds, is_campaign, times};
 use crate::http::{BlackHole, secure};
 use crate::sandbox::Certificates;
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::Workspace;
-use crate::support::{Test, executable, has, is_root, not_run, say_not_run, workspace};
+use crate::sandbox::workspace::{MINT, TOKEN, Workspace};
+use crate::support::{
+    Test, executable, has, is_root, not_run, refusing_address, say_not_run, workspace,
+};
 
-const TOKEN: &str = "/oidc/v1/token";
-const MINT: &str = "/api/2.0/postgres/credentials";
 const DEADLINE: Duration = Duration::from_secs(1);
 /// Connecting to an address that never answers takes 1.5 s (`ADDRESS_TIMEOUT` of `net/connect.rs`).
 const DEADLINE_WITH_SILENT_ADDRESS: Duration = Duration::from_secs(2);
@@ -238,10 +238,13 @@ fn wait_for_bytes(client: &TcpStream) {
 }
 
 /// Servers that do not complete an exchange, with a description.
-fn bad_servers(hole: &BlackHole, secure: SocketAddr) -> [(&'static str, SocketAddr); 8] {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+fn bad_servers(
+    refusing: SocketAddr,
+    hole: &BlackHole,
+    secure: SocketAddr,
+) -> [(&'static str, SocketAddr); 8] {
     [
-        ("refused", free),
+        ("refused", refusing),
         ("black hole", hole.address()),
         ("reset at once", server(|client| wait_for_bytes(&client))),
         ("reset within the head", server(|client| send_and_reset(client, b"HTTP/1.1 200 O"))),
@@ -299,7 +302,8 @@ fn every_bad_connection_is_a_clear_error_in_time() {
     let hole = BlackHole::new();
     let (secure, _certificates, configured) = secure();
     let secure_address = secure.url.strip_prefix("https://").unwrap().parse().unwrap();
-    let servers = bad_servers(&hole, secure_address);
+    let (refusing, _held) = refusing_address();
+    let servers = bad_servers(refusing, &hole, secure_address);
     for _ in 0..times(1, 5) {
         for scheme in ["http", "https"] {
             for (what, address) in &servers {
@@ -372,13 +376,13 @@ fn an_error_names_the_proxy_that_fails() {
             std::thread::sleep(Duration::from_millis(50));
         })
     };
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (refusing, _held) = refusing_address();
     let silence = server(|client| {
         wait_for_bytes(&client);
         std::thread::sleep(Duration::from_secs(3));
     });
     let proxies = [
-        ("refused", free),
+        ("refused", refusing),
         ("closes", answering(b"")),
         ("502", answering(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")),
         ("407", answering(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")),

@@ -11,20 +11,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{Class, holds, times};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::Workspace;
-use crate::support::{Dice, Test, executable, has, is_root, workspace};
+use crate::sandbox::workspace::{MINT, TOKEN, Workspace};
+use crate::support::{Dice, Test, executable, has, is_root, spawn, workspace};
 
-const TOKEN: &str = "/oidc/v1/token";
-const MINT: &str = "/api/2.0/postgres/credentials";
 /// The subject of a usual test's credentials.
 const ME: &str = crate::sandbox::workspace::CLIENT_ID;
 
 fn quiet(mut command: Command) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-fn piped(mut command: Command) -> Child {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 fn signal(child: &Child, signal: Signal) {
@@ -103,7 +97,7 @@ fn a_stopped_process_with_the_lock_does_not_block_others() {
         let began = Instant::now();
         let mut command = test.command();
         command.args(["--timeout", "1s"]);
-        let waiting: Vec<Child> = (0..5).map(|_| piped(copy_of(&command))).collect();
+        let waiting: Vec<Child> = (0..5).map(|_| spawn(&mut copy_of(&command))).collect();
         for child in waiting {
             let output = child.wait_with_output().unwrap();
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -154,7 +148,7 @@ fn processes_of_many_identities_get_their_own_credentials() {
         command.env("DATABRICKS_CLIENT_SECRET", format!("secret-{client}"));
         command.env("LAKEBASE_TOKEN_TTL", ttl).env("LAKEBASE_TOKEN_CACHE", &cache);
         command.env("LAKEBASE_TOKEN_TIMEOUT", "60s");
-        children.push((client, ttl, piped(command)));
+        children.push((client, ttl, spawn(&mut command)));
     }
     for (client, ttl, child) in children {
         let output = child.wait_with_output().unwrap();
@@ -175,7 +169,7 @@ fn many_failing_callers_share_one_request() {
     test.set("DATABRICKS_CLIENT_SECRET", "wrong").set("LAKEBASE_TOKEN_TIMEOUT", "60s");
     let mut class = Class::new("processes: storms of failing callers");
     let began = Instant::now();
-    for child in (0..times(100, 1_000)).map(|_| piped(test.command())).collect::<Vec<_>>() {
+    for child in (0..times(100, 1_000)).map(|_| test.start("")).collect::<Vec<_>>() {
         let output = child.wait_with_output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         let is_clear = output.status.code() == Some(4)

@@ -12,14 +12,12 @@ use lakebase_token::formats::FORMATS;
 use super::{Class, holds, is_campaign};
 use crate::sandbox::Sandbox;
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, Workspace};
+use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, MINT, TOKEN, Workspace};
 use crate::support::{Test, executable, has, workspace};
 
 const ID: &str = "11111111-2222-3333-4444-555555555555";
 const SECRET: &str = "doseZQXJVKWMPYBFGHDLsentinel";
 const PAT: &str = "dapiJQZVXKWMPYBFGHDLsentinelpat";
-const TOKEN: &str = "/oidc/v1/token";
-const MINT: &str = "/api/2.0/postgres/credentials";
 
 /// Finds eight characters of a sentinel or, if `jwts` count too, a text that begins like a JWT and
 /// is as long as one.
