@@ -2,8 +2,8 @@
 //!
 //! An [`ErrorKind`] is the exit code, which scripts depend on. The rest is for people: one sentence
 //! that says what failed, then reasons, then hints. Sentences are lower-case without a full stop; a
-//! hint is a command or a setting that solves the problem. Behaviour never depends on a message: a
-//! cause that the program handles has a field.
+//! hint is a command or a setting that solves the problem. Behaviour never depends on a
+//! message of ours: a cause that the program handles has a field.
 
 use std::fmt;
 use std::time::Duration;

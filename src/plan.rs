@@ -288,7 +288,7 @@ fn selecting_setting(settings: &Settings) -> Result<Option<Id>> {
             Err(Error::usage("an endpoint and an instance are both named")
                 .because(value_and_origin(settings, Id::Endpoint))
                 .because(value_and_origin(settings, Id::Instance))
-                .hint("unset one of them, or name the one that is meant: --endpoint, --instance"))
+                .hint("remove one of them, or name the one that is meant: --endpoint, --instance"))
         }
         (Some(endpoint), Some(instance)) if instance < endpoint => Ok(Some(Id::Instance)),
         (Some(_), _) => Ok(Some(Id::Endpoint)),

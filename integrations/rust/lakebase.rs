@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-/// Returns a password that is valid for at least ten minutes. lakebase-token caches it, so call this for each
+/// Returns a password that is valid for at least ten minutes (one while the workspace is unreachable). lakebase-token caches it, so call this for each
 /// connection.
 pub async fn password() -> io::Result<String> {
     let output = Command::new("lakebase-token").stdin(Stdio::null()).output().await?;

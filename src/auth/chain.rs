@@ -170,7 +170,10 @@ fn check_group(provider: &Provider, settings: &Settings) -> Result<()> {
     }
     let origin = settings.origin(Id::GroupId);
     Err(Error::usage(format!("auth type {} cannot act as the group from {origin}", provider.name))
-        .hint(format!("unset {origin}, or use oauth-m2m or a federated identity")))
+        .hint(format!(
+            "{}, or use oauth-m2m or a federated identity",
+            settings.removal(Id::GroupId)
+        )))
 }
 
 /// A profile's secret is sent to that profile's host only.
@@ -190,7 +193,7 @@ fn check_profile_host(provider: &Provider, settings: &Settings) -> Result<()> {
     Err(Error::usage(format!("profile {} is for another host than {host}", redact(name)))
         .because(format!("its {secret} is sent to its own host only, {}", redact(own)))
         .because(format!("{host} comes from {origin}"))
-        .hint(format!("unset {origin}, or name a profile for {host}")))
+        .hint(format!("{}, or name a profile for {host}", settings.removal(Id::Host))))
 }
 
 /// One auth type of the chain, and why it will or will not be used.

@@ -275,7 +275,7 @@ fn tenant_in(location: &str, authority: &str) -> Result<String> {
     if tenant.is_empty() || is_flag || !tenant.bytes().all(is_legal) {
         return Err(Error::failed("the workspace's login page names no tenant")
             .because(redact(location.split('?').next().unwrap_or_default()))
-            .hint("ARM_TENANT_ID"));
+            .hint("ARM_TENANT_ID=ID with the tenant of the workspace"));
     }
     Ok(tenant.to_owned())
 }

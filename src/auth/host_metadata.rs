@@ -21,7 +21,7 @@ fn host_metadata(call: &ProviderCall<'_>) -> Result<Value> {
         let what = "to show what kind of host it is";
         Ok(ask_json(call.client, &request, what, call.deadline)?.to_string())
     })?;
-    serde_json::from_str(&text).map_err(|e| Error::failed("a cache entry is torn").because(e))
+    serde_json::from_str(&text).map_err(|e| Error::failed("the cached host metadata is not valid JSON").because(e))
 }
 
 /// The host's metadata; `Null` if it has none. A host that cannot be reached is an error, because it
@@ -50,7 +50,7 @@ pub fn document(call: &ProviderCall<'_>) -> Result<String> {
         Some(account) => root.replace("{account_id}", account),
         None if root.contains("{account_id}") => {
             return Err(Error::usage(format!("{} needs an account id", redact(call.url)))
-                .hint("DATABRICKS_ACCOUNT_ID"));
+                .hint("DATABRICKS_ACCOUNT_ID=ID with the id that the account console shows"));
         }
         None => root.to_owned(),
     };

@@ -52,7 +52,7 @@ fn incomplete_entra_principal(settings: &Settings) -> Option<Error> {
     } else {
         let origin = settings.origin(secret);
         Error::usage(format!("azure_client_secret from {origin} is for a workspace on Azure"))
-            .hint("unset ARM_CLIENT_SECRET, or --auth-type with the one that is meant")
+            .hint(format!("{}, or --auth-type with the one that is meant", settings.removal(secret)))
     })
 }
 

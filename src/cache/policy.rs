@@ -45,11 +45,10 @@ const MAX_PAUSE: Duration = Duration::from_millis(50);
 /// What a cached token is needed for.
 #[derive(Clone, Copy)]
 pub enum Freshness<'s> {
-    /// It is printed, and must have at least so many milliseconds of life; 0 if the caller did not
+    /// It is printed, and must have at least this many milliseconds of life; 0 if the caller did not
     /// say.
     Printed { min_ttl: i64 },
-    /// It is used up in this call. The workspace may have refused one already, which will not do
-    /// again.
+    /// It is used for requests of this call. `refused` is one that the workspace has already refused.
     Used { refused: Option<&'s Secret> },
 }
 
@@ -189,7 +188,7 @@ impl Policy<'_> {
         }
     }
 
-    /// Soft to hard: no caller has to wait, so only the first one tries.
+    /// Between soft and hard: no caller has to wait, so only the first one tries.
     fn refresh_early<T: Cacheable>(&self, request: &CacheRequest<'_, T>, old: T) -> Result<T> {
         let CacheRequest { slot, fetch, deadline, .. } = request;
         if self.offline || self.failed_lately(slot) {
@@ -198,7 +197,7 @@ impl Policy<'_> {
         let Some(mut lock) = slot.lock_file() else { return Ok(old) };
         let Ok(Some(guard)) = lock.try_lock() else { return Ok(old) };
 
-        // Another process may have stored it between the look and the lock.
+        // Another process may have stored it between the read and the lock.
         if let Some(cached) = slot.load().filter(|cached| self.is_fresh(request, cached)) {
             return Ok(cached);
         }
@@ -246,7 +245,7 @@ impl Policy<'_> {
             // Without a lock file there is no cache either, so each process fetches for itself.
             let Some(Ok(guard)) = lock.as_mut().map(LockFile::try_lock) else { break None };
 
-            // Another process may have stored it between the look and the lock.
+            // Another process may have stored it between the read and the lock.
             old = slot.load();
             if let Some(cached) = old.take_if(|cached| self.is_fresh(request, cached)) {
                 return Ok(cached);
@@ -291,7 +290,7 @@ impl Policy<'_> {
         }
     }
 
-    /// Whether this one may be used if another cannot be had.
+    /// Whether the cached token can serve as a fallback.
     fn is_usable<T: Cacheable>(&self, old: Option<&T>) -> bool {
         old.is_some_and(|old| old.left(self.context.now()) >= MIN_LIFE_MS)
     }
@@ -385,7 +384,7 @@ fn remember<T: Cacheable>(slot: &Slot<'_, T>, error: &Error, deadline: Deadline)
 }
 
 fn still_fetching() -> Error {
-    Error::unavailable("another lakebase-token is still fetching it")
+    Error::unavailable("another lakebase-token process is still getting this credential")
         .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT")
 }
 

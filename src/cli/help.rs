@@ -143,7 +143,8 @@ fn flag(row: &Setting) -> String {
 pub fn all_settings() -> String {
     let mut text = String::from(
         "Precedence: flag, then the variables from left to right, then the profile of\n\
-         ~/.databrickscfg, then the default. A profile named by --profile beats inherited variables.\n\n",
+         ~/.databrickscfg, then the default. A profile named by --profile takes\n\
+         precedence over inherited variables.\n\n",
     );
     for row in SETTINGS.iter().filter(|row| !row.flag.is_empty()) {
         item(&mut text, 32, &flag(row), row.about);

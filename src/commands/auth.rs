@@ -29,8 +29,8 @@ pub const COMMAND: Command = Command {
            time that they need a token. It prints access_token, token_type and expiry as JSON.\n\n\
            The identity is the same as for get --for workspace; where the auth type is databricks-cli, \
            it is the login made by lakebase-token login, else that of the Databricks CLI. A token has \
-           at least ten minutes left, or a third of its lifetime, so --force-refresh, which SDKs always \
-           send, changes nothing: many processes at once cause one refresh.",
+           at least ten minutes left, or a third of its lifetime (a minute while the workspace is \
+           unreachable), so --force-refresh, which SDKs always send, changes nothing: many processes at once cause one refresh.",
     flags: &[Id::AccountId, Id::ForceRefresh],
     common: PERSON,
     max_words: 1,
@@ -47,10 +47,10 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     match call.words.first().and_then(|word| word.to_str()) {
         Some("token") => (),
         Some("login") => {
-            return Err(Error::usage("auth has no login").hint("lakebase-token login"));
+            return Err(Error::usage("unknown auth action: login").hint("lakebase-token login"));
         }
         _ => {
-            return Err(Error::usage("auth has one action, token")
+            return Err(Error::usage("the action of auth is token")
                 .hint("lakebase-token auth token --host URL"));
         }
     }
@@ -94,7 +94,7 @@ fn settings(call: &Call<'_>) -> Result<Settings> {
 fn not_logged_in(settings: &Settings) -> Error {
     let host = redact(settings.text(Id::Host).unwrap_or_default());
     let key = settings.login_key().unwrap_or(LoginKey::Host(host.clone()));
-    Error::login(format!("nobody is logged in at {host}"))
+    Error::login(format!("there is no login for {host}"))
         .because("databricks OAuth is not configured for this host")
         .hint(format!("lakebase-token login {}", key.shown()))
 }

@@ -23,14 +23,14 @@ pub const COMMAND: Command = Command {
     about: "have systemd or launchd keep one of these targets up to date",
     usage: "ACTION TARGET [FLAGS]",
     more: "The service is a timer of your own user: systemd user units, or a launchd agent. \
-           install pins all settings that are in effect now, so the service does not depend on the \
+           install records all settings that are in effect now, so the service does not depend on the \
            environment of your shell. If its first run fails, the installation is undone. The \
            other actions take only the flags that name the target, --name and --verbose; \
            uninstall also takes --purge.\n\n\
            A service is called lakebase-token-pgpass, or after its file, profile or secret. A \
-           second service of the same name needs --name. Services run in a sandbox: a --then \
-           command may write only to the target's folder, the cache and the folders of the \
-           Databricks and Azure CLIs.",
+           second service of the same name needs --name. With systemd, a service runs in a \
+           sandbox: a --then command may write only to the target's folder, the cache and the \
+           folders of the Databricks and Azure CLIs.",
     flags: &[Id::Interval, Id::Then, Id::Name, Id::Linger, Id::Purge],
     takes_target: true,
     completions: || names().chain(table::names()).collect(),
@@ -191,7 +191,7 @@ fn restart(mut call: Call<'_>, words: &[OsString]) -> Result<u8> {
     Ok(0)
 }
 
-/// The service of this target. It uses the settings that were pinned when it was installed, so a
+/// The service of this target. It uses the settings that were recorded when it was installed, so a
 /// setting that cannot be resolved now is no error.
 fn installed<'a>(call: &Call<'a>, words: &[OsString]) -> Result<Service<'a>> {
     let (settings, _) = Settings::resolve_what_can_be(call.flags, call.context);

@@ -144,7 +144,7 @@ impl Settings {
     fn note_cleaned(&self, context: &Context) {
         for name in &self.cleaned {
             context.note(&format!(
-                "{name} is used in a cleaned form, but psql reads it raw without exec"
+                "{name} has blanks or a port in it, which psql without exec does not remove"
             ));
         }
     }
@@ -245,6 +245,19 @@ impl Settings {
 
     pub fn origin(&self, id: Id) -> &Origin {
         self.get(id).map_or(&Origin::Default, |value| &value.origin)
+    }
+
+    /// How the user removes this value, as a hint says it.
+    pub fn removal(&self, id: Id) -> String {
+        let name = self.name(id);
+        match self.origin(id) {
+            Origin::Flag(flag) => format!("leave out --{flag}"),
+            Origin::Env(variable) => format!("unset {variable}"),
+            Origin::Profile(profile) => format!("remove {name} from profile {}", redact(profile)),
+            Origin::Query => format!("remove {name} from the workspace URL"),
+            Origin::Login => "lakebase-token logout".to_owned(),
+            Origin::Default => format!("set {name}"),
+        }
     }
 
     /// The origins of the values that decide whose credential is minted, and for what.

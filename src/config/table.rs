@@ -455,7 +455,7 @@ settings! {
         env: &["LAKEBASE_TOKEN_MIN_TTL"],
         long: "Mints a new credential if the cached one has less life left than this. Without it, \
                a printed credential has at least ten minutes left, or a third of its lifetime if \
-               that is less. A credential issued within the last minute is always accepted.",
+               that is less (a minute while the workspace is unreachable). A credential issued within the last minute is always accepted.",
         ..flag("min-ttl", "TIME", "mint if the cached credential has less life left")
     },
     Timeout => Setting {
@@ -487,8 +487,8 @@ settings! {
         ..switch("refresh", "mint now, even if the cached credential is fresh")
     },
     ForceRefresh => Setting {
-        long: "What Databricks' SDKs send to the Databricks CLI. A token that is printed always has \
-               at least ten minutes left, or a third of its lifetime, so it changes nothing.",
+        long: "What Databricks' SDKs send to the Databricks CLI. A printed token is fresh \
+               without it, so it changes nothing.",
         ..switch("force-refresh", "accepted from Databricks' SDKs; changes nothing")
     },
     Offline => Setting {

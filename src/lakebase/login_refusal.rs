@@ -1,6 +1,6 @@
 //! What a failed login to Postgres means, and what mends it. The SQLSTATE decides (PostgreSQL
-//! documentation, "PostgreSQL Error Codes"); texts do only for what Lakebase's proxy says, which has
-//! no codes of its own.
+//! documentation, "PostgreSQL Error Codes"); texts do only where several failures have the same one,
+//! and for what Lakebase's proxy says, which has no codes of its own.
 
 use std::io;
 
@@ -175,7 +175,7 @@ impl Attempt<'_> {
         let says = |text: &str| message.contains(text);
         let user = redact(self.login.user);
         let denied = || Error::denied(format!("Postgres refuses the login as {user}"));
-        let passing = || Error::unavailable(format!("Postgres accepts no login as {user} now"));
+        let passing = || Error::unavailable(format!("Postgres does not accept logins as {user} at the moment"));
 
         let error = if says(EXTERNAL_REFUSAL) {
             passing()
@@ -208,7 +208,7 @@ impl Attempt<'_> {
                 "53300" => passing()
                     .hint("close connections, or raise the limit of the role or the database"),
                 "53200" | "53100" | "53000" => {
-                    passing().hint("a larger compute size, or try again")
+                    passing().hint("try again, or choose a larger compute size")
                 }
                 "57P01" | "57P02" | "57P03" | "57P04" | "57P05" => passing().hint(WAKING_HINT),
                 "42704" | "22023" | "42601" => denied().hint("check PGOPTIONS"),

@@ -1,7 +1,6 @@
 //! The Unix system calls that the rest of `platform` is made of.
 //!
-//! Only this file names `rustix`, `signal_hook` and `std::os::unix`, so that another operating
-//! system needs one file more and no other change.
+//! Only this file names `rustix`, `signal_hook` and `std::os::unix`.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -321,7 +320,7 @@ fn survive_size_limit() {
     });
 }
 
-/// Whether files may not have any size (setrlimit(2), RLIMIT_FSIZE).
+/// Whether the size of files is limited (setrlimit(2), RLIMIT_FSIZE).
 pub fn limits_file_sizes() -> bool {
     rustix::process::getrlimit(rustix::process::Resource::Fsize).current.is_some()
 }

@@ -22,7 +22,7 @@ fn check(target: &Target, file: &[u8]) -> Result<()> {
     let path = target.shown_path();
     Err(Error::usage(format!("{path} is not an auth_file of PgBouncer"))
         .because("each of its lines must begin with a quote, or with ; for a comment")
-        .hint("another path"))
+        .hint("name a file of PgBouncer's, or --force"))
 }
 
 fn is_auth_file(file: &[u8]) -> bool {

@@ -140,7 +140,7 @@ fn check_host(settings: &Settings) -> Result<()> {
     }
     Err(Error::usage(format!("profile {name} is for {own}, but the workspace is {host}"))
         .because(format!("host comes from {}", settings.origin(Id::Host)))
-        .hint("unset DATABRICKS_HOST, or choose another profile"))
+        .hint(format!("{}, or choose another profile", settings.removal(Id::Host))))
 }
 
 /// What a run of the CLI printed.
@@ -239,14 +239,14 @@ const UNREACHABLE: [&str; 12] = [
 ];
 
 /// The error for a failure of the CLI. All have the same exit code, so stderr decides its kind.
-fn explain(shown: &str, stderr: &str, flag: &str, value: &str) -> Error {
+fn explain(program: &str, shown: &str, stderr: &str, flag: &str, value: &str) -> Error {
     let says = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
     let login = format!("databricks auth login {flag} {value}");
     if says(&[CIRCLE]) {
         return circle();
     }
     let error = if says(&TOO_OLD) {
-        Error::usage("the `databricks` on PATH is too old").hint(MIN_VERSION_HINT)
+        Error::usage(format!("{program} is too old, or is no Databricks CLI")).hint(MIN_VERSION_HINT)
     } else if says(&NO_PROFILE) {
         Error::usage("the Databricks CLI does not know which profile is meant")
             .hint("--profile NAME, or DATABRICKS_CONFIG_PROFILE")
@@ -324,7 +324,7 @@ mod tests {
             ("Error: cannot parse config file: line 3", ErrorKind::Usage),
             ("", ErrorKind::Failed),
         ] {
-            let error = explain("databricks auth token", text, "--profile", "p");
+            let error = explain("/bin/databricks", "databricks auth token", text, "--profile", "p");
             assert_eq!(error.kind, kind, "{text}");
             assert!(!error.because[0].starts_with("Warn"));
         }

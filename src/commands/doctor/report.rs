@@ -87,7 +87,8 @@ fn check_old(old: Option<&[u8]>, path: &str) -> Result<()> {
     if old.is_empty() || old.starts_with(HEAD.as_bytes()) {
         return Ok(());
     }
-    Err(Error::usage(format!("{path} exists, and is no report of doctor")).hint("another path"))
+    Err(Error::usage(format!("{path} exists and was not written by doctor --report"))
+        .hint("name a file that does not exist yet"))
 }
 
 /// The text of the report.

@@ -147,7 +147,7 @@ fn note_precedence(settings: &Settings, context: &Context) {
 
     // A configured token is an auth type of the same name as a login with --pat.
     let remedy = if settings.is_on(Id::Pat) && settings.get(Id::Token).is_some() {
-        "unset these settings".to_owned()
+        "remove these settings".to_owned()
     } else {
         let is_variable = matches!(settings.origin(Id::AuthType), Origin::Env(_));
         let lasting = match &settings.profile {
