@@ -16,6 +16,9 @@ use crate::quoting::powershell_line;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// The hint for a call that had too little time.
+pub const TIMEOUT_HINT: &str = "a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT";
+
 /// The kind of an error. Its number is the process's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {

@@ -31,7 +31,7 @@ pub use lifetimes::{duration, out_of_bounds};
 pub use tls::TlsSettings;
 
 /// Postgres' own port, which Lakebase uses, too.
-const DEFAULT_PORT: u16 = 5432;
+pub const DEFAULT_PORT: u16 = 5432;
 
 /// The database that every Lakebase project and instance has.
 const DEFAULT_DATABASE: &str = "databricks_postgres";

@@ -108,7 +108,7 @@ impl<'a> Session<'a> {
             refresh: plan.refresh,
             offline: plan.offline,
             login_can_change: provider.login_can_change,
-            busy: provider.busy,
+            blocking_run: provider.blocking_run,
             failures_count: plan.wait.is_none(),
         };
         let client = Client::new(context, provider.name);
@@ -227,7 +227,7 @@ impl<'a> Session<'a> {
     }
 
     /// Discards the resolved database.
-    pub fn forget_resolved(&self) {
+    pub fn evict_resolved(&self) {
         self.text_slot(&self.location_key()).evict();
         self.text_slot(&self.selector_key()).evict();
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::auth::provider::ProviderCall;
 use crate::config::table::Id;
 use crate::credential::redact::redact;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TIMEOUT_HINT};
 use crate::platform::context::{Context, NO_HOME};
 use crate::platform::files;
 use crate::platform::lock::{LockFile, LockGuard, note_name};
@@ -87,7 +87,7 @@ fn supervised(
     lock: Option<&LockGuard<'_>>,
 ) -> Result<ToolOutput> {
     let own = (call.context.own_executable)()
-        .map_err(|e| Error::failed("cannot resolve this program's path").because(e))?;
+        .map_err(|e| Error::failed("cannot find this program's own file").because(e))?;
     let limit = RUN_LIMIT.as_secs().to_string();
     let locked = if lock.is_some() { "locked" } else { "unlocked" };
     let program = program.to_str().ok_or_else(|| {
@@ -128,7 +128,7 @@ impl CurrentRun {
 }
 
 /// What keeps all other runs waiting: a run that has taken long already.
-pub fn busy(context: &Context) -> Option<Error> {
+pub fn blocking_run(context: &Context) -> Option<Error> {
     let run = CurrentRun::recorded(context)?;
     if context.now().since(run.began) < NOTICE_DELAY.as_millis() as i64 {
         return None;
@@ -140,15 +140,15 @@ pub fn busy(context: &Context) -> Option<Error> {
 
 fn busy_with(run: Option<&CurrentRun>, context: &Context) -> Error {
     // Another caller may have more time to wait.
-    let busy =
+    let unavailable =
         |message| Error { time_lacking: Some(Duration::ZERO), ..Error::unavailable(message) };
     let Some(CurrentRun { process, began, shown }) = run else {
-        return busy("another run of the Databricks CLI has not ended".to_owned())
-            .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT");
+        return unavailable("another run of the Databricks CLI has not ended".to_owned())
+            .hint(TIMEOUT_HINT);
     };
     let age =
         show_duration(Duration::from_secs((context.now().since(*began) / 1000).max(0) as u64));
-    busy(format!("another run of the Databricks CLI has not ended: {}", redact(shown)))
+    unavailable(format!("another run of the Databricks CLI has not ended: {}", redact(shown)))
         .because(format!(
             "process {process} has run for {age}; one run at a time keeps logins valid"
         ))

@@ -4,7 +4,7 @@
 //! It follows the Databricks SDK for Go (`common/environment`, `config/azure.go`). Each auth type has
 //! a file of its own in `providers/`.
 
-use crate::auth::provider::{ProviderCall, Service, has};
+use crate::auth::provider::{AzureTokens, ProviderCall, has};
 use crate::cache::entry::OptionalToken;
 use crate::config::host_url::Host;
 use crate::config::resolve::Settings;
@@ -281,7 +281,7 @@ fn tenant_in(location: &str, authority: &str) -> Result<String> {
 }
 
 /// Resolves the configured resource id to the workspace URL.
-pub fn locate(call: &ProviderCall<'_>, service: &Service) -> Result<String> {
+pub fn resolve_workspace(call: &ProviderCall<'_>, service: &AzureTokens) -> Result<String> {
     let id = call.settings.text(Id::AzureResourceId).unwrap_or_default();
     let origin = call.settings.origin(Id::AzureResourceId);
     let is_legal = |b: u8| b.is_ascii_alphanumeric() || b"/-._()".contains(&b);
@@ -327,7 +327,7 @@ fn workspace_in(name: &str, environment: &Environment) -> Result<String> {
 /// The management token proves that an identity may manage the workspace's resource. With it, the
 /// workspace admits an identity that it does not know yet (databricks-sdk-go
 /// `config/oauth_visitors.go`). If the identity can do without, a refusal counts for an hour.
-pub fn management_token(call: &ProviderCall<'_>, service: &Service) -> Result<OptionalToken> {
+pub fn management_token(call: &ProviderCall<'_>, service: &AzureTokens) -> Result<OptionalToken> {
     let resource = Azure::of(call.settings)?.environment.management;
     match (service.token)(call, resource) {
         Err(e) if service.must_manage => Err(e),
@@ -343,7 +343,7 @@ pub fn management_token(call: &ProviderCall<'_>, service: &Service) -> Result<Op
 /// The headers of a workspace request beside the bearer: the management token, and its resource.
 pub fn workspace_headers(
     settings: &Settings,
-    service: &Service,
+    service: &AzureTokens,
     management: Result<OptionalToken>,
 ) -> Result<Vec<(&'static str, Secret)>> {
     let management = match management {

@@ -21,7 +21,8 @@ fn host_metadata(call: &ProviderCall<'_>) -> Result<Value> {
         let what = "to show what kind of host it is";
         Ok(ask_json(call.client, &request, what, call.deadline)?.to_string())
     })?;
-    serde_json::from_str(&text).map_err(|e| Error::failed("the cached host metadata is not valid JSON").because(e))
+    serde_json::from_str(&text)
+        .map_err(|e| Error::failed("the cached host metadata is not valid JSON").because(e))
 }
 
 /// The host's metadata; `Null` if it has none. A host that cannot be reached is an error, because it

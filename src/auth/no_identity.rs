@@ -14,7 +14,7 @@ const MAX_LOGINS: usize = 3;
 /// What is missing: the workspace, the other part of a service principal, or everything.
 pub fn error(settings: &Settings, context: &Context) -> Error {
     let error = no_workspace(settings)
-        .or_else(|| half_a_databricks_principal(settings))
+        .or_else(|| incomplete_databricks_principal(settings))
         .or_else(|| incomplete_entra_principal(settings));
     error.unwrap_or_else(|| no_identity(settings, context)).because(incomplete(settings))
 }
@@ -27,7 +27,7 @@ fn no_workspace(settings: &Settings) -> Option<Error> {
         .then(|| error.hint("DATABRICKS_HOST=https://WORKSPACE-URL, or --host"))
 }
 
-fn half_a_databricks_principal(settings: &Settings) -> Option<Error> {
+fn incomplete_databricks_principal(settings: &Settings) -> Option<Error> {
     let has = |id| settings.get(id).is_some();
     match (has(Id::ClientId), has(Id::ClientSecret)) {
         (true, false) => Some(
@@ -51,8 +51,9 @@ fn incomplete_entra_principal(settings: &Settings) -> Option<Error> {
         lacks(settings, secret, Id::AzureTenantId).hint("ARM_TENANT_ID")
     } else {
         let origin = settings.origin(secret);
-        Error::usage(format!("azure_client_secret from {origin} is for a workspace on Azure"))
-            .hint(format!("{}, or --auth-type with the one that is meant", settings.removal(secret)))
+        Error::usage(format!("azure_client_secret from {origin} is for a workspace on Azure")).hint(
+            format!("{}, or --auth-type with the one that is meant", settings.removal(secret)),
+        )
     })
 }
 

@@ -61,9 +61,9 @@ pub struct Provider {
     /// the settings, and as their group (`group_id`).
     pub makes_grant: bool,
     /// For auth types that get tokens from Azure.
-    pub azure: Option<Service>,
+    pub azure: Option<AzureTokens>,
     /// What keeps every fetch waiting: a run of its tool that does not end.
-    pub busy: fn(&Context) -> Option<Error>,
+    pub blocking_run: fn(&Context) -> Option<Error>,
     /// The files that change when a user logs in.
     pub login_files: fn(&Settings, &Context) -> Vec<PathBuf>,
     /// Gets a workspace token; `None` if the auth type is not supported.
@@ -92,7 +92,7 @@ pub const ROW: Provider = Provider {
     stored_login: false,
     makes_grant: false,
     azure: None,
-    busy: |_| None,
+    blocking_run: |_| None,
     login_files: |_, _| Vec::new(),
     fetch: None,
     instead: "",
@@ -113,7 +113,7 @@ impl fmt::Display for Provider {
 }
 
 /// An identity of Azure's, which can get a token for any resource.
-pub struct Service {
+pub struct AzureTokens {
     /// Gets a token for a resource.
     pub token: fn(&ProviderCall<'_>, &str) -> Result<Token>,
     /// Whether it needs the management token. If not, a refusal of that token is cached for an hour.

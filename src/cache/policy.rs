@@ -22,11 +22,11 @@ use crate::cache::failures::PastFailure;
 use crate::cache::store::Slot;
 use crate::credential::secret::Secret;
 use crate::credential::token::MIN_LIFE_MS;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, TIMEOUT_HINT};
 use crate::platform::context::Context;
 use crate::platform::lock::{LockFile, LockGuard};
 use crate::platform::log::{self, Level};
-use crate::platform::time::{Deadline, MINUTE, SECOND, Timestamp};
+use crate::platform::time::{Deadline, MINUTE, Pauses, SECOND, Timestamp};
 
 /// How long an early refresh may hold up its caller.
 const EARLY_REFRESH_LIMIT: Duration = Duration::from_secs(2);
@@ -53,15 +53,29 @@ pub enum Freshness<'s> {
 }
 
 /// A row of the table.
-#[derive(Debug, PartialEq, Eq)]
-enum Band {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Band {
     Fresh,
     RefreshEarly,
     MustRefresh,
 }
 
+impl Band {
+    /// The row for a token that is printed, by its lifetime and the life left, in milliseconds.
+    pub fn of(lifetime: i64, left: i64, min_ttl: i64) -> Band {
+        let (soft, hard) = refresh_limits(lifetime, min_ttl);
+        if left > soft {
+            Band::Fresh
+        } else if left > hard {
+            Band::RefreshEarly
+        } else {
+            Band::MustRefresh
+        }
+    }
+}
+
 /// The two limits for a token of this lifetime, in milliseconds: soft and hard.
-pub fn limits(lifetime: i64, min_ttl: i64) -> (i64, i64) {
+pub fn refresh_limits(lifetime: i64, min_ttl: i64) -> (i64, i64) {
     let hard = (10 * MINUTE).min(lifetime / 3);
     let soft = (20 * MINUTE).min(lifetime / 2);
     if min_ttl == 0 {
@@ -122,7 +136,7 @@ pub struct Policy<'a> {
     /// Whether recent failures count. With `--wait` each attempt is made.
     pub failures_count: bool,
     /// What keeps every fetch waiting: a run of a tool that does not end.
-    pub busy: fn(&Context) -> Option<Error>,
+    pub blocking_run: fn(&Context) -> Option<Error>,
 }
 
 impl Policy<'_> {
@@ -138,7 +152,7 @@ impl Policy<'_> {
     }
 
     /// Gets a token that is stored elsewhere; only its refusals are cached.
-    pub fn uncached<T: Cacheable>(
+    pub fn fetch_uncached<T: Cacheable>(
         &self,
         slot: &Slot<'_, T>,
         deadline: Deadline,
@@ -177,15 +191,7 @@ impl Policy<'_> {
         }
 
         let min_ttl = if is_young(cached.issued(), now) { 0 } else { min_ttl };
-        let (soft, hard) = limits(cached.lifetime(), min_ttl);
-        let left = cached.left(now);
-        if left > soft {
-            Band::Fresh
-        } else if left > hard {
-            Band::RefreshEarly
-        } else {
-            Band::MustRefresh
-        }
+        Band::of(cached.lifetime(), cached.left(now), min_ttl)
     }
 
     /// Between soft and hard: no caller has to wait, so only the first one tries.
@@ -237,7 +243,7 @@ impl Policy<'_> {
 
         let patience = deadline.at_most(*lock_wait);
         let mut lock = slot.lock_file();
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Pauses::new(FIRST_PAUSE, MAX_PAUSE);
         let guard = loop {
             if let Some(error) = self.shared_failure(slot, *deadline) {
                 return self.fall_back_or_fail(request, old, error);
@@ -254,15 +260,14 @@ impl Policy<'_> {
                 break guard;
             }
             if self.is_usable(old.as_ref()) || patience.passed() {
-                if let Some(error) = (self.busy)(self.context) {
+                if let Some(error) = (self.blocking_run)(self.context) {
                     return self.fall_back_or_fail(request, old, error);
                 }
                 if deadline.passed() {
                     return self.fall_back_or_fail(request, old, still_fetching());
                 }
             }
-            self.context.sleep(self.context.jittered(pause), *deadline);
-            pause = (pause * 2).min(MAX_PAUSE);
+            self.context.sleep(self.context.jittered(pauses.take()), *deadline);
         };
         self.fetch_or_fall_back(request, guard.as_ref(), old)
     }
@@ -385,7 +390,7 @@ fn remember<T: Cacheable>(slot: &Slot<'_, T>, error: &Error, deadline: Deadline)
 
 fn still_fetching() -> Error {
     Error::unavailable("another lakebase-token process is still getting this credential")
-        .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT")
+        .hint(TIMEOUT_HINT)
 }
 
 /// What `--offline` leads to where nothing is cached.
@@ -399,7 +404,7 @@ mod tests {
     use super::*;
 
     fn minutes(lifetime: i64, min_ttl: i64) -> (i64, i64) {
-        let (soft, hard) = limits(lifetime * MINUTE, min_ttl * MINUTE);
+        let (soft, hard) = refresh_limits(lifetime * MINUTE, min_ttl * MINUTE);
         (soft / MINUTE, hard / MINUTE)
     }
 
@@ -412,6 +417,6 @@ mod tests {
         assert_eq!(minutes(60, 20), (25, 20));
         assert_eq!(minutes(60, 58), (60, 58));
         assert_eq!(minutes(60, 180), (60, 180), "nothing is ever fresh enough");
-        assert_eq!(limits(i64::MAX, 0), (20 * MINUTE, 10 * MINUTE));
+        assert_eq!(refresh_limits(i64::MAX, 0), (20 * MINUTE, 10 * MINUTE));
     }
 }

@@ -30,7 +30,7 @@ use crate::credential::redact::{printable, redact};
 use crate::error::{Error, Result};
 use crate::lakebase::credentials::{self, Database};
 use crate::lakebase::login_probe::{LoginFailure, log_in};
-use crate::lakebase::login_refusal::Attempt;
+use crate::lakebase::login_refusal::PostgresAttempt;
 use crate::lakebase::workspace_api::{Api, me, reach};
 use crate::net::http::Client;
 use crate::net::refusal::{CallError, Outcome};
@@ -66,7 +66,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     let path = call.flags.iter().find(|(id, _)| *id == Id::Report).map(|(_, path)| path.as_str());
     let file = path.map(|path| ReportFile::open(path, call.context)).transpose()?;
     if file.is_some() {
-        call.context.exchanges.begin();
+        call.context.request_log.begin();
     }
     let mut steps = Steps::default();
     // The failure is in the last step.
@@ -83,7 +83,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     };
     call.print(&text)?;
     if let Some(file) = file {
-        steps.found.exchanges = call.context.exchanges.take();
+        steps.found.exchanges = call.context.request_log.take();
         steps.found.psql_version = psql_version(call.context, Deadline::after(STEP_LIMIT));
         let (settings, _) = Settings::resolve_what_can_be(&plan_flags(&call), call.context);
         let text = report(&steps.steps, &steps.found, &settings, code);
@@ -145,7 +145,7 @@ impl Steps {
             self.add("credential", credential, |credential| credential.token.to_string())?;
         self.found.credential = Some(credential.clone());
 
-        let attempt = Attempt {
+        let attempt = PostgresAttempt {
             identity: identity.as_ref(),
             direct_host: direct_host(&plan, &session, &database, deadline()),
             ..attempt(&plan, &credential, context).ok()?

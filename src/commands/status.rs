@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::auth::chain;
 use crate::auth::chain::ProviderChoice;
 use crate::auth::no_identity;
-use crate::cache::policy::limits;
+use crate::cache::policy::Band;
 use crate::commands::command::{COMMON, Call, Command, ROW, has_foreign_password};
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
@@ -91,7 +91,7 @@ struct StatusReport {
     /// Why nothing can be cached.
     cache_problem: Option<String>,
     cached: Vec<Cached>,
-    login: Option<LoggedIn>,
+    login: Option<LoginState>,
     providers: Vec<ProviderChoice>,
     /// Whether the chosen auth type has what it needs.
     has_identity: bool,
@@ -104,7 +104,7 @@ struct StatusReport {
     error: Option<Error>,
 }
 
-struct LoggedIn {
+struct LoginState {
     who: String,
     until: Option<Timestamp>,
     /// How the login is renewed.
@@ -113,47 +113,29 @@ struct LoggedIn {
 
 struct Cached {
     purpose: Purpose,
-    freshness: CachedFreshness,
+    /// Nothing if it has expired.
+    band: Option<Band>,
     issued: Timestamp,
     expires: Option<Timestamp>,
 }
 
-/// The row of a cached token in the table of `cache/policy.rs`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum CachedFreshness {
-    Fresh,
-    RefreshEarly,
-    MustRefresh,
-    Expired,
-}
-
-impl CachedFreshness {
-    fn of(token: &Token, now: Timestamp) -> CachedFreshness {
-        let (soft, hard) = limits(token.lifetime, 0);
-        match token.left(now) {
-            left if left <= 0 => CachedFreshness::Expired,
-            left if left > soft => CachedFreshness::Fresh,
-            left if left > hard => CachedFreshness::RefreshEarly,
-            _ => CachedFreshness::MustRefresh,
-        }
-    }
-
+impl Cached {
     /// The `state` in JSON, which scripts read.
-    fn name(self) -> &'static str {
-        match self {
-            CachedFreshness::Fresh => "fresh",
-            CachedFreshness::RefreshEarly => "soft",
-            CachedFreshness::MustRefresh => "stale",
-            CachedFreshness::Expired => "expired",
+    fn state(&self) -> &'static str {
+        match self.band {
+            Some(Band::Fresh) => "fresh",
+            Some(Band::RefreshEarly) => "soft",
+            Some(Band::MustRefresh) => "stale",
+            None => "expired",
         }
     }
 
-    fn words(self) -> &'static str {
-        match self {
-            CachedFreshness::Fresh => "fresh",
-            CachedFreshness::RefreshEarly => "due for an early refresh",
-            CachedFreshness::MustRefresh => "must be refreshed",
-            CachedFreshness::Expired => "expired",
+    fn words(&self) -> &'static str {
+        match self.band {
+            Some(Band::Fresh) => "fresh",
+            Some(Band::RefreshEarly) => "due for an early refresh",
+            Some(Band::MustRefresh) => "must be refreshed",
+            None => "expired",
         }
     }
 }
@@ -276,17 +258,19 @@ impl StatusReport {
             }
         };
         let who = redact(&login.who);
-        self.login = Some(LoggedIn { who, until: Some(login.expires), then: Some(then) });
+        self.login = Some(LoginState { who, until: Some(login.expires), then: Some(then) });
     }
 
     fn note_cached(&mut self, purpose: Purpose, token: &Token, now: Timestamp) {
         if purpose == Purpose::Workspace && self.login.is_none() {
             let who = token.subject.as_deref().map(redact);
-            self.login = who.map(|who| LoggedIn { who, until: token.expires, then: None });
+            self.login = who.map(|who| LoginState { who, until: token.expires, then: None });
         }
         self.cached.push(Cached {
             purpose,
-            freshness: CachedFreshness::of(token, now),
+            band: Some(token.left(now))
+                .filter(|left| *left > 0)
+                .map(|left| Band::of(token.lifetime, left, 0)),
             issued: token.issued,
             expires: token.expires,
         });
@@ -313,7 +297,7 @@ impl StatusReport {
                     && self.cache_problem.is_none(),
                 "reason": self.cache_problem,
             },
-            "login": self.login.as_ref().map(LoggedIn::json),
+            "login": self.login.as_ref().map(LoginState::json),
             "providers": self.providers.iter().map(provider_json).collect::<Vec<_>>(),
             "errors": self.error.iter().map(error_json).collect::<Vec<_>>(),
         })
@@ -342,14 +326,14 @@ impl Cached {
     fn json(&self) -> Value {
         json!({
             "for": self.purpose_name(),
-            "state": self.freshness.name(),
+            "state": self.state(),
             "issued_at": self.issued.to_string(),
             "expires_at": self.expires.map(|expires| expires.to_string()),
         })
     }
 }
 
-impl LoggedIn {
+impl LoginState {
     fn json(&self) -> Value {
         json!({
             "who": self.who,

@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::config::table::Id;
 use crate::credential::connection::Credential;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lakebase::login_probe::{Login, log_in};
-use crate::lakebase::login_refusal::Attempt;
+use crate::lakebase::login_probe::{PostgresLogin, log_in};
+use crate::lakebase::login_refusal::PostgresAttempt;
 use crate::plan::Plan;
 use crate::platform::context::Context;
 use crate::platform::terminal;
@@ -44,7 +44,7 @@ struct FailedAttempt {
     /// Whether another credential may be accepted.
     wants_new: bool,
     /// Whether host and endpoint may be others now.
-    is_elsewhere: bool,
+    host_may_have_changed: bool,
 }
 
 /// A credential that the database has accepted.
@@ -79,8 +79,8 @@ fn retry(plan: &Plan, context: &Context, progress: &mut Progress) -> Result<Cred
             let error = last.unwrap_or(failed.error);
             return Err((*error).because(format!("--wait has tried for {}", show_duration(wait))));
         }
-        if failed.is_elsewhere {
-            session.forget_resolved();
+        if failed.host_may_have_changed {
+            session.evict_resolved();
         }
         refresh = failed.wants_new && next_mint.passed();
         if refresh {
@@ -102,7 +102,7 @@ fn attempt_once(
     let minted = session.credential(all, deadline.at_most(plan.timeout));
     let credential = minted.map_err(|error| FailedAttempt {
         may_pass: error.kind == ErrorKind::Unavailable || error.may_pass,
-        is_elsewhere: error.may_pass,
+        host_may_have_changed: error.may_pass,
         wants_new: false,
         error: Box::new(error),
     })?;
@@ -111,13 +111,13 @@ fn attempt_once(
         error: Box::new(error),
         may_pass: false,
         wants_new: false,
-        is_elsewhere: false,
+        host_may_have_changed: false,
     })?;
     log_in(&attempt.login, context, deadline.at_most(ANSWER_LIMIT)).map_err(|failure| {
         FailedAttempt {
             may_pass: failure.may_pass(),
             wants_new: failure.is_about_credential(),
-            is_elsewhere: failure.is_about_place(),
+            host_may_have_changed: failure.host_may_have_changed(),
             error: Box::new(attempt.error(failure)),
         }
     })?;
@@ -129,9 +129,9 @@ pub fn attempt<'c>(
     plan: &Plan,
     credential: &'c Credential,
     context: &'c Context,
-) -> Result<Attempt<'c>> {
+) -> Result<PostgresAttempt<'c>> {
     let connection = &credential.connection;
-    let login = Login {
+    let login = PostgresLogin {
         host: connection.host()?,
         port: connection.port,
         database: connection.database()?,
@@ -141,7 +141,7 @@ pub fn attempt<'c>(
         options: context.var("PGOPTIONS").and_then(OsStr::to_str),
     };
     let origin = plan.settings.get(Id::PgUser).map(|value| value.origin.to_string());
-    Ok(Attempt {
+    Ok(PostgresAttempt {
         login,
         identity: None,
         subject: credential.token.subject.as_deref(),

@@ -67,8 +67,8 @@ pub struct Settings {
     pub file: ConfigFile,
     /// Variables that are set and do not count, because a profile was named by flag.
     pub ignored: Vec<&'static str>,
-    /// Variables of libpq whose values count in a cleaned form. psql itself would not clean them.
-    cleaned: Vec<&'static str>,
+    /// Variables of libpq whose values count in a corrected form. psql itself does not correct them.
+    corrected: Vec<&'static str>,
     /// Read once a call, since several providers use it.
     login: OnceCell<Option<Login>>,
     /// Read once a call, since the platform may replace the file at any time.
@@ -83,7 +83,7 @@ impl Default for Settings {
             profile: None,
             file: ConfigFile::NotNeeded,
             ignored: Vec::new(),
-            cleaned: Vec::new(),
+            corrected: Vec::new(),
             login: OnceCell::new(),
             id_token: OnceCell::new(),
         }
@@ -127,22 +127,22 @@ impl Settings {
         self.check_conflict()?;
         self.split_pg_host()?;
         self.normalise_host()?;
-        self.note_cleaned(context);
+        self.note_corrected(context);
         Ok(())
     }
 
-    /// Notes that a variable of libpq's counts in a cleaned form.
+    /// Notes that a variable of libpq's counts in a corrected form.
     fn note_if_libpqs(&mut self, origin: &Origin) {
         if let Origin::Env(name) = origin
             && name.starts_with("PG")
-            && !self.cleaned.contains(name)
+            && !self.corrected.contains(name)
         {
-            self.cleaned.push(name);
+            self.corrected.push(name);
         }
     }
 
-    fn note_cleaned(&self, context: &Context) {
-        for name in &self.cleaned {
+    fn note_corrected(&self, context: &Context) {
+        for name in &self.corrected {
             context.note(&format!(
                 "{name} has blanks or a port in it, which psql without exec does not remove"
             ));
@@ -540,7 +540,7 @@ impl Settings {
                 members.map(|(row, _, origin)| format!("{} from {origin}", row.name)).collect();
             error = error.because(format!("{method}: {}", members.join(", ")));
         }
-        Err(error.hint("choose with --auth-type or DATABRICKS_AUTH_TYPE, or unset one of them"))
+        Err(error.hint("choose with --auth-type or DATABRICKS_AUTH_TYPE, or remove one of them"))
     }
 
     fn normalise_host(&mut self) -> Result<()> {

@@ -13,7 +13,7 @@ use crate::net::connect::{ADDRESS_TIMEOUT, MIN_TIMEOUT};
 use crate::net::postgres_tls::secured;
 use crate::net::tls_failure::TlsFailure;
 use crate::platform::context::Context;
-use crate::platform::names;
+use crate::platform::dns;
 use crate::platform::time::Deadline;
 
 /// The largest message that is read. A server's error has some hundred bytes.
@@ -26,7 +26,7 @@ const MAX_MESSAGES: usize = 200;
 const VERSION: &[u8] = b"server_version\0";
 
 /// What to log in with.
-pub struct Login<'a> {
+pub struct PostgresLogin<'a> {
     pub host: &'a str,
     pub port: u16,
     pub database: &'a str,
@@ -66,7 +66,7 @@ type Outcome<T> = std::result::Result<T, LoginFailure>;
 
 /// What a login has shown.
 #[derive(Clone, Debug, Default)]
-pub struct LoggedIn {
+pub struct PostgresSession {
     pub role: String,
     /// `server_version`; empty if the server does not state it.
     pub server_version: String,
@@ -75,7 +75,11 @@ pub struct LoggedIn {
 }
 
 /// Logs in and returns what the server says.
-pub fn log_in(login: &Login<'_>, context: &Context, deadline: Deadline) -> Outcome<LoggedIn> {
+pub fn log_in(
+    login: &PostgresLogin<'_>,
+    context: &Context,
+    deadline: Deadline,
+) -> Outcome<PostgresSession> {
     let mut stream = connect(login.host, login.port, deadline)?;
     if !offers_tls(&mut stream, deadline)? {
         return Err(LoginFailure::NoTls);
@@ -86,7 +90,7 @@ pub fn log_in(login: &Login<'_>, context: &Context, deadline: Deadline) -> Outco
     send(&mut stream, &startup(login))?;
     let mut is_in = false;
     let mut is_asked = false;
-    let mut shown = LoggedIn::default();
+    let mut shown = PostgresSession::default();
     for _ in 0..MAX_MESSAGES {
         if deadline.passed() {
             return Err(LoginFailure::NoAnswer(io::ErrorKind::TimedOut.into()));
@@ -126,7 +130,7 @@ pub fn log_in(login: &Login<'_>, context: &Context, deadline: Deadline) -> Outco
 }
 
 fn connect(host: &str, port: u16, deadline: Deadline) -> Outcome<TcpStream> {
-    let resolved = names::resolve(host, port, deadline.left());
+    let resolved = dns::resolve(host, port, deadline.left());
     let addresses = resolved.map_err(LoginFailure::NotResolved)?;
 
     let mut failure = io::Error::other("the name has no address");
@@ -187,7 +191,7 @@ fn failed_io(error: io::Error) -> LoginFailure {
 }
 
 /// The StartupMessage of protocol 3.0.
-fn startup(login: &Login<'_>) -> Vec<u8> {
+fn startup(login: &PostgresLogin<'_>) -> Vec<u8> {
     let mut body = vec![0, 3, 0, 0];
     let parameters = [
         ("user", login.user),

@@ -7,7 +7,7 @@ use std::io;
 use crate::credential::encoding::is_uuid;
 use crate::credential::redact::{hide, redact};
 use crate::error::Error;
-use crate::lakebase::login_probe::{Login, LoginFailure, ServerError};
+use crate::lakebase::login_probe::{LoginFailure, PostgresLogin, ServerError};
 use crate::lakebase::pooled;
 use crate::lakebase::workspace_api::Me;
 use crate::net::tls_failure::TlsFailure;
@@ -24,8 +24,8 @@ const MAY_NOT_LOG_IN: &str = "is not permitted to log in";
 const NO_HBA_ENTRY: &str = "pg_hba.conf";
 
 /// Who tried to log in, and where.
-pub struct Attempt<'a> {
-    pub login: Login<'a>,
+pub struct PostgresAttempt<'a> {
+    pub login: PostgresLogin<'a>,
     /// Who tries it; nothing if that is not known.
     pub identity: Option<&'a Me>,
     /// The subject of the credential, which says less than the identity.
@@ -66,7 +66,7 @@ impl LoginFailure {
     }
 
     /// Whether the host may be another one now.
-    pub fn is_about_place(&self) -> bool {
+    pub fn host_may_have_changed(&self) -> bool {
         matches!(self, LoginFailure::NotResolved(_)) || self.is_external()
     }
 
@@ -82,7 +82,7 @@ pub fn lacks_server_name(text: &str) -> bool {
     text.contains("SNI") || text.contains("Endpoint ID is not specified")
 }
 
-impl Attempt<'_> {
+impl PostgresAttempt<'_> {
     /// Whether the role is that of a group, which its members log in as.
     pub fn is_as_group(&self) -> bool {
         self.identity.is_some_and(|me| me.groups.iter().any(|group| group == self.login.user))
@@ -175,7 +175,9 @@ impl Attempt<'_> {
         let says = |text: &str| message.contains(text);
         let user = redact(self.login.user);
         let denied = || Error::denied(format!("Postgres refuses the login as {user}"));
-        let passing = || Error::unavailable(format!("Postgres does not accept logins as {user} at the moment"));
+        let passing = || {
+            Error::unavailable(format!("Postgres does not accept logins as {user} at the moment"))
+        };
 
         let error = if says(EXTERNAL_REFUSAL) {
             passing()

@@ -158,7 +158,11 @@ fn is_resource_id(id: &str) -> bool {
 }
 
 /// Resolves a selector. `origin` is the setting that it comes from, for messages.
-pub fn find(api: &Api<'_>, selector: &DatabaseSelector, origin: impl Display) -> Outcome<Database> {
+pub fn database(
+    api: &Api<'_>,
+    selector: &DatabaseSelector,
+    origin: impl Display,
+) -> Outcome<Database> {
     match selector {
         DatabaseSelector::Named(database) => Ok(database.clone()),
         DatabaseSelector::Parent(name) if name.contains("/branches/") => {

@@ -114,7 +114,7 @@ impl<'a> Logins<'a> {
 
         let outcome = lock.while_locked(self.context, deadline, |_| work());
         outcome.map_err(|e| cannot("lock", &path, e))?.unwrap_or_else(|| {
-            Err(Error::unavailable("another lakebase-token is still renewing this login"))
+            Err(Error::unavailable("another lakebase-token process is still renewing this login"))
         })
     }
 

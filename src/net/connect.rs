@@ -14,7 +14,7 @@ use ureq::unversioned::transport::{
     ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport,
 };
 
-use crate::platform::names;
+use crate::platform::dns;
 use crate::platform::time::Deadline;
 
 /// The time limit for connecting to one address. With a total of 10 s, ureq's own connector would
@@ -52,7 +52,7 @@ impl LimitedResolver {
         if let Some((_, addresses)) = known.as_ref().filter(|(known, _)| *known == name) {
             return Ok(addresses.clone());
         }
-        let addresses = names::resolve(host, port, limit)?;
+        let addresses = dns::resolve(host, port, limit)?;
         *known = Some((name, addresses.clone()));
         Ok(addresses)
     }

@@ -23,14 +23,14 @@ use crate::credential::destination::is_loopback;
 use crate::credential::encoding::form;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::net::carried::Carried;
 use crate::net::connect::{LimitedResolver, LimitedTcp, MIN_TIMEOUT};
 use crate::net::proxy::{INSTANCE_METADATA_HOST, login_hint, proxy_for};
 use crate::net::send_failure::{Route, SendFailure, classify};
+use crate::net::sent_secrets::SentSecrets;
 use crate::net::trust::{other_certificates, trusted_certificates};
 use crate::platform::context::Context;
-use crate::platform::exchanges::Exchange;
 use crate::platform::process::within;
+use crate::platform::request_log::Exchange;
 use crate::platform::time::{Deadline, show_duration};
 
 /// The largest answer that is read. A page of projects, the largest regular one, has some 100 KiB. As
@@ -86,7 +86,7 @@ pub struct Answer {
     /// The target of a redirect; empty if the server sent none.
     pub location: String,
     /// The secrets of the request, which the answer may repeat.
-    pub carried: Carried,
+    pub sent: SentSecrets,
 }
 
 impl Answer {
@@ -96,7 +96,7 @@ impl Answer {
         if self.is_html() {
             let message = format!("{answered} a web page, probably a login page");
             return Err(Error::failed(message)
-                .because(self.carried.clean(&self.plain_text()))
+                .because(self.sent.redacted(&self.plain_text()))
                 .hint("check the host; a unified host also needs DATABRICKS_WORKSPACE_ID"));
         }
 
@@ -122,14 +122,14 @@ impl Answer {
                 let messages = ["message", "error_description", "errorSummary", "detail", "error"];
                 (self.first_text(&body, &codes), self.first_text(&body, &messages))
             }
-            _ => split_code(self.carried.clean(&self.plain_text())),
+            _ => split_code(self.sent.redacted(&self.plain_text())),
         }
     }
 
     /// The first of these fields that has a text or a number.
     fn first_text(&self, object: &Value, fields: &[&str]) -> String {
         let texts = fields.iter().map(|field| match &object[*field] {
-            Value::String(text) => self.carried.clean(text),
+            Value::String(text) => self.sent.redacted(text),
             Value::Number(number) => number.to_string(),
             _ => String::new(),
         });
@@ -259,7 +259,7 @@ impl<'a> Client<'a> {
     ) -> std::result::Result<(Answer, Duration), SendFailure> {
         let host = uri.authority().map_or("", |authority| authority.as_str());
         let agent = self.agent(uri).map_err(SendFailure::Final)?;
-        let carried = Carried::by(request.headers, request.body.as_ref());
+        let sent = SentSecrets::by(request.headers, request.body.as_ref());
         let method = request.method;
         let request = http_request(request, uri).map_err(SendFailure::Final)?;
         let proxy = proxy_for(self.context, uri).map_err(SendFailure::Final)?;
@@ -290,8 +290,8 @@ impl<'a> Client<'a> {
             }
         })?;
         let retry_after = retry_after(&response);
-        let answer = answer_of(host, response, carried);
-        self.context.exchanges.record(|| answer.exchange(method, uri));
+        let answer = answer_of(host, response, sent);
+        self.context.request_log.record(|| answer.exchange(method, uri));
         Ok((answer, retry_after))
     }
 
@@ -372,14 +372,14 @@ fn retry_after(response: &http::Response<Vec<u8>>) -> Duration {
     Duration::from_secs(header(response, "retry-after").trim().parse().unwrap_or(0))
 }
 
-fn answer_of(host: &str, response: http::Response<Vec<u8>>, carried: Carried) -> Answer {
+fn answer_of(host: &str, response: http::Response<Vec<u8>>, sent: SentSecrets) -> Answer {
     Answer {
         status: response.status().as_u16(),
         content_type: header(&response, "content-type").to_owned(),
         host: host.to_owned(),
         location: header(&response, "location").to_owned(),
         body: response.into_body(),
-        carried,
+        sent,
     }
 }
 
@@ -410,13 +410,13 @@ fn no_time_to_retry(error: Error, pause: Duration, retry_after: Duration) -> Err
 }
 
 fn redirect(answer: &Answer) -> Error {
-    let Answer { host, status, location, carried, .. } = answer;
+    let Answer { host, status, location, sent, .. } = answer;
     let (target, query) = location.split_once('?').unwrap_or((location, ""));
     let target = target.split('#').next().unwrap_or_default();
     let error = Error::failed(format!(
         "{host} redirects (HTTP status {status}); credentials are not sent to another address"
     ))
-    .because(format!("it points to {}", carried.clean(target)));
+    .because(format!("it points to {}", sent.redacted(target)));
 
     if query.contains("private-link") {
         error.hint("this workspace accepts connections by private link only: use its network")

@@ -11,7 +11,7 @@ use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::net::no_proxy;
 use crate::platform::context::{Context, INSTANCE_METADATA};
-use crate::platform::names;
+use crate::platform::dns;
 use crate::platform::process::within;
 use crate::platform::time::Deadline;
 
@@ -96,7 +96,7 @@ fn login_schemes(
     target: &str,
     limit: Duration,
 ) -> io::Result<Option<Vec<String>>> {
-    let addresses = names::resolve(host, port, limit)?;
+    let addresses = dns::resolve(host, port, limit)?;
     let address = addresses.first().ok_or(io::ErrorKind::NotFound)?;
     let mut stream = TcpStream::connect_timeout(address, limit)?;
     let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");

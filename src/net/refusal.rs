@@ -249,7 +249,7 @@ pub fn require<'v>(answer: &'v Value, field: &str, what: &str) -> Result<&'v str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::carried::Carried;
+    use crate::net::sent_secrets::SentSecrets;
 
     fn refusal(status: u16, body: &str) -> Refusal {
         let content_type = if body.starts_with('<') { "text/html" } else { "" }.to_owned();
@@ -259,7 +259,7 @@ mod tests {
             body: body.as_bytes().to_vec(),
             host: "ws".to_owned(),
             location: String::new(),
-            carried: Carried::default(),
+            sent: SentSecrets::default(),
         };
         Refusal::of("to mint", &answer)
     }

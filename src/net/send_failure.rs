@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::credential::redact::redact;
-use crate::error::Error;
+use crate::error::{Error, TIMEOUT_HINT};
 use crate::net::tls_failure::TlsFailure;
 use crate::platform::time::Deadline;
 
@@ -74,7 +74,7 @@ impl Route<'_> {
         let (host, through) = (self.host, self.through_proxy());
         Error::unavailable(format!("no answer from {host}{through} before the deadline"))
             .with_time_lacking(Duration::ZERO)
-            .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT")
+            .hint(TIMEOUT_HINT)
     }
 
     fn untrusted(&self, failure: &TlsFailure) -> Error {

@@ -17,10 +17,10 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::credential::redact::printable;
 use crate::error::{Error, Result};
 use crate::platform::environment::Environment;
-use crate::platform::exchanges::Exchanges;
 use crate::platform::files;
 use crate::platform::folders;
 use crate::platform::path_owners::replaceable_part;
+use crate::platform::request_log::RequestLog;
 use crate::platform::signals::{self, SignalState};
 use crate::platform::system;
 use crate::platform::time::{Deadline, Timestamp};
@@ -49,7 +49,7 @@ pub struct Context {
     /// Set by `--quiet`: no notes are written.
     pub quiet: Cell<bool>,
     /// What was requested, if a report wants it.
-    pub exchanges: Exchanges,
+    pub request_log: RequestLog,
     pub instance_metadata: Cow<'static, str>,
     /// Distinguishes this machine from others that share its home.
     pub machine: fn() -> String,
@@ -72,7 +72,7 @@ impl Context {
                 let _ = writeln!(io::stderr(), "{text}");
             }),
             quiet: Cell::new(false),
-            exchanges: Exchanges::default(),
+            request_log: RequestLog::default(),
             instance_metadata: Cow::Borrowed(INSTANCE_METADATA),
             machine: system::machine,
             signal_state: Arc::default(),

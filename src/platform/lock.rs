@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::platform::context::Context;
 use crate::platform::path_owners::open_or_create_folder;
 use crate::platform::system::{self, Folder, HeldLock, Lock};
-use crate::platform::time::Deadline;
+use crate::platform::time::{Deadline, Pauses};
 
 /// The pause between two tries to take a lock: the first one, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -52,7 +52,7 @@ impl LockFile {
         deadline: Deadline,
         work: impl FnOnce(&LockGuard<'_>) -> T,
     ) -> io::Result<Option<T>> {
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Pauses::new(FIRST_PAUSE, MAX_PAUSE);
         loop {
             if let Some(guard) = self.try_lock()? {
                 return Ok(Some(work(&guard)));
@@ -60,8 +60,7 @@ impl LockFile {
             if deadline.passed() {
                 return Ok(None);
             }
-            context.sleep(context.jittered(pause), deadline);
-            pause = (pause * 2).min(MAX_PAUSE);
+            context.sleep(context.jittered(pauses.take()), deadline);
         }
     }
 

@@ -2,18 +2,18 @@
 //! clocks and the environment. The rest of the program sees plain Rust types.
 
 pub mod context;
+pub mod dns;
 pub mod environment;
-pub mod exchanges;
 pub mod file_facts;
 pub mod files;
 mod folders;
 pub mod lock;
 pub mod log;
-pub mod names;
 pub mod path_owners;
 pub mod peer;
 pub mod private_file;
 pub mod process;
+pub mod request_log;
 pub mod signals;
 #[cfg_attr(unix, path = "unix.rs")]
 #[cfg_attr(windows, path = "windows.rs")]

@@ -11,14 +11,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::credential::encoding::hex;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TIMEOUT_HINT};
 use crate::platform::context::Context;
 use crate::platform::environment::is_same_name;
 use crate::platform::files;
 use crate::platform::lock::LockGuard;
 use crate::platform::peer::is_windows_subsystem;
 use crate::platform::system;
-use crate::platform::time::Deadline;
+use crate::platform::time::{Deadline, Pauses};
 
 /// The longest `#!` line that Linux reads is 255 bytes (execve(2)).
 const MAX_FIRST_LINE_BYTES: u64 = 256;
@@ -98,7 +98,7 @@ fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Resu
     drop(command);
     let mut child = child?;
 
-    let mut pause = FIRST_POLL;
+    let mut pauses = Pauses::new(FIRST_POLL, MAX_POLL);
     loop {
         if let Some(status) = child.try_wait()? {
             let (stdout, stderr) = (stdout.beginning()?, stderr.beginning()?);
@@ -111,8 +111,7 @@ fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Resu
             program.locks.iter().flatten().for_each(|lock| lock.leave());
             return Ok(Run::StillRunning);
         }
-        context.sleep(pause, deadline);
-        pause = (pause * 2).min(MAX_POLL);
+        context.sleep(pauses.take(), deadline);
     }
 }
 
@@ -137,7 +136,7 @@ pub fn supervise(
     started(child.id());
 
     let deadline = Deadline::after(limit);
-    let mut pause = FIRST_POLL;
+    let mut pauses = Pauses::new(FIRST_POLL, MAX_POLL);
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
@@ -147,8 +146,7 @@ pub fn supervise(
             child.wait()?;
             return Ok(None);
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(MAX_POLL);
+        std::thread::sleep(pauses.take());
     }
 }
 
@@ -181,7 +179,7 @@ pub fn run_tool(
         }
         Run::StillRunning => Err(Error::unavailable(format!("`{shown}` has not ended in time"))
             .because("it continues in the background, because it may be refreshing a login")
-            .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT")),
+            .hint(TIMEOUT_HINT)),
     }
 }
 
@@ -273,7 +271,7 @@ pub fn run_shell_line(
 
     let group = child.id();
     context.signal_state.child_group.store(group, Ordering::SeqCst);
-    let mut pause = Duration::from_millis(1);
+    let mut pauses = Pauses::new(FIRST_POLL, MAX_POLL);
     loop {
         let ended = child.try_wait()?;
         if ended.is_some() || deadline.passed() {
@@ -284,8 +282,7 @@ pub fn run_shell_line(
             }
             return Ok(ended);
         }
-        context.sleep(pause, deadline);
-        pause = (pause * 2).min(Duration::from_millis(50));
+        context.sleep(pauses.take(), deadline);
     }
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::credential::encoding::hex;
 use crate::credential::redact::redact;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TIMEOUT_HINT};
 use crate::platform::context::Context;
 use crate::platform::file_facts::{FileFacts, FileKind};
 use crate::platform::lock::LockFile;
@@ -233,15 +233,14 @@ impl TargetFile {
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let cannot_lock = |e: io::Error| {
-            cannot("lock the folder of", &self.path, e)
-                .hint("a file on a local disk: --pgpass-file, PGPASSFILE")
+            cannot("lock the folder of", &self.path, e).hint("choose a file on a local disk")
         };
         let mut lock = LockFile::on_folder(context, &self.folder).map_err(cannot_lock)?;
         let done = lock.while_locked(context, deadline, |_| work()).map_err(cannot_lock)?;
         done.unwrap_or_else(|| {
             let path = shown(&self.path);
             Err(Error::unavailable(format!("another process keeps {path} locked"))
-                .hint("a longer --timeout, or LAKEBASE_TOKEN_TIMEOUT"))
+                .hint(TIMEOUT_HINT))
         })
     }
 

@@ -98,6 +98,24 @@ impl Moment {
     }
 }
 
+/// Growing pauses between tries: each is twice as long as the one before, up to the longest.
+pub struct Pauses {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Pauses {
+    pub fn new(first: Duration, longest: Duration) -> Pauses {
+        Pauses { next: first, longest }
+    }
+
+    pub fn take(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(self.longest);
+        pause
+    }
+}
+
 /// The time by which a call must have ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(Instant);

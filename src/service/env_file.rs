@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::lakebase::credentials::Database;
 use crate::net::connect::ROUTE_VARIABLES;
 use crate::platform::context::Context;
-use crate::platform::exchanges::Exchanges;
+use crate::platform::request_log::RequestLog;
 use crate::platform::time::Deadline;
 use crate::service::paths::{absolute, is_uncarriable, text};
 use crate::session::Session;
@@ -222,7 +222,7 @@ impl EnvFile {
             state_home: recorded_state_home,
             say: Box::new(|_| ()),
             quiet: Cell::new(true),
-            exchanges: Exchanges::default(),
+            request_log: RequestLog::default(),
             instance_metadata: ours.instance_metadata.clone(),
             machine: ours.machine,
             signal_state: ours.signal_state.clone(),

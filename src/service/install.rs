@@ -131,7 +131,7 @@ impl Service<'_> {
                 None => remove(path)?,
             }
         }
-        if existed { self.manager.load(&control) } else { self.manager.forget(&control) }
+        if existed { self.manager.load(&control) } else { self.manager.notice_removal(&control) }
     }
 
     fn put(&self, path: &Path, content: &[u8]) -> Result<Change> {

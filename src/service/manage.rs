@@ -16,7 +16,7 @@ use crate::config::table::Id;
 use crate::credential::connection::{Connection, Tls};
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::plan::{DEFAULT_PORT, Plan};
 use crate::platform::context::{Context, NO_HOME};
 use crate::platform::files;
 use crate::platform::lock::LockFile;
@@ -42,9 +42,6 @@ pub(super) const CONTROL_WAIT: Duration = Duration::from_secs(60);
 pub(super) const RUN_WAIT: Duration = Duration::from_secs(30 * 60);
 
 const MAX_NAME_CHARS: usize = 64;
-
-/// The port of a recorded connection without one: PostgreSQL's.
-const DEFAULT_PORT: u16 = 5432;
 
 pub struct Service<'a> {
     pub(super) name: String,
@@ -149,7 +146,7 @@ impl<'a> Service<'a> {
             // It stays while other services have files there.
             let _ = files::remove_empty_folder(folder);
         }
-        self.manager.forget(control)?;
+        self.manager.notice_removal(control)?;
         match purged {
             Ok(()) => Ok(true),
             Err(error) => Err(error.because(format!("{} itself is uninstalled", self.name))),

@@ -84,9 +84,9 @@ impl Manager {
     }
 
     /// Makes the service manager notice that the job's files are removed.
-    pub fn forget(self, control: &JobControl<'_>) -> Result<()> {
+    pub fn notice_removal(self, control: &JobControl<'_>) -> Result<()> {
         match self {
-            Manager::Systemd => systemd::forget(control),
+            Manager::Systemd => systemd::notice_removal(control),
             Manager::Launchd => Ok(()),
         }
     }

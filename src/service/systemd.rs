@@ -234,7 +234,7 @@ pub fn unload(control: &JobControl<'_>) -> Result<()> {
     Ok(())
 }
 
-pub fn forget(control: &JobControl<'_>) -> Result<()> {
+pub fn notice_removal(control: &JobControl<'_>) -> Result<()> {
     let service = service_unit(control);
     let timer = timer_unit(control);
     systemctl(control, &["daemon-reload"])?;

@@ -24,7 +24,7 @@ impl Session<'_> {
         let origin = self.plan.selector_origin.map(|id| self.plan.settings.origin(id));
         let origin = origin.unwrap_or(&Origin::Default);
         self.resolved_database(&self.selector_key(), deadline, &|deadline| {
-            self.with_bearer(deadline, |api| resolve::find(api, &self.plan.selector, origin))
+            self.with_bearer(deadline, |api| resolve::database(api, &self.plan.selector, origin))
                 .inspect(|found| self.note_only_project(&found.answer))
                 .map_err(|failure| CallError::Other(self.not_found(failure, deadline)))
         })

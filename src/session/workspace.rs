@@ -3,7 +3,7 @@
 
 use crate::auth::entra;
 use crate::auth::provider::ProviderCall;
-use crate::cache::policy::{FetchCall, Freshness, limits, offline};
+use crate::cache::policy::{FetchCall, Freshness, offline, refresh_limits};
 use crate::config::resolve::Origin;
 use crate::config::table::Id;
 use crate::config::value::scopes;
@@ -29,7 +29,7 @@ impl Session<'_> {
         };
         let (refused, min_life_ms) = match freshness {
             Freshness::Printed { .. } if self.plan.refresh => (false, i64::MAX),
-            Freshness::Printed { min_ttl } => (false, limits(HOUR, min_ttl).0),
+            Freshness::Printed { min_ttl } => (false, refresh_limits(HOUR, min_ttl).0),
             Freshness::Used { refused } => (refused.is_some(), MIN_LIFE_MS),
         };
         let slot = self.workspace_slot();
@@ -48,7 +48,7 @@ impl Session<'_> {
             Ok(token)
         };
         if !provider.cached {
-            return self.policy.uncached(&slot, deadline, &fetch);
+            return self.policy.fetch_uncached(&slot, deadline, &fetch);
         }
         self.get(&slot, freshness, deadline, &fetch)
     }
@@ -87,7 +87,7 @@ impl Session<'_> {
             return Ok(url.clone());
         }
         let url = self.cached_text(&provider_key("workspace"), deadline, &|deadline| {
-            let locate = |call: &ProviderCall<'_>| entra::locate(call, service);
+            let locate = |call: &ProviderCall<'_>| entra::resolve_workspace(call, service);
             let how = FetchCall { deadline, lock: None, lock_wait: self.lock_wait.get() };
             let answer = self.with_provider_call("", &how, locate)?;
             Ok(Answered { answer, subject: None })

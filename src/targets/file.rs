@@ -21,7 +21,7 @@ fn check(target: &Target, file: &[u8]) -> Result<()> {
     }
     let path = target.shown_path();
     Err(Error::usage(format!("{path} was not written by lakebase-token (it holds no token)"))
-        .hint("another path, or --force to replace the file"))
+        .hint("name another file, or --force to replace this one"))
 }
 
 /// Only the format pgbouncer leaves the lines of others in the file.

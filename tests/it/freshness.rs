@@ -418,7 +418,7 @@ impl Table {
             refresh: false,
             offline: false,
             login_can_change: false,
-            busy: |_| None,
+            blocking_run: |_| None,
             failures_count: true,
         };
         let timeout = if who.timeout_s == 0 { 10 } else { who.timeout_s };

@@ -80,7 +80,7 @@ fn the_sdks_are_told_in_their_words_that_nobody_is_logged_in() {
         test.run(&line).fails(
             3,
             &[
-                "nobody is logged in at",
+                "there is no login for",
                 "databricks OAuth is not configured for this host",
                 &format!("hint: lakebase-token login --host {}", workspace.url),
             ],
@@ -244,7 +244,7 @@ fn a_failing_helper_is_shown_by_the_sdks_and_no_token_is_in_their_words() {
         assert!(!output.status.success() && !said.contains("eyJ"), "{sdk}: {said}");
         // The SDK for Python only says that the auth type is not configured.
         if sdk == "Go" {
-            assert!(said.contains("nobody is logged in at"), "{sdk}: {said}");
+            assert!(said.contains("there is no login for"), "{sdk}: {said}");
         }
     }
 }

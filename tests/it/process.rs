@@ -122,7 +122,7 @@ fn a_lock_ends_with_its_process() {
 
     // Other processes wait for it until their deadline.
     let outcome = test.run("--timeout 300ms");
-    outcome.fails(5, &["another lakebase-token is still fetching it"]);
+    outcome.fails(5, &["another lakebase-token process is still getting this credential"]);
 
     holder.kill().unwrap();
     holder.wait().unwrap();

@@ -215,7 +215,8 @@ fn a_report_that_cannot_be_written_is_refused_first() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let other = test.write("other", "mine");
-    test.run(&format!("doctor --report {}", other.display())).fails(2, &["no report of doctor"]);
+    test.run(&format!("doctor --report {}", other.display()))
+        .fails(2, &["was not written by doctor --report"]);
     let missing = test.home.path().join("no/such/report");
     assert_ne!(test.run(&format!("doctor --report {}", missing.display())).code, 0);
     assert!(workspace.take_requests().is_empty());

@@ -186,7 +186,7 @@ impl Test {
                 Some(states.join("lakebase-token"))
             },
             quiet: std::cell::Cell::new(false),
-            exchanges: lakebase_token::platform::exchanges::Exchanges::default(),
+            request_log: lakebase_token::platform::request_log::RequestLog::default(),
             say: Box::new(say),
             instance_metadata: self.instance_metadata.clone().into(),
             machine: self.machine,

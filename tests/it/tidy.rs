@@ -256,7 +256,7 @@ fn secrets_leave_their_type_in_few_places() {
         "login::record",                            // the login's file, 0600
         "login::renewal",                           // what the refreshing process hands over
         "login::rotating_pat",                      // whether a token of its kind asks
-        "net::carried",                             // removed from answers
+        "net::sent_secrets",                        // removed from answers
         "service::env_file",                        // the environment file, 0600
         "service::install",                         // the same
         "targets::secret",                          // the Databricks secret

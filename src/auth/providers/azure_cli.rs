@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::auth::entra;
 use crate::auth::entra::{Azure, is_azure};
-use crate::auth::provider::{Provider, ProviderCall, ROW, Service};
+use crate::auth::provider::{AzureTokens, Provider, ProviderCall, ROW};
 use crate::config::resolve::Settings;
 use crate::config::table::Id;
 use crate::credential::redact::redact;
@@ -31,7 +31,7 @@ pub const PROVIDER: Provider = Provider {
     login_can_change: true,
     route_variables: &["PATH"],
     // Only an identity that may manage the workspace's resource gets the management token.
-    azure: Some(Service { token, must_manage: false }),
+    azure: Some(AzureTokens { token, must_manage: false }),
     check: entra::check_zone,
     fetch: Some(|call| token(call, Azure::of(call.settings)?.application)),
     ..ROW

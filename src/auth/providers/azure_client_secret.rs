@@ -2,7 +2,7 @@
 
 use crate::auth::entra;
 use crate::auth::entra::{Azure, Principal, entra, is_azure};
-use crate::auth::provider::{Provider, ProviderCall, ROW, Service, has};
+use crate::auth::provider::{AzureTokens, Provider, ProviderCall, ROW, has};
 use crate::config::table::Id;
 use crate::credential::token::Token;
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ pub const PROVIDER: Provider = Provider {
     identity: entra::identity,
     secret: Some(Id::AzureClientSecret),
     role: Some(Id::AzureClientId),
-    azure: Some(Service { token, must_manage: true }),
+    azure: Some(AzureTokens { token, must_manage: true }),
     check: entra::check_zone,
     fetch: Some(|call| token(call, Azure::of(call.settings)?.application)),
     ..ROW

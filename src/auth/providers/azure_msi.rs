@@ -3,7 +3,7 @@
 
 use crate::auth::entra;
 use crate::auth::entra::{Azure, is_azure};
-use crate::auth::provider::{Provider, ProviderCall, ROW, Service};
+use crate::auth::provider::{AzureTokens, Provider, ProviderCall, ROW};
 use crate::config::table::Id;
 use crate::credential::encoding::percent_encode;
 use crate::credential::token::Token;
@@ -22,7 +22,7 @@ pub const PROVIDER: Provider = Provider {
     },
     // An administrator may give the machine another identity.
     login_can_change: true,
-    azure: Some(Service { token, must_manage: true }),
+    azure: Some(AzureTokens { token, must_manage: true }),
     check: entra::check_zone,
     fetch: Some(|call| token(call, Azure::of(call.settings)?.application)),
     ..ROW

@@ -36,7 +36,7 @@ pub const PROVIDER: Provider = Provider {
     login_can_change: true,
     route_variables: &["PATH"],
     check: check_host,
-    busy: cli_lock::busy,
+    blocking_run: cli_lock::blocking_run,
     login_files: |_, context| token_cache(context).into_iter().collect(),
     fetch: Some(fetch),
     ..ROW
@@ -162,7 +162,8 @@ fn run(call: &ProviderCall<'_>, force: bool) -> Result<CliRun> {
     let shown = format!("databricks auth token {flag} {value}");
     let output = cli_lock::run(call, &program, &arguments, &KEPT_VARIABLES, &shown)?;
     if !output.status.success() {
-        return Err(explain(&shown, &output.stderr, flag, &value));
+        let program = redact(&program.to_string_lossy());
+        return Err(explain(&program, &shown, &output.stderr, flag, &value));
     }
 
     let body: Value = serde_json::from_slice(&output.stdout).map_err(|_| {
@@ -246,7 +247,8 @@ fn explain(program: &str, shown: &str, stderr: &str, flag: &str, value: &str) ->
         return circle();
     }
     let error = if says(&TOO_OLD) {
-        Error::usage(format!("{program} is too old, or is no Databricks CLI")).hint(MIN_VERSION_HINT)
+        Error::usage(format!("{program} is too old, or is no Databricks CLI"))
+            .hint(MIN_VERSION_HINT)
     } else if says(&NO_PROFILE) {
         Error::usage("the Databricks CLI does not know which profile is meant")
             .hint("--profile NAME, or DATABRICKS_CONFIG_PROFILE")

@@ -8,7 +8,7 @@ use crate::credential::destination::zone_of;
 use crate::credential::jwt::Claims;
 use crate::formats::PGBOUNCER_PASSWORD_BYTES;
 use crate::lakebase::credentials::{Database, INSTANCES, POSTGRES};
-use crate::platform::exchanges::Exchange;
+use crate::platform::request_log::Exchange;
 use crate::platform::time::MINUTE;
 
 pub struct Assumption {

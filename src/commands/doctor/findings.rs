@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use crate::credential::connection::Credential;
 use crate::error::Result;
 use crate::lakebase::credentials::Database;
-use crate::lakebase::login_probe::LoggedIn;
+use crate::lakebase::login_probe::PostgresSession;
 use crate::lakebase::workspace_api::Me;
-use crate::platform::exchanges::Exchange;
+use crate::platform::request_log::Exchange;
 
 pub struct Step {
     pub name: &'static str,
@@ -28,7 +28,7 @@ pub struct Findings {
     pub identity: Option<Me>,
     pub database: Option<Database>,
     pub credential: Option<Credential>,
-    pub logged_in: Option<LoggedIn>,
+    pub logged_in: Option<PostgresSession>,
     /// Postgres has asked for another proof than a password in clear text.
     pub asked_otherwise: bool,
     /// The server's certificate was not accepted.

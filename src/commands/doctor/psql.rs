@@ -8,7 +8,7 @@ use crate::credential::connection::Credential;
 use crate::credential::redact::{hide, redact};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::variables;
-use crate::lakebase::login_refusal::{Attempt, lacks_server_name};
+use crate::lakebase::login_refusal::{PostgresAttempt, lacks_server_name};
 use crate::platform::context::Context;
 use crate::platform::process::{Program, run_tool};
 use crate::platform::time::Deadline;
@@ -20,7 +20,7 @@ const DISTURBING: &str = "\
 /// Logs in with psql, in the environment that `exec` gives it. Returns nothing if psql is not installed.
 pub fn log_in_with_psql(
     credential: &Credential,
-    attempt: &Attempt<'_>,
+    attempt: &PostgresAttempt<'_>,
     settings: &Settings,
     context: &Context,
     deadline: Deadline,

@@ -93,7 +93,7 @@ fn check_old(old: Option<&[u8]>, path: &str) -> Result<()> {
 
 /// The text of the report.
 pub fn report(steps: &[Step], found: &Findings, settings: &Settings, code: u8) -> String {
-    let mut mask = Mask::new(found, settings);
+    let mut placeholders = Placeholders::new(found, settings);
     let mut text = format!("{HEAD}\n\n");
     for (name, value) in versions(found) {
         let _ = writeln!(text, "{name:<16}{value}");
@@ -103,14 +103,15 @@ pub fn report(steps: &[Step], found: &Findings, settings: &Settings, code: u8) -
     text.push_str("\n## Steps\n\n");
     for step in steps {
         let lines = step.text();
-        lines.lines().for_each(|line| mask.line(&mut text, line));
+        lines.lines().for_each(|line| placeholders.line(&mut text, line));
     }
     text.push_str("\n## Requests\n\n");
     for exchange in &found.exchanges {
-        let path: Vec<String> = exchange.path.split('/').map(|part| mask.part(part)).collect();
+        let path: Vec<String> =
+            exchange.path.split('/').map(|part| placeholders.part(part)).collect();
         let _ = write!(text, "{} {} {}", exchange.method, path.join("/"), exchange.status);
         for (field, kind) in &exchange.fields {
-            let _ = write!(text, " {}:{kind}", mask.field(field));
+            let _ = write!(text, " {}:{kind}", placeholders.field(field));
         }
         text.push('\n');
     }
@@ -159,10 +160,10 @@ fn versions(found: &Findings) -> Vec<(&'static str, String)> {
 }
 
 /// Replaces what may be private.
-struct Mask {
+struct Placeholders {
     /// Names as they are, the longest first.
     names: Vec<String>,
-    placeholders: HashMap<String, usize>,
+    numbers: HashMap<String, usize>,
 }
 
 /// Settings whose values name something of the user's.
@@ -173,8 +174,8 @@ fn is_name(id: Id) -> bool {
         && id as usize <= Id::PgUser as usize
 }
 
-impl Mask {
-    fn new(found: &Findings, settings: &Settings) -> Mask {
+impl Placeholders {
+    fn new(found: &Findings, settings: &Settings) -> Placeholders {
         let values = settings.shown().filter(|(row, ..)| is_name(row.id));
         let mut names: Vec<String> = values.map(|(_, value, _)| value.to_owned()).collect();
         names.extend(settings.profile.iter().map(|(name, _)| name.clone()));
@@ -192,12 +193,12 @@ impl Mask {
         names.retain(|name| name.chars().count() > 1);
         names.sort_by_key(|name| std::cmp::Reverse(name.len()));
         names.dedup();
-        Mask { names, placeholders: HashMap::new() }
+        Placeholders { names, numbers: HashMap::new() }
     }
 
     fn placeholder(&mut self, text: &str) -> String {
-        let next = self.placeholders.len() + 1;
-        format!("<{}>", self.placeholders.entry(text.to_owned()).or_insert(next))
+        let next = self.numbers.len() + 1;
+        format!("<{}>", self.numbers.entry(text.to_owned()).or_insert(next))
     }
 
     /// Adds a line of `doctor`.

@@ -1,6 +1,6 @@
 //! The text forms of `status`: twelve lines for a person, or everything under `-v`.
 
-use super::{Cached, CachedFreshness, LoggedIn, StatusReport};
+use super::{Cached, LoginState, StatusReport};
 use crate::auth::chain::ProviderChoice;
 use crate::commands::command::FOREIGN_PASSWORD;
 use crate::credential::connection::Purpose;
@@ -59,7 +59,7 @@ impl StatusReport {
     fn who_words(&self, now: Timestamp) -> String {
         let auth_type = self.auth_type().filter(|_| self.has_identity);
         let Some(auth_type) = auth_type else { return "not configured".to_owned() };
-        let Some(LoggedIn { who, until, .. }) = &self.login else {
+        let Some(LoginState { who, until, .. }) = &self.login else {
             return format!("by {auth_type}, not known yet");
         };
         match until {
@@ -87,9 +87,7 @@ impl StatusReport {
         let password = self.cached.iter().find(|cached| cached.purpose == Purpose::Database);
         match password {
             None => "no password yet".to_owned(),
-            Some(Cached { freshness: CachedFreshness::Expired, .. }) => {
-                "a password that has expired".to_owned()
-            }
+            Some(Cached { band: None, .. }) => "a password that has expired".to_owned(),
             Some(Cached { expires: Some(expires), .. }) => {
                 format!("a password that expires {}", from_now(*expires, now))
             }
@@ -123,7 +121,7 @@ impl StatusReport {
             lines.add("profile", profile);
         }
         lines.add("auth type", self.auth_type().unwrap_or("none"));
-        if let Some(LoggedIn { who, until, then }) = &self.login {
+        if let Some(LoginState { who, until, then }) = &self.login {
             let until = until.map_or(String::new(), |until| format!(", valid until {until}"));
             let then = then.as_ref().map_or(String::new(), |then| format!("; {then}"));
             lines.add("login", &format!("{who}{until}{then}"));
@@ -218,10 +216,10 @@ fn from_now(moment: Timestamp, now: Timestamp) -> String {
 
 impl Cached {
     fn text(&self) -> String {
-        let words = self.freshness.words();
+        let words = self.words();
         let expiry = match self.expires {
             None => ", without a known expiry".to_owned(),
-            Some(expires) if self.freshness == CachedFreshness::Expired => format!(" at {expires}"),
+            Some(expires) if self.band.is_none() => format!(" at {expires}"),
             Some(expires) => format!(", valid until {expires}"),
         };
         format!("{}: {words}{expiry}", self.purpose_name())

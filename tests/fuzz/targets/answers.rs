@@ -6,7 +6,7 @@
 use lakebase_token::credential::jwt::{Names, expiry_within, holds_token};
 use lakebase_token::credential::token::{Token, check_text};
 use lakebase_token::lakebase::workspace_api::access_token;
-use lakebase_token::net::carried::Carried;
+use lakebase_token::net::sent_secrets::SentSecrets;
 use lakebase_token::net::http::Answer;
 use lakebase_token::platform::time::Timestamp;
 use libfuzzer_sys::fuzz_target;
@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
             body: data.to_vec(),
             host,
             location: String::new(),
-            carried: Carried::default(),
+            sent: SentSecrets::default(),
         };
         let (code, message) = answer.error_code_and_message();
         assert!(!code.chars().chain(message.chars()).any(char::is_control));

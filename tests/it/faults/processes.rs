@@ -103,7 +103,8 @@ fn a_stopped_process_with_the_lock_does_not_block_others() {
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
             let is_clear = output.status.code() == Some(5)
                 && output.stdout.is_empty()
-                && stderr.contains("another lakebase-token is still fetching it");
+                && stderr
+                    .contains("another lakebase-token process is still getting this credential");
             let held = holds(is_clear, || format!("{:?} {stderr}", output.status));
             class.tried("a waiting process", held);
         }

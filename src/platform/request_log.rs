@@ -15,9 +15,9 @@ pub struct Exchange {
 }
 
 #[derive(Default)]
-pub struct Exchanges(RefCell<Option<Vec<Exchange>>>);
+pub struct RequestLog(RefCell<Option<Vec<Exchange>>>);
 
-impl Exchanges {
+impl RequestLog {
     pub fn begin(&self) {
         self.0.borrow_mut().get_or_insert_default();
     }

@@ -1,5 +1,5 @@
-//! The secrets that a request carried. Servers repeat what they receive, so an answer's text is
-//! cleaned of all of them before any part of it becomes a message.
+//! The secrets of a request. Servers repeat what they receive, so an answer's text is
+//! redacted of all of them before any part of it becomes a message.
 //!
 //! Everything counts as secret but what is listed here as harmless.
 
@@ -31,15 +31,15 @@ const HARMLESS_PARAMETERS: [&str; 12] = [
 /// The field of a JSON body that holds a secret (databricks-sdk-go `service/workspace`, `PutSecret`).
 const SECRET_FIELD: &str = "string_value";
 
-/// The secrets that a request carried.
+/// The secrets of a request.
 #[derive(Default)]
-pub struct Carried(Vec<Secret>);
+pub struct SentSecrets(Vec<Secret>);
 
-impl Carried {
+impl SentSecrets {
     pub fn by(
         headers: &[(&'static str, String)],
         body: Option<&(&'static str, String)>,
-    ) -> Carried {
+    ) -> SentSecrets {
         let mut secrets = Vec::new();
         for (name, value) in headers {
             if !HARMLESS_HEADERS.contains(name) {
@@ -54,11 +54,11 @@ impl Carried {
             }
             None => (),
         }
-        Carried(secrets)
+        SentSecrets(secrets)
     }
 
     /// A text of the answer for a message.
-    pub fn clean(&self, text: &str) -> String {
+    pub fn redacted(&self, text: &str) -> String {
         let hidden =
             self.0.iter().fold(text.to_owned(), |text, secret| hide(&text, secret.expose()));
         redact(&hidden)
@@ -116,11 +116,11 @@ mod tests {
             ),
         ];
         for (headers, body) in requests {
-            let carried = Carried::by(&headers, body.as_ref());
+            let sent = SentSecrets::by(&headers, body.as_ref());
             for text in
                 [format!("no '{SECRET}' here"), format!("no '{}' here", percent_encode(SECRET))]
             {
-                assert_eq!(carried.clean(&text), "no '***' here", "{headers:?}");
+                assert_eq!(sent.redacted(&text), "no '***' here", "{headers:?}");
             }
         }
     }
@@ -133,6 +133,6 @@ mod tests {
         let pairs = [("client_id", "an-application"), ("scope", "all-apis")];
         let body = Some(("application/x-www-form-urlencoded", form(&pairs)));
         let text = "an-application has no all-apis at 900800700600";
-        assert_eq!(Carried::by(&headers, body.as_ref()).clean(text), text);
+        assert_eq!(SentSecrets::by(&headers, body.as_ref()).redacted(text), text);
     }
 }
