@@ -15,8 +15,10 @@ use std::time::Duration;
 
 use crate::auth::chain;
 use crate::auth::provider::Provider;
-use crate::config::resolve::{Origin, Settings, expand_home};
+use crate::config::files::expand_home;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
+use crate::config::value::Origin;
 use crate::credential::connection::{Purpose, check_name};
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};

@@ -29,13 +29,14 @@ use crate::lakebase::workspace_api::{self};
 use crate::login::store::ROTATION_GRACE_MS;
 use crate::net::http::Client;
 use crate::net::refusal::{CallError, Outcome};
-use crate::plan::{CachePlace, Plan};
+use crate::plan::Plan;
 use crate::platform::context::Context;
 use crate::platform::log::{self, Level};
 use crate::platform::process::keep_memory_private;
 use crate::platform::time::{DAY, Deadline};
 
 mod location;
+mod peek;
 mod workspace;
 
 /// The cache key of a text that a provider resolves: a host of ours may have the same name.
@@ -77,31 +78,7 @@ pub struct ConnectionParts {
 impl<'a> Session<'a> {
     pub fn new(plan: &'a Plan, context: &'a Context) -> Session<'a> {
         let provider = plan.provider;
-        let settings = &plan.settings;
-        let text = |id| settings.text(id).unwrap_or_default();
-        let identity = (provider.identity)(settings, context);
-        let secret = provider.secret.and_then(|id| settings.secret(id)).cloned();
-
-        let scopes = settings.text(Id::Scopes).map(|list| scopes(Some(list)).join(" "));
-        let parts = [
-            plan.url(),
-            plan.workspace_id().unwrap_or_default(),
-            text(Id::AccountId),
-            provider.name,
-            &identity,
-            scopes.as_deref().unwrap_or_default(),
-            text(Id::GroupId),
-            text(Id::DiscoveryUrl),
-        ];
-        let inputs = CacheInputs {
-            context,
-            folder: plan.cache.folder(),
-            secret: secret.or_else(|| (provider.identity_token)(settings, context)),
-            settings,
-            login_files: provider.login_files,
-            route_variables: provider.route_variables,
-        };
-        let cache = CacheFolder::new(&parts, inputs);
+        let cache = cache_of(plan, context);
         let policy = Policy {
             context,
             began: context.now(),
@@ -121,6 +98,14 @@ impl<'a> Session<'a> {
             tool_answer: OnceCell::new(),
             lock_wait: Cell::new(Duration::MAX),
         }
+    }
+
+    pub fn plan(&self) -> &'a Plan {
+        self.plan
+    }
+
+    pub fn context(&self) -> &'a Context {
+        self.policy.context
     }
 
     /// The credential, with the parts of the connection that the caller needs.
@@ -172,53 +157,6 @@ impl<'a> Session<'a> {
             host,
             tls: tls.unwrap_or_else(Tls::encrypted),
         })
-    }
-
-    /// What is cached, without a request: the credential and the workspace token.
-    pub fn peek(&self) -> [(Purpose, Option<Token>); 2] {
-        let database = self.database_slot().load();
-        [(Purpose::Database, database), (Purpose::Workspace, self.workspace_slot().load())]
-    }
-
-    /// The last failure of each, without a request.
-    pub fn peek_failures(&self) -> impl Iterator<Item = Error> {
-        let slots = [self.workspace_slot(), self.database_slot()];
-        slots.into_iter().filter_map(|slot| slot.last_failure().map(|failure| failure.error))
-    }
-
-    /// The cached database and role, without a request.
-    pub fn peek_resolved(&self) -> (Option<Database>, Option<String>) {
-        let load = |what: &str| {
-            let cached = self.text_slot(what).load()?;
-            (cached.left(self.policy.context.now()) > 0).then_some(cached.text)
-        };
-        let database = |key: String| Database::from_line(&load(&key)?);
-        let resolved = database(self.location_key()).or_else(|| {
-            let selected = database(self.selector_key())?;
-            Some(if self.plan.pooled { selected.without_host() } else { selected })
-        });
-        (resolved, load(ROLE))
-    }
-
-    /// Where credentials are cached, or why they are not.
-    pub fn cache_words(&self) -> String {
-        match (&self.plan.cache, self.cache.problem()) {
-            (CachePlace::Folder(folder), None) => format!("cached in {}", folder.display()),
-            (CachePlace::Folder(folder), Some(why)) => {
-                format!("not cached in {}: {why}", folder.display())
-            }
-            (CachePlace::Off, _) => "not cached, since the cache is off".to_owned(),
-            (CachePlace::Nowhere(why), _) => format!("not cached: {why}"),
-        }
-    }
-
-    /// Why nothing can be stored in the cache folder, tried with a file.
-    pub fn cache_problem(&self) -> Option<String> {
-        match self.plan.cache {
-            CachePlace::Folder(_) => self.cache.problem().or_else(|| self.cache.try_to_store()),
-            CachePlace::Off => None,
-            CachePlace::Nowhere(why) => Some(why.to_owned()),
-        }
     }
 
     /// Whether what is printed must be minted from now on, as with `--refresh`.
@@ -461,4 +399,34 @@ impl<'a> Session<'a> {
         }
         Ok(cached.text)
     }
+}
+
+/// The folder of this identity's entries, named by all that decides which credential it gets.
+fn cache_of<'a>(plan: &'a Plan, context: &'a Context) -> CacheFolder<'a> {
+    let provider = plan.provider;
+    let settings = &plan.settings;
+    let text = |id| settings.text(id).unwrap_or_default();
+    let identity = (provider.identity)(settings, context);
+    let secret = provider.secret.and_then(|id| settings.secret(id)).cloned();
+
+    let scopes = settings.text(Id::Scopes).map(|list| scopes(Some(list)).join(" "));
+    let parts = [
+        plan.url(),
+        plan.workspace_id().unwrap_or_default(),
+        text(Id::AccountId),
+        provider.name,
+        &identity,
+        scopes.as_deref().unwrap_or_default(),
+        text(Id::GroupId),
+        text(Id::DiscoveryUrl),
+    ];
+    let inputs = CacheInputs {
+        context,
+        folder: plan.cache.folder(),
+        secret: secret.or_else(|| (provider.identity_token)(settings, context)),
+        settings,
+        login_files: provider.login_files,
+        route_variables: provider.route_variables,
+    };
+    CacheFolder::new(&parts, inputs)
 }

@@ -23,8 +23,9 @@ use crate::auth::providers::{
     oauth_m2m, pat, runtime_oauth, stored_login,
 };
 use crate::config::host_url::Host;
-use crate::config::resolve::{Origin, Settings};
+use crate::config::settings::Settings;
 use crate::config::table::Id;
+use crate::config::value::Origin;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;

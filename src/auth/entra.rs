@@ -7,7 +7,7 @@
 use crate::auth::provider::{AzureTokens, ProviderCall, has};
 use crate::cache::entry::OptionalToken;
 use crate::config::host_url::Host;
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::destination::{is_loopback_url, takes_entra_tokens};
 use crate::credential::encoding::percent_encode;

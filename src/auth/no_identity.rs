@@ -1,7 +1,7 @@
 //! The error if no auth type can be used: nothing is configured, or only a part of one.
 
 use crate::config::profile::{self, ConfigFile};
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::redact::redact;
 use crate::error::Error;

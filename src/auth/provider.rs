@@ -11,7 +11,7 @@ use std::time::Duration;
 use ring::digest;
 use serde_json::Value;
 
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::encoding::hex;
 use crate::credential::secret::Secret;

@@ -14,7 +14,8 @@ use crate::credential::redact::redact;
 use crate::credential::token::Token;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lakebase::workspace_api::access_token;
-use crate::net::http::{Answer, Request, check_url};
+use crate::net::answer::Answer;
+use crate::net::http::{Request, check_url};
 use crate::net::refusal::{CallError, Outcome, Refusal, ask_json, expect_json, require};
 
 /// A grant. It holds secrets, so it has no `Debug`.

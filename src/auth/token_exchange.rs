@@ -7,7 +7,7 @@
 
 use crate::auth::provider::ProviderCall;
 use crate::auth::token_endpoint::{TokenGrant, request_token};
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::jwt::{Names, expiry_within, lasting_claims};
 use crate::credential::redact::redact;

@@ -15,7 +15,7 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use crate::cache::entry::{Cacheable, Fields, Seal, hash};
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::credential::encoding::hex;
 use crate::credential::secret::Secret;
 use crate::credential::token::MAX_TOKEN_BYTES;

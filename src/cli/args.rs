@@ -2,22 +2,20 @@
 //! neither files nor network.
 //!
 //! The flags are rows of the settings table (`config/table.rs`); the command's row says which of them
-//! it takes. `config/resolve.rs` checks the values. A message never repeats a value, because a user
-//! may type a secret there.
+//! it takes. `config/checks.rs` checks the values. `mistakes.rs` has the errors.
 
 use std::ffi::OsString;
 
 use lexopt::{Arg, Parser};
 
+use crate::cli::mistakes;
 use crate::cli::table::{self, COMMANDS};
 use crate::commands::command::Command;
 use crate::commands::psql;
-use crate::config::table::{Id, SETTINGS, Setting, ValueKind};
+use crate::config::table::{Id, SETTINGS, Setting, ValueKind, flag_row};
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::quoting;
-use crate::suggest::{is_plain, nearest};
-use crate::targets::table::TARGETS;
+use crate::suggest::nearest;
 
 /// A command line.
 pub struct Args {
@@ -51,14 +49,25 @@ pub enum Show {
 /// Reads the arguments that follow the program's name.
 pub fn parse(argv: &[OsString]) -> Result<Args> {
     let (own, child) = split(argv);
-    let mut parser = Parser::from_args(own);
-    let mut line = Line::default();
+    let line = match help_or_version(own)? {
+        Some(line) => line,
+        None => Line::read(own, child, own.len() < argv.len())?,
+    };
+    let args = line.into_args(child);
+    if args.show.is_none() {
+        check(&args)?;
+    }
+    Ok(args)
+}
 
-    let mut own_words = own.iter().filter_map(|word| word.to_str());
-    match own_words.next() {
+/// The commands `help` and `version`; nothing for any other.
+fn help_or_version(own: &[OsString]) -> Result<Option<Line>> {
+    let mut line = Line::default();
+    let mut words = own.iter().filter_map(|word| word.to_str());
+    match words.next() {
         Some("help") if own.len() <= 2 => {
             line.help = true;
-            match own_words.next() {
+            match words.next() {
                 None => (),
                 Some("settings") => line.topic = Some(Show::Settings),
                 Some("formats") => line.topic = Some(Show::Formats),
@@ -70,70 +79,13 @@ pub fn parse(argv: &[OsString]) -> Result<Args> {
                     _ => line.command = Some(find_command(word)?),
                 },
             }
-            return Ok(line.into_args(child));
         }
-        Some("version") if own.len() == 1 => {
-            line.version = true;
-            return Ok(line.into_args(child));
-        }
+        Some("version") if own.len() == 1 => line.version = true,
         // As Databricks' SDK for Python asks the Databricks CLI.
-        Some("version") if own_words.eq(["--output", "json"]) => {
-            line.topic = Some(Show::JsonVersion);
-            return Ok(line.into_args(child));
-        }
-        _ => (),
+        Some("version") if words.eq(["--output", "json"]) => line.topic = Some(Show::JsonVersion),
+        _ => return Ok(None),
     }
-
-    while let Some(arg) = parser.next().map_err(unreadable)? {
-        let row = match arg {
-            Arg::Short('h') | Arg::Long("help") => {
-                line.help = true;
-                continue;
-            }
-            Arg::Short('V') | Arg::Long("version") => {
-                line.version = true;
-                continue;
-            }
-            Arg::Value(word) if line.command.is_none() && word == psql::PROGRAM => {
-                line.command = Some(&psql::COMMAND);
-                // Without `--`, all that follows is psql's.
-                if own.len() == argv.len() {
-                    line.add_psql(parser.raw_args().map_err(unreadable)?.collect())?;
-                    break;
-                }
-                line.child = vec![psql::PROGRAM.into()];
-                continue;
-            }
-            Arg::Value(word) if line.lacks_dashes() => {
-                let rest: Vec<OsString> = parser.raw_args().map_err(unreadable)?.collect();
-                return Err(line.without_dashes(&[&[word][..], &rest, child].concat()));
-            }
-            Arg::Value(word) if line.command.is_none() && word == "run" => {
-                let mut rest: Vec<OsString> = parser.raw_args().map_err(unreadable)?.collect();
-                rest.extend_from_slice(child);
-                let error = Error::usage("unknown command run");
-                return Err(error.hint(if rest.is_empty() {
-                    "lakebase-token exec -- PROGRAM".to_owned()
-                } else {
-                    exec_line("exec", &rest)
-                }));
-            }
-            Arg::Value(word) => {
-                line.add_word(word)?;
-                continue;
-            }
-            Arg::Short(short) => find_short_flag(short)?,
-            Arg::Long(long) => find_flag(long)?,
-        };
-        let value = flag_value(&mut parser, row)?;
-        line.add_flag(row, value)?;
-    }
-
-    let args = line.into_args(child);
-    if args.show.is_none() {
-        check(&args)?;
-    }
-    Ok(args)
+    Ok(Some(line))
 }
 
 /// What has been read of a command line.
@@ -151,6 +103,45 @@ struct Line {
 }
 
 impl Line {
+    /// Reads our own arguments; `child` has those after `--`, if `has_dashes`.
+    fn read(own: &[OsString], child: &[OsString], has_dashes: bool) -> Result<Line> {
+        let mut line = Line::default();
+        let mut parser = Parser::from_args(own);
+        while let Some(arg) = parser.next().map_err(mistakes::unreadable)? {
+            match arg {
+                Arg::Short('h') | Arg::Long("help") => line.help = true,
+                Arg::Short('V') | Arg::Long("version") => line.version = true,
+                Arg::Value(word) if line.command.is_none() && word == psql::PROGRAM => {
+                    line.command = Some(&psql::COMMAND);
+                    if has_dashes {
+                        line.child = vec![psql::PROGRAM.into()];
+                    } else {
+                        // Without `--`, all that follows is psql's.
+                        line.add_psql(rest(&mut parser)?)?;
+                    }
+                }
+                Arg::Value(word) if line.lacks_dashes() => {
+                    return Err(
+                        line.without_dashes(&[&[word][..], &rest(&mut parser)?, child].concat())
+                    );
+                }
+                Arg::Value(word) if line.command.is_none() && word == "run" => {
+                    return Err(mistakes::run(&[&rest(&mut parser)?, child].concat()));
+                }
+                Arg::Value(word) => line.add_word(word)?,
+                Arg::Short(short) => {
+                    let row = find_short_flag(short)?;
+                    line.add_flag(row, flag_value(&mut parser, row)?)?;
+                }
+                Arg::Long(long) => {
+                    let row = find_flag(long)?;
+                    line.add_flag(row, flag_value(&mut parser, row)?)?;
+                }
+            }
+        }
+        Ok(line)
+    }
+
     /// The words after `psql`: psql's own, but for a lone request for help.
     fn add_psql(&mut self, words: Vec<OsString>) -> Result<()> {
         if let [word] = &words[..] {
@@ -158,8 +149,8 @@ impl Line {
             self.version = word == "-V" || word == "--version";
         }
         for (position, word) in words.iter().enumerate() {
-            if let Some(row) = word.to_str().and_then(flag_of_ours_only) {
-                return Err(misplaced(&words, position, row));
+            if let Some(row) = word.to_str().and_then(mistakes::flag_of_ours_only) {
+                return Err(mistakes::misplaced(&words, position, row));
             }
         }
         self.child = [psql::PROGRAM.into()].into_iter().chain(words).collect();
@@ -175,7 +166,7 @@ impl Line {
 
         let name = command.name;
         if self.words.len() == command.max_words {
-            return Err(superfluous(name, &word.to_string_lossy()));
+            return Err(mistakes::superfluous(name, &word.to_string_lossy()));
         }
         self.words.push(word);
         Ok(())
@@ -190,7 +181,7 @@ impl Line {
     fn without_dashes(&self, child: &[OsString]) -> Error {
         let name = self.command.map_or("exec", |command| command.name);
         Error::usage(format!("{name} needs `--` before the program to run"))
-            .hint(exec_line(name, child))
+            .hint(mistakes::exec_line(name, child))
     }
 
     fn add_flag(&mut self, row: &Setting, value: String) -> Result<()> {
@@ -227,6 +218,11 @@ fn split(argv: &[OsString]) -> (&[OsString], &[OsString]) {
     (&argv[..end], argv.get(end + 1..).unwrap_or_default())
 }
 
+/// The arguments that are left.
+fn rest(parser: &mut Parser) -> Result<Vec<OsString>> {
+    Ok(parser.raw_args().map_err(mistakes::unreadable)?.collect())
+}
+
 fn flag_value(parser: &mut Parser, row: &Setting) -> Result<String> {
     let flag = row.flag;
     if row.kind == ValueKind::Switch {
@@ -237,12 +233,27 @@ fn flag_value(parser: &mut Parser, row: &Setting) -> Result<String> {
         Error::usage(format!("--{flag} needs a value: {}{example}", row.value))
     };
     let value = parser.value().map_err(|_| missing())?;
-    if value.to_str().and_then(|value| value.strip_prefix("--")).and_then(row_of).is_some() {
+    if value.to_str().and_then(|value| value.strip_prefix("--")).and_then(flag_row).is_some() {
         return Err(missing());
     }
     value
         .into_string()
         .map_err(|_| Error::usage(format!("the value of --{flag} is not valid UTF-8")))
+}
+
+fn find_command(word: &str) -> Result<&'static Command> {
+    table::find(word).ok_or_else(|| mistakes::unknown_command(word))
+}
+
+fn find_short_flag(short: char) -> Result<&'static Setting> {
+    let row = SETTINGS.iter().find(|row| row.short == Some(short));
+    row.ok_or_else(|| mistakes::unknown_short_flag(short))
+}
+
+fn find_flag(long: &str) -> Result<&'static Setting> {
+    // What the Databricks CLI calls it.
+    let long = if long == "project" { "endpoint" } else { long };
+    flag_row(long).ok_or_else(|| mistakes::unknown_flag(long))
 }
 
 /// Checks what is known only after the last argument: whether the command takes these flags and a
@@ -253,7 +264,9 @@ fn check(args: &Args) -> Result<()> {
         if !args.command.takes(*id) {
             let flag = SETTINGS[*id as usize].flag;
             let error = Error::usage(format!("{name} has no flag --{flag}"));
-            return Err(error.hint(command_with(*id, value).unwrap_or(format!("{name} --help"))));
+            return Err(
+                error.hint(mistakes::command_with(*id, value).unwrap_or(format!("{name} --help")))
+            );
         }
     }
 
@@ -267,223 +280,6 @@ fn check(args: &Args) -> Result<()> {
             .hint("lakebase-token exec -- psql"));
     }
     Ok(())
-}
-
-/// A command line that takes this flag.
-fn command_with(id: Id, value: &str) -> Option<String> {
-    let command = COMMANDS.iter().find(|other| other.is_public() && other.takes(id))?;
-    if let Some(target) = TARGETS.iter().find(|target| target.keys.contains(&id)) {
-        return Some(format!("lakebase-token {} {}", command.name, target.command()));
-    }
-    let flag = SETTINGS[id as usize].flag;
-    let value = if value.is_empty() { String::new() } else { format!(" {}", shown_word(value)) };
-    Some(format!("lakebase-token {} --{flag}{value}", command.name))
-}
-
-/// The error for a word that a command has no use for.
-fn superfluous(command: &str, word: &str) -> Error {
-    let is_host = word.contains("://") || word.contains('.') && !word.contains(['/', '@']);
-    if is_plain(word) || is_host {
-        let shown = shown_word(word);
-        let error = Error::usage(format!("{command} takes no argument {shown}"));
-        return match command {
-            "login" | "logout" | "status" | "doctor" | "get" if is_host => {
-                error.hint(format!("lakebase-token {command} --host {shown}"))
-            }
-            _ => error.hint(format!("lakebase-token {command} --help")),
-        };
-    }
-    // Anything else may be a secret, and is not repeated.
-    Error::usage(format!("{command} takes no more arguments"))
-        .hint(format!("lakebase-token {command} --help"))
-}
-
-/// The command line that starts this child program. Flags that only we have are moved to us, and a
-/// whole line in quotes is taken apart.
-fn exec_line(command: &str, child: &[OsString]) -> String {
-    let mut ours: Vec<String> = Vec::new();
-    let mut theirs: Vec<String> = Vec::new();
-    let mut words = child.iter().map(|word| word.to_string_lossy());
-    while let Some(word) = words.next() {
-        match flag_of_ours_only(&word) {
-            Some(row) => {
-                ours.push(shown_word(&word));
-                if row.kind != ValueKind::Switch && !word.contains('=') {
-                    ours.extend(words.next().map(|value| shown_word(&value)));
-                }
-            }
-            None if child.len() == 1 => theirs.push(redact(&word)),
-            None => theirs.push(shown_word(&word)),
-        }
-    }
-    let line = [
-        &["lakebase-token".to_owned(), command.to_owned()][..],
-        &ours,
-        &["--".to_owned()],
-        &theirs,
-    ];
-    line.concat().join(" ")
-}
-
-/// The flag of ours that a word is, if psql has no such flag.
-fn flag_of_ours_only(word: &str) -> Option<&'static Setting> {
-    let name = word.strip_prefix("--")?.split('=').next()?;
-    let is_psqls = ["host", "quiet", "version", "output"].contains(&name);
-    row_of(name).filter(|_| !is_psqls)
-}
-
-fn row_of(flag: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|row| !row.flag.is_empty() && row.flag == flag)
-}
-
-/// The error for a flag of ours after `psql`, with the line that was meant.
-fn misplaced(words: &[OsString], position: usize, row: &Setting) -> Error {
-    let has_value =
-        row.kind != ValueKind::Switch && !words[position].to_string_lossy().contains('=');
-    let end = words.len().min(position + 1 + usize::from(has_value));
-    let [ours, before, after] = [&words[position..end], &words[..position], &words[end..]];
-    let line = [ours, &[psql::PROGRAM.into()], before, after].concat();
-    let line: Vec<String> = line.iter().map(|word| shown_word(&word.to_string_lossy())).collect();
-    Error::usage(format!("psql has no flag --{}: it is one of lakebase-token's", row.flag))
-        .hint(format!("lakebase-token {}", line.join(" ")))
-}
-
-/// A word of a command line, as a shell takes it.
-fn shown_word(word: &str) -> String {
-    quoting::sh_word(&redact(word))
-}
-
-fn unreadable(error: lexopt::Error) -> Error {
-    match error {
-        lexopt::Error::UnexpectedValue { option, .. } => {
-            Error::usage(format!("{option} takes no value"))
-        }
-        _ => Error::usage("cannot read the command line").hint("lakebase-token --help"),
-    }
-}
-
-fn find_command(word: &str) -> Result<&'static Command> {
-    if let Some(command) = table::find(word) {
-        return Ok(command);
-    }
-    if let Some(meant) = meant_command(word) {
-        return Err(
-            Error::usage(format!("unknown command {word}")).hint(format!("lakebase-token {meant}"))
-        );
-    }
-
-    // What a word processor makes of two dashes.
-    if let Some(flag) = word.strip_prefix(['\u{2013}', '\u{2014}']) {
-        let error =
-            Error::usage("a flag begins with two dashes, and this is a dash of another kind");
-        return Err(if is_plain(flag) { error.hint(format!("--{flag}")) } else { error });
-    }
-    // Anything but a plain word may be a secret, and is not repeated.
-    let error = Error::usage(if is_plain(word) {
-        format!("unknown command {word}")
-    } else {
-        "unknown command".to_owned()
-    });
-    let known = COMMANDS.iter().filter(|command| command.is_public());
-    Err(match nearest(word, known.map(|command| command.name)) {
-        Some(name) => error.hint(format!("lakebase-token {name}")),
-        None => error.hint("lakebase-token --help"),
-    })
-}
-
-/// The command line that users mean by a word that is no command.
-fn meant_command(word: &str) -> Option<&'static str> {
-    Some(match word {
-        "refresh" => "get --refresh",
-        "config" => "help settings",
-        "env" => "-f env",
-        "json" => "-f json",
-        "token" => "get",
-        "password" => "get",
-        "print" => "get",
-        "connect" => "psql",
-        "whoami" => "status",
-        "check" => "doctor",
-        "install" => "service install pgpass",
-        "uninstall" => "service uninstall pgpass",
-        "pgpass" => "write pgpass",
-        "file" => "write file PATH",
-        "databrickscfg" => "write databrickscfg --to NAME",
-        "secret" => "write secret --scope SCOPE --key KEY",
-        _ => return None,
-    })
-}
-
-/// What replaces a flag of psql, of the Databricks CLI or of databricks-oauth-rotator here.
-fn meant_flag(long: &str) -> Option<&'static str> {
-    Some(match long {
-        "workspace" => "--host",
-        "url" => "--host",
-        "server" => "--host",
-        "output" => "--format",
-        "json" => "--format json",
-        "database" => "--pg-database",
-        "role" => "--pg-user",
-        "branch" => "--endpoint PROJECT/BRANCH",
-        "port" => "--pg-port",
-        "username" => "--pg-user",
-        "user" => "--pg-user",
-        "dbname" => "--pg-database",
-        "pg-username" => "--pg-user",
-        "workspace-url" => "--host",
-        "client-id" => "DATABRICKS_CLIENT_ID",
-        "once" => "lakebase-token write pgpass",
-        "log-file" => "LAKEBASE_TOKEN_LOG",
-        _ => return None,
-    })
-}
-
-fn find_short_flag(short: char) -> Result<&'static Setting> {
-    SETTINGS.iter().find(|row| row.short == Some(short)).ok_or_else(|| {
-        let hint = match short {
-            'o' => "-f, as in -f json",
-            'U' => "--pg-user",
-            'd' => "--pg-database",
-            'c' | 'A' | 't' | 'X' | 'w' => "lakebase-token psql, with psql's own flags after it",
-            _ => "lakebase-token --help",
-        };
-        Error::usage(format!("unknown flag -{short}")).hint(hint)
-    })
-}
-
-fn find_flag(long: &str) -> Result<&'static Setting> {
-    // What the Databricks CLI calls it.
-    let long = if long == "project" { "endpoint" } else { long };
-    if let Some(row) = row_of(long) {
-        return Ok(row);
-    }
-    if let Some(meant) = meant_flag(long) {
-        return Err(Error::usage(format!("unknown flag --{long}")).hint(meant));
-    }
-    let is_secret =
-        |row: &&Setting| row.kind == ValueKind::Secret && row.name.replace('_', "-") == long;
-    if let Some(row) = SETTINGS.iter().find(is_secret) {
-        return Err(secret_as_flag(long, row));
-    }
-
-    let error = Error::usage(format!("unknown flag --{}", redact(long)));
-    let flags = SETTINGS.iter().map(|row| row.flag).filter(|flag| !flag.is_empty());
-    Err(match nearest(long, flags.chain(["help", "version"])) {
-        Some(flag) => error.hint(format!("--{flag}")),
-        None => error.hint("lakebase-token --help"),
-    })
-}
-
-/// Refuses a secret on the command line and names the settings that may hold it.
-fn secret_as_flag(long: &str, row: &Setting) -> Error {
-    let variable = row.env.first().unwrap_or(&"the profile");
-    let file = SETTINGS.iter().find(|other| other.flag == format!("{long}-file"));
-
-    let error = Error::usage(format!("there is no --{long}: `ps` would show the secret"));
-    match file {
-        Some(file) => error.hint(format!("{variable}, or --{} PATH", file.flag)),
-        None => error.hint(variable),
-    }
 }
 
 /// The command that a command line names, even if the rest of the line is wrong. The exit code of the
@@ -500,7 +296,7 @@ pub fn named_command(argv: &[OsString]) -> Option<&'static Command> {
                 None => return None,
             },
             Ok(Some(Arg::Short(short))) => SETTINGS.iter().find(|row| row.short == Some(short)),
-            Ok(Some(Arg::Long(long))) => row_of(long),
+            Ok(Some(Arg::Long(long))) => flag_row(long),
             // For example a value for a switch.
             Err(_) => continue,
         };

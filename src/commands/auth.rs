@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::auth::providers::databricks_cli;
 use crate::commands::command::{Call, Command, PERSON, ROW};
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::connection::Purpose;
 use crate::credential::redact::redact;

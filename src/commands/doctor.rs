@@ -24,14 +24,15 @@ use crate::commands::doctor::psql::{log_in_with_psql, psql_version};
 use crate::commands::doctor::report::{ReportFile, report};
 use crate::commands::status::is_json;
 use crate::commands::wait::{accepted_credential, attempt};
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
+use crate::credential::connection::Credential;
 use crate::credential::redact::{printable, redact};
 use crate::error::{Error, Result};
 use crate::lakebase::credentials::{self, Database};
 use crate::lakebase::login_probe::{LoginFailure, log_in};
 use crate::lakebase::login_refusal::PostgresAttempt;
-use crate::lakebase::workspace_api::{Api, me, reach};
+use crate::lakebase::workspace_api::{Api, Me, me, reach};
 use crate::net::http::Client;
 use crate::net::refusal::{CallError, Outcome};
 use crate::plan::Plan;
@@ -102,70 +103,99 @@ struct Steps {
 impl Steps {
     /// Returns nothing after the first step that fails.
     fn try_all(&mut self, call: &Call<'_>) -> Option<()> {
-        let context = call.context;
+        let plan = self.configuration(call)?;
+        let session = Session::new(&plan, call.context);
+        warnings(&plan, &session, call.context).into_iter().for_each(|warning| self.warn(warning));
+
+        self.workspace(&session)?;
+        let identity = self.identity(&session)?;
+        let database = self.database(&session)?;
+        let credential = self.credential(&session)?;
+        self.found.identity.clone_from(&identity);
+
+        let attempt = PostgresAttempt {
+            identity: identity.as_ref(),
+            direct_host: direct_host(&plan, &session, &database, step_deadline(&plan)),
+            ..attempt(&plan, &credential, call.context).ok()?
+        };
+        self.login(&attempt, &session)?;
+
+        let limit = step_deadline(&plan);
+        let by_psql = log_in_with_psql(&credential, &attempt, &plan.settings, call.context, limit);
+        self.steps.push(Step::tried("psql", by_psql, "psql is not installed"));
+        Some(())
+    }
+
+    fn configuration(&mut self, call: &Call<'_>) -> Option<Plan> {
         let plan = self.add("configuration", plan(call), |plan| {
             let (url, origin) = plan.workspace();
             format!("{url} from {origin}, auth type {}", plan.provider.name)
         })?;
         self.found.auth_type = Some(plan.provider.name);
         self.found.has_ttl = plan.ttl.is_some();
-        let session = Session::new(&plan, context);
-        warnings(&plan, &session, context).into_iter().for_each(|warning| self.warn(warning));
-        let deadline = || Deadline::after(step_limit(&plan));
+        Some(plan)
+    }
 
-        let reached = reach_workspace(&plan, &session, context, deadline());
+    fn workspace(&mut self, session: &Session<'_>) -> Option<()> {
+        let reached = reach_workspace(session, step_deadline(session.plan()));
         self.add("workspace", reached, |words| (*words).to_owned())?;
-        self.found.workspace = session.url(deadline()).ok();
+        self.found.workspace = session.url(step_deadline(session.plan())).ok();
+        Some(())
+    }
+
+    /// Who we are; nothing inside if that may not be asked and is not needed.
+    fn identity(&mut self, session: &Session<'_>) -> Option<Option<Me>> {
+        let deadline = step_deadline(session.plan());
+        let identity = session.ask_or_refusal(deadline, me);
 
         // `exec` asks for the name only if no setting names the role.
-        let identity = session.ask_or_refusal(deadline(), me);
         let may_not_ask = identity.as_ref().is_err_and(CallError::is_forbidden);
-        let is_needed =
-            plan.user().is_none() && !(may_not_ask && session.user_name(deadline()).is_ok());
-        let identity =
-            self.add_needed("identity", identity, is_needed, |me| redact(&me.user_name))?;
-        self.found.identity.clone_from(&identity);
+        let is_needed = session.plan().user().is_none()
+            && !(may_not_ask && session.user_name(deadline).is_ok());
+        self.add_needed("identity", identity, is_needed, |me| redact(&me.user_name))
+    }
 
-        let database = session.database(deadline());
+    /// The database and its state.
+    fn database(&mut self, session: &Session<'_>) -> Option<Database> {
+        let database = session.database(step_deadline(session.plan()));
         let database = self.add("database", database, |database| {
             format!("{} {}", database.kind(), redact(database.name()))
         })?;
         self.found.database = Some(database.clone());
 
-        let state = session.ask_or_refusal(deadline(), |api| credentials::state(api, &database));
+        let deadline = step_deadline(session.plan());
+        let state = session.ask_or_refusal(deadline, |api| credentials::state(api, &database));
         let state = state.and_then(|state| Ok(check_state(&state)?));
         self.add_needed("state", state, false, |state| redact(state))?;
+        Some(database)
+    }
 
+    fn credential(&mut self, session: &Session<'_>) -> Option<Credential> {
         let wants = ConnectionParts { user: true, host: true };
-        let credential = match plan.wait {
-            Some(_) => accepted_credential(&plan, context),
-            None => session.credential(wants, deadline()),
+        let credential = match session.plan().wait {
+            Some(_) => accepted_credential(session.plan(), session.context()),
+            None => session.credential(wants, step_deadline(session.plan())),
         };
         let credential =
             self.add("credential", credential, |credential| credential.token.to_string())?;
         self.found.credential = Some(credential.clone());
+        Some(credential)
+    }
 
-        let attempt = PostgresAttempt {
-            identity: identity.as_ref(),
-            direct_host: direct_host(&plan, &session, &database, deadline()),
-            ..attempt(&plan, &credential, context).ok()?
-        };
-        let logged_in = log_in(&attempt.login, context, deadline()).map_err(|failure| {
+    fn login(&mut self, attempt: &PostgresAttempt<'_>, session: &Session<'_>) -> Option<()> {
+        let deadline = step_deadline(session.plan());
+        let outcome = log_in(&attempt.login, session.context(), deadline).map_err(|failure| {
             self.found.asked_otherwise = matches!(failure, LoginFailure::Method(_));
             self.found.is_unverified = matches!(failure, LoginFailure::Certificate(_));
             attempt.error(failure)
         });
-        self.found.logged_in = self.add("login", logged_in, |shown| {
+        self.found.logged_in = self.add("login", outcome, |shown| {
             let kind = if attempt.is_as_group() { " (a group role)" } else { "" };
-            let way = if plan.pooled { ", through the pooled host" } else { "" };
+            let way = if session.plan().pooled { ", through the pooled host" } else { "" };
             let role = redact(&shown.role);
             format!("as {role}{kind}{way}, sslmode {}", attempt.login.tls.words())
         });
-        self.found.logged_in.as_ref()?;
-
-        let outcome = log_in_with_psql(&credential, &attempt, &plan.settings, context, deadline());
-        self.steps.push(Step::tried("psql", outcome, "psql is not installed"));
-        Some(())
+        self.found.logged_in.as_ref().map(|_| ())
     }
 
     /// Adds a step that was tried, and returns its result for the next steps.
@@ -260,19 +290,19 @@ fn plan_flags(call: &Call<'_>) -> Vec<(Id, String)> {
     flags
 }
 
+fn step_deadline(plan: &Plan) -> Deadline {
+    Deadline::after(step_limit(plan))
+}
+
 fn step_limit(plan: &Plan) -> Duration {
     if plan.settings.get(Id::Timeout).is_some() { plan.timeout } else { STEP_LIMIT }
 }
 
-fn reach_workspace(
-    plan: &Plan,
-    session: &Session<'_>,
-    context: &Context,
-    deadline: Deadline,
-) -> Result<&'static str> {
+fn reach_workspace(session: &Session<'_>, deadline: Deadline) -> Result<&'static str> {
     let url = session.url(deadline)?;
+    let plan = session.plan();
     let (_, origin) = plan.workspace();
-    reach(&Client::new(context, plan.provider.name), &url, origin, deadline)?;
+    reach(&Client::new(session.context(), plan.provider.name), &url, origin, deadline)?;
     Ok(if url.starts_with("https") { "it answers, over TLS" } else { "it answers" })
 }
 

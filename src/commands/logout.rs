@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::commands::command::{Call, Command, PERSON, ROW};
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::error::{Error, Result};
 use crate::login::store::{Login, LoginKey, Logins, RenewWith};

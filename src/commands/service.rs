@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 
 use crate::commands::command::{COMMON, Call, Command, ROW, Subcommand};
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::{Id, SETTINGS};
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};

@@ -15,7 +15,7 @@ use crate::auth::chain::ProviderChoice;
 use crate::auth::no_identity;
 use crate::cache::policy::Band;
 use crate::commands::command::{COMMON, Call, Command, ROW, has_foreign_password};
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::connection::Purpose;
 use crate::credential::redact::{printable, redact};

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::commands::command::{COMMON, Call, Command, ROW, print};
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::{Id, SETTINGS};
 use crate::error::{Error, ErrorKind, Result};
 use crate::platform::context::Context;

@@ -575,6 +575,11 @@ settings! {
     },
 }
 
+/// The setting that has this flag.
+pub fn flag_row(flag: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|row| !row.flag.is_empty() && row.flag == flag)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -74,6 +74,9 @@ pub struct PostgresSession {
     pub asked_in_clear: bool,
 }
 
+/// Ends a session (PostgreSQL documentation, "Message Formats").
+const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
+
 /// Logs in and returns what the server says.
 pub fn log_in(
     login: &PostgresLogin<'_>,
@@ -88,6 +91,17 @@ pub fn log_in(
     let mut stream = stream.map_err(LoginFailure::Certificate)?;
 
     send(&mut stream, &startup(login))?;
+    let session = answer_server(&mut stream, login, deadline)?;
+    let _ = send(&mut stream, &TERMINATE);
+    Ok(session)
+}
+
+/// Answers the server's messages until it has said who is logged in.
+fn answer_server(
+    stream: &mut (impl Read + Write),
+    login: &PostgresLogin<'_>,
+    deadline: Deadline,
+) -> Outcome<PostgresSession> {
     let mut is_in = false;
     let mut is_asked = false;
     let mut shown = PostgresSession::default();
@@ -95,11 +109,11 @@ pub fn log_in(
         if deadline.passed() {
             return Err(LoginFailure::NoAnswer(io::ErrorKind::TimedOut.into()));
         }
-        match next_message(&mut stream)? {
+        match next_message(stream)? {
             Message::AuthenticationOk => is_in = true,
             Message::PasswordWanted => {
                 shown.asked_in_clear = true;
-                send(&mut stream, &text_message(b'p', login.password.expose()))?;
+                send(stream, &text_message(b'p', login.password.expose()))?;
             }
             Message::MethodWanted(name) => return Err(LoginFailure::Method(name)),
             Message::Error(error) => return Err(LoginFailure::Refused(error)),
@@ -115,12 +129,9 @@ pub fn log_in(
             }
             Message::Ready if shown.role.is_empty() => {
                 is_asked = true;
-                send(&mut stream, &text_message(b'Q', "select current_user"))?;
+                send(stream, &text_message(b'Q', "select current_user"))?;
             }
-            Message::Ready => {
-                let _ = send(&mut stream, &[b'X', 0, 0, 0, 4]);
-                return Ok(shown);
-            }
+            Message::Ready => return Ok(shown),
             Message::Row(text) => shown.role = text,
             Message::Version(text) => shown.server_version = text,
             Message::Other => (),

@@ -82,6 +82,10 @@ pub fn lacks_server_name(text: &str) -> bool {
     text.contains("SNI") || text.contains("Endpoint ID is not specified")
 }
 
+fn not_now(user: &str) -> Error {
+    Error::unavailable(format!("Postgres does not accept logins as {user} at the moment"))
+}
+
 impl PostgresAttempt<'_> {
     /// Whether the role is that of a group, which its members log in as.
     pub fn is_as_group(&self) -> bool {
@@ -175,12 +179,9 @@ impl PostgresAttempt<'_> {
         let says = |text: &str| message.contains(text);
         let user = redact(self.login.user);
         let denied = || Error::denied(format!("Postgres refuses the login as {user}"));
-        let passing = || {
-            Error::unavailable(format!("Postgres does not accept logins as {user} at the moment"))
-        };
 
         let error = if says(EXTERNAL_REFUSAL) {
-            passing()
+            not_now(&user)
                 .hint("try again within a minute, if the branch is new")
                 .hint("check that the endpoint still exists, and the workspace's IP access list")
         } else if says(NO_TOKEN) {
@@ -191,37 +192,44 @@ impl PostgresAttempt<'_> {
         } else if lacks_server_name(&message) {
             denied().hint("a libpq of version 14 or later: older ones send no server name (SNI)")
         } else {
-            match sqlstate.as_str() {
-                "28P01" => self.no_such_login(denied()),
-                "28000" if says(MAY_NOT_LOG_IN) => {
-                    denied().hint(format!("ALTER ROLE {} LOGIN", self.user_name()))
-                }
-                "28000" if says(NO_HBA_ENTRY) => {
-                    denied().hint("check the IP access list, and PGDATABASE and PGUSER")
-                }
-                "28000" => self.no_such_login(denied()),
-                "3D000" => denied().hint("--pg-database with the name of an existing database"),
-                "42501" => denied().hint(format!(
-                    "GRANT CONNECT ON DATABASE {} TO {}",
-                    name(self.login.database),
-                    self.user_name()
-                )),
-                "55000" => denied().hint("--pg-database with a database that takes connections"),
-                "53300" => passing()
-                    .hint("close connections, or raise the limit of the role or the database"),
-                "53200" | "53100" | "53000" => {
-                    passing().hint("try again, or choose a larger compute size")
-                }
-                "57P01" | "57P02" | "57P03" | "57P04" | "57P05" => passing().hint(WAKING_HINT),
-                "42704" | "22023" | "42601" => denied().hint("check PGOPTIONS"),
-                state if state.starts_with("08") => passing().hint(WAKING_HINT),
-                state if state.starts_with("XX") || state.starts_with("58") => {
-                    passing().hint(WAKING_HINT)
-                }
-                _ => denied(),
-            }
+            self.by_sqlstate(sqlstate, &message, denied(), not_now(&user))
         };
         error.because(format!("{}: {message}", redact(sqlstate)))
+    }
+
+    /// The error of a SQLSTATE (PostgreSQL documentation, "PostgreSQL Error Codes"): one of the two,
+    /// with a hint.
+    fn by_sqlstate(&self, sqlstate: &str, message: &str, denied: Error, passing: Error) -> Error {
+        match sqlstate {
+            "28P01" => self.no_such_login(denied),
+            "28000" if message.contains(MAY_NOT_LOG_IN) => {
+                denied.hint(format!("ALTER ROLE {} LOGIN", self.user_name()))
+            }
+            "28000" if message.contains(NO_HBA_ENTRY) => {
+                denied.hint("check the IP access list, and PGDATABASE and PGUSER")
+            }
+            "28000" => self.no_such_login(denied),
+            "3D000" => denied.hint("--pg-database with the name of an existing database"),
+            "42501" => denied.hint(format!(
+                "GRANT CONNECT ON DATABASE {} TO {}",
+                name(self.login.database),
+                self.user_name()
+            )),
+            "55000" => denied.hint("--pg-database with a database that takes connections"),
+            "53300" => {
+                passing.hint("close connections, or raise the limit of the role or the database")
+            }
+            "53200" | "53100" | "53000" => {
+                passing.hint("try again, or choose a larger compute size")
+            }
+            "57P01" | "57P02" | "57P03" | "57P04" | "57P05" => passing.hint(WAKING_HINT),
+            "42704" | "22023" | "42601" => denied.hint("check PGOPTIONS"),
+            state if state.starts_with("08") => passing.hint(WAKING_HINT),
+            state if state.starts_with("XX") || state.starts_with("58") => {
+                passing.hint(WAKING_HINT)
+            }
+            _ => denied,
+        }
     }
 
     /// Postgres has one answer for a missing role, for another role's token and for an expired token.

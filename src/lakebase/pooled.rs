@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::config::resolve::Origin;
+use crate::config::value::Origin;
 use crate::credential::redact::redact;
 use crate::error::Error;
 use crate::lakebase::credentials::{Database, endpoint, hosts_of_endpoint};

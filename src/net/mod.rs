@@ -1,6 +1,7 @@
 //! One HTTP request in, one answer out: proxies, trusted certificates, deadlines, retries. And TLS to
 //! a Postgres server.
 
+pub mod answer;
 pub mod connect;
 pub mod http;
 pub mod no_proxy;

@@ -6,7 +6,8 @@
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::net::http::{Answer, Client, Request};
+use crate::net::answer::Answer;
+use crate::net::http::{Client, Request};
 use crate::platform::time::Deadline;
 
 /// Sends a request and expects JSON with status 200. `what` names the request in messages, as in

@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::resolve::{Origin, Settings};
+use crate::config::settings::Settings;
 use crate::config::table::Id;
+use crate::config::value::Origin;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::lakebase::resolve::DatabaseSelector;

@@ -2,8 +2,9 @@
 //! scopes of the workspace token (`--scopes`). The workspace and Postgres enforce both.
 
 use crate::auth::provider::Provider;
-use crate::config::resolve::{Origin, Settings};
+use crate::config::settings::Settings;
 use crate::config::table::Id;
+use crate::config::value::Origin;
 use crate::credential::connection::Purpose;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};

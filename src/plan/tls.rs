@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::connection::{LIBPQ_ROOT_FILE, REQUIRE, SYSTEM, Tls, VERIFY_FULL};
 use crate::credential::destination::in_databricks_zone;

@@ -17,8 +17,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::config::resolve::{Origin, Settings, expand_home};
+use crate::config::files::expand_home;
+use crate::config::settings::Settings;
 use crate::config::table::{Id, SETTINGS, Setting, ValueKind};
+use crate::config::value::Origin;
 use crate::credential::connection::Purpose;
 use crate::credential::secret::Secret;
 use crate::error::{Error, Result};

@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::resolve::Origin;
 use crate::config::table::{Id, SETTINGS};
+use crate::config::value::Origin;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::plan::Plan;

@@ -1,8 +1,8 @@
 //! Which database a session mints for, and the host that it listens on: resolved by requests where the
 //! settings do not say it, and cached for a day.
 
-use crate::config::resolve::Origin;
 use crate::config::table::Id;
+use crate::config::value::Origin;
 use crate::config::variables::other_database;
 use crate::credential::destination::is_database_host;
 use crate::credential::redact::redact;

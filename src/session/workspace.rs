@@ -4,8 +4,8 @@
 use crate::auth::entra;
 use crate::auth::provider::ProviderCall;
 use crate::cache::policy::{FetchCall, Freshness, offline, refresh_limits};
-use crate::config::resolve::Origin;
 use crate::config::table::Id;
+use crate::config::value::Origin;
 use crate::config::value::scopes;
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;

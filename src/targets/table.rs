@@ -6,8 +6,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::config::databrickscfg;
-use crate::config::resolve::{Origin, Settings, expand_home};
+use crate::config::files::expand_home;
+use crate::config::settings::Settings;
 use crate::config::table::{Id, SETTINGS};
+use crate::config::value::Origin;
 use crate::credential::connection::Purpose;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};

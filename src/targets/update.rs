@@ -10,7 +10,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::cache::policy::falls_short;
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::connection::{Connection, Credential};
 use crate::credential::redact::redact;

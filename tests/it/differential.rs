@@ -15,7 +15,7 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
-use lakebase_token::config::resolve::Settings;
+use lakebase_token::config::settings::Settings;
 use lakebase_token::config::table::Id;
 use lakebase_token::credential::secret::Secret;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lakebase_token::cache::policy::{CacheRequest, FetchCall, Freshness, Policy};
 use lakebase_token::cache::store::{CacheFolder, CacheInputs};
-use lakebase_token::config::resolve::Settings;
+use lakebase_token::config::settings::Settings;
 use lakebase_token::credential::secret::Secret;
 use lakebase_token::credential::token::Token;
 use lakebase_token::error::{Error, ErrorKind, Result};

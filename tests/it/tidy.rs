@@ -245,7 +245,7 @@ fn secrets_leave_their_type_in_few_places() {
         "commands::login::browser",                 // the code in a pasted URL
         "commands::login::paste",                   // its alphabet, its digest
         "config::files",                            // the first line of a file
-        "config::resolve",                          // values that are no secrets, by their row
+        "config::settings",                         // values that are no secrets, by their row
         "error",                                    // what is redacted
         "formats",                                  // the output
         "lakebase::credentials",                    // compared with the request's token

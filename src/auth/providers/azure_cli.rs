@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::auth::entra;
 use crate::auth::entra::{Azure, is_azure};
 use crate::auth::provider::{AzureTokens, Provider, ProviderCall, ROW};
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::redact::redact;
 use crate::credential::token::Token;

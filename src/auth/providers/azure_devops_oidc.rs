@@ -4,8 +4,8 @@
 use crate::auth::entra::means_azure;
 use crate::auth::provider::{Provider, ProviderCall, ROW, has};
 use crate::auth::token_exchange::{IdToken, exchange};
-use crate::config::resolve::DEVOPS_TOKEN;
 use crate::config::table::Id;
+use crate::config::variables::DEVOPS_TOKEN;
 use crate::credential::encoding::percent_encode;
 use crate::credential::secret::Secret;
 use crate::credential::token::Token;

@@ -10,7 +10,7 @@ use crate::auth::entra::{
 };
 use crate::auth::provider::{Provider, ProviderCall, ROW, has};
 use crate::auth::providers::file_oidc::id_token_in;
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::token::Token;
 use crate::error::{Error, Result};

@@ -16,7 +16,7 @@ use crate::auth::cli_lock;
 use crate::auth::no_identity;
 use crate::auth::provider::{Provider, ProviderCall, ROW, RUN_BY_US};
 use crate::config::host_url::Host;
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::redact::redact;
 use crate::credential::token::{MIN_LIFE_MS, Token};

@@ -4,8 +4,9 @@
 use crate::auth::provider::{Provider, ProviderCall, ROW, has};
 use crate::auth::token_exchange;
 use crate::auth::token_exchange::{IdToken, exchange};
-use crate::config::resolve::{OIDC_TOKEN, Settings};
+use crate::config::settings::Settings;
 use crate::config::table::Id;
+use crate::config::variables::OIDC_TOKEN;
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
 use crate::credential::token::Token;

@@ -1,7 +1,7 @@
 //! `file-oidc`: exchanges an identity token from a file, such as the projected token of a Kubernetes
 //! service account.
 //!
-//! The platform replaces the file, so each call reads it anew, once (`config/resolve.rs`). White
+//! The platform replaces the file, so each call reads it anew, once (`config/settings.rs`). White
 //! space at its end is not part of the token; the SDK for Go sends it along.
 
 use crate::auth::provider::{Provider, ProviderCall, ROW, has};

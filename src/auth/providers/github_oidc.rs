@@ -5,7 +5,7 @@ use crate::auth::entra::means_azure;
 use crate::auth::host_metadata::audience;
 use crate::auth::provider::{Provider, ProviderCall, ROW, has};
 use crate::auth::token_exchange::{IdToken, exchange};
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::encoding::percent_encode;
 use crate::error::Result;

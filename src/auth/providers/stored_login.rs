@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::provider::{Provider, ProviderCall, ROW};
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::redact::redact;
 use crate::credential::token::{MIN_LIFE_MS, Token};

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use crate::auth::chain::PROVIDERS;
 use crate::commands::doctor::assumptions::ASSUMPTIONS;
 use crate::commands::doctor::findings::{Findings, Step};
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::{Id, SETTINGS, ValueKind};
 use crate::credential::destination::zone_of;
 use crate::error::{Error, Result};

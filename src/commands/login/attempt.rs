@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::commands::logout;
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::error::Result;
 use crate::login::record::{Login, LoginKey};

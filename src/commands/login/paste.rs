@@ -5,7 +5,7 @@
 use ring::digest::{SHA256, digest};
 
 use crate::commands::login::attempt::{Attempt, WORKSPACE_TIMEOUT, duration_ms};
-use crate::config::resolve::Settings;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::encoding::hex;
 use crate::credential::secret::Secret;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use lakebase_token::cache::store::{CacheFolder, CacheInputs};
-use lakebase_token::config::resolve::Settings;
+use lakebase_token::config::settings::Settings;
 use lakebase_token::credential::secret::Secret;
 use lakebase_token::credential::token::Token;
 use lakebase_token::platform::context::Context;
