@@ -19,6 +19,7 @@ use crate::credential::token::Token;
 use crate::error::{Error, Result};
 use crate::net::http::Client;
 use crate::platform::context::Context;
+use crate::platform::environment::{begins_with, is_same_name};
 use crate::platform::lock::LockGuard;
 use crate::platform::process::{Program, ToolOutput, run_tool};
 use crate::platform::time::Deadline;
@@ -171,8 +172,8 @@ impl ProviderCall<'_> {
 pub const RUN_BY_US: &str = "LAKEBASE_TOKEN_RUNS_CLI";
 
 fn cli_sees(settings: &Settings, kept: &[&str], name: &OsStr) -> bool {
-    let is_databricks = name.to_string_lossy().starts_with("DATABRICKS_");
-    kept.iter().any(|kept| name == *kept) || !is_databricks && !settings.holds_secret(name)
+    let is_kept = kept.iter().any(|kept| is_same_name(name, kept));
+    is_kept || !begins_with(name, "DATABRICKS_") && !settings.holds_secret(name)
 }
 
 /// See [`ProviderCall::resolve_cached`]. The arguments are the text's name and the request.

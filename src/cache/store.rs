@@ -183,7 +183,7 @@ impl<T: Cacheable> Slot<'_, T> {
     pub fn lock_file(&self) -> Option<LockFile> {
         let folder = self.folder.cache.folder?;
         let lock = private_file::private_folder(folder)
-            .and_then(|folder| LockFile::open(&folder, &format!("{}{LOCK}", self.name)));
+            .and_then(|folder| LockFile::open(&folder, format!("{}{LOCK}", self.name)));
         lock.map_err(|e| self.note_problem(&e)).ok()
     }
 

@@ -249,7 +249,8 @@ fn warnings(plan: &Plan, session: &Session<'_>, context: &Context) -> Vec<Error>
         );
     }
     let file = password_file(&plan.settings, context).ok();
-    if let Some(file) = file.filter(|file| files::is_open_to_others(file)) {
+    // On Windows, libpq does not check this.
+    if let Some(file) = file.filter(|file| cfg!(unix) && files::is_open_to_others(file)) {
         let file = redact(&file.to_string_lossy());
         warnings.push(
             Error::failed(format!("libpq ignores {file}, since others may read it"))

@@ -21,7 +21,8 @@ const MAX_SECRET_FILE_BYTES: u64 = 64 * 1024;
 /// The text of the configuration file; `None` if there is no such file.
 pub fn read_config(path: &Path) -> Result<Option<String>> {
     // The usual way to say that there is no such file.
-    if path == Path::new("/dev/null") {
+    let is_null_device = cfg!(windows) && path.as_os_str().eq_ignore_ascii_case("NUL");
+    if is_null_device || path == Path::new("/dev/null") {
         return Ok(Some(String::new()));
     }
     let bytes = match files::read_limited(path, databrickscfg::MAX_FILE_BYTES) {

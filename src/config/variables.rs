@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use crate::config::table::{SETTINGS, Setting, ValueKind};
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
+use crate::platform::environment::is_same_name;
 
 /// The variable that holds an identity token if `oidc_token_env` names no other.
 pub const OIDC_TOKEN: &str = "DATABRICKS_OIDC_TOKEN";
@@ -19,11 +20,12 @@ pub fn secret_variables<'n>() -> impl Iterator<Item = &'n str> {
     secrets.flat_map(|row| row.env).copied().chain([OIDC_TOKEN, DEVOPS_TOKEN])
 }
 
-/// Whether a variable may hold a secret. A tool that does not need it is started without it. `token_variable` is what `oidc_token_env` names.
+/// Whether a variable may hold a secret. A tool that does not need it is started without it.
+/// `token_variable` is what `oidc_token_env` names.
 pub fn holds_secret(name: &OsStr, token_variable: Option<&OsStr>) -> bool {
-    name == "PGPASSWORD"
-        || token_variable == Some(name)
-        || secret_variables().any(|known| name == known)
+    is_same_name(name, "PGPASSWORD")
+        || token_variable.and_then(OsStr::to_str).is_some_and(|known| is_same_name(name, known))
+        || secret_variables().any(|known| is_same_name(name, known))
 }
 
 /// The same for a program that needs no proxy either, such as psql: the URL of a proxy may have a

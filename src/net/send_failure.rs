@@ -90,10 +90,16 @@ impl Route<'_> {
             Some(name) => {
                 error.hint(format!("SSL_CERT_FILE=\"${name}\"  # other programs here use it"))
             }
-            None => error.hint("SSL_CERT_FILE=/path/to/ca.pem, if your company inspects TLS"),
+            // Windows gets the certificates of an authority when it first needs them.
+            None if cfg!(windows) => error
+                .hint("open the workspace in a browser of Windows once, and try again")
+                .hint(INSPECTION_HINT),
+            None => error.hint(INSPECTION_HINT),
         }
     }
 }
+
+const INSPECTION_HINT: &str = "SSL_CERT_FILE=/path/to/ca.pem, if your company inspects TLS";
 
 /// Classifies an error of ureq.
 pub fn classify(error: ureq::Error, route: &Route<'_>, deadline: Deadline) -> SendFailure {

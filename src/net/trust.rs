@@ -121,7 +121,7 @@ pub fn system_bundle() -> Option<&'static Path> {
 }
 
 /// The same as a file for libpq. Windows has a store instead, so its certificates are written to a
-/// file of ours, anew each day.
+/// file of ours, anew each hour: Windows gets those of an authority when it first needs them.
 pub fn bundle_for_libpq(context: &Context) -> Option<PathBuf> {
     if !cfg!(windows) {
         return system_bundle().map(Path::to_owned);
@@ -136,7 +136,7 @@ pub fn bundle_for_libpq(context: &Context) -> Option<PathBuf> {
 }
 
 const EXPORTED: &str = "system-roots.pem";
-const EXPORT_LIFE_MILLIS: i64 = 24 * 60 * 60 * 1000;
+const EXPORT_LIFE_MILLIS: i64 = 60 * 60 * 1000;
 
 fn export(folder: &Path) -> io::Result<()> {
     let certificates = load_from_system().certs;

@@ -32,6 +32,9 @@ pub const INSTANCE_METADATA: &str = "http://169.254.169.254";
 /// Where Windows has programs' settings, below the home.
 const SETTINGS_FOLDER: &str = "AppData/Roaming/";
 
+/// The variable with the user's home.
+pub const HOME: &str = system::HOME;
+
 /// What an error says if there is no home.
 pub const NO_HOME: &str = if cfg!(windows) { "USERPROFILE is not set" } else { "HOME is not set" };
 
@@ -178,7 +181,7 @@ fn start_path(context: &Context) -> io::Result<PathBuf> {
     let file = std::env::current_exe()?;
     let called = std::env::args_os().next().unwrap_or_default();
     let start = match called.to_str() {
-        Some(name) if !name.contains('/') => context.find_program(name),
+        Some(name) if !files::has_separator(OsStr::new(name)) => context.find_program(name),
         _ => std::path::absolute(&called).ok(),
     };
     let is_same = |start: &PathBuf| matches!((files::canonical(start), files::canonical(&file)), (Ok(a), Ok(b)) if a == b);

@@ -29,6 +29,16 @@ pub fn is_same_name(known: &OsStr, name: &str) -> bool {
     if cfg!(windows) { known.eq_ignore_ascii_case(name) } else { known == name }
 }
 
+/// Whether the variable's name begins with this.
+pub fn begins_with(name: &OsStr, prefix: &str) -> bool {
+    let start = name.as_encoded_bytes().get(..prefix.len()).unwrap_or_default();
+    if cfg!(windows) {
+        start.eq_ignore_ascii_case(prefix.as_bytes())
+    } else {
+        start == prefix.as_bytes()
+    }
+}
+
 impl FromIterator<(OsString, OsString)> for Environment {
     fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(variables: I) -> Environment {
         Environment(variables.into_iter().collect())

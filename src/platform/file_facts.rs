@@ -1,7 +1,8 @@
 //! A file's kind, owner and rights, as every platform has them in its own way.
 //!
 //! The numbers are those of Unix. On Windows `windows.rs` says what the access control list of a file
-//! amounts to: owner 1 is this user, owner 0 the system and its administrators.
+//! amounts to: owner 1 is this user, owner 0 the system and its administrators; the sticky bit of a folder
+//! means that others can add files and replace none.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {

@@ -1,6 +1,7 @@
 //! Plain files and folders: reading with a limit, listing, removing. Files that hold secrets are in
 //! `private_file.rs`, files of the user that this program changes in `target_file.rs`.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -75,9 +76,14 @@ pub fn create_folders(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
 }
 
+/// Whether this is a path, and not a name that is looked up on PATH.
+pub fn has_separator(program: &OsStr) -> bool {
+    program.as_encoded_bytes().iter().any(|byte| std::path::is_separator(char::from(*byte)))
+}
+
 /// Removes a file, or the symbolic link in its place.
 pub fn remove(path: &Path) -> io::Result<()> {
-    fs::remove_file(path)
+    system::remove_file(path)
 }
 
 /// Removes a folder if it is empty.

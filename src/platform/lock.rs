@@ -23,8 +23,8 @@ pub struct LockFile(Lock);
 
 impl LockFile {
     /// Opens a lock file and creates it if it is missing.
-    pub fn open(folder: &Folder, name: &str) -> io::Result<LockFile> {
-        Ok(LockFile(Lock::on_file(folder, OsStr::new(name))?))
+    pub fn open(folder: &Folder, name: impl AsRef<OsStr>) -> io::Result<LockFile> {
+        Ok(LockFile(Lock::on_file(folder, name.as_ref())?))
     }
 
     /// The lock on a folder itself, which leaves no file in it.

@@ -76,7 +76,12 @@ fn open(folder: &Folder, name: &OsStr) -> io::Result<File> {
 
 /// Renames the full log, unless another process does so or has done so.
 fn set_aside(context: &Context, folder: &Folder, name: &OsStr, full: &File) -> io::Result<bool> {
-    let mut lock = LockFile::on_folder(context, folder)?;
+    // On Windows, a file that is open cannot be locked. Elsewhere another user could lock the folder.
+    let mut lock = if cfg!(windows) {
+        LockFile::on_folder(context, folder)?
+    } else {
+        LockFile::open(folder, name)?
+    };
     let Some(_guard) = lock.try_lock()? else { return Ok(false) };
 
     let inode = system::facts_of(full)?.inode;

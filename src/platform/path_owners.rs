@@ -6,7 +6,7 @@
 //! another user are no links: a container's bind mounts are such folders.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -82,13 +82,29 @@ pub fn open_or_create_folder(path: &Path) -> io::Result<Folder> {
 /// The first part of this path that another user than us and root can replace.
 pub fn replaceable_part(path: &Path) -> Option<PathBuf> {
     let root = root_owner();
-    first_part(path, |facts| {
+    let path = &std::path::absolute(path).unwrap_or(path.to_owned());
+    let is_replaceable = |facts: &FileFacts| {
         // Every symbolic link has all rights: who can replace it is the folder's business.
         let is_writable = facts.kind != FileKind::Symlink
+            && !adds_only(facts)
             && (facts.mode & 0o002 != 0
                 || facts.mode & 0o020 != 0 && !is_trusted_group(facts.group));
         is_writable || !is_trusted(facts.owner, root)
-    })
+    };
+    let start = system::root_of(path);
+    if system::facts_at(&start).is_ok_and(|facts| is_replaceable(&facts)) {
+        return Some(start);
+    }
+    let folder = path.parent().filter(|_| cfg!(windows));
+    let takes_files =
+        |folder: &&Path| system::facts_behind(folder).is_ok_and(|facts| facts.mode & 0o022 != 0);
+    first_part(path, is_replaceable).or_else(|| folder.filter(takes_files).map(Path::to_owned))
+}
+
+/// Whether others can put files into a folder and replace none, as in `C:\ProgramData`. A program's own
+/// folder must not be such: a library there would become a part of the program.
+fn adds_only(facts: &FileFacts) -> bool {
+    cfg!(windows) && facts.kind == FileKind::Folder && facts.mode & 0o1000 != 0
 }
 
 /// Whether we are root, and the folder is or would be made in another user's folder.
@@ -98,8 +114,11 @@ pub fn is_other_users(folder: &Path) -> bool {
     system::is_root() && owner().is_some_and(|owner| owner != 0 && owner != root_owner())
 }
 
-/// In a user namespace, root's files have another owner: that of `/`.
+/// In a user namespace, root's files have another owner: that of `/`. Windows has no such thing.
 fn root_owner() -> u32 {
+    if cfg!(windows) {
+        return 0;
+    }
     system::facts_at(Path::new("/")).map_or(0, |facts| facts.owner)
 }
 
@@ -136,65 +155,105 @@ fn walk(
     path: &Path,
     is_refused: impl Fn(&FileFacts) -> bool,
 ) -> std::result::Result<PathEnd, Stop> {
-    let path = std::path::absolute(path)?;
-    let mut left = parts(&path);
-    let mut here = vec![PathPart::root(&path)?];
-    let mut shown = system::root_of(&path);
-    let (mut links, mut is_link) = (0, false);
-
-    while let Some(name) = left.pop_front() {
+    let mut walk = Walk::begin(path)?;
+    while let Some(name) = walk.left.pop_front() {
         if name == ".." {
-            if here.len() > 1 {
-                here.pop();
-            }
-            shown.pop();
+            walk.go_up();
             continue;
         }
-        let Some(folder) = here.last() else { break };
-        let found = match folder.part(&name) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound && left.is_empty() => None,
-            found => Some(found?),
-        };
-        let facts = found.as_ref().map(PathPart::facts).transpose()?;
+        let part = walk.part(&name)?;
+        let facts = part.as_ref().map(PathPart::facts).transpose()?;
         if facts.as_ref().is_some_and(&is_refused) {
-            return Err(Stop::Refused(shown.join(&name)));
+            return Err(Stop::Refused(walk.path.join(&name)));
         }
 
-        match found {
+        match part {
             Some(link) if facts.is_some_and(|facts| facts.kind == FileKind::Symlink) => {
-                links += 1;
-                is_link |= left.is_empty();
-                let target = link_target(&link, links)?;
-                if target.is_absolute() {
-                    here = vec![PathPart::root(&target)?];
-                    shown = system::root_of(&target);
-                }
-                parts(&target).into_iter().rev().for_each(|part| left.push_front(part));
+                walk.follow(&link)?;
             }
-            part if left.is_empty() => {
-                let folder = here.pop().ok_or(Stop::Failed(io::ErrorKind::NotFound.into()))?;
-                let path = shown.join(&name);
-                return Ok(PathEnd { folder, name, part, path, is_link });
-            }
-            Some(part) => {
-                here.push(part);
-                shown.push(&name);
-            }
+            part if walk.left.is_empty() => return Ok(walk.end(name, part)?),
+            Some(part) => walk.go_down(name, part),
             None => break,
         }
     }
-
-    // The path, or the last link on it, ends in `..` or `/`.
-    let part = here.pop();
-    let folder = PathPart::root(&shown)?;
-    Ok(PathEnd { folder, name: OsString::new(), part, path: shown, is_link })
+    Ok(walk.end_without_name()?)
 }
 
-fn link_target(link: &PathPart, links: usize) -> io::Result<PathBuf> {
-    if links > MAX_LINKS {
-        return Err(io::Error::other("too many symbolic links"));
+/// How far a path has been followed.
+struct Walk {
+    /// The parts that are left.
+    left: VecDeque<OsString>,
+    /// The folders that lead to where we are, and their path without symbolic links.
+    folders: Vec<PathPart>,
+    path: PathBuf,
+    links: usize,
+    /// Whether the last part of the given path is a symbolic link.
+    is_link: bool,
+}
+
+impl Walk {
+    fn begin(path: &Path) -> io::Result<Walk> {
+        let path = std::path::absolute(path)?;
+        Ok(Walk {
+            left: parts(&path),
+            folders: vec![PathPart::root(&path)?],
+            path: system::root_of(&path),
+            links: 0,
+            is_link: false,
+        })
     }
-    link.link_target()
+
+    /// What has this name here. Only the last part may be missing.
+    fn part(&self, name: &OsStr) -> io::Result<Option<PathPart>> {
+        let here = self.folders.last().ok_or(io::ErrorKind::NotFound)?;
+        match here.part(name) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.left.is_empty() => Ok(None),
+            part => part.map(Some),
+        }
+    }
+
+    fn go_up(&mut self) {
+        if self.folders.len() > 1 {
+            self.folders.pop();
+        }
+        self.path.pop();
+    }
+
+    fn go_down(&mut self, name: OsString, folder: PathPart) {
+        self.folders.push(folder);
+        self.path.push(name);
+    }
+
+    fn follow(&mut self, link: &PathPart) -> io::Result<()> {
+        self.links += 1;
+        if self.links > MAX_LINKS {
+            return Err(io::Error::other("too many symbolic links"));
+        }
+        self.is_link |= self.left.is_empty();
+
+        let mut target = link.link_target()?;
+        if target.has_root() {
+            // On Windows, it may begin on the same drive.
+            target = self.path.join(target);
+            self.folders = vec![PathPart::root(&target)?];
+            self.path = system::root_of(&target);
+        }
+        parts(&target).into_iter().rev().for_each(|part| self.left.push_front(part));
+        Ok(())
+    }
+
+    fn end(mut self, name: OsString, part: Option<PathPart>) -> io::Result<PathEnd> {
+        let folder = self.folders.pop().ok_or(io::ErrorKind::NotFound)?;
+        let path = self.path.join(&name);
+        Ok(PathEnd { folder, name, part, path, is_link: self.is_link })
+    }
+
+    /// The path, or the last link on it, ends in `..` or `/`.
+    fn end_without_name(mut self) -> io::Result<PathEnd> {
+        let part = self.folders.pop();
+        let folder = PathPart::root(&self.path)?;
+        Ok(PathEnd { folder, name: OsString::new(), part, path: self.path, is_link: self.is_link })
+    }
 }
 
 fn parts(path: &Path) -> VecDeque<OsString> {

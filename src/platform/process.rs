@@ -14,7 +14,7 @@ use crate::credential::encoding::hex;
 use crate::error::{Error, Result, TIMEOUT_HINT};
 use crate::platform::context::Context;
 use crate::platform::environment::is_same_name;
-use crate::platform::files;
+use crate::platform::files::{self, has_separator};
 use crate::platform::lock::LockGuard;
 use crate::platform::peer::is_windows_subsystem;
 use crate::platform::system;
@@ -93,7 +93,8 @@ fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Resu
         .stdout(stdout_end)
         .stderr(stderr_end);
     let [first, second] = program.locks;
-    let child = shared(first, || shared(second, || system::spawn_in_own_group(&mut command)));
+    let child =
+        shared(first, || shared(second, || system::spawn_in_own_group(&mut command, false)));
     // It holds our copies of the child's ends of pipes.
     drop(command);
     let mut child = child?;
@@ -260,14 +261,14 @@ pub fn run_shell_line(
     hidden: &[&str],
     deadline: Deadline,
 ) -> io::Result<Option<ExitStatus>> {
-    let is_seen = |name: &OsStr| !hidden.iter().any(|hidden| name == *hidden);
+    let is_seen = |name: &OsStr| !hidden.iter().any(|hidden| is_same_name(name, hidden));
     let mut command = system::shell(line);
     command
         .env_clear()
         .envs(context.env.for_child().filter(|(name, _)| is_seen(name)))
         .stdin(Stdio::null())
         .stdout(system::stderr_as_stdout()?);
-    let mut child = system::spawn_in_own_group(&mut command)?;
+    let mut child = system::spawn_in_own_group(&mut command, true)?;
 
     let group = child.id();
     context.signal_state.child_group.store(group, Ordering::SeqCst);
@@ -326,6 +327,8 @@ fn found_on(path: Option<&OsString>, program: &OsStr) -> Option<PathBuf> {
     }
     let names = &system::program_names(program);
     std::env::split_paths(path?)
+        // Windows starts no program from a folder that depends on where it is started.
+        .filter(|folder| !cfg!(windows) || folder.is_absolute())
         .flat_map(|folder| names.iter().map(move |name| folder.join(name)))
         .find(|path| files::is_executable(path))
 }
@@ -333,10 +336,6 @@ fn found_on(path: Option<&OsString>, program: &OsStr) -> Option<PathBuf> {
 fn path_in(variables: &[(OsString, OsString)]) -> Option<&OsString> {
     let path = variables.iter().rfind(|(name, _)| is_same_name(name, "PATH"));
     path.map(|(_, path)| path)
-}
-
-fn has_separator(program: &OsStr) -> bool {
-    program.as_encoded_bytes().iter().any(|byte| std::path::is_separator(char::from(*byte)))
 }
 
 /// Why a program that exists is reported as missing: the interpreter in its first line is.
@@ -389,7 +388,7 @@ fn start_browser(context: &Context, line: &str, url: &str, sees: &dyn Fn(&OsStr)
     }
     command.env_clear().envs(context.env.for_child().filter(|(name, _)| sees(name)));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    system::spawn_in_own_group(&mut command).is_ok()
+    system::spawn_in_own_group(&mut command, false).is_ok()
 }
 
 /// From now on no core dump has our memory, and no other process of this user reads it (Linux).

@@ -252,6 +252,8 @@ impl TargetFile {
         };
         match facts.kind {
             FileKind::Regular if facts.owner == system::user_id() => Ok(()),
+            // An elevated program of this user has made it.
+            FileKind::Regular if cfg!(windows) && facts.owner == 0 => Ok(()),
             // Root may keep a user's file up to date, but not through a link, and not in a folder
             // where another user could have put the file.
             FileKind::Regular if system::is_root() && !is_link && self.is_of(facts.owner)? => {

@@ -93,6 +93,10 @@ fn kind_of(mode: u32) -> FileKind {
     }
 }
 
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)
+}
+
 /// Opens a file for reading, never a symbolic link. O_NONBLOCK: opening a FIFO must not wait for a
 /// writer.
 pub fn open_file(path: &Path) -> io::Result<File> {
@@ -349,8 +353,9 @@ pub fn nameless_file(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Starts a command in a process group of its own, which the terminal's Ctrl-C does not reach.
-pub fn spawn_in_own_group(command: &mut Command) -> io::Result<Child> {
+/// Starts a command in a process group of its own, which the terminal's Ctrl-C does not reach. Whether it
+/// writes to the terminal matters on Windows only.
+pub fn spawn_in_own_group(command: &mut Command, _: bool) -> io::Result<Child> {
     command.process_group(0).spawn()
 }
 

@@ -29,7 +29,9 @@ use windows_sys::Win32::Storage::FileSystem::{
     FILE_SHARE_WRITE, OPEN_ALWAYS, READ_CONTROL, SYNCHRONIZE, WRITE_DAC,
 };
 use windows_sys::Win32::System::Console::ENABLE_ECHO_INPUT;
-use windows_sys::Win32::System::Threading::{CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW};
+use windows_sys::Win32::System::Threading::{
+    CREATE_BREAKAWAY_FROM_JOB, CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW,
+};
 
 use crate::credential::encoding::hex;
 use crate::platform::file_facts::FileFacts;
@@ -111,6 +113,11 @@ pub fn program_names(name: &OsStr) -> Vec<OsString> {
     let with =
         |extension: &&str| [name, OsStr::new("."), OsStr::new(extension)].into_iter().collect();
     EXECUTABLE.iter().map(with).collect()
+}
+
+/// Removes a file, also if a virus scanner has it open just now.
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    while_in_use(|| fs::remove_file(path))
 }
 
 /// Opens a file for reading, never a symbolic link.
@@ -206,8 +213,13 @@ impl PathPart {
         path.symlink_metadata().map(|_| PathPart(path))
     }
 
+    /// Of what is no link and does not tell us its rights, as if others could change it: the folders
+    /// above a home may be such.
     pub fn facts(&self) -> io::Result<FileFacts> {
-        facts_at(&self.0)
+        match facts_at(&self.0) {
+            Err(e) if is(&e, ERROR_ACCESS_DENIED) => calls::facts_without_rights(&self.0),
+            facts => facts,
+        }
     }
 
     pub fn link_target(&self) -> io::Result<PathBuf> {
@@ -275,12 +287,23 @@ impl Folder {
         }
     }
 
+    /// A file that is read-only stays that; Windows replaces none.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        while_in_use(|| fs::rename(self.path.join(from), self.path.join(to)))
+        let to = self.path.join(to);
+        let old = to.symlink_metadata().map(|meta| meta.permissions());
+        let read_only = old.ok().filter(|old| old.readonly());
+        if let Some(old) = &read_only {
+            let mut writable = old.clone();
+            #[allow(clippy::permissions_set_readonly_false)]
+            writable.set_readonly(false);
+            fs::set_permissions(&to, writable)?;
+        }
+        while_in_use(|| fs::rename(self.path.join(from), &to))?;
+        read_only.map_or(Ok(()), |old| fs::set_permissions(&to, old))
     }
 
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
-        while_in_use(|| fs::remove_file(self.path.join(name)))
+        remove_file(&self.path.join(name))
     }
 
     /// NTFS writes renames and removals into its journal; a folder cannot be synced.
@@ -321,8 +344,14 @@ impl Deref for HeldLock<'_> {
 }
 
 impl Lock {
+    /// Fails if the file cannot be opened, even if the lock is free.
     pub fn on_file(folder: &Folder, name: &OsStr) -> io::Result<Lock> {
-        Ok(Lock(folder.path.join(name)))
+        let mut lock = Lock(folder.path.join(name));
+        match lock.try_hold() {
+            Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
+            _ => (),
+        }
+        Ok(lock)
     }
 
     /// A folder cannot be locked; a file among our own takes its place.
@@ -370,11 +399,18 @@ pub fn nameless_file(path: &Path) -> io::Result<File> {
 /// The jobs of commands that [`spawn_in_own_group`] has started, by process id.
 static GROUPS: Mutex<Vec<(u32, Job)>> = Mutex::new(Vec::new());
 
-/// Starts a command in a job of its own, without a window and out of the reach of Ctrl-C.
-pub fn spawn_in_own_group(command: &mut Command) -> io::Result<Child> {
+/// Starts a command in a job of its own, out of the reach of Ctrl-C. Only one that writes to the terminal
+/// has a console: the end of the console would end it.
+pub fn spawn_in_own_group(command: &mut Command, to_terminal: bool) -> io::Result<Child> {
     calls::keep_own_streams();
     let job = Job::new()?;
-    let child = command.creation_flags(CREATE_NEW_PROCESS_GROUP | CREATE_NO_WINDOW).spawn()?;
+    let window = if to_terminal && io::stderr().is_terminal() { 0 } else { CREATE_NO_WINDOW };
+    let flags = CREATE_NEW_PROCESS_GROUP | window;
+    // A renewal must not end with the job that this process is in, if that lets its processes leave.
+    let child = match command.creation_flags(flags | CREATE_BREAKAWAY_FROM_JOB).spawn() {
+        Err(e) if is(&e, ERROR_ACCESS_DENIED) => command.creation_flags(flags).spawn()?,
+        child => child?,
+    };
     // A child that has ended already cannot be added.
     if job.add(child.as_handle()).is_ok()
         && let Ok(mut groups) = GROUPS.lock()
@@ -492,18 +528,23 @@ pub struct TerminalSettings(u32);
 /// As long as the lines that `terminal.rs` reads.
 pub const MAX_TERMINAL_LINE_BYTES: usize = 64 * 1024;
 
+/// MSYS terminals without a console, such as mintty, pass for terminals.
+const NO_CONSOLE: &str =
+    "this terminal cannot hide what is typed: put winpty before the command, or use a pipe";
+
 /// Hides what is typed on stdin if that is a console.
 pub fn hide_input(remember: impl FnOnce(TerminalSettings)) -> io::Result<()> {
     if !io::stdin().is_terminal() {
         return Ok(());
     }
-    let before = calls::input_mode()?;
+    let before = calls::input_mode().map_err(|_| io::Error::other(NO_CONSOLE))?;
     remember(TerminalSettings(before));
     calls::set_input_mode(before & !ENABLE_ECHO_INPUT)
 }
 
-/// Shows again what is typed.
+/// Shows again what is typed, but not what was typed too much.
 pub fn show_input(before: &TerminalSettings) {
+    calls::discard_input();
     let _ = calls::set_input_mode(before.0);
 }
 

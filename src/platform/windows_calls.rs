@@ -17,7 +17,8 @@ use std::ptr::{null, null_mut};
 use std::sync::{Mutex, OnceLock};
 
 use windows_sys::Win32::Foundation::{
-    HANDLE, HANDLE_FLAG_INHERIT, INVALID_HANDLE_VALUE, LocalFree, SetHandleInformation,
+    GENERIC_ALL, GENERIC_READ, GENERIC_WRITE, HANDLE, HANDLE_FLAG_INHERIT, INVALID_HANDLE_VALUE,
+    LocalFree, SetHandleInformation,
 };
 use windows_sys::Win32::Security::Authorization::{
     ConvertSidToStringSidW, ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo,
@@ -33,21 +34,25 @@ use windows_sys::Win32::Security::{
 use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, CreateDirectoryW, CreateFileW, DELETE, FILE_ADD_FILE,
     FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_NORMAL, FILE_ATTRIBUTE_READONLY, FILE_BASIC_INFO,
-    FILE_DELETE_CHILD, FILE_TYPE_DISK, FILE_TYPE_PIPE, FileBasicInfo, GetFileInformationByHandle,
-    GetFileInformationByHandleEx, GetFileType, WRITE_DAC, WRITE_OWNER,
+    FILE_DELETE_CHILD, FILE_READ_DATA, FILE_TYPE_DISK, FILE_TYPE_PIPE, FileBasicInfo,
+    GetFileInformationByHandle, GetFileInformationByHandleEx, GetFileType, WRITE_DAC, WRITE_OWNER,
 };
 use windows_sys::Win32::System::Console::{
-    GetConsoleMode, GetStdHandle, STD_ERROR_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE,
-    SetConsoleCtrlHandler, SetConsoleMode,
+    CTRL_CLOSE_EVENT, FlushConsoleInputBuffer, GetConsoleMode, GetStdHandle, STD_ERROR_HANDLE,
+    STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, SetConsoleCtrlHandler, SetConsoleMode,
 };
 use windows_sys::Win32::System::JobObjects::{
-    AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
-    JOBOBJECT_BASIC_ACCOUNTING_INFORMATION, JOBOBJECT_EXTENDED_LIMIT_INFORMATION,
-    JobObjectBasicAccountingInformation, JobObjectExtendedLimitInformation,
-    QueryInformationJobObject, SetInformationJobObject, TerminateJobObject,
+    AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_BREAKAWAY_OK,
+    JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE, JOBOBJECT_BASIC_ACCOUNTING_INFORMATION,
+    JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectBasicAccountingInformation,
+    JobObjectExtendedLimitInformation, QueryInformationJobObject, SetInformationJobObject,
+    TerminateJobObject,
 };
 use windows_sys::Win32::System::Registry::{HKEY_LOCAL_MACHINE, RRF_RT_REG_SZ, RegGetValueW};
-use windows_sys::Win32::System::SystemServices::ACCESS_ALLOWED_ACE_TYPE;
+use windows_sys::Win32::System::SystemServices::{
+    ACCESS_ALLOWED_ACE_TYPE, ACCESS_ALLOWED_CALLBACK_ACE_TYPE,
+    ACCESS_ALLOWED_CALLBACK_OBJECT_ACE_TYPE, ACCESS_ALLOWED_OBJECT_ACE_TYPE,
+};
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 use windows_sys::core::BOOL;
 
@@ -233,35 +238,20 @@ pub fn facts(file: &File, is_symlink: bool) -> io::Result<FileFacts> {
     let kind_of_handle = unsafe { GetFileType(handle) };
     if kind_of_handle != FILE_TYPE_DISK {
         let is_pipe = kind_of_handle == FILE_TYPE_PIPE;
-        let kind = if is_pipe { FileKind::Fifo } else { FileKind::Other };
-        let (owner, mode) = (THIS_USER, 0o600);
-        let none = (0, 0);
-        return Ok(FileFacts {
-            kind,
-            owner,
-            group: 0,
-            mode,
-            size: 0,
-            links: 1,
-            inode: 0,
-            changed: none,
-        });
+        return Ok(facts_of_no_file(if is_pipe { FileKind::Fifo } else { FileKind::Other }, 0o600));
     }
 
     let mut info = BY_HANDLE_FILE_INFORMATION::default();
     // SAFETY: the handle is open.
     done(unsafe { GetFileInformationByHandle(handle, &mut info) })?;
-    let mut times = FILE_BASIC_INFO::default();
-    // SAFETY: the handle is open, and the length is that of the structure.
-    done(unsafe {
-        let size = size_of::<FILE_BASIC_INFO>() as u32;
-        GetFileInformationByHandleEx(handle, FileBasicInfo, (&raw mut times).cast(), size)
-    })?;
-
     let is_folder = info.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY != 0;
     let is_read_only = !is_folder && info.dwFileAttributes & FILE_ATTRIBUTE_READONLY != 0;
-    let (owner, others) = rights(handle)?;
-    let own = if is_read_only { 0o400 } else { 0o600 };
+    let own = match (is_folder, is_read_only) {
+        (true, _) => 0o700,
+        (_, true) => 0o400,
+        (_, false) => 0o600,
+    };
+    let (owner, others) = rights(handle, is_folder)?;
     let both = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
     Ok(FileFacts {
         kind: match (is_symlink, is_folder) {
@@ -271,92 +261,147 @@ pub fn facts(file: &File, is_symlink: bool) -> io::Result<FileFacts> {
         },
         owner,
         group: 0,
-        mode: own | if is_folder { 0o100 } else { 0 } | others,
+        mode: own | others,
         size: both(info.nFileSizeHigh, info.nFileSizeLow),
         links: info.nNumberOfLinks.into(),
         inode: both(info.nFileIndexHigh, info.nFileIndexLow),
-        changed: (times.ChangeTime, times.LastWriteTime),
+        changed: times_of_change(handle)?,
     })
 }
 
-/// Who owns an open file, and what others may do with it as bits of a mode.
-fn rights(handle: HANDLE) -> io::Result<(u32, u32)> {
-    let us = Identity::of_process()?;
-    let (mut owner, mut list): (PSID, *mut ACL) = (null_mut(), null_mut());
-    let mut descriptor: PSECURITY_DESCRIPTOR = null_mut();
-    // SAFETY: the handle is open; owner and list become parts of the descriptor.
-    let code = unsafe {
-        GetSecurityInfo(
-            handle,
-            SE_FILE_OBJECT,
-            OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION,
-            &mut owner,
-            null_mut(),
-            &mut list,
-            null_mut(),
-            &mut descriptor,
-        )
-    };
-    if code != 0 {
-        return Err(io::Error::from_raw_os_error(code as i32));
-    }
-    let _freed = Local(descriptor);
+fn facts_of_no_file(kind: FileKind, mode: u32) -> FileFacts {
+    let (owner, changed) = (THIS_USER, (0, 0));
+    FileFacts { kind, owner, group: 0, mode, size: 0, links: 1, inode: 0, changed }
+}
 
-    let owner = if us.is(owner) {
+/// The facts of a file or folder whose rights may not be read, as if it were another user's, open to all;
+/// an error if it is a link.
+pub fn facts_without_rights(path: &Path) -> io::Result<FileFacts> {
+    let meta = path.symlink_metadata()?;
+    let kind = if meta.is_dir() { FileKind::Folder } else { FileKind::Regular };
+    if meta.file_type().is_symlink() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok(FileFacts { owner: ANOTHER_USER, ..facts_of_no_file(kind, 0o777) })
+}
+
+fn times_of_change(handle: HANDLE) -> io::Result<(i64, i64)> {
+    let mut times = FILE_BASIC_INFO::default();
+    // SAFETY: the handle is open, and the length is that of the structure.
+    done(unsafe {
+        let size = size_of::<FILE_BASIC_INFO>() as u32;
+        GetFileInformationByHandleEx(handle, FileBasicInfo, (&raw mut times).cast(), size)
+    })?;
+    Ok((times.ChangeTime, times.LastWriteTime))
+}
+
+/// The owner and the access control list of a file, both parts of the descriptor.
+struct Security {
+    owner: PSID,
+    list: *mut ACL,
+    _descriptor: Local,
+}
+
+impl Security {
+    fn of(handle: HANDLE) -> io::Result<Security> {
+        let (mut owner, mut list): (PSID, *mut ACL) = (null_mut(), null_mut());
+        let mut descriptor: PSECURITY_DESCRIPTOR = null_mut();
+        // SAFETY: the handle is open; owner and list become parts of the descriptor.
+        let code = unsafe {
+            GetSecurityInfo(
+                handle,
+                SE_FILE_OBJECT,
+                OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION,
+                &mut owner,
+                null_mut(),
+                &mut list,
+                null_mut(),
+                &mut descriptor,
+            )
+        };
+        if code != 0 {
+            return Err(io::Error::from_raw_os_error(code as i32));
+        }
+        Ok(Security { owner, list, _descriptor: Local(descriptor) })
+    }
+}
+
+/// Who owns an open file, and what others may do with it as bits of a mode.
+fn rights(handle: HANDLE, is_folder: bool) -> io::Result<(u32, u32)> {
+    let us = Identity::of_process()?;
+    let security = Security::of(handle)?;
+    let owner = if security.owner.is_null() {
+        ANOTHER_USER
+    } else if us.is(security.owner) {
         THIS_USER
-    } else if is_system(owner) || text_of(owner)? == TRUSTED_INSTALLER {
+    } else if is_system(security.owner) {
         SYSTEM
     } else {
         ANOTHER_USER
     };
     // A file without a list is open to everybody.
-    if list.is_null() {
+    if security.list.is_null() {
         return Ok((owner, 0o066));
     }
 
     let mut others = 0;
     // SAFETY: the list is valid.
-    for n in 0..u32::from(unsafe { (*list).AceCount }) {
-        let mut entry: *mut c_void = null_mut();
-        // SAFETY: the list is valid and has this entry.
-        done(unsafe { GetAce(list, n, &mut entry) })?;
-        // SAFETY: every entry begins with this header.
-        let header = unsafe { *entry.cast::<ACE_HEADER>() };
-        let is_inherited_only = u32::from(header.AceFlags) & INHERIT_ONLY_ACE != 0;
-        if u32::from(header.AceType) != ACCESS_ALLOWED_ACE_TYPE || is_inherited_only {
-            continue;
-        }
-        let entry = entry.cast::<ACCESS_ALLOWED_ACE>();
-        // SAFETY: an entry of this type has a mask, and a SID that begins at `SidStart`.
-        let (mask, sid) = unsafe { ((*entry).Mask, (&raw mut (*entry).SidStart).cast()) };
-        if !us.is(sid) && !is_system(sid) && !stands_for_the_owner(sid) {
-            others |= bits_of(mask);
-        }
+    for n in 0..u32::from(unsafe { (*security.list).AceCount }) {
+        others |= rights_of_others(&security, n, us)?;
     }
-    Ok((owner, others))
+    Ok((owner, bits_of(others, is_folder)))
+}
+
+/// What one entry of the list allows to others.
+fn rights_of_others(security: &Security, n: u32, us: &Identity) -> io::Result<u32> {
+    let mut entry: *mut c_void = null_mut();
+    // SAFETY: the list is valid and has this entry.
+    done(unsafe { GetAce(security.list, n, &mut entry) })?;
+    // SAFETY: every entry begins with this header.
+    let header = unsafe { *entry.cast::<ACE_HEADER>() };
+    let is_inherited_only = u32::from(header.AceFlags) & INHERIT_ONLY_ACE != 0;
+    match u32::from(header.AceType) {
+        _ if is_inherited_only => return Ok(0),
+        ACCESS_ALLOWED_ACE_TYPE | ACCESS_ALLOWED_CALLBACK_ACE_TYPE => (),
+        // Other forms that allow something: it is not known to whom.
+        ACCESS_ALLOWED_OBJECT_ACE_TYPE | ACCESS_ALLOWED_CALLBACK_OBJECT_ACE_TYPE => {
+            return Ok(GENERIC_ALL);
+        }
+        _ => return Ok(0),
+    }
+
+    let entry = entry.cast::<ACCESS_ALLOWED_ACE>();
+    // SAFETY: an entry of these types has a mask, and a SID that begins at `SidStart`.
+    let (mask, sid) = unsafe { ((*entry).Mask, (&raw mut (*entry).SidStart).cast()) };
+    let is_other = !us.is(sid) && !is_system(sid) && !stands_for_the_owner(sid);
+    Ok(if is_other { mask } else { 0 })
 }
 
 /// The rights that matter, as bits of a mode: to read, and to change or replace. The right to append, in
-/// a folder that to make folders, is left out: everybody has it in `C:\`.
-fn bits_of(mask: u32) -> u32 {
-    // FILE_READ_DATA, GENERIC_READ and GENERIC_ALL; FILE_WRITE_DATA has the value of FILE_ADD_FILE.
-    const READ: u32 = 1 | 1 << 31 | 1 << 28;
-    const CHANGE: u32 = FILE_ADD_FILE
-        | FILE_DELETE_CHILD
-        | DELETE
-        | WRITE_DAC
-        | WRITE_OWNER
-        | 1 << 30 // GENERIC_WRITE
-        | 1 << 28;
-    let bits = |rights: u32, bits: u32| if mask & rights != 0 { bits } else { 0 };
-    bits(READ, 0o044) | bits(CHANGE, 0o022)
+/// a folder that to make folders, is left out: everybody has it in `C:\`. The right to add files to a
+/// folder replaces none: it comes with the sticky bit.
+fn bits_of(mask: u32, is_folder: bool) -> u32 {
+    const READ: u32 = FILE_READ_DATA | GENERIC_READ | GENERIC_ALL;
+    const REPLACE: u32 =
+        FILE_DELETE_CHILD | DELETE | WRITE_DAC | WRITE_OWNER | GENERIC_WRITE | GENERIC_ALL;
+    let read = if mask & READ != 0 { 0o044 } else { 0 };
+    // FILE_ADD_FILE has the value of FILE_WRITE_DATA.
+    let change = match (mask & REPLACE != 0, mask & FILE_ADD_FILE != 0) {
+        (true, _) => 0o022,
+        (false, true) if is_folder => 0o1022,
+        (false, true) => 0o022,
+        (false, false) => 0,
+    };
+    read | change
 }
 
+/// The system, its administrators, and the installer that owns `Program Files`.
 fn is_system(sid: PSID) -> bool {
     // SAFETY: the SID is valid.
-    [WinLocalSystemSid, WinBuiltinAdministratorsSid]
+    let is_known = [WinLocalSystemSid, WinBuiltinAdministratorsSid]
         .iter()
-        .any(|known| unsafe { IsWellKnownSid(sid, *known) != 0 })
+        .any(|known| unsafe { IsWellKnownSid(sid, *known) != 0 });
+    is_known || text_of(sid).is_ok_and(|text| text == TRUSTED_INSTALLER)
 }
 
 fn stands_for_the_owner(sid: PSID) -> bool {
@@ -410,9 +455,9 @@ impl Job {
     /// Whether all its processes end when this process ends, and with it the last handle of the job.
     pub fn set_ends_with_us(&self, ends: bool) -> io::Result<()> {
         let mut limits = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();
-        if ends {
-            limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
-        }
+        // What is to outlive the job may leave it: a renewal must not be killed.
+        let ending = if ends { JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE } else { 0 };
+        limits.BasicLimitInformation.LimitFlags = ending | JOB_OBJECT_LIMIT_BREAKAWAY_OK;
         // SAFETY: the length is that of the structure.
         done(unsafe {
             let size = size_of::<JOBOBJECT_EXTENDED_LIMIT_INFORMATION>() as u32;
@@ -459,10 +504,16 @@ pub fn on_console_event(then: Option<OnEvent>) -> io::Result<()> {
 }
 
 /// Runs in a thread of its own.
-unsafe extern "system" fn handle_event(_: u32) -> BOOL {
+unsafe extern "system" fn handle_event(event: u32) -> BOOL {
     let then = ON_EVENT.lock().ok().and_then(|mut kept| kept.take());
-    if let Some(then) = then {
-        then();
+    match then {
+        Some(then) => then(),
+        // After the end of the console, Windows ends us when this returns. Our child gets the event, too,
+        // and has the same time to end.
+        None if event >= CTRL_CLOSE_EVENT => loop {
+            std::thread::park();
+        },
+        None => (),
     }
     1
 }
@@ -473,6 +524,12 @@ pub fn input_mode() -> io::Result<u32> {
     // SAFETY: GetStdHandle returns a handle that need not be closed.
     done(unsafe { GetConsoleMode(GetStdHandle(STD_INPUT_HANDLE), &mut mode) })?;
     Ok(mode)
+}
+
+/// Forgets what was typed and not read.
+pub fn discard_input() {
+    // SAFETY: GetStdHandle returns a handle that need not be closed.
+    unsafe { FlushConsoleInputBuffer(GetStdHandle(STD_INPUT_HANDLE)) };
 }
 
 pub fn set_input_mode(mode: u32) -> io::Result<()> {

@@ -138,6 +138,19 @@ fn a_reader_sees_a_whole_password_file_and_holds_up_a_writer_for_a_moment_only()
     drop(held);
     succeeds(&writer.wait_with_output().unwrap());
     assert_ne!(fs::read_to_string(&file).unwrap(), line);
+
+    // A file that is read-only is updated and stays read-only.
+    let set = |read_only: bool| {
+        let mut permissions = fs::metadata(&file).unwrap().permissions();
+        permissions.set_readonly(read_only);
+        fs::set_permissions(&file, permissions).unwrap();
+    };
+    set(true);
+    let before = fs::read_to_string(&file).unwrap();
+    succeeds(&run(&test, "write pgpass --refresh"));
+    assert_ne!(fs::read_to_string(&file).unwrap(), before);
+    assert!(fs::metadata(&file).unwrap().permissions().readonly());
+    set(false);
 }
 
 #[test]
@@ -197,7 +210,7 @@ fn databricks(test: &mut Test, workspace: &Workspace, seconds: u32) {
     let log = test.home.path().join("runs");
     let script = format!(
         "if \"%1\"==\"version\" (echo Databricks CLI v1.13.0& exit /b 0)\n\
-         echo %* >> \"{}\"\n\
+         echo %* %DATABRICKS_CLUSTER_ID% >> \"{}\"\n\
          if not {seconds}==0 ping -n {} 127.0.0.1 > nul\n\
          type \"{}\"\n",
         log.display(),
@@ -212,13 +225,15 @@ fn the_databricks_cli_is_found_and_run_once() {
     let workspace = workspace();
     let mut test = Test::of_person(&workspace);
     databricks(&mut test, &workspace, 0);
+    // Windows ignores the case of names.
+    test.set("databricks_cluster_id", "seen-by-the-cli");
     let children: Vec<Child> = (0..8).map(|_| test.start("--timeout 50s")).collect();
     for child in children {
         succeeds(&child.wait_with_output().unwrap());
     }
     let runs = fs::read_to_string(test.home.path().join("runs")).unwrap();
     assert_eq!(runs.lines().count(), 1, "{runs}");
-    assert!(runs.contains("--host"), "{runs}");
+    assert!(runs.contains("--host") && !runs.contains("seen-by-the-cli"), "{runs}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::credential::redact::redact;
 use crate::credential::token::Token;
 use crate::error::{Error, Result};
 use crate::net::refusal::require;
-use crate::platform::context::Context;
+use crate::platform::context::{Context, HOME};
 use crate::platform::time::Timestamp;
 
 pub const PROVIDER: Provider = Provider {
@@ -51,7 +51,7 @@ fn is_configured(settings: &Settings, context: &Context) -> bool {
 
 fn identity(settings: &Settings, context: &Context) -> String {
     let var = |name| context.var(name).map(|value| value.to_string_lossy()).unwrap_or_default();
-    [&entra::identity(settings, context), &*var("HOME"), &*var("AZURE_CONFIG_DIR")].join("\0")
+    [&entra::identity(settings, context), &*var(HOME), &*var("AZURE_CONFIG_DIR")].join("\0")
 }
 
 fn program(context: &Context) -> Option<PathBuf> {

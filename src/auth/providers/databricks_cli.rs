@@ -22,8 +22,8 @@ use crate::credential::redact::redact;
 use crate::credential::token::{MIN_LIFE_MS, Token};
 use crate::error::{Error, Result};
 use crate::net::refusal::require;
-use crate::platform::context::Context;
-use crate::platform::files::{canonical, is_executable};
+use crate::platform::context::{Context, HOME};
+use crate::platform::files::{canonical, has_separator, is_executable};
 use crate::platform::time::{Timestamp, show_duration};
 
 pub const PROVIDER: Provider = Provider {
@@ -67,7 +67,7 @@ fn identity(settings: &Settings, context: &Context) -> String {
     let (flag, value) = selector(settings);
     let var = |name| context.var(name).map(|value| value.to_string_lossy()).unwrap_or_default();
     let path = settings.text(Id::DatabricksCliPath).unwrap_or_default();
-    [flag, &value, path, &var("HOME"), &KEPT_VARIABLES.map(var).join("\0")].join("\0")
+    [flag, &value, path, &var(HOME), &KEPT_VARIABLES.map(var).join("\0")].join("\0")
 }
 
 /// The path of the CLI, from the settings or PATH. It is never this program, which the SDKs may call in
@@ -86,7 +86,7 @@ fn program(settings: &Settings, context: &Context) -> Option<PathBuf> {
 
 /// The file that `DATABRICKS_CLI_PATH` names: a path, or a name on PATH.
 fn located(name: &str, context: &Context) -> Option<PathBuf> {
-    if !name.contains('/') {
+    if !has_separator(OsStr::new(name)) {
         return context.find_program(name);
     }
     Some(PathBuf::from(name)).filter(|path| is_executable(path))
