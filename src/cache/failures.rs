@@ -1,7 +1,7 @@
 //! The failure cache: what went wrong last, so that a crowd of callers does not fail one after the
 //! other, and a client that calls a failing helper many times a second does not flood the server.
 //!
-//! A failure stands in a file of its own beside the entry: that one caller has a wrong secret must
+//! A failure is in a file of its own beside the entry: that one caller has a wrong secret must
 //! not cost the others their token.
 
 use std::ffi::OsStr;

@@ -1,19 +1,20 @@
 //! When a cached token is good enough, and which process fetches another one. [`Policy::get`] carries
 //! out this table for all tokens:
 //!
-//! | life left      | what a caller gets                                                         |
-//! |----------------|----------------------------------------------------------------------------|
-//! | more than soft | the cached one: no lock, no network                                        |
-//! | soft to hard   | the cached one; the process that gets the lock at once refreshes it, for   |
-//! |                | at most 2 s                                                                |
-//! | less than hard | wait for the lock, read the cache again, else fetch; if that fails for a   |
-//! |                | passing reason, the cached one while it has a minute left                  |
+//! | life left                               | what a caller gets                           |
+//! |-----------------------------------------|----------------------------------------------|
+//! | over 20 min, or half of the lifetime    | the cached one: no lock, no network          |
+//! | over 10 min, or a third of the lifetime | the cached one; the process that gets the    |
+//! |                                         | lock at once refreshes it, for at most 2 s   |
+//! | less                                    | wait for the lock, read the cache again,     |
+//! |                                         | else fetch; if that fails for a passing      |
+//! |                                         | reason, the cached one while it has a minute |
 //!
 //! The table holds for a token that is printed. A token that is only used in this call is fresh while
 //! it has more than a minute left and the workspace has not refused it. With `--refresh`, only a token
 //! that was issued after the call began is fresh.
 //!
-//! How a token is fetched is `session.rs`'s business, how it is stored `cache/store.rs`'s.
+//! `session.rs` fetches a token, `cache/store.rs` stores it.
 
 use std::time::Duration;
 
@@ -63,10 +64,10 @@ pub enum Band {
 impl Band {
     /// The row for a token that is printed, by its lifetime and the life left, in milliseconds.
     pub fn of(lifetime: i64, left: i64, min_ttl: i64) -> Band {
-        let (soft, hard) = refresh_limits(lifetime, min_ttl);
-        if left > soft {
+        let (early, must) = refresh_limits(lifetime, min_ttl);
+        if left > early {
             Band::Fresh
-        } else if left > hard {
+        } else if left > must {
             Band::RefreshEarly
         } else {
             Band::MustRefresh
@@ -74,17 +75,18 @@ impl Band {
     }
 }
 
-/// The two limits for a token of this lifetime, in milliseconds: soft and hard.
+/// The life left, in milliseconds, below which a token of this lifetime is refreshed early, and below
+/// which it must be refreshed.
 pub fn refresh_limits(lifetime: i64, min_ttl: i64) -> (i64, i64) {
-    let hard = (10 * MINUTE).min(lifetime / 3);
-    let soft = (20 * MINUTE).min(lifetime / 2);
+    let early = (20 * MINUTE).min(lifetime / 2);
+    let must = (10 * MINUTE).min(lifetime / 3);
     if min_ttl == 0 {
-        return (soft, hard);
+        return (early, must);
     }
 
-    let hard = hard.max(min_ttl);
-    let soft = soft.max(hard.saturating_add(5 * MINUTE));
-    (lifetime.min(soft), hard)
+    let must = must.max(min_ttl);
+    let early = early.max(must.saturating_add(5 * MINUTE));
+    (lifetime.min(early), must)
 }
 
 /// A token issued within the last minute satisfies any `--min-ttl`: another mint would not give a
@@ -194,7 +196,7 @@ impl Policy<'_> {
         Band::of(cached.lifetime(), cached.left(now), min_ttl)
     }
 
-    /// Between soft and hard: no caller has to wait, so only the first one tries.
+    /// The second row: no caller has to wait, so only the first one tries.
     fn refresh_early<T: Cacheable>(&self, request: &CacheRequest<'_, T>, old: T) -> Result<T> {
         let CacheRequest { slot, fetch, deadline, .. } = request;
         if self.offline || self.failed_lately(slot) {
@@ -230,7 +232,7 @@ impl Policy<'_> {
         }
     }
 
-    /// Less than hard: one process fetches, and all others wait for it.
+    /// The last row: one process fetches, and all others wait for it.
     fn must_refresh<T: Cacheable>(
         &self,
         request: &CacheRequest<'_, T>,
@@ -404,8 +406,8 @@ mod tests {
     use super::*;
 
     fn minutes(lifetime: i64, min_ttl: i64) -> (i64, i64) {
-        let (soft, hard) = refresh_limits(lifetime * MINUTE, min_ttl * MINUTE);
-        (soft / MINUTE, hard / MINUTE)
+        let (early, must) = refresh_limits(lifetime * MINUTE, min_ttl * MINUTE);
+        (early / MINUTE, must / MINUTE)
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! share a prefix and can be evicted together. Anything odd about an entry is a note and a miss,
 //! never an error: a cache must not stop a credential.
 //!
-//! What an entry says is `entry.rs`'s business, when it is fresh enough `policy.rs`'s.
+//! `entry.rs` has what an entry says, `policy.rs` when it is fresh enough.
 
 use std::cell::{OnceCell, RefCell};
 use std::ffi::OsStr;

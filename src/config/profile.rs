@@ -2,7 +2,7 @@
 //!
 //! It follows the Databricks SDK for Go (`config/config_file.go`): the requested profile, else the
 //! file's `default_profile`, else `DEFAULT`, which no other profile inherits from. Whether a profile
-//! is needed at all is `resolve.rs`'s business, the notation of the file `databrickscfg.rs`'s.
+//! is needed at all is decided in `resolve.rs`; `databrickscfg.rs` has the notation of the file.
 
 use std::borrow::Borrow;
 use std::fmt::Display;

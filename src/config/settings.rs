@@ -1,5 +1,4 @@
-//! [`Settings`]: the values of a call, each with its origin. Where they come from is `resolve.rs`'s
-//! business.
+//! [`Settings`]: the values of a call, each with its origin. `resolve.rs` reads them.
 
 use std::cell::OnceCell;
 use std::ffi::OsStr;

@@ -5,7 +5,7 @@
 //!
 //! The rows from `Host` to `DebugHeaders` are the attributes of Databricks unified authentication
 //! (<https://docs.databricks.com/dev-tools/auth/unified-auth.html>), under Databricks' names. The
-//! others are this program's and libpq's. How a row gets its value is `resolve.rs`'s business.
+//! others are this program's and libpq's. `resolve.rs` reads the values.
 
 /// What a value must look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

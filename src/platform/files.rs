@@ -10,7 +10,7 @@ use crate::platform::file_facts::FileFacts;
 use crate::platform::system;
 use crate::platform::time::Timestamp;
 
-/// Reads a regular file of at most so many bytes. A folder, a device or a larger file is an error.
+/// Reads a regular file of at most this many bytes. A folder, a device or a larger file is an error.
 pub fn read_limited(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let meta = path.metadata()?;
     if !meta.is_file() {

@@ -39,7 +39,7 @@ fn refusal(facts: &FileFacts) -> Option<&'static str> {
     }
 }
 
-/// Reads a private file of at most so many bytes.
+/// Reads a private file of at most this many bytes.
 pub fn read_private(path: &Path, max_bytes: usize) -> Found {
     content_of(system::open_file(path), max_bytes)
 }

@@ -1,5 +1,5 @@
 //! Windows' own calls that have no safe wrapper in Rust's library: access control lists, jobs, console
-//! events, the registry. What they are used for is `windows.rs`'s business.
+//! events, the registry. `windows.rs` uses them.
 //!
 //! This is the only file with unsafe code. Each call gets pointers to values that live longer than the
 //! call, and lengths taken from these values; where more is needed, a comment says it. The calls are

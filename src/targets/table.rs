@@ -1,6 +1,6 @@
 //! The table of targets, and which of them a command line names.
 //!
-//! A row is a kind of target. What the columns mean stands in `target.rs`.
+//! A row is a kind of target. `target.rs` explains the columns.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

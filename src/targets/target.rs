@@ -1,6 +1,6 @@
 //! What a target is: the rows of `table.rs`, and the target that a command line names.
 //!
-//! What is done with a file stands in `pgpass.rs`, `file.rs` and `databrickscfg_profile.rs`, what is
+//! What is done with a file is in `pgpass.rs`, `file.rs` and `databrickscfg_profile.rs`, what is
 //! done with a secret in `secret.rs`.
 
 use std::path::{Path, PathBuf};

@@ -52,6 +52,8 @@ mod identities; // federation, Azure, the metadata service
 #[cfg(unix)]
 mod ini; // .databrickscfg beside go-ini
 #[cfg(unix)]
+mod launchd; // services with a stand-in for launchctl
+#[cfg(unix)]
 mod limits; // ulimit, file systems that lack something
 #[cfg(unix)]
 mod login; // browser logins: renewed, ended

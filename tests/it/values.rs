@@ -232,7 +232,9 @@ fn the_only_project_is_not_taken_silently_where_another_variable_names_a_databas
     let mut test = Test::at(&workspace);
     test.unset("LAKEBASE_ENDPOINT").set("DATABASE_URL", "postgresql://me:hunter22@h/db");
     let outcome = test.run("");
-    outcome.notes(&format!("using the only project, {ENDPOINT}; DATABASE_URL is not read"));
+    outcome.notes(&format!(
+        "using the only project, {ENDPOINT}, since lakebase-token does not read DATABASE_URL"
+    ));
     assert!(!outcome.stderr.contains("hunter22"));
     // Not where the database is named.
     let mut named = Test::at(&workspace);

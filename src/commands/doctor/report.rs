@@ -293,7 +293,7 @@ fn is_placeholder(word: &str) -> bool {
     number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Whether `name` stands in `line`, and not inside of a longer word.
+/// Whether `name` is in `line`, and not inside of a longer word.
 fn contains_word(line: &str, name: &str) -> bool {
     replace_word(line, name, "") != line
 }
