@@ -29,9 +29,8 @@ pub fn rewrite_line(text: &str) -> bool {
 pub fn read_line() -> Result<Secret> {
     let stdin = std::io::stdin();
     let mut line = Zeroizing::new(String::new());
-    std::io::BufReader::new(stdin.lock().take(MAX_LINE_BYTES))
-        .read_line(&mut line)
-        .map_err(cannot_read)?;
+    // What stdin's own buffer has beyond this line is there for the next call.
+    stdin.lock().take(MAX_LINE_BYTES).read_line(&mut line).map_err(cannot_read)?;
 
     if stdin.is_terminal() && line.len() >= MAX_TERMINAL_LINE_BYTES {
         return Err(Error::usage("the line is too long for a terminal")

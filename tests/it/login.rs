@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
 use super::support::{
-    HOUR, Test, executable, has, is_root, not_run, repository, say_not_run, workspace,
+    HOUR, Test, executable, has, is_root, not_run, repository, say_not_run, spawn, workspace,
 };
 use crate::sandbox::jwt::random;
 use crate::sandbox::workspace::{Consent, ENDPOINT, TOKEN, USER, Workspace};
@@ -228,6 +228,89 @@ fn with_no_browser_the_person_pastes_the_address() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     test.run("").token();
+}
+
+/// Runs `login --no-browser` with this text on stdin.
+fn paste(test: &Test, text: &str) -> (Option<i32>, String) {
+    let mut command = test.command();
+    let mut child = spawn(command.args(["login", "--no-browser"]).stdin(Stdio::piped()));
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn what_is_no_address_of_this_login_is_refused_and_asked_for_again() {
+    let workspace = workspace();
+    let test = person(&workspace);
+    let expected = "paste the address that begins with http://localhost:8020/?code=";
+    for nothing in ["", "\n", "  \n"] {
+        let (code, said) = paste(&test, nothing);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("no address was pasted") && said.contains(expected), "{said}");
+    }
+
+    // Another address is asked for again; nothing of it is repeated, since it may be a secret.
+    let (code, said) = paste(&test, "https://other.example/?token=eyJsecret\nhello\n");
+    assert_eq!(code, Some(2), "{said}");
+    assert_eq!(said.matches("this is another address").count(), 2, "{said}");
+    assert!(!said.contains("eyJsecret") && said.contains("no address was pasted"), "{said}");
+
+    // The answer to another login, and a refusal.
+    let (code, said) = paste(&test, "http://localhost:8020/?code=c0de&state=other\n");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("another login") && !said.contains("c0de"), "{said}");
+    assert_eq!(workspace.count(TOKEN), 0);
+}
+
+#[test]
+fn without_a_free_port_the_answer_is_pasted() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    test.set("DATABRICKS_OAUTH_CALLBACK_PORT", &port);
+    let message = format!("port {port} is not free for the browser's answer");
+    test.run("login").fails(1, &[&message, "hint: --no-browser"]);
+
+    let test_name = "login::without_a_free_port";
+    if !is_root() {
+        return not_run(test_name, "only root can make a network of its own");
+    }
+    if !has(test_name, "unshare") || !has(test_name, "python3") {
+        return;
+    }
+    test.unset("DATABRICKS_OAUTH_CALLBACK_PORT");
+    let script = format!(
+        "import http.server, os, socket, subprocess, sys, threading
+subprocess.check_call(['ip', 'link', 'set', 'lo', 'up'])
+taken = [socket.create_server(('127.0.0.1', port)) for port in range(8020, 8041)]
+workspace = http.server.HTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler)
+threading.Thread(target=workspace.serve_forever, daemon=True).start()
+os.environ['DATABRICKS_HOST'] = 'http://127.0.0.1:%d' % workspace.server_port
+sys.exit(subprocess.call(['{}', 'login']))",
+        executable().display()
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--net", "python3", "-c", &script]).env_clear().envs(test.env.iter().cloned());
+    let output = command.env("PATH", std::env::var_os("PATH").unwrap()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no port from 8020 to 8040 is free for the browser's answer"), "{said}");
+}
+
+#[test]
+fn over_ssh_a_login_says_how_to_paste() {
+    if !has("login::over_ssh", "curl") {
+        return;
+    }
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    test.set("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.2 22");
+    let outcome = test.run("login");
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let line = format!("lakebase-token login --no-browser --host {}", workspace.url);
+    assert!(outcome.stderr.contains(&line), "{outcome:?}");
 }
 
 #[test]

@@ -517,3 +517,31 @@ fn mistakes_are_refused_before_any_request() {
     }
     assert!(workspace.take_requests().is_empty());
 }
+
+#[test]
+fn without_a_user_manager_nothing_is_installed() {
+    let test_name = "service::without_a_user_manager";
+    if !has(test_name, "systemctl") {
+        return;
+    }
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    test.set("PATH", "/usr/bin:/bin");
+    // As after `su`: no session, so no bus.
+    for action in ["install", "status", "restart", "uninstall"] {
+        let outcome = test.run(&format!("service {action} pgpass --verbose"));
+        match action {
+            "install" => outcome.fails(
+                1,
+                &[
+                    "cannot reach the systemd user manager",
+                    "hint: after su or sudo: export XDG_RUNTIME_DIR=/run/user/",
+                    "lakebase-token watch",
+                ],
+            ),
+            "uninstall" => assert!(outcome.stdout.starts_with("unchanged: "), "{outcome:?}"),
+            _ => outcome.fails(2, &["is not installed"]),
+        }
+    }
+    assert!(!test.home.path().join(".config").exists(), "nothing is left");
+}

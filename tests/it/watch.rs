@@ -12,7 +12,7 @@ use serde_json::json;
 use super::machine::wait_for;
 use super::support::{Test, is_root, not_run, spawn, workspace};
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::TOKEN;
+use crate::sandbox::workspace::{MINT, TOKEN};
 
 fn start(test: &Test, words: &[&str]) -> Child {
     let mut command = test.command();
@@ -175,4 +175,28 @@ fn a_supervisor_that_does_not_read_cannot_delay_the_end() {
     wait_for_pgpass(&test);
     let (status, took) = end(child, Signal::TERM);
     assert!(status.starts_with("signal: 15") && took < Duration::from_secs(1), "{status} {took:?}");
+}
+
+#[test]
+fn a_hook_that_cannot_be_started_is_run_again_next_time() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    // Longer than any argument may be (execve(2), MAX_ARG_STRLEN).
+    let then = |line: String| -> Vec<std::ffi::OsString> {
+        ["write".into(), "pgpass".into(), "--then".into(), line.into()].to_vec()
+    };
+    let too_long = format!("touch \"$HOME/done\" # {}", "x".repeat(200_000));
+    for _ in 0..2 {
+        let outcome = test.run_args(&then(too_long.clone()));
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        let words =
+            ["the command of --then failed", "Argument list too long", "is written", "next time"];
+        assert!(words.iter().all(|words| outcome.stderr.contains(words)), "{outcome:?}");
+        assert!(!outcome.stderr.contains("xxx"), "the command may hold a secret");
+    }
+    assert_eq!(workspace.count(MINT), 1);
+
+    let outcome = test.run_args(&then("touch \"$HOME/done\"".to_owned()));
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(test.home.path().join("done").exists());
 }

@@ -147,7 +147,7 @@ fn log_in_with_pasted_address(attempt: &Attempt<'_>, client: &Client<'_>) -> Res
     }
 }
 
-/// RequestLog the code in the browser's query for tokens and stores the login.
+/// Exchanges the code in the browser's query for tokens and stores the login.
 fn exchange_code(
     attempt: &Attempt<'_>,
     client: &Client<'_>,
