@@ -244,23 +244,25 @@ fn secrets_leave_their_type_in_few_places() {
         "commands::exec",                           // the child's environment
         "commands::login::browser",                 // the code in a pasted URL
         "commands::login::paste",                   // its alphabet, its digest
-        "config::files",                            // the first line of a file
-        "config::settings",                         // values that are no secrets, by their row
-        "error",                                    // what is redacted
-        "formats",                                  // the output
-        "lakebase::credentials",                    // compared with the request's token
-        "lakebase::login_probe",                    // the login itself
-        "lakebase::login_refusal",                  // removed from what the server says
-        "lakebase::workspace_api",                  // the bearer header
-        "login::oauth",                             // what is sent with a grant
-        "login::record",                            // the login's file, 0600
-        "login::renewal",                           // what the refreshing process hands over
-        "login::rotating_pat",                      // whether a token of its kind asks
-        "net::sent_secrets",                        // removed from answers
-        "service::env_file",                        // the environment file, 0600
-        "service::install",                         // the same
-        "targets::secret",                          // the Databricks secret
-        "targets::update",                          // what is put into a file
+        "config::checks",        // a control character, shown unless it is a secret
+        "config::files",         // the first line of a file
+        "config::resolve",       // the same
+        "config::settings",      // values that are no secrets, by their row
+        "error",                 // what is redacted
+        "formats",               // the output
+        "lakebase::credentials", // compared with the request's token
+        "lakebase::login_probe", // the login itself
+        "lakebase::login_refusal", // removed from what the server says
+        "lakebase::workspace_api", // the bearer header
+        "login::oauth",          // what is sent with a grant
+        "login::record",         // the login's file, 0600
+        "login::renewal",        // what the refreshing process hands over
+        "login::rotating_pat",   // whether a token of its kind asks
+        "net::sent_secrets",     // removed from answers
+        "service::env_file",     // the environment file, 0600
+        "service::install",      // the same
+        "targets::secret",       // the Databricks secret
+        "targets::update",       // what is put into a file
     ];
     assert_eq!(exposing, allowed);
 }
