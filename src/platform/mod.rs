@@ -23,3 +23,5 @@ pub mod terminal;
 pub mod time;
 #[cfg(windows)]
 mod windows_calls;
+#[cfg(windows)]
+mod windows_rights;
