@@ -22,7 +22,6 @@ use crate::auth::providers::{
     databricks_cli, env_oidc, file_oidc, github_oidc, github_oidc_azure, metadata_service,
     oauth_m2m, pat, runtime_oauth, stored_login,
 };
-use crate::config::host_url::Host;
 use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::config::value::Origin;
@@ -179,12 +178,8 @@ fn check_group(provider: &Provider, settings: &Settings) -> Result<()> {
 
 /// A profile's secret is sent to that profile's host only.
 fn check_profile_host(provider: &Provider, settings: &Settings) -> Result<()> {
-    let Some((name, Some(own))) = &settings.profile else { return Ok(()) };
+    let Some((name, own)) = settings.profile_of_another_host() else { return Ok(()) };
     let host = settings.text(Id::Host).unwrap_or_default();
-    if Host::parse(own, Origin::Default).is_ok_and(|own| own.url == host) {
-        return Ok(());
-    }
-
     let mut ids = provider.secret.iter().chain(provider.secret_pointers);
     let is_from_profile = |id: &&Id| matches!(settings.origin(**id), Origin::Profile(_));
     let Some(secret) = ids.find(is_from_profile) else { return Ok(()) };

@@ -119,6 +119,15 @@ impl Settings {
         self.get(id).map_or(&Origin::Default, |value| &value.origin)
     }
 
+    /// The profile and its own host, if the workspace is another one.
+    pub fn profile_of_another_host(&self) -> Option<(&str, &str)> {
+        let (name, own) = self.profile.as_ref()?;
+        let own = own.as_deref()?;
+        let is_same = |own: Host| Some(own.url.as_str()) == self.text(Id::Host);
+        let is_other = !Host::parse(own, Origin::Default).is_ok_and(is_same);
+        is_other.then_some((name, own))
+    }
+
     /// How the user removes this value, as a hint says it.
     pub fn removal(&self, id: Id) -> String {
         let name = self.name(id);

@@ -15,7 +15,6 @@ use serde_json::Value;
 use crate::auth::cli_lock;
 use crate::auth::no_identity;
 use crate::auth::provider::{Provider, ProviderCall, ROW, RUN_BY_US};
-use crate::config::host_url::Host;
 use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::redact::redact;
@@ -132,12 +131,9 @@ fn selector(settings: &Settings) -> (&'static str, String) {
 
 /// With `--profile`, the CLI prints a token for the profile's host, which must be the workspace.
 fn check_host(settings: &Settings) -> Result<()> {
-    let Some((name, Some(own))) = &settings.profile else { return Ok(()) };
+    let Some((name, own)) = settings.profile_of_another_host() else { return Ok(()) };
     let host = settings.text(Id::Host).unwrap_or_default();
-    let own = Host::parse(own, format!("profile {name}"))?.url;
-    if own == host {
-        return Ok(());
-    }
+    let (name, own) = (redact(name), redact(own));
     Err(Error::usage(format!("profile {name} is for {own}, but the workspace is {host}"))
         .because(format!("host comes from {}", settings.origin(Id::Host)))
         .hint(format!("{}, or choose another profile", settings.removal(Id::Host))))
