@@ -146,11 +146,21 @@ impl Policy<'_> {
     pub fn get<T: Cacheable>(&self, request: &CacheRequest<'_, T>) -> Result<T> {
         let cached = request.slot.load();
         let band = cached.as_ref().map_or(Band::MustRefresh, |cached| self.band(request, cached));
-        match (band, cached) {
-            (Band::Fresh, Some(cached)) => Ok(cached),
-            (Band::RefreshEarly, Some(cached)) => self.refresh_early(request, cached),
-            (_, cached) => self.must_refresh(request, cached),
-        }
+        // The clock may go on meanwhile: by hours, where the machine is asleep.
+        let (got, is_late) = match (band, cached) {
+            (Band::Fresh, Some(cached)) => return Ok(cached),
+            (Band::RefreshEarly, Some(cached)) => {
+                let got = self.refresh_early(request, cached)?;
+                let is_late = self.band(request, &got) == Band::MustRefresh;
+                (got, is_late)
+            }
+            (_, cached) => {
+                let got = self.must_refresh(request, cached)?;
+                let is_late = got.left(self.context.now()) <= 0;
+                (got, is_late)
+            }
+        };
+        if is_late { self.must_refresh(request, Some(got)) } else { Ok(got) }
     }
 
     /// Gets a token that is stored elsewhere; only its refusals are cached.
@@ -221,11 +231,6 @@ impl Policy<'_> {
                 remember(slot, &error, soon);
                 if self.was_evicted(slot) {
                     return Err(error);
-                }
-                // The clock went on: by hours, where the machine was asleep meanwhile.
-                if self.band(request, &old) == Band::MustRefresh {
-                    drop(guard);
-                    return self.must_refresh(request, Some(old));
                 }
                 Ok(self.fall_back(old, &error))
             }

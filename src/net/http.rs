@@ -30,6 +30,7 @@ use crate::net::sent_secrets::SentSecrets;
 use crate::net::trust::{other_certificates, trusted_certificates};
 use crate::platform::context::Context;
 use crate::platform::process::within;
+use crate::platform::steps::{Step, step};
 use crate::platform::time::{Deadline, show_duration};
 
 /// The largest answer that is read. A page of projects, the largest regular one, has some 100 KiB. As
@@ -143,6 +144,7 @@ impl<'a> Client<'a> {
         let proxy = proxy_for(self.context, uri).map_err(SendFailure::Final)?;
         let proxy_name = proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
 
+        step(Step::Request);
         let asked = proxy.clone();
         let is_proxied = proxy.is_some();
         let exchange = move || exchange(&agent, request, proxy, deadline);
@@ -156,6 +158,7 @@ impl<'a> Client<'a> {
             exchange()
         };
 
+        step(Step::Answer);
         let other_certificates = other_certificates(self.context);
         let route = Route { host, proxy: proxy_name.as_deref(), other_certificates };
         let response = exchanged.map_err(|error| {

@@ -22,6 +22,7 @@ use crate::platform::folders;
 use crate::platform::path_owners::replaceable_part;
 use crate::platform::request_log::RequestLog;
 use crate::platform::signals::{self, SignalState};
+use crate::platform::steps::{Step, step};
 use crate::platform::system;
 use crate::platform::time::{Deadline, Timestamp};
 
@@ -161,7 +162,9 @@ impl Context {
 
     /// Sleeps for the duration, or until the deadline.
     pub fn sleep(&self, duration: Duration, deadline: Deadline) {
-        std::thread::sleep(duration.min(deadline.left()));
+        if !step(Step::Sleep) {
+            std::thread::sleep(duration.min(deadline.left()));
+        }
     }
 
     /// See [`signals::end_on_signals`].

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::platform::file_facts::FileFacts;
+use crate::platform::steps::{Step, step};
 use crate::platform::system;
 use crate::platform::time::Timestamp;
 
@@ -83,6 +84,7 @@ pub fn has_separator(program: &OsStr) -> bool {
 
 /// Removes a file, or the symbolic link in its place.
 pub fn remove(path: &Path) -> io::Result<()> {
+    step(Step::Remove);
     system::remove_file(path)
 }
 

@@ -15,6 +15,7 @@ pub mod private_file;
 pub mod process;
 pub mod request_log;
 pub mod signals;
+pub mod steps;
 #[cfg_attr(unix, path = "unix.rs")]
 #[cfg_attr(windows, path = "windows.rs")]
 mod system;

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::platform::file_facts::{FileFacts, FileKind};
 use crate::platform::path_owners::open_or_create_folder;
+use crate::platform::steps::{Step, step};
 use crate::platform::system;
 use crate::platform::time::Timestamp;
 
@@ -41,11 +42,13 @@ fn refusal(facts: &FileFacts) -> Option<&'static str> {
 
 /// Reads a private file of at most this many bytes.
 pub fn read_private(path: &Path, max_bytes: usize) -> Found {
+    step(Step::Read);
     content_of(system::open_file(path), max_bytes)
 }
 
 /// The same for a file in an open folder.
 pub fn read_private_in(folder: &Folder, name: &OsStr, max_bytes: usize) -> Found {
+    step(Step::Read);
     match folder.open_file(name) {
         Ok(None) => Found::Nothing,
         Ok(Some(file)) => content_of(Ok(file), max_bytes),
@@ -121,11 +124,13 @@ pub fn replace(
     content: &[u8],
     how: &Replacement<'_>,
 ) -> io::Result<Replaced> {
+    step(Step::Write);
     let replaced = write_new(folder, content, how).and_then(|()| {
         if how.still_right.is_some_and(|still_right| !still_right()) {
             folder.remove(&how.temporary)?;
             return Ok(Replaced::Cancelled);
         }
+        step(Step::Rename);
         folder.rename(&how.temporary, name)?;
         // What has taken effect is no failure: some file systems cannot sync a folder (EINVAL).
         match if how.sync { folder.sync() } else { Ok(()) } {

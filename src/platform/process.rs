@@ -17,6 +17,7 @@ use crate::platform::environment::is_same_name;
 use crate::platform::files::{self, has_separator};
 use crate::platform::lock::LockGuard;
 use crate::platform::peer::is_windows_subsystem;
+use crate::platform::steps::{Step, step};
 use crate::platform::system;
 use crate::platform::time::{Deadline, Pauses};
 
@@ -93,6 +94,7 @@ fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Resu
         .stdout(stdout_end)
         .stderr(stderr_end);
     let [first, second] = program.locks;
+    step(Step::StartChild);
     let child =
         shared(first, || shared(second, || system::spawn_in_own_group(&mut command, false)));
     // It holds our copies of the child's ends of pipes.
@@ -102,6 +104,7 @@ fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Resu
     let mut pauses = Pauses::new(FIRST_POLL, MAX_POLL);
     loop {
         if let Some(status) = child.try_wait()? {
+            step(Step::ChildEnded);
             let (stdout, stderr) = (stdout.beginning()?, stderr.beginning()?);
             return Ok(Run::Ended { status, stdout, stderr });
         }

@@ -52,6 +52,8 @@ mod identities; // federation, Azure, the metadata service
 #[cfg(unix)]
 mod ini; // .databrickscfg beside go-ini
 #[cfg(unix)]
+mod interleavings; // every order of the steps of two calls
+#[cfg(unix)]
 mod launchd; // services with a stand-in for launchctl
 #[cfg(unix)]
 mod limits; // ulimit, file systems that lack something
