@@ -103,7 +103,8 @@ impl LockGuard<'_> {
 
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
-        if self.left.get() {
+        // After a panic, too, the lock is left to a process that shares it.
+        if self.left.get() || std::thread::panicking() {
             // The guard's own drop would unlock for every process that shares the open file.
             std::mem::forget(self.guard.take());
         }

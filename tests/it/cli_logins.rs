@@ -41,7 +41,7 @@ print(json.dumps({"access_token": login["access"], "token_type": "Bearer", "expi
 "#;
 
 /// A person with a login of the CLI for each of these profiles. The first is also that of the host.
-fn person(workspace: &Workspace, profiles: &[&str]) -> Test {
+pub fn person(workspace: &Workspace, profiles: &[&str]) -> Test {
     let mut test = Test::bare();
     test.program("databricks", CLI);
     test.set("PATH", &format!("{}/bin:/usr/bin:/bin", test.home.path().display()));
@@ -63,17 +63,17 @@ fn person(workspace: &Workspace, profiles: &[&str]) -> Test {
 }
 
 /// Whether the login in the CLI's file can still be renewed.
-fn is_alive(workspace: &Workspace, test: &Test, profile: &str) -> bool {
+pub fn is_alive(workspace: &Workspace, test: &Test, profile: &str) -> bool {
     let path = test.home.path().join(".databricks/token-cache.json");
     let cache: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let refresh = cache["tokens"][profile]["refresh"].as_str().unwrap();
     workspace.state().accepts_refresh(refresh)
 }
 
-type Selector = (&'static str, &'static [(&'static str, &'static str)]);
+pub type Selector = (&'static str, &'static [(&'static str, &'static str)]);
 
 /// Ways to select the same login.
-const SELECTORS: [Selector; 6] = [
+pub const SELECTORS: [Selector; 6] = [
     ("-p work", &[]),
     ("", &[("DATABRICKS_HOST", "URL"), ("DATABRICKS_AUTH_TYPE", "databricks-cli")]),
     ("-p work --no-cache", &[]),

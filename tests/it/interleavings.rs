@@ -28,7 +28,8 @@ use lakebase_token::platform::time::{Deadline, Timestamp};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
-use super::support::{Dice, HOUR, MINUTE, Test, workspace};
+use super::cli_logins::{SELECTORS, Selector, is_alive, person};
+use super::support::{Dice, HOUR, MINUTE, Test, has, workspace};
 use crate::sandbox::jwt::{Scope, now, random};
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, MINT, TOKEN, USER, Workspace};
@@ -47,6 +48,8 @@ enum Actor {
     Stranger(&'static str),
     /// The renewal of the stored login, which the program does in a process of its own.
     Renewal,
+    /// A call that selects a login of the Databricks CLI, which it runs.
+    Selector(&'static Selector),
 }
 
 /// How a call has ended: with an exit code and what it has printed, or killed.
@@ -160,7 +163,7 @@ impl<'w> World<'w> {
 
     /// A credential is in the cache that is so old.
     fn minted_ago(&self, millis: i64) {
-        let (code, ..) = call(&self.context(Vec::new()), "get");
+        let (code, ..) = call(&self.context(), "get");
         assert_eq!(code, 0);
         self.pass(millis);
         self.workspace.state().requests.clear();
@@ -169,7 +172,7 @@ impl<'w> World<'w> {
     /// A login is stored whose token has expired.
     fn log_in(&self) {
         let refresh = self.workspace.state().log_in();
-        let context = self.context(Vec::new());
+        let context = self.context();
         let ago = context.now().plus(-2 * HOUR);
         let login = Login {
             key: self.key(),
@@ -192,13 +195,13 @@ impl<'w> World<'w> {
     }
 
     /// The context of a call.
-    fn context(&self, others: Vec<(&'static str, &'static str)>) -> Context {
-        context(&self.test, &self.clock, &others)
+    fn context(&self) -> Context {
+        context(&self.test, &self.clock, &[])
     }
 
     /// The refresh token of the stored login.
     fn stored(&self) -> Option<String> {
-        let context = self.context(Vec::new());
+        let context = self.context();
         let login = Logins::of(&context).ok()?.get(&self.key())?;
         match login.renew_with {
             RenewWith::Refresh(token) => token.map(|token| token.expose().to_owned()),
@@ -211,7 +214,7 @@ fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(10))
 }
 
-fn context(test: &Test, clock: &Arc<AtomicI64>, others: &[(&str, &str)]) -> Context {
+fn context(test: &Test, clock: &Arc<AtomicI64>, others: &[(&str, String)]) -> Context {
     let clock = clock.clone();
     let mut context = test.context(|_| ());
     let mut env: BTreeMap<_, _> =
@@ -233,6 +236,7 @@ fn call(context: &Context, line: &str) -> (u8, String, String) {
 fn act(actor: Actor, context: &Context, key: &LoginKey) -> (u8, String, String) {
     match actor {
         Actor::Call(line) | Actor::Stranger(line) => call(context, line),
+        Actor::Selector((flags, _)) => call(context, format!("get {flags}").trim_end()),
         Actor::Renewal => {
             let renewed = renew(context, key, TokenNeed::Life(5 * MINUTE));
             let token = report(&renewed)["access_token"].as_str().unwrap_or_default().to_owned();
@@ -441,9 +445,17 @@ fn thread(
     };
     let mut test = Test::bare();
     test.env = env;
-    let secret = [("DATABRICKS_CLIENT_SECRET", WRONG_SECRET)];
-    let others = if matches!(actor, Actor::Stranger(_)) { &secret[..] } else { &[] };
-    let context = context(&test, clock, others);
+    let variables = match actor {
+        Actor::Stranger(_) => &[("DATABRICKS_CLIENT_SECRET", WRONG_SECRET)][..],
+        Actor::Selector((_, variables)) => variables,
+        _ => &[],
+    };
+    let LoginKey::Host(url) = key else { unreachable!() };
+    let home = test.env.iter().find(|(name, _)| name == "HOME").map(|(_, home)| home.clone());
+    let home = home.unwrap().into_string().unwrap();
+    let filled = |value: &str| value.replace("URL", url).replace("HOME", &home);
+    let others: Vec<_> = variables.iter().map(|(name, value)| (*name, filled(value))).collect();
+    let context = context(&test, clock, &others);
     obey();
     let say = say.clone();
     set_hook(Some(Rc::new(move |step| {
@@ -463,6 +475,7 @@ fn problem(world: &World<'_>, actor: Actor, end: Option<&(u8, String, String)>) 
     let (scope, subject) = match actor {
         Actor::Call(_) => (Scope::Database, CLIENT_ID),
         Actor::Renewal => (Scope::Workspace, USER),
+        Actor::Selector(_) => (Scope::Database, USER),
         Actor::Stranger(_) => return Some("a wrong secret got a credential".to_owned()),
     };
     let time = now() + world.clock.load(SeqCst) / 1000;
@@ -519,7 +532,7 @@ fn problems(world: &World<'_>, scenario: &Scenario, played: &Played) -> Vec<Stri
         );
     } else {
         // What a kill leaves disturbs nobody.
-        let (code, token, stderr) = call(&world.context(Vec::new()), "get");
+        let (code, token, stderr) = call(&world.context(), "get");
         let end = Some((code, token, stderr.clone()));
         add(problem(world, ONE, end.as_ref()).is_none(), "a later call gets a bad one".to_owned());
         let is_right = code == 0 || scenario.may_fail;
@@ -712,4 +725,44 @@ fn random_schedules_of_three_calls_keep_their_promises() {
     }
     eprintln!("{} schedules from the seed {first}, {killed} killed", rounds * 4);
     assert!(named.is_some() || killed > 50);
+}
+
+/// Each run of the CLI takes 0.2 s, so there are fewer of these.
+#[test]
+fn selectors_of_one_cli_login_take_turns_whoever_is_killed() {
+    if !has("interleavings::selectors_of_one_cli_login", "python3") {
+        return;
+    }
+    let workspace = workspace();
+    workspace.state().knows_our_time = false;
+    let rounds = if is_campaign() { 1_000 } else { 25 };
+    let seed = u64::from_le_bytes(random()) | 1;
+    let mut dice = Dice(seed);
+    let mut killed = 0;
+    for round in 0..rounds {
+        let world = World { test: person(&workspace, &["work"]), ..World::new(&workspace) };
+        let actors = [0, 1].map(|_| Actor::Selector(&SELECTORS[dice.roll(SELECTORS.len())]));
+        let (switches, kills_left) = (dice.pick(&[5, 20, 50]), dice.roll(2));
+        let own = Dice(dice.roll(usize::MAX) as u64 | 1);
+        let mut decide = Random { dice: own, switches, kills_left, jumps_left: 0 };
+        let played = play(&world, &actors, &mut decide);
+        killed += played.ends.iter().filter(|end| end.is_none()).count();
+
+        let mut found = played.problems.clone();
+        for (code, _, stderr) in played.ends.iter().flatten() {
+            if *code != 0 {
+                found.push(format!("exit code {code}: {stderr}"));
+            }
+        }
+        // What a killed call has started goes on, and a later call waits for it.
+        let later = [("DATABRICKS_CONFIG_PROFILE", "work".to_owned())];
+        let later = context(&world.test, &world.clock, &later);
+        let (code, _, stderr) = call(&later, "get --no-cache --timeout 30s");
+        if code != 0 || !is_alive(&workspace, &world.test, "work") {
+            found.push(format!("a later call has exit code {code}: {stderr}"));
+        }
+        let steps = &played.steps;
+        assert!(found.is_empty(), "round {round} of seed {seed}: {}\n{steps:#?}", found.join("\n"));
+    }
+    eprintln!("{rounds} schedules of selectors from the seed {seed}, {killed} killed");
 }
