@@ -18,16 +18,16 @@ use std::io::Write;
 const CAMPAIGN: &str = "LAKEBASE_TOKEN_CAMPAIGN";
 
 /// How often a fault is tried: in a usual run, and in a campaign.
-fn times(usual: usize, campaign: usize) -> usize {
+pub fn times(usual: usize, campaign: usize) -> usize {
     if is_campaign() { campaign } else { usual }
 }
 
-fn is_campaign() -> bool {
+pub fn is_campaign() -> bool {
     std::env::var_os(CAMPAIGN).is_some()
 }
 
 /// A class of faults, with the tries after which something did not hold.
-struct Class {
+pub struct Class {
     name: String,
     tried: usize,
     failed: Vec<String>,
@@ -40,23 +40,23 @@ struct Class {
 const MIN_PERCENT: usize = 4;
 
 impl Class {
-    fn new(name: impl Into<String>) -> Class {
+    pub fn new(name: impl Into<String>) -> Class {
         Class { name: name.into(), tried: 0, failed: Vec::new(), delivered: 0, refused: 0 }
     }
 
     /// Counts a try. `held` is an error that says what did not hold.
-    fn tried(&mut self, what: impl Display, held: Result<(), String>) {
+    pub fn tried(&mut self, what: impl Display, held: Result<(), String>) {
         self.tried += 1;
         self.failed.extend(held.err().map(|why| format!("{what}: {why}")));
     }
 
     /// Counts what a call has led to, where both outcomes must occur.
-    fn ended(&mut self, has_delivered: bool) {
+    pub fn ended(&mut self, has_delivered: bool) {
         *(if has_delivered { &mut self.delivered } else { &mut self.refused }) += 1;
     }
 
     /// Writes the counts, and fails if something did not hold.
-    fn end(self) {
+    pub fn end(self) {
         let Class { name, tried, failed, delivered, refused } = self;
         let held = tried - failed.len();
         let counts = format!("{name}: {delivered} delivered, {refused} refused");

@@ -4,7 +4,7 @@
 //!
 //! A call is a thread with a context of its own, and the workspace is the stand-in over plain HTTP. A kill
 //! unwinds the thread, which closes its files and does nothing else. `tests/campaign` tries all; a plain run
-//! tries some. A failure names its schedule:
+//! tries one switch. A failure names its schedule:
 //!
 //!     LAKEBASE_TOKEN_SCHEDULE='must refresh:0:3,9:k12' cargo test --test it interleavings
 
@@ -29,6 +29,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
 use super::cli_logins::{SELECTORS, Selector, is_alive, person};
+use super::faults::{Class, times};
 use super::support::{Dice, HOUR, MINUTE, Test, has, workspace};
 use crate::sandbox::jwt::{Scope, now, random};
 use crate::sandbox::server::Answer;
@@ -582,47 +583,40 @@ fn try_schedule(
     Err(format!("{}:{schedule}\n  {}\n  {}", scenario.name, found.join("\n  "), steps.join("\n  ")))
 }
 
-/// Whether all is tried, as `tests/campaign` does.
-fn is_campaign() -> bool {
-    std::env::var_os("LAKEBASE_TOKEN_CAMPAIGN").is_some()
-}
-
-/// How many schedules have passed, and how many calls of them were killed.
-#[derive(Default)]
-struct Count {
-    schedules: usize,
-    killed: usize,
-}
-
-/// Tries all schedules with up to so many switches, and with kills the same with each call killed at each
-/// of its steps.
-fn explore(
-    workspace: &Workspace,
-    scenario: &Scenario,
-    switches: usize,
-    kills: bool,
-    count: &mut Count,
-) {
+/// Tries all schedules with up to so many switches, and each with each call killed at each of its steps.
+fn explore(workspace: &Workspace, scenario: &Scenario, switches: usize, class: &mut Class) {
     let mut open: Vec<Schedule> =
         (0..scenario.actors.len()).map(|first| Schedule { first, ..Schedule::default() }).collect();
     while let Some(schedule) = open.pop() {
-        let played = try_schedule(workspace, scenario, &schedule).unwrap_or_else(|e| panic!("{e}"));
-        count.schedules += 1;
-        if kills {
-            for turn in 0..played.turns {
-                let killed = Schedule { kill: Some(turn), ..schedule.clone() };
-                let played =
-                    try_schedule(workspace, scenario, &killed).unwrap_or_else(|e| panic!("{e}"));
-                count.schedules += 1;
-                count.killed += played.ends.iter().filter(|end| end.is_none()).count();
-            }
+        let Some(turns) = count(class, try_schedule(workspace, scenario, &schedule)) else {
+            return;
+        };
+        for turn in 0..turns {
+            let killed = Schedule { kill: Some(turn), ..schedule.clone() };
+            count(class, try_schedule(workspace, scenario, &killed));
         }
         if schedule.switches.len() < switches {
             let from = schedule.switches.last().map_or(1, |turn| turn + 1);
-            open.extend((from..played.turns).map(|turn| {
+            open.extend((from..turns).map(|turn| {
                 let switches = [&schedule.switches[..], &[turn]].concat();
                 Schedule { switches, ..schedule.clone() }
             }));
+        }
+    }
+}
+
+/// Counts a schedule. Returns its turns; nothing after the first one that has failed.
+fn count(class: &mut Class, played: Result<Played, String>) -> Option<usize> {
+    match played {
+        Ok(played) => {
+            // Of each class, calls are killed and calls end.
+            played.ends.iter().for_each(|end| class.ended(end.is_some()));
+            class.tried("", Ok(()));
+            Some(played.turns)
+        }
+        Err(why) => {
+            class.tried("LAKEBASE_TOKEN_SCHEDULE", Err(why));
+            None
         }
     }
 }
@@ -645,20 +639,11 @@ fn every_schedule_of_two_calls_keeps_its_promises() {
         eprintln!("{:?}\n{:?}", played.ends, played.steps);
         return;
     }
-    let switches = if is_campaign() { 2 } else { 1 };
-    let mut total = Count::default();
     for scenario in &SCENARIOS {
-        let mut count = Count::default();
-        explore(&workspace, scenario, switches, true, &mut count);
-        if !is_campaign() {
-            explore(&workspace, scenario, 1, false, &mut count);
-        }
-        eprintln!("{}: {} schedules, {} killed", scenario.name, count.schedules, count.killed);
-        assert!(count.schedules > 20 && count.killed > 10, "{}", scenario.name);
-        total.schedules += count.schedules;
-        total.killed += count.killed;
+        let mut class = Class::new(format!("interleavings: {}", scenario.name));
+        explore(&workspace, scenario, times(1, 2), &mut class);
+        class.end();
     }
-    eprintln!("{} schedules, {} killed", total.schedules, total.killed);
 }
 
 /// Three calls: one more than in the pairs, and others than there.
@@ -698,33 +683,30 @@ fn random_schedules_of_three_calls_keep_their_promises() {
     let workspace = workspace();
     workspace.state().knows_our_time = false;
     let named = std::env::var("LAKEBASE_TOKEN_SEED").ok().map(|seed| seed.parse().unwrap());
-    let rounds = if is_campaign() { 25_000 } else { 150 };
+    let rounds = if named.is_some() { 1 } else { times(150, 25_000) };
     let first = named.unwrap_or_else(|| u64::from_le_bytes(random()) >> 1);
-    let mut killed = 0;
-    for round in 0..if named.is_some() { 1 } else { rounds } {
+    let mut class = Class::new("interleavings: three calls at random");
+    for seed in (first..).take(rounds) {
         for scenario in &TRIPLES {
-            let seed = first + round;
             let world = World::new(&workspace);
             (scenario.prepare)(&world);
-            // A seed of xorshift is not zero, and neighbours are alike at first.
-            let mut dice = Dice((seed | 1 << 63).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+            // Of neighbouring seeds, xorshift's first numbers would be alike.
+            let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
             let switches = dice.pick(&[5, 20, 50]);
-            let mut decide =
-                Random { kills_left: dice.roll(3), jumps_left: dice.roll(2), dice, switches };
+            let (kills_left, jumps_left) = (dice.roll(3), dice.roll(2));
+            let mut decide = Random { dice, switches, kills_left, jumps_left };
             let played = play(&world, scenario.actors, &mut decide);
-            killed += played.ends.iter().filter(|end| end.is_none()).count();
             let found = problems(&world, scenario, &played);
-            assert!(
-                found.is_empty(),
-                "LAKEBASE_TOKEN_SEED={seed}, {}: {}\n{:#?}",
-                scenario.name,
-                found.join("\n"),
-                played.steps
-            );
+            let held = if found.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{}: {}\n  {:?}", scenario.name, found.join("\n  "), played.steps))
+            };
+            played.ends.iter().for_each(|end| class.ended(end.is_some()));
+            class.tried(format!("LAKEBASE_TOKEN_SEED={seed}"), held);
         }
     }
-    eprintln!("{} schedules from the seed {first}, {killed} killed", rounds * 4);
-    assert!(named.is_some() || killed > 50);
+    class.end();
 }
 
 /// Each run of the CLI takes 0.2 s, so there are fewer of these.
@@ -735,18 +717,17 @@ fn selectors_of_one_cli_login_take_turns_whoever_is_killed() {
     }
     let workspace = workspace();
     workspace.state().knows_our_time = false;
-    let rounds = if is_campaign() { 1_000 } else { 25 };
     let seed = u64::from_le_bytes(random()) | 1;
     let mut dice = Dice(seed);
-    let mut killed = 0;
-    for round in 0..rounds {
+    let mut class = Class::new("interleavings: selectors of one CLI login");
+    for round in 0..times(25, 1_000) {
         let world = World { test: person(&workspace, &["work"]), ..World::new(&workspace) };
         let actors = [0, 1].map(|_| Actor::Selector(&SELECTORS[dice.roll(SELECTORS.len())]));
         let (switches, kills_left) = (dice.pick(&[5, 20, 50]), dice.roll(2));
         let own = Dice(dice.roll(usize::MAX) as u64 | 1);
         let mut decide = Random { dice: own, switches, kills_left, jumps_left: 0 };
         let played = play(&world, &actors, &mut decide);
-        killed += played.ends.iter().filter(|end| end.is_none()).count();
+        played.ends.iter().for_each(|end| class.ended(end.is_some()));
 
         let mut found = played.problems.clone();
         for (code, _, stderr) in played.ends.iter().flatten() {
@@ -761,8 +742,8 @@ fn selectors_of_one_cli_login_take_turns_whoever_is_killed() {
         if code != 0 || !is_alive(&workspace, &world.test, "work") {
             found.push(format!("a later call has exit code {code}: {stderr}"));
         }
-        let steps = &played.steps;
-        assert!(found.is_empty(), "round {round} of seed {seed}: {}\n{steps:#?}", found.join("\n"));
+        let held = if found.is_empty() { Ok(()) } else { Err(found.join("\n  ")) };
+        class.tried(format!("round {round} of the seed {seed}"), held);
     }
-    eprintln!("{rounds} schedules of selectors from the seed {seed}, {killed} killed");
+    class.end();
 }
