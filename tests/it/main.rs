@@ -90,6 +90,8 @@ mod secrecy; // no secret where it must not be
 mod service; // systemd, launchd, cron
 mod settings; // the rules of unified authentication, and bad input
 #[cfg(unix)]
+mod soak; // a month by moved clocks
+#[cfg(unix)]
 mod sslmode; // what a Postgres server must prove, with real clients
 mod status; // what would be used
 #[cfg(unix)]
