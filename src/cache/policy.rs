@@ -416,6 +416,15 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_itself_belongs_to_the_later_row() {
+        let band = |left| Band::of(60 * MINUTE, left, 0);
+        assert_eq!(band(20 * MINUTE + 1), Band::Fresh);
+        assert_eq!(band(20 * MINUTE), Band::RefreshEarly);
+        assert_eq!(band(10 * MINUTE + 1), Band::RefreshEarly);
+        assert_eq!(band(10 * MINUTE), Band::MustRefresh);
+    }
+
+    #[test]
     fn limits_are_those_of_the_contract() {
         assert_eq!(minutes(60, 0), (20, 10));
         assert_eq!(minutes(15, 0), (7, 5));
