@@ -409,10 +409,30 @@ pub fn offline() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credential::token::Token;
 
     fn minutes(lifetime: i64, min_ttl: i64) -> (i64, i64) {
         let (early, must) = refresh_limits(lifetime * MINUTE, min_ttl * MINUTE);
         (early / MINUTE, must / MINUTE)
+    }
+
+    #[test]
+    fn a_credential_falls_short_if_another_would_not() {
+        let now = Timestamp(0).plus(100 * MINUTE);
+        let falls = |left: i64, age: i64| {
+            let token = Token {
+                secret: Secret::new("x"),
+                issued: now.plus(-age),
+                expires: Some(now.plus(left)),
+                lifetime: 60 * MINUTE,
+                subject: None,
+            };
+            falls_short(&token, 20 * MINUTE, now)
+        };
+        assert!(falls(20 * MINUTE - 1, 2 * MINUTE));
+        assert!(!falls(20 * MINUTE, 2 * MINUTE));
+        assert!(!falls(30 * MINUTE, 2 * MINUTE));
+        assert!(!falls(MINUTE, MINUTE) && falls(MINUTE, MINUTE + 1), "a young one");
     }
 
     #[test]

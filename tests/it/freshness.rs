@@ -346,6 +346,9 @@ struct Caller {
     began_ms_ago: i64,
     /// 0 for 10 s.
     timeout_s: u64,
+    refresh: bool,
+    /// Whether it needs the token for requests only.
+    uses: bool,
     /// `Provider::route_variables`
     route_variables: &'static [&'static str],
 }
@@ -382,7 +385,11 @@ impl Table {
                 self.clock.set(self.clock.get().plus(passed));
                 answer.map(|()| Token { secret: Secret::new("new"), ..self.token(0, HOUR) })
             };
-            let freshness = Freshness::Printed { min_ttl: 0 };
+            let freshness = if who.uses {
+                Freshness::Used { refused: None }
+            } else {
+                Freshness::Printed { min_ttl: 0 }
+            };
             let lock_wait = Duration::MAX;
             let wanted =
                 CacheRequest { slot: &slot, freshness, fetch: &fetch, deadline, lock_wait };
@@ -415,7 +422,7 @@ impl Table {
         let policy = Policy {
             context: &context,
             began: self.clock.get().plus(-who.began_ms_ago),
-            refresh: false,
+            refresh: who.refresh,
             offline: false,
             login_can_change: false,
             blocking_run: |_| None,
@@ -446,6 +453,26 @@ fn a_credential_that_expires_during_the_refresh_is_not_printed() {
     let table = Table::new(vec![(6 * MINUTE, Err(late)), (0, Ok(()))]);
     let old = table.token(-45 * MINUTE, 15 * MINUTE);
     assert_eq!(kind(table.get(Some(old), &[], &who)), Ok("new".to_owned()));
+}
+
+#[test]
+fn a_refresh_accepts_only_what_was_issued_after_the_call_began() {
+    let who = Caller { began_ms_ago: 5 * SECOND, refresh: true, ..Caller::default() };
+    for (issued, expected) in [(-5 * SECOND + 1, "old"), (-5 * SECOND, "new"), (1, "new")] {
+        let table = Table::new(vec![(0, Ok(()))]);
+        let got = table.get(Some(table.token(issued, HOUR)), &[], &who);
+        assert_eq!(got.unwrap(), expected, "{issued}");
+    }
+}
+
+#[test]
+fn a_token_for_requests_needs_more_than_a_minute() {
+    let who = Caller { uses: true, ..Caller::default() };
+    for (left, expected) in [(MINUTE + 1, "old"), (MINUTE, "new"), (0, "new")] {
+        let table = Table::new(vec![(0, Ok(()))]);
+        let got = table.get(Some(table.token(-30 * MINUTE, left)), &[], &who);
+        assert_eq!(got.unwrap(), expected, "{left}");
+    }
 }
 
 #[test]

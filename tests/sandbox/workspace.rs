@@ -85,6 +85,9 @@ pub struct State {
     pub rotates: bool,
     /// Whether the caller's clock is right: a caller whose clock is wrong sends what has expired.
     pub knows_our_time: bool,
+    variant: Variant,
+    /// Personal access tokens that are deleted and still listed.
+    deleted: Vec<Value>,
     /// Requests that the platform would refuse; see `rules.rs`.
     pub violations: Vec<String>,
     /// The scopes that a client may ask for, if they are not all.
@@ -240,6 +243,58 @@ impl Drop for Workspace {
     }
 }
 
+/// What platforms may do differently, and no caller may depend on: the tests run once more with each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// As Databricks' SDKs and documentation have it.
+    Usual,
+    /// Where an empty object is meant, the body is empty.
+    EmptyBodies,
+    /// A refresh keeps the refresh token (RFC 6749 §6).
+    KeptRefreshTokens,
+    /// Lists have one item a page, and name for a while what is deleted.
+    StaleLists,
+    /// Each object has fields that are not known yet.
+    NewFields,
+}
+
+impl Variant {
+    /// The one that `LAKEBASE_TOKEN_VARIANT` names.
+    fn named() -> Variant {
+        match std::env::var("LAKEBASE_TOKEN_VARIANT").as_deref() {
+            Ok("empty-bodies") => Variant::EmptyBodies,
+            Ok("kept-refresh-tokens") => Variant::KeptRefreshTokens,
+            Ok("stale-lists") => Variant::StaleLists,
+            Ok("new-fields") => Variant::NewFields,
+            Ok(other) => panic!("no variant is called {other}"),
+            Err(_) => Variant::Usual,
+        }
+    }
+
+    /// Changes an answer to what this variant sends.
+    fn change(self, answer: &mut Answer) {
+        let Answer::Json(status, body) = answer else { return };
+        match self {
+            Variant::EmptyBodies if *status == 200 && *body == json!({}) => {
+                *answer = Answer::Text { status: 200, headers: Vec::new(), body: Vec::new() };
+            }
+            Variant::NewFields => add_new_fields(body),
+            _ => (),
+        }
+    }
+}
+
+fn add_new_fields(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(add_new_fields);
+            fields.insert("x_new".to_owned(), json!({ "of": [null, 1, "two"] }));
+        }
+        Value::Array(items) => items.iter_mut().for_each(add_new_fields),
+        _ => (),
+    }
+}
+
 impl State {
     /// A login of a person, and its refresh token.
     pub fn log_in(&mut self) -> String {
@@ -278,11 +333,14 @@ impl State {
             created: now(),
             expires: i64::MAX,
         };
+        let variant = Variant::named();
         State {
             token_life: 3600,
             credential_life: 3600,
             skew: 0,
-            page_size: 100,
+            page_size: if variant == Variant::StaleLists { 1 } else { 100 },
+            variant,
+            deleted: Vec::new(),
             faults: Vec::new(),
             requests: Vec::new(),
             clients: HashMap::from([(CLIENT_ID.to_owned(), CLIENT_SECRET.to_owned())]),
@@ -306,7 +364,7 @@ impl State {
             answer_delay: Duration::ZERO,
             down: Instant::now(),
             change_answer: None,
-            rotates: true,
+            rotates: variant != Variant::KeptRefreshTokens,
             knows_our_time: true,
             violations: Vec::new(),
             client_scopes: None,
@@ -334,6 +392,8 @@ impl State {
 fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request) -> Answer {
     let path = request.path.clone();
     let mut answer = regular_answer(signer, state, scheme, request);
+    let variant = state.lock().expect("no handler panicked").variant;
+    variant.change(&mut answer);
     if let Some(change) = &mut state.lock().expect("no handler panicked").change_answer {
         match &mut answer {
             Answer::Json(_, value) => change(&path, value),
@@ -747,11 +807,16 @@ fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) ->
         ("GET", "/token/list") => {
             let time = now() + state.skew;
             let own = state.pats.iter().filter(|pat| pat.owner == identity && pat.expires > time);
-            Answer::Json(200, json!({ "token_infos": own.map(pat_info).collect::<Vec<_>>() }))
+            let listed: Vec<Value> = own.map(pat_info).chain(state.deleted.clone()).collect();
+            Answer::Json(200, json!({ "token_infos": listed }))
         }
         ("POST", "/token/delete") => {
             let id = text("token_id");
             let before = state.pats.len();
+            if state.variant == Variant::StaleLists {
+                let deleted = state.pats.iter().find(|pat| pat.id == id && pat.owner == identity);
+                state.deleted.extend(deleted.map(pat_info));
+            }
             state.pats.retain(|pat| pat.id != id || pat.owner != identity);
             if state.pats.len() == before {
                 return error(404, "RESOURCE_DOES_NOT_EXIST", "Token with this id does not exist");
