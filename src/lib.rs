@@ -18,7 +18,7 @@
 //! |---|---|
 //! | `error` `suggest` `quoting` | errors with their hints and exit codes; "did you mean"; quoting for shells |
 //! | `credential/{secret,redact,encoding,destination}` | a text that is not printed by accident; cleaning of foreign text for messages; percent and hexadecimal encoding; which hosts are trusted with a secret |
-//! | `platform/` | the operating system: environment, clocks, locks; `private_file` (our files), `target_file` (files that other programs read), `process` (running a CLI), `signals` (what happens on SIGTERM); only `unix` and `windows*` name crates for a system, only `windows_calls` and `windows_rights` have unsafe code |
+//! | `platform/` | the operating system: environment, clocks, locks; `private_file` (our files), `target_file` (files that other programs read), `process` (running a CLI), `signals` (what happens on SIGTERM); only `unix` and `windows*` name crates for a system, only `windows_calls` has unsafe code |
 //! | `credential/` | tokens, JWTs, connections |
 //! | `net/`, `login/{record,store}` | one HTTP request, its proxies and certificates; TLS to Postgres; the files of stored logins |
 //! | `config/` | the table of settings, and where each value comes from |

@@ -3,7 +3,7 @@
 //! Windows has no modes, no `flock`, no `execve` and no signals. A private file has an access control
 //! list for its owner alone; a lock is a file that only one process has open; `exec` waits for its child
 //! in a job; the events of the console take the place of signals. Calls without a safe wrapper are in
-//! `windows_calls.rs` and `windows_rights.rs`.
+//! `windows_calls.rs`, what access control lists amount to in `windows_rights.rs`.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -184,7 +184,7 @@ pub fn is_mount_error(_: &io::Error) -> bool {
 /// Takes all rights to a file from other users, which every mode that is set here means.
 pub fn set_mode(file: &File, _: u32) -> io::Result<()> {
     let is_private = facts_of(file)?.mode & 0o077 == 0;
-    if is_private { Ok(()) } else { rights::make_private(file) }
+    if is_private { Ok(()) } else { calls::make_private(file) }
 }
 
 /// Windows gives a new file the owner that this user's files have.
@@ -268,7 +268,7 @@ impl Folder {
     /// Creates a file that only this user can read; fails if the name is taken.
     pub fn create_file(&self, name: &OsStr) -> io::Result<File> {
         let access = GENERIC_READ | GENERIC_WRITE | WRITE_DAC;
-        rights::open_private(&self.path.join(name), access, SHARE_ALL, CREATE_NEW, 0)
+        calls::open_private(&self.path.join(name), access, SHARE_ALL, CREATE_NEW, 0)
     }
 
     /// Opens a file of our own, creating it so that only this user can read it.
@@ -276,13 +276,13 @@ impl Folder {
         let write = if append { FILE_APPEND_DATA } else { GENERIC_READ | GENERIC_WRITE };
         let access = write | READ_CONTROL | WRITE_DAC | FILE_READ_ATTRIBUTES | SYNCHRONIZE;
         let (path, flags) = (self.path.join(name), FILE_FLAG_OPEN_REPARSE_POINT);
-        let open = || rights::open_private(&path, access, SHARE_ALL, OPEN_ALWAYS, flags);
+        let open = || calls::open_private(&path, access, SHARE_ALL, OPEN_ALWAYS, flags);
         no_link(while_shared(open)?)
     }
 
     /// Makes a folder in it that only we can enter, if there is none.
     pub fn create_private_folder(&self, name: &OsStr) -> io::Result<()> {
-        match rights::create_private_folder(&self.path.join(name)) {
+        match calls::create_private_folder(&self.path.join(name)) {
             Err(e) if !is(&e, ERROR_ALREADY_EXISTS) => Err(e),
             _ => Ok(()),
         }
@@ -369,7 +369,7 @@ impl Lock {
     pub fn try_hold(&mut self) -> io::Result<HeldLock<'_>> {
         let access = GENERIC_READ | GENERIC_WRITE;
         let flags = FILE_FLAG_OPEN_REPARSE_POINT;
-        match rights::open_private(&self.0, access, 0, OPEN_ALWAYS, flags) {
+        match calls::open_private(&self.0, access, 0, OPEN_ALWAYS, flags) {
             Ok(file) => Ok(HeldLock(no_link(file)?, PhantomData)),
             Err(e) if is(&e, ERROR_SHARING_VIOLATION) => Err(io::ErrorKind::WouldBlock.into()),
             Err(e) => Err(e),
@@ -394,7 +394,7 @@ pub fn set_inherited(file: &File, inherited: bool) -> io::Result<()> {
 /// A file for a child's output that is gone once nobody has it open: a pipe would break when we end.
 pub fn nameless_file(path: &Path) -> io::Result<File> {
     let access = GENERIC_READ | GENERIC_WRITE;
-    rights::open_private(path, access, SHARE_ALL, CREATE_NEW, FILE_FLAG_DELETE_ON_CLOSE)
+    calls::open_private(path, access, SHARE_ALL, CREATE_NEW, FILE_FLAG_DELETE_ON_CLOSE)
 }
 
 /// The jobs of commands that [`spawn_in_own_group`] has started, by process id.

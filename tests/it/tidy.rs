@@ -180,8 +180,10 @@ fn the_operating_system_is_behind_platform() {
     ];
     for (module, code) in modules() {
         let is_for_a_system = match module.as_str() {
-            "platform::unix" | "platform::windows" => !code.contains("unsafe"),
-            "platform::windows_calls" | "platform::windows_rights" => true,
+            "platform::unix" | "platform::windows" | "platform::windows_rights" => {
+                !code.contains("unsafe")
+            }
+            "platform::windows_calls" => true,
             _ => false,
         };
         for name in OF_A_SYSTEM.into_iter().filter(|_| !is_for_a_system) {
