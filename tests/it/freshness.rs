@@ -466,6 +466,22 @@ fn a_refresh_accepts_only_what_was_issued_after_the_call_began() {
 }
 
 #[test]
+fn a_refusal_counts_less_than_three_seconds_and_under_refresh_only_since_the_call_began() {
+    let denied = || Error::denied("no");
+    for (refresh, later, expected) in [
+        (false, 3 * SECOND - 1, Err(ErrorKind::Denied)),
+        (false, 3 * SECOND, Ok("new")),
+        (true, SECOND, Ok("new")),
+    ] {
+        let who = Caller { began_ms_ago: -SECOND, refresh, ..Caller::default() };
+        let table = Table::new(vec![(0, Ok(()))]);
+        table.later.set(later);
+        let got = kind(table.get(None, &[(&who, denied())], &who));
+        assert_eq!(got, expected.map(str::to_owned), "{refresh} {later}");
+    }
+}
+
+#[test]
 fn a_token_for_requests_needs_more_than_a_minute() {
     let who = Caller { uses: true, ..Caller::default() };
     for (left, expected) in [(MINUTE + 1, "old"), (MINUTE, "new"), (0, "new")] {
