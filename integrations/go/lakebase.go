@@ -15,7 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// BeforeConnect sets a password that is valid for at least ten minutes. lakebase-token caches it.
+// BeforeConnect sets a password that is valid for at least ten minutes (one while the workspace is unreachable).
+// lakebase-token caches it.
 func BeforeConnect(ctx context.Context, config *pgx.ConnConfig) error {
 	password, err := exec.CommandContext(ctx, "lakebase-token").Output()
 	var failed *exec.ExitError

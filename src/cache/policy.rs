@@ -232,7 +232,9 @@ impl Policy<'_> {
                 if self.was_evicted(slot) {
                     return Err(error);
                 }
-                Ok(self.fall_back(old, &error))
+                // What is too old by now is no fallback, which `get` notices.
+                let is_late = self.band(request, &old) == Band::MustRefresh;
+                Ok(if is_late { old } else { self.fall_back(old, &error) })
             }
         }
     }

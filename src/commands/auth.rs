@@ -30,7 +30,8 @@ pub const COMMAND: Command = Command {
            The identity is the same as for get --for workspace; where the auth type is databricks-cli, \
            it is the login made by lakebase-token login, else that of the Databricks CLI. A token has \
            at least ten minutes left, or a third of its lifetime (a minute while the workspace is \
-           unreachable), so --force-refresh, which SDKs always send, changes nothing: many processes at once cause one refresh.",
+           unreachable), so --force-refresh, which SDKs always send, changes nothing: many processes \
+           at once cause one refresh.",
     flags: &[Id::AccountId, Id::ForceRefresh],
     common: PERSON,
     max_words: 1,
@@ -49,9 +50,12 @@ fn run(mut call: Call<'_>) -> Result<u8> {
         Some("login") => {
             return Err(Error::usage("unknown auth action: login").hint("lakebase-token login"));
         }
-        _ => {
-            return Err(Error::usage("the action of auth is token")
-                .hint("lakebase-token auth token --host URL"));
+        other => {
+            let error = match other {
+                Some(other) => Error::usage(format!("unknown auth action: {}", redact(other))),
+                None => Error::usage("missing auth action: token"),
+            };
+            return Err(error.hint("lakebase-token auth token --host URL"));
         }
     }
     databricks_cli::refuse_circle(call.context)?;

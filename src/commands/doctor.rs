@@ -111,8 +111,6 @@ impl Steps {
         let identity = self.identity(&session)?;
         let database = self.database(&session)?;
         let credential = self.credential(&session)?;
-        self.found.identity.clone_from(&identity);
-
         let attempt = PostgresAttempt {
             identity: identity.as_ref(),
             direct_host: direct_host(&plan, &session, &database, step_deadline(&plan)),
@@ -145,14 +143,16 @@ impl Steps {
 
     /// Who we are; nothing inside if that may not be asked and is not needed.
     fn identity(&mut self, session: &Session<'_>) -> Option<Option<Me>> {
-        let deadline = step_deadline(session.plan());
-        let identity = session.ask_or_refusal(deadline, me);
+        let identity = session.ask_or_refusal(step_deadline(session.plan()), me);
 
         // `exec` asks for the name only if no setting names the role.
         let may_not_ask = identity.as_ref().is_err_and(CallError::is_forbidden);
         let is_needed = session.plan().user().is_none()
-            && !(may_not_ask && session.user_name(deadline).is_ok());
-        self.add_needed("identity", identity, is_needed, |me| redact(&me.user_name))
+            && !(may_not_ask && session.user_name(step_deadline(session.plan())).is_ok());
+        let identity =
+            self.add_needed("identity", identity, is_needed, |me| redact(&me.user_name))?;
+        self.found.identity.clone_from(&identity);
+        Some(identity)
     }
 
     /// The database and its state.

@@ -82,7 +82,7 @@ impl Settings {
     fn note_corrected(&self, context: &Context) {
         for name in &self.corrected {
             context.note(&format!(
-                "{name} has blanks or a port in it, which psql without exec does not remove"
+                "{name} has a surplus blank, line end or port, which psql without exec does not remove"
             ));
         }
     }

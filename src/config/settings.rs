@@ -183,15 +183,10 @@ impl Settings {
         let host = self.text(Id::Host);
         // If --host names another workspace than the profile, the login belongs to that workspace.
         let is_by_flag = matches!(self.origin(Id::Host), Origin::Flag(_));
-        let is_other = |own: &String| {
-            let own = Host::parse(own, &Origin::Default).ok();
-            is_by_flag && own.is_some_and(|own| Some(own.url.as_str()) != host)
-        };
+        let is_other = is_by_flag && self.profile_of_another_host().is_some();
 
         match &self.profile {
-            Some((name, own)) if !own.as_ref().is_some_and(is_other) => {
-                Some(LoginKey::Profile(name.clone()))
-            }
+            Some((name, _)) if !is_other => Some(LoginKey::Profile(name.clone())),
             _ => host.map(|host| LoginKey::Host(host.to_owned())),
         }
     }

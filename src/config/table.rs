@@ -455,7 +455,8 @@ settings! {
         env: &["LAKEBASE_TOKEN_MIN_TTL"],
         long: "Mints a new credential if the cached one has less life left than this. Without it, \
                a printed credential has at least ten minutes left, or a third of its lifetime if \
-               that is less (a minute while the workspace is unreachable). A credential issued within the last minute is always accepted.",
+               that is less (a minute while the workspace is unreachable). A credential issued \
+               within the last minute is always accepted.",
         ..flag("min-ttl", "TIME", "mint if the cached credential has less life left")
     },
     Timeout => Setting {

@@ -7,8 +7,8 @@
 //! 503, 504 and failed connections are tried three times inside the deadline.
 //!
 //! What a failed exchange means is in `send_failure.rs`, how a connection is made in `connect.rs`,
-//! `proxy.rs` and `trust.rs`, what a refusal says in `answer.rs` and `refusal.rs`. What an answer means is up to
-//! the caller.
+//! `proxy.rs` and `trust.rs`, what a refusal says in `answer.rs` and `refusal.rs`. What an answer means
+//! is up to the caller.
 
 use std::cell::OnceCell;
 use std::sync::Arc;

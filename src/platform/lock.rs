@@ -103,7 +103,7 @@ impl LockGuard<'_> {
 
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
-        // After a panic, too, the lock is left to a process that shares it.
+        // A panic unwinds in tests only (`tests/it/interleavings.rs`): the lock is left to a child, as by a kill.
         if self.left.get() || std::thread::panicking() {
             // The guard's own drop would unlock for every process that shares the open file.
             std::mem::forget(self.guard.take());

@@ -37,6 +37,9 @@ const PIPE_WAIT: Duration = Duration::from_millis(200);
 const FIRST_POLL: Duration = Duration::from_micros(500);
 const MAX_POLL: Duration = Duration::from_millis(10);
 
+/// Hooks take longer than tools, and nothing waits for the millisecond.
+const MAX_HOOK_POLL: Duration = Duration::from_millis(50);
+
 /// The result of the work, or `None` if it takes longer; its thread is then left behind. An error
 /// means that the system has no thread left.
 pub fn within<T: Send + 'static>(
@@ -275,7 +278,7 @@ pub fn run_shell_line(
 
     let group = child.id();
     context.signal_state.child_group.store(group, Ordering::SeqCst);
-    let mut pauses = Pauses::new(FIRST_POLL, MAX_POLL);
+    let mut pauses = Pauses::new(FIRST_POLL, MAX_HOOK_POLL);
     loop {
         let ended = child.try_wait()?;
         if ended.is_some() || deadline.passed() {
@@ -330,7 +333,7 @@ fn found_on(path: Option<&OsString>, program: &OsStr) -> Option<PathBuf> {
     }
     let names = &system::program_names(program);
     std::env::split_paths(path?)
-        // Windows starts no program from a folder that depends on where it is started.
+        // On Windows, this program ignores relative folders on PATH.
         .filter(|folder| !cfg!(windows) || folder.is_absolute())
         .flat_map(|folder| names.iter().map(move |name| folder.join(name)))
         .find(|path| files::is_executable(path))

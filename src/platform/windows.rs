@@ -299,8 +299,9 @@ impl Folder {
             writable.set_readonly(false);
             fs::set_permissions(&to, writable)?;
         }
-        while_in_use(|| fs::rename(self.path.join(from), &to))?;
-        read_only.map_or(Ok(()), |old| fs::set_permissions(&to, old))
+        let renamed = while_in_use(|| fs::rename(self.path.join(from), &to));
+        let restored = read_only.map_or(Ok(()), |old| fs::set_permissions(&to, old));
+        renamed.and(restored)
     }
 
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
@@ -345,7 +346,8 @@ impl Deref for HeldLock<'_> {
 }
 
 impl Lock {
-    /// Fails if the file cannot be opened, even if the lock is free.
+    /// Fails if the file cannot be opened, even if the lock is free. It is held for a moment, in which
+    /// another process may find it held.
     pub fn on_file(folder: &Folder, name: &OsStr) -> io::Result<Lock> {
         let mut lock = Lock(folder.path.join(name));
         match lock.try_hold() {
@@ -407,8 +409,10 @@ pub fn spawn_in_own_group(command: &mut Command, to_terminal: bool) -> io::Resul
     let job = Job::new()?;
     let window = if to_terminal && io::stderr().is_terminal() { 0 } else { CREATE_NO_WINDOW };
     let flags = CREATE_NEW_PROCESS_GROUP | window;
-    // A renewal must not end with the job that this process is in, if that lets its processes leave.
-    let child = match command.creation_flags(flags | CREATE_BREAKAWAY_FROM_JOB).spawn() {
+    // A renewal must not end with the job that this process is in, if that lets its processes leave; a
+    // hook, which writes to the terminal, ends with it.
+    let leaves = if to_terminal { 0 } else { CREATE_BREAKAWAY_FROM_JOB };
+    let child = match command.creation_flags(flags | leaves).spawn() {
         Err(e) if is(&e, ERROR_ACCESS_DENIED) => command.creation_flags(flags).spawn()?,
         child => child?,
     };

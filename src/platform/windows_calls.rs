@@ -62,6 +62,7 @@ fn done(result: BOOL) -> io::Result<()> {
 fn wide(text: &OsStr) -> Vec<u16> {
     text.encode_wide().chain([0]).collect()
 }
+
 /// Memory that a call has allocated.
 struct Local(*mut c_void);
 
@@ -243,7 +244,7 @@ pub enum Trustee {
     Us,
     /// The system, its administrators, and the installer that owns `Program Files`.
     System,
-    /// Whoever owns the file.
+    /// The owner of the file.
     Owner,
     Other,
 }
@@ -275,7 +276,7 @@ const TRUSTED_INSTALLER: &str = "S-1-5-80-956008885-3418522649-1831038044-185329
 pub type Rights = Vec<(Trustee, u32)>;
 
 /// The owner of an open file, and what each entry of its access control list allows. Without a list, all is
-/// allowed to everybody.
+/// allowed to all.
 pub fn owner_and_rights(file: &File) -> io::Result<(Trustee, Option<Rights>)> {
     let security = Security::of(file.as_raw_handle())?;
     let owner = trustee(security.owner)?;

@@ -81,7 +81,7 @@ fn rights_of_others(rights: Option<Rights>) -> u32 {
 }
 
 /// The rights that matter, as bits of a mode: to read, and to change or replace. The right to append, in
-/// a folder that to make folders, is left out: everybody has it in `C:\`. The right to add files to a
+/// a folder that to make folders, is left out: all have it in `C:\`. The right to add files to a
 /// folder replaces none: it comes with the sticky bit.
 fn bits_of(mask: u32, is_folder: bool) -> u32 {
     const READ: u32 = FILE_READ_DATA | GENERIC_READ | GENERIC_ALL;

@@ -37,7 +37,8 @@ impl Session<'_> {
             && self.plan.selector == DatabaseSelector::Only
         {
             context.note(&format!(
-                "using the only project, {}, since lakebase-token does not read {name}; --endpoint selects another database",
+                "using the only project, {}, since lakebase-token does not read {name}; --endpoint \
+                 selects another database",
                 redact(found.name())
             ));
         }

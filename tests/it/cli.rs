@@ -305,7 +305,7 @@ fn quiet_leaves_errors_and_no_notes() {
     let workspace = super::support::workspace();
     let mut test = Test::at(&workspace);
     test.set("PGDATABASE", "db\r\n");
-    test.run("-f json").notes("PGDATABASE has blanks or a port in it");
+    test.run("-f json").notes("PGDATABASE has a surplus blank, line end or port");
     for line in ["-q -f json", "--quiet -f json"] {
         let outcome = test.run(line);
         assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{outcome:?}");

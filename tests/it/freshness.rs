@@ -335,6 +335,8 @@ struct Table {
     clock: Rc<Cell<Timestamp>>,
     /// How much the clock advances after a failure.
     later: Cell<i64>,
+    /// Whether all entries are evicted during a fetch.
+    evicts: Cell<bool>,
     /// For each fetch: how much the clock advances, and the outcome.
     outcomes: RefCell<Vec<(i64, Result<()>)>>,
 }
@@ -347,6 +349,8 @@ struct Caller {
     /// 0 for 10 s.
     timeout_s: u64,
     refresh: bool,
+    /// `Provider::login_can_change`
+    login_can_change: bool,
     /// Whether it needs the token for requests only.
     uses: bool,
     /// `Provider::route_variables`
@@ -357,7 +361,8 @@ impl Table {
     fn new(outcomes: Vec<(i64, Result<()>)>) -> Table {
         let clock = Rc::new(Cell::new(Timestamp::of_system()));
         let (folder, later) = (tempfile::tempdir().unwrap(), Cell::new(0));
-        Table { folder, clock, later, outcomes: RefCell::new(outcomes) }
+        let evicts = Cell::default();
+        Table { folder, clock, later, evicts, outcomes: RefCell::new(outcomes) }
     }
 
     fn token(&self, issued: i64, left: i64) -> Token {
@@ -383,6 +388,9 @@ impl Table {
             let fetch = |_: &FetchCall<'_>| {
                 let (passed, answer) = self.outcomes.borrow_mut().remove(0);
                 self.clock.set(self.clock.get().plus(passed));
+                if self.evicts.get() {
+                    cache.evict_all_but(None);
+                }
                 answer.map(|()| Token { secret: Secret::new("new"), ..self.token(0, HOUR) })
             };
             let freshness = if who.uses {
@@ -424,7 +432,7 @@ impl Table {
             began: self.clock.get().plus(-who.began_ms_ago),
             refresh: who.refresh,
             offline: false,
-            login_can_change: false,
+            login_can_change: who.login_can_change,
             blocking_run: |_| None,
             failures_count: true,
         };
@@ -478,6 +486,21 @@ fn a_refusal_counts_less_than_three_seconds_and_under_refresh_only_since_the_cal
         table.later.set(later);
         let got = kind(table.get(None, &[(&who, denied())], &who));
         assert_eq!(got, expected.map(str::to_owned), "{refresh} {later}");
+    }
+}
+
+#[test]
+fn a_credential_that_another_login_evicted_is_no_fallback() {
+    for (login_can_change, evicts, expected) in [
+        (true, true, Err(ErrorKind::Unavailable)),
+        (true, false, Ok("old")),
+        (false, true, Ok("old")),
+    ] {
+        let who = Caller { login_can_change, ..Caller::default() };
+        let table = Table::new(vec![(0, Err(Error::unavailable("away")))]);
+        table.evicts.set(evicts);
+        let got = kind(table.get(Some(table.token(-45 * MINUTE, 15 * MINUTE)), &[], &who));
+        assert_eq!(got, expected.map(str::to_owned), "{login_can_change} {evicts}");
     }
 }
 

@@ -310,6 +310,8 @@ fn a_run_that_is_killed_is_reported_as_failed() {
     fs::remove_file(test.home.path().join(".pgpass")).unwrap();
     workspace.state().requests.clear();
     workspace.fault(TOKEN, 1, Answer::Hang(Duration::from_secs(60)));
+    let pid = test.home.path().join("launchd/lakebase-token-pgpass.pid");
+    fs::remove_file(&pid).unwrap();
 
     let env = test.env.clone();
     let restart = std::thread::spawn(move || {
@@ -318,8 +320,8 @@ fn a_run_that_is_killed_is_reported_as_failed() {
         with_service(&own, |service| service.restart())
     });
     wait_for("the run's request", || (workspace.count(TOKEN) > 0).then_some(()));
-    let pid =
-        fs::read_to_string(test.home.path().join("launchd/lakebase-token-pgpass.pid")).unwrap();
+    let is_whole = |pid: &String| !pid.is_empty();
+    let pid = wait_for("its process", || fs::read_to_string(&pid).ok().filter(is_whole));
     let killed = std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap();
     assert!(killed.success());
     let error = restart.join().unwrap().unwrap_err();

@@ -51,7 +51,7 @@ mod http; // redirects, sizes, deadlines, retries, proxies, trust
 mod identities; // federation, Azure, the metadata service
 #[cfg(unix)]
 mod ini; // .databrickscfg beside go-ini
-#[cfg(unix)]
+#[cfg(all(unix, debug_assertions))]
 mod interleavings; // every order of the steps of two calls
 #[cfg(unix)]
 mod launchd; // services with a stand-in for launchctl

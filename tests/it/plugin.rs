@@ -11,7 +11,6 @@ use super::differential;
 use super::login::person;
 use super::official;
 use super::support::{Test, executable, has, not_run, repository, spawn, workspace};
-use crate::sandbox::workspace::TOKEN;
 use crate::sandbox::workspace::*;
 
 /// A person who has logged in with us, and whose SDKs ask us.

@@ -10,7 +10,6 @@ use super::consumers::{Installation, words};
 use super::support::{Test, repository, workspace};
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::*;
-use crate::sandbox::workspace::{MINT, TOKEN};
 
 /// The files whose messages `doctor` shows.
 const SOURCES: [&str; 10] = [

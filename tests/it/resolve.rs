@@ -11,7 +11,6 @@ use super::support::{executable, has};
 #[cfg(unix)]
 use crate::sandbox::Sandbox;
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::MINT;
 use crate::sandbox::workspace::*;
 
 fn unnamed(workspace: &Workspace) -> Test {

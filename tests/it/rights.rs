@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use super::login::person;
 use super::support::{Test, workspace};
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::TOKEN;
 use crate::sandbox::workspace::*;
 
 const ME: &str = "/api/2.0/preview/scim/v2/Me";

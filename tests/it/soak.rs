@@ -11,7 +11,6 @@ use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, MINT, Workspace};
 
 const MINUTES_OF_A_DAY: usize = 24 * 60;
-const MINUTES_OF_A_WEEK: usize = 7 * MINUTES_OF_A_DAY;
 
 /// How often a check of `watch`, or a timer of `service`, runs.
 const CHECK_MINUTES: usize = 10;
@@ -31,6 +30,7 @@ struct Month<'w> {
     asked: usize,
     refused_while_down: usize,
     mints: usize,
+    minutes_of_a_secret: usize,
 }
 
 impl Month<'_> {
@@ -45,8 +45,8 @@ impl Month<'_> {
             let no = Answer::Json(503, serde_json::json!({ "message": "maintenance" }));
             self.workspace.fault("/", usize::MAX, no);
         }
-        if minute % MINUTES_OF_A_WEEK == MINUTES_OF_A_WEEK - 1 {
-            self.replace_secret(minute / MINUTES_OF_A_WEEK);
+        if minute % self.minutes_of_a_secret == self.minutes_of_a_secret - 1 {
+            self.replace_secret(minute / self.minutes_of_a_secret);
         }
 
         for home in 0..2 {
@@ -131,6 +131,8 @@ fn a_month_passes_without_a_failed_login_and_with_few_mints() {
         asked: 0,
         refused_while_down: 0,
         mints: 0,
+        // A week of a month.
+        minutes_of_a_secret: days * MINUTES_OF_A_DAY / 4,
     };
     let minutes = days * MINUTES_OF_A_DAY;
     let mut before = [0; 3];

@@ -209,7 +209,7 @@ impl Test {
         spawn(self.command().args(line.split_whitespace()))
     }
 
-    /// Starts the executable so many times at once, and waits for all.
+    /// Starts the executable this many times at once, and waits for all.
     pub fn start_many(&self, count: usize, line: &str) -> Vec<Output> {
         let children: Vec<Child> = (0..count).map(|_| self.start(line)).collect();
         children.into_iter().map(|child| child.wait_with_output().unwrap()).collect()
@@ -276,6 +276,17 @@ pub fn has(test: &str, program: &str) -> bool {
         not_run(test, &format!("{program} is not installed"));
     }
     found
+}
+
+/// Whether `unshare` gives a namespace of its own, for which it needs root.
+#[cfg(unix)]
+pub fn can_unshare(test: &str, namespace: &str) -> bool {
+    let tried = Command::new("unshare").args([namespace, "true"]).output();
+    let can = tried.is_ok_and(|output| output.status.success());
+    if !can {
+        not_run(test, &format!("unshare {namespace} is not permitted, or not installed"));
+    }
+    can
 }
 
 /// Reports that a test cannot run here; with CI set, that is a failure.

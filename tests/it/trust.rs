@@ -9,7 +9,6 @@ use crate::sandbox::clouds::{AZURE_CLIENT_ID, AZURE_CLIENT_SECRET, TENANT};
 use crate::sandbox::jwt::{Scope, now};
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::*;
-use crate::sandbox::workspace::{MINT, TOKEN};
 
 /// Formats that print the host, to which a client then sends the password.
 const HOST_FORMATS: [&str; 8] =

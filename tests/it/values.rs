@@ -50,7 +50,7 @@ fn what_surrounds_a_value_is_cut_off() {
         test.set("PGSSLMODE", &around("require"));
         let outcome = test.run("-f json");
         for name in ["PGHOST", "PGPORT", "PGSSLMODE"] {
-            outcome.notes(&format!("{name} has blanks or a port in it"));
+            outcome.notes(&format!("{name} has a surplus blank, line end or port"));
         }
         let object: Value = serde_json::from_str(&outcome.stdout).unwrap();
         assert_eq!((&object["host"], &object["port"]), (&ENDPOINT_HOST.into(), &"5432".into()));
@@ -63,7 +63,7 @@ fn blanks_stay_where_they_are_legal() {
     let mut test = Test::at(&workspace);
     test.set("PGUSER", " me ").set("PGDATABASE", "a b \r\n");
     let outcome = test.run("-f json");
-    outcome.notes("PGDATABASE has blanks or a port in it");
+    outcome.notes("PGDATABASE has a surplus blank, line end or port");
     assert!(!outcome.stderr.contains("PGUSER"), "{outcome:?}");
     let object: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!((&object["user"], &object["database"]), (&" me ".into(), &"a b ".into()));
@@ -115,7 +115,7 @@ fn a_postgres_host_may_have_a_port_and_what_is_no_host_is_told() {
     };
     for (port, expected) in [("", "6543"), ("6543", "6543")] {
         let outcome = with("tunnel.example:6543", port).run("-f json");
-        outcome.notes("PGHOST has blanks or a port in it");
+        outcome.notes("PGHOST has a surplus blank, line end or port");
         let object: Value = serde_json::from_str(&outcome.stdout).unwrap();
         assert_eq!(
             (&object["host"], &object["port"]),

@@ -178,6 +178,7 @@ fn a_supervisor_that_does_not_read_cannot_delay_the_end() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn a_hook_that_cannot_be_started_is_run_again_next_time() {
     let workspace = workspace();
     let test = Test::at(&workspace);

@@ -38,7 +38,10 @@ def _run(*arguments: str) -> str:
 
 
 def password(*arguments: str) -> str:
-    """Returns a password that is valid for at least ten minutes. `arguments` are flags of lakebase-token."""
+    """Returns a password that is valid for at least ten minutes (one while the workspace is unreachable).
+
+    `arguments` are flags of lakebase-token.
+    """
     return _run("get", *arguments).strip()
 
 
