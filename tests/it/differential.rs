@@ -585,7 +585,7 @@ fn the_official_sdks_choose_the_same_workspace_and_identity() {
         }
     }
     // Some are too rare for a short run.
-    if count >= 10_000 {
+    if count >= 20_000 {
         let unused = DIFFERENCES.iter().filter(|difference| !used.contains(difference.why));
         let unused: Vec<&str> = unused.map(|difference| difference.why).collect();
         assert!(unused.is_empty(), "no environment shows: {unused:?}");
