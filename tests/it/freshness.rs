@@ -490,6 +490,18 @@ fn a_refusal_counts_less_than_three_seconds_and_under_refresh_only_since_the_cal
 }
 
 #[test]
+fn no_early_refresh_is_tried_within_thirty_seconds_of_a_failure() {
+    for (later, expected) in [(30 * SECOND - 1, "old"), (30 * SECOND, "new")] {
+        let who = Caller::default();
+        let table = Table::new(vec![(0, Ok(()))]);
+        table.later.set(later);
+        let old = table.token(-45 * MINUTE, 15 * MINUTE);
+        let got = table.get(Some(old), &[(&who, Error::unavailable("away"))], &who);
+        assert_eq!(got.unwrap(), expected, "{later}");
+    }
+}
+
+#[test]
 fn a_credential_that_another_login_evicted_is_no_fallback() {
     for (login_can_change, evicts, expected) in [
         (true, true, Err(ErrorKind::Unavailable)),
