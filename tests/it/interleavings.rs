@@ -1,5 +1,5 @@
 //! Calls side by side, one step of one call at a time (`src/platform/steps.rs`): every schedule of two calls
-//! with at most two switches, the same with a call that is killed at any step, and random schedules of
+//! with at most two switches, the same with a request refused or a call killed at any step, and random schedules of
 //! three calls with kills and jumps of the clock.
 //!
 //! A call is a thread with a context of its own, and the workspace is the stand-in over plain HTTP. A kill
@@ -23,6 +23,7 @@ use lakebase_token::login::record::{Login, LoginKey, RenewWith};
 use lakebase_token::login::renewal::{TokenNeed, renew, report};
 use lakebase_token::login::store::Logins;
 use lakebase_token::platform::context::Context;
+use lakebase_token::platform::environment::Environment;
 use lakebase_token::platform::steps::{Step, set_hook};
 use lakebase_token::platform::time::{Deadline, Timestamp};
 use rustix::fs::{FlockOperation, flock};
@@ -40,6 +41,8 @@ const MAX_TURNS: usize = 3_000;
 
 const MAX_TIME: Duration = Duration::from_secs(120);
 
+const OTHER_USER: &str = "grace.hopper@example.com";
+
 const WRONG_SECRET: &str = "dose99999999999999999999999999999999";
 
 /// What takes part in a schedule.
@@ -53,6 +56,10 @@ enum Actor {
     Renewal,
     /// A call that selects a login of the Databricks CLI, which it runs.
     Selector(&'static Selector),
+    /// A call for a person, whose login is stored.
+    Person(&'static str),
+    /// Another person logs in.
+    OtherLogin,
 }
 
 /// How a call has ended: with an exit code and what it has printed, or killed.
@@ -72,7 +79,7 @@ struct Scenario {
 const ONE: Actor = Actor::Call("get");
 const REFRESHING: Actor = Actor::Call("get --refresh");
 
-const SCENARIOS: [Scenario; 9] = [
+const SCENARIOS: [Scenario; 10] = [
     Scenario {
         name: "nothing cached",
         prepare: |_| (),
@@ -133,6 +140,16 @@ const SCENARIOS: [Scenario; 9] = [
         may_fail: true,
     },
     Scenario {
+        name: "another person logs in",
+        prepare: |world| {
+            let login = world.login(USER);
+            world.store(&login);
+        },
+        actors: &[Actor::Person("get"), Actor::OtherLogin],
+        needed: 1,
+        may_fail: false,
+    },
+    Scenario {
         name: "renewal",
         prepare: |world| world.log_in(),
         actors: &[Actor::Renewal, Actor::Renewal],
@@ -174,23 +191,24 @@ impl<'w> World<'w> {
 
     /// A login is stored whose token has expired.
     fn log_in(&self) {
+        let ago = self.context().now().plus(-2 * HOUR);
         let refresh = self.workspace.state().log_in();
-        let context = self.context();
-        let ago = context.now().plus(-2 * HOUR);
-        let login = Login {
-            key: self.key(),
-            host: self.workspace.url.clone(),
-            workspace_id: None,
-            who: USER.to_owned(),
-            logged_in: ago,
+        self.store(&Login {
             access: Secret::new("old"),
             issued: ago,
             expires: ago.plus(HOUR),
-            renewal_begun: None,
             renew_with: RenewWith::Refresh(Some(Secret::new(refresh))),
-        };
-        let logins = Logins::of(&context).unwrap();
-        logins.with_lock(&login.key, soon(), || logins.store(&login, soon())).unwrap();
+            ..self.login(USER)
+        });
+    }
+
+    /// A login of this person, with a token that is valid.
+    fn login(&self, who: &str) -> Login {
+        login(self.workspace, who, self.context().now())
+    }
+
+    fn store(&self, login: &Login) {
+        store(login, &self.context());
     }
 
     fn key(&self) -> LoginKey {
@@ -213,6 +231,27 @@ impl<'w> World<'w> {
     }
 }
 
+fn login(workspace: &Workspace, who: &str, now: Timestamp) -> Login {
+    let token = workspace.signer.sign(who, Scope::Workspace, 3600, workspace.state().skew);
+    Login {
+        key: LoginKey::Host(workspace.url.clone()),
+        host: workspace.url.clone(),
+        workspace_id: None,
+        who: who.to_owned(),
+        logged_in: now,
+        access: Secret::new(token),
+        issued: now,
+        expires: now.plus(HOUR),
+        renewal_begun: None,
+        renew_with: RenewWith::Refresh(None),
+    }
+}
+
+fn store(login: &Login, context: &Context) {
+    let logins = Logins::of(context).unwrap();
+    logins.with_lock(&login.key, soon(), || logins.store(login, soon())).unwrap();
+}
+
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(10))
 }
@@ -228,6 +267,15 @@ fn context(test: &Test, clock: &Arc<AtomicI64>, others: &[(&str, String)]) -> Co
     context
 }
 
+/// The variables for a person, without the service principal's.
+fn without_principal(context: &Context) -> Environment {
+    let own = context
+        .env
+        .iter()
+        .filter(|(name, _)| *name != "DATABRICKS_CLIENT_ID" && *name != "DATABRICKS_CLIENT_SECRET");
+    own.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 fn call(context: &Context, line: &str) -> (u8, String, String) {
     let argv: Vec<_> = line.split(' ').map(std::ffi::OsString::from).collect();
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -236,9 +284,19 @@ fn call(context: &Context, line: &str) -> (u8, String, String) {
     (code, text(stdout).trim_end().to_owned(), text(stderr))
 }
 
-fn act(actor: Actor, context: &Context, key: &LoginKey) -> (u8, String, String) {
+fn act(
+    actor: Actor,
+    context: &Context,
+    key: &LoginKey,
+    other: Option<&Login>,
+) -> (u8, String, String) {
     match actor {
         Actor::Call(line) | Actor::Stranger(line) => call(context, line),
+        Actor::Person(line) => call(context, line),
+        Actor::OtherLogin => {
+            store(other.expect("a login to store"), context);
+            (0, String::new(), String::new())
+        }
         Actor::Selector((flags, _)) => call(context, format!("get {flags}").trim_end()),
         Actor::Renewal => {
             let renewed = renew(context, key, TokenNeed::Life(5 * MINUTE));
@@ -263,6 +321,11 @@ struct Killed;
 /// Who goes on at each turn, and whether it is killed instead.
 trait Decide {
     fn next(&mut self, turn: usize, at: &[Option<Step>], current: usize) -> (usize, bool);
+
+    /// Whether the request that follows is refused.
+    fn refuses(&self, _turn: usize) -> bool {
+        false
+    }
 
     /// How far the clock jumps before this turn.
     fn jump(&mut self, _turn: usize) -> i64 {
@@ -290,13 +353,16 @@ struct Schedule {
     first: usize,
     switches: Vec<usize>,
     kill: Option<usize>,
+    /// The turn before a request that is refused.
+    refuse: Option<usize>,
 }
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let switches: Vec<String> = self.switches.iter().map(usize::to_string).collect();
         write!(f, "{}:{}", self.first, switches.join(","))?;
-        self.kill.map_or(Ok(()), |turn| write!(f, ":k{turn}"))
+        self.kill.map_or(Ok(()), |turn| write!(f, ":k{turn}"))?;
+        self.refuse.map_or(Ok(()), |turn| write!(f, ":r{turn}"))
     }
 }
 
@@ -306,8 +372,9 @@ impl Schedule {
         let first = parts.next().unwrap().parse().unwrap();
         let switches = parts.next().unwrap_or_default().split(',').filter(|turn| !turn.is_empty());
         let switches = switches.map(|turn| turn.parse().unwrap()).collect();
-        let kill = parts.next().map(|turn| turn[1..].parse().unwrap());
-        Schedule { first, switches, kill }
+        let last = parts.next().unwrap_or_default();
+        let turn = |kind| last.strip_prefix(kind).map(|turn: &str| turn.parse().unwrap());
+        Schedule { first, switches, kill: turn('k'), refuse: turn('r') }
     }
 }
 
@@ -319,6 +386,10 @@ impl Decide for Schedule {
             who = others(at, who).next().unwrap_or(who);
         }
         (who, self.kill == Some(turn))
+    }
+
+    fn refuses(&self, turn: usize) -> bool {
+        self.refuse == Some(turn)
     }
 }
 
@@ -360,6 +431,9 @@ struct Played {
     /// The steps that each call has done; a killed one did not do its last one.
     steps: Vec<Vec<Step>>,
     turns: usize,
+    /// The turns before a request.
+    requests: Vec<usize>,
+    refused: bool,
     /// Problems that were seen when a call ended.
     problems: Vec<String>,
     jumped: bool,
@@ -373,12 +447,15 @@ fn play(world: &World<'_>, actors: &[Actor], decide: &mut dyn Decide) -> Played 
     for (n, actor) in actors.iter().copied().enumerate() {
         let (command, orders) = channel();
         commands.push(command);
-        let (say, env, key, clock) =
-            (say.clone(), world.test.env.clone(), world.key(), world.clock.clone());
+        let say = say.clone();
+        let home = Home {
+            env: world.test.env.clone(),
+            key: world.key(),
+            clock: world.clock.clone(),
+            other: matches!(actor, Actor::OtherLogin).then(|| world.login(OTHER_USER)),
+        };
         threads.push(std::thread::spawn(move || {
-            let end = catch_unwind(AssertUnwindSafe(|| {
-                thread(n, actor, env, &key, &clock, &say, orders)
-            }));
+            let end = catch_unwind(AssertUnwindSafe(|| thread(n, actor, &home, &say, orders)));
             set_hook(None);
             let _ = say.send((n, Event::Ended(end.unwrap_or(None))));
         }));
@@ -388,6 +465,8 @@ fn play(world: &World<'_>, actors: &[Actor], decide: &mut dyn Decide) -> Played 
         ends: vec![None; actors.len()],
         steps: vec![Vec::new(); actors.len()],
         turns: 0,
+        requests: Vec::new(),
+        refused: false,
         problems: Vec::new(),
         jumped: false,
     };
@@ -401,6 +480,14 @@ fn play(world: &World<'_>, actors: &[Actor], decide: &mut dyn Decide) -> Played 
         }
         let (who, kill) = decide.next(played.turns, &at, current);
         current = who;
+        if at[who] == Some(Step::Request) {
+            played.requests.push(played.turns);
+            if decide.refuses(played.turns) {
+                let no = json!({ "error_code": "PERMISSION_DENIED", "message": "no" });
+                world.workspace.fault("/", 1, Answer::Json(403, no));
+                played.refused = true;
+            }
+        }
         played.turns += 1;
         if at.iter().flatten().all(|step| *step == Step::Sleep) {
             // They wait for a child.
@@ -433,23 +520,34 @@ fn play(world: &World<'_>, actors: &[Actor], decide: &mut dyn Decide) -> Played 
     played
 }
 
+/// What a call gets of the world.
+struct Home {
+    env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    key: LoginKey,
+    clock: Arc<AtomicI64>,
+    /// What [`Actor::OtherLogin`] stores.
+    other: Option<Login>,
+}
+
 /// A call in its thread.
 fn thread(
     n: usize,
     actor: Actor,
-    env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
-    key: &LoginKey,
-    clock: &Arc<AtomicI64>,
+    home: &Home,
     say: &Sender<(usize, Event)>,
     orders: Receiver<bool>,
 ) -> End {
+    let Home { env, key, clock, other } = home;
     let obey = move || {
         if orders.recv().unwrap_or(true) {
             resume_unwind(Box::new(Killed));
         }
     };
     let mut test = Test::bare();
-    test.env = env;
+    test.env.clone_from(env);
+    if matches!(actor, Actor::Person(_)) {
+        test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
+    }
     let variables = match actor {
         Actor::Stranger(_) => &[("DATABRICKS_CLIENT_SECRET", WRONG_SECRET)][..],
         Actor::Selector((_, variables)) => variables,
@@ -468,7 +566,7 @@ fn thread(
         obey();
         step == Step::Sleep
     })));
-    Some(act(actor, &context, key))
+    Some(act(actor, &context, key, other.as_ref()))
 }
 
 /// What is wrong with the end of a call, by the clock of that moment.
@@ -477,15 +575,18 @@ fn problem(world: &World<'_>, actor: Actor, end: Option<&(u8, String, String)>) 
     if *code != 0 {
         return None;
     }
-    let (scope, subject) = match actor {
-        Actor::Call(_) => (Scope::Database, CLIENT_ID),
-        Actor::Renewal => (Scope::Workspace, USER),
-        Actor::Selector(_) => (Scope::Database, USER),
+    let (scope, subjects) = match actor {
+        Actor::Call(_) => (Scope::Database, &[CLIENT_ID][..]),
+        Actor::Renewal => (Scope::Workspace, &[USER][..]),
+        Actor::Selector(_) => (Scope::Database, &[USER][..]),
+        Actor::Person(_) => (Scope::Database, &[USER, OTHER_USER][..]),
+        Actor::OtherLogin => return None,
         Actor::Stranger(_) => return Some("a wrong secret got a credential".to_owned()),
     };
     let time = now() + world.clock.load(SeqCst) / 1000;
     let checked = world.workspace.signer.check_at(token, scope, time);
-    (checked.as_deref() != Ok(subject)).then(|| format!("exit code 0 with {checked:?}: {stderr}"))
+    (!checked.as_deref().is_ok_and(|subject| subjects.contains(&subject)))
+        .then(|| format!("exit code 0 with {checked:?}: {stderr}"))
 }
 
 /// What is wrong after a schedule.
@@ -503,7 +604,7 @@ fn problems(world: &World<'_>, scenario: &Scenario, played: &Played) -> Vec<Stri
         let is_right = match code {
             0 => !is_refused,
             3 => lost_login(scenario, played),
-            4 => is_refused || scenario.may_fail,
+            4 => is_refused || scenario.may_fail || played.refused,
             // What has expired on its way is an error.
             1 | 5 => played.jumped,
             _ => false,
@@ -512,9 +613,12 @@ fn problems(world: &World<'_>, scenario: &Scenario, played: &Played) -> Vec<Stri
     }
 
     let path = if scenario.name == "renewal" { TOKEN } else { MINT };
-    let refused = usize::from(scenario.may_fail);
+    let refused = usize::from(scenario.may_fail) + usize::from(played.refused);
     let mints = world.workspace.count(path).saturating_sub(refused);
-    let most = scenario.needed + killed + usize::from(played.jumped) * scenario.actors.len();
+    // A credential of each person may be needed.
+    let logins = scenario.actors.iter().filter(|actor| matches!(actor, Actor::OtherLogin)).count();
+    let most =
+        scenario.needed + logins + killed + usize::from(played.jumped) * scenario.actors.len();
     // Of a login that has ended, each renewal finds out for itself.
     let is_right = mints <= most || lost_login(scenario, played);
     add(is_right, format!("{mints} mints, and {most} are enough"));
@@ -535,12 +639,24 @@ fn problems(world: &World<'_>, scenario: &Scenario, played: &Played) -> Vec<Stri
             is_alive || lost_login(scenario, played),
             "the stored refresh token is lost".to_owned(),
         );
+    } else if scenario.name == "another person logs in" {
+        // Once the other person has logged in, the credential is theirs.
+        let mut later = world.context();
+        later.env = without_principal(&later);
+        let (code, token, stderr) = call(&later, "get");
+        let time = now() + world.clock.load(SeqCst) / 1000;
+        let subject = world.workspace.signer.check_at(&token, Scope::Database, time);
+        let is_logged_in = played.ends[1].is_some();
+        let is_right =
+            subject.as_deref() == Ok(OTHER_USER) || !is_logged_in && subject.as_deref() == Ok(USER);
+        let is_right = code == 0 && is_right || code == 4 && played.refused;
+        add(is_right, format!("a later call: {code} {subject:?} {stderr}"));
     } else {
         // What a kill leaves disturbs no later call.
         let (code, token, stderr) = call(&world.context(), "get");
         let end = Some((code, token, stderr.clone()));
         add(problem(world, ONE, end.as_ref()).is_none(), "a later call gets a bad one".to_owned());
-        let is_right = code == 0 || scenario.may_fail;
+        let is_right = code == 0 || scenario.may_fail || played.refused;
         add(is_right, format!("a later call has exit code {code}: {stderr}"));
     }
     found
@@ -587,14 +703,18 @@ fn try_schedule(
     Err(format!("{}:{schedule}\n  {}\n  {}", scenario.name, found.join("\n  "), steps.join("\n  ")))
 }
 
-/// Tries all schedules with up to this many switches, and each with each call killed at each of its steps.
+/// Tries all schedules with up to this many switches, and each of these with each request refused, and with a
+/// call killed at each step.
 fn explore(workspace: &Workspace, scenario: &Scenario, switches: usize, class: &mut Class) {
     let mut open: Vec<Schedule> =
         (0..scenario.actors.len()).map(|first| Schedule { first, ..Schedule::default() }).collect();
     while let Some(schedule) = open.pop() {
-        let Some(turns) = count(class, try_schedule(workspace, scenario, &schedule)) else {
-            return;
-        };
+        let played = count(class, try_schedule(workspace, scenario, &schedule));
+        let Some(Played { turns, requests, .. }) = played else { return };
+        for turn in requests {
+            let refused = Schedule { refuse: Some(turn), ..schedule.clone() };
+            count(class, try_schedule(workspace, scenario, &refused));
+        }
         for turn in 0..turns {
             let killed = Schedule { kill: Some(turn), ..schedule.clone() };
             count(class, try_schedule(workspace, scenario, &killed));
@@ -609,14 +729,14 @@ fn explore(workspace: &Workspace, scenario: &Scenario, switches: usize, class: &
     }
 }
 
-/// Counts a schedule. Returns its turns; nothing after the first one that has failed.
-fn count(class: &mut Class, played: Result<Played, String>) -> Option<usize> {
+/// Counts a schedule. Returns nothing if it has failed.
+fn count(class: &mut Class, played: Result<Played, String>) -> Option<Played> {
     match played {
         Ok(played) => {
             // Of each class, calls are killed and calls end.
             played.ends.iter().for_each(|end| class.ended(end.is_some()));
             class.tried("", Ok(()));
-            Some(played.turns)
+            Some(played)
         }
         Err(why) => {
             class.tried("LAKEBASE_TOKEN_SCHEDULE", Err(why));
