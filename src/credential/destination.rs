@@ -47,8 +47,7 @@ pub fn in_databricks_zone(host: &str) -> bool {
 /// The domain of Databricks' that a host is below.
 pub fn zone_of(host: &str) -> Option<&'static str> {
     let host = normalised(host);
-    let is_below =
-        |zone: &&&str| is_host(&host) && host.len() > zone.len() && host.ends_with(**zone);
+    let is_below = |zone: &&&str| is_host(&host) && host.ends_with(**zone);
     ZONES.iter().find(is_below).copied()
 }
 
@@ -67,7 +66,7 @@ pub fn is_database_host(host: &str, workspace_url: &str) -> bool {
         is_domain && host.strip_suffix(&workspace).is_some_and(|rest| rest.ends_with('.'))
     };
     in_databricks_zone(&host)
-        || (!workspace.is_empty() && host == workspace)
+        || host == workspace
         || is_below_workspace()
         || (is_loopback(&workspace) && is_loopback(&host))
 }
@@ -167,6 +166,9 @@ mod tests {
             ("badws.example", "https://ws.example", false),
             ("127.0.0.1", "https://127.0.0.1:4433", true),
             ("::1", "http://[::1]:80", true),
+            ("127.0.0.2", "http://127.0.0.1:80", true),
+            ("::1", "http://127.0.0.1", true),
+            ("ws.example", "", false),
             ("127.0.0.1", "https://ws.example", false),
             ("db.127.0.0.1", "https://127.0.0.1", false),
             ("db.example", "https://example", false),
