@@ -6,8 +6,8 @@
 use lakebase_token::credential::jwt::{Names, expiry_within, holds_token};
 use lakebase_token::credential::token::{Token, check_text};
 use lakebase_token::lakebase::workspace_api::access_token;
-use lakebase_token::net::sent_secrets::SentSecrets;
 use lakebase_token::net::answer::Answer;
+use lakebase_token::net::sent_secrets::SentSecrets;
 use lakebase_token::platform::time::Timestamp;
 use libfuzzer_sys::fuzz_target;
 
