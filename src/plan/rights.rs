@@ -36,7 +36,7 @@ fn is_table(name: &str) -> bool {
     parts.len() == 3 && parts.iter().all(|part| !part.is_empty() && part.chars().all(is_legal))
 }
 
-/// Refuses scopes that nobody would be asked for.
+/// Refuses scopes that no request would ask for.
 pub fn check_scopes(settings: &Settings, provider: &Provider) -> Result<()> {
     let is_flag = matches!(settings.origin(Id::Scopes), Origin::Flag(_));
     if !is_flag || provider.makes_grant {

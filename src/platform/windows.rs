@@ -393,7 +393,7 @@ pub fn set_inherited(file: &File, inherited: bool) -> io::Result<()> {
     calls::set_inherited(file, inherited)
 }
 
-/// A file for a child's output that is gone once nobody has it open: a pipe would break when we end.
+/// A file for a child's output that is gone once no process has it open: a pipe would break when we end.
 pub fn nameless_file(path: &Path) -> io::Result<File> {
     let access = GENERIC_READ | GENERIC_WRITE;
     calls::open_private(path, access, SHARE_ALL, CREATE_NEW, FILE_FLAG_DELETE_ON_CLOSE)

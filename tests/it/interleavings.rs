@@ -79,55 +79,28 @@ struct Scenario {
 const ONE: Actor = Actor::Call("get");
 const REFRESHING: Actor = Actor::Call("get --refresh");
 
+/// Two calls of one kind, of which one mints.
+const USUAL: Scenario =
+    Scenario { name: "", prepare: |_| (), actors: &[ONE, ONE], needed: 1, may_fail: false };
+
 const SCENARIOS: [Scenario; 10] = [
-    Scenario {
-        name: "nothing cached",
-        prepare: |_| (),
-        actors: &[ONE, ONE],
-        needed: 1,
-        may_fail: false,
-    },
-    Scenario {
-        name: "refresh early",
-        prepare: |world| world.minted_ago(45 * MINUTE),
-        actors: &[ONE, ONE],
-        needed: 1,
-        may_fail: false,
-    },
-    Scenario {
-        name: "must refresh",
-        prepare: |world| world.minted_ago(55 * MINUTE),
-        actors: &[ONE, ONE],
-        needed: 1,
-        may_fail: false,
-    },
-    Scenario {
-        name: "expired",
-        prepare: |world| world.minted_ago(2 * HOUR),
-        actors: &[ONE, ONE],
-        needed: 1,
-        may_fail: false,
-    },
+    Scenario { name: "nothing cached", ..USUAL },
+    Scenario { name: "refresh early", prepare: |world| world.minted_ago(45 * MINUTE), ..USUAL },
+    Scenario { name: "must refresh", prepare: |world| world.minted_ago(55 * MINUTE), ..USUAL },
+    Scenario { name: "expired", prepare: |world| world.minted_ago(2 * HOUR), ..USUAL },
     Scenario {
         name: "refreshing",
         prepare: |world| world.minted_ago(5 * MINUTE),
         actors: &[REFRESHING, REFRESHING],
         needed: 2,
-        may_fail: false,
+        ..USUAL
     },
-    Scenario {
-        name: "a stranger",
-        prepare: |_| (),
-        actors: &[ONE, Actor::Stranger("get")],
-        needed: 1,
-        may_fail: false,
-    },
+    Scenario { name: "a stranger", actors: &[ONE, Actor::Stranger("get")], ..USUAL },
     Scenario {
         name: "a stranger late",
         prepare: |world| world.minted_ago(55 * MINUTE),
         actors: &[ONE, Actor::Stranger("get")],
-        needed: 1,
-        may_fail: false,
+        ..USUAL
     },
     Scenario {
         name: "a failure",
@@ -135,9 +108,8 @@ const SCENARIOS: [Scenario; 10] = [
             let no = json!({ "error_code": "PERMISSION_DENIED", "message": "no" });
             world.workspace.fault(MINT, 1, Answer::Json(403, no));
         },
-        actors: &[ONE, ONE],
-        needed: 1,
         may_fail: true,
+        ..USUAL
     },
     Scenario {
         name: "another person logs in",
@@ -146,15 +118,13 @@ const SCENARIOS: [Scenario; 10] = [
             world.store(&login);
         },
         actors: &[Actor::Person("get"), Actor::OtherLogin],
-        needed: 1,
-        may_fail: false,
+        ..USUAL
     },
     Scenario {
         name: "renewal",
         prepare: |world| world.log_in(),
         actors: &[Actor::Renewal, Actor::Renewal],
-        needed: 1,
-        may_fail: false,
+        ..USUAL
     },
 ];
 
@@ -784,33 +754,25 @@ fn every_schedule_of_two_calls_keeps_its_promises() {
 
 /// Three calls: one more than in the pairs, and others than there.
 const TRIPLES: [Scenario; 4] = [
-    Scenario {
-        name: "three at once",
-        prepare: |_| (),
-        actors: &[ONE, ONE, REFRESHING],
-        needed: 2,
-        may_fail: false,
-    },
+    Scenario { name: "three at once", actors: &[ONE, ONE, REFRESHING], needed: 2, ..USUAL },
     Scenario {
         name: "three late",
         prepare: |world| world.minted_ago(55 * MINUTE),
         actors: &[ONE, REFRESHING, Actor::Stranger("get")],
         needed: 2,
-        may_fail: false,
+        ..USUAL
     },
     Scenario {
         name: "three early",
         prepare: |world| world.minted_ago(45 * MINUTE),
         actors: &[ONE, ONE, Actor::Stranger("get --refresh")],
-        needed: 1,
-        may_fail: false,
+        ..USUAL
     },
     Scenario {
         name: "renewal",
         prepare: |world| world.log_in(),
         actors: &[Actor::Renewal, Actor::Renewal, Actor::Renewal],
-        needed: 1,
-        may_fail: false,
+        ..USUAL
     },
 ];
 

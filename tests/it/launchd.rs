@@ -174,13 +174,9 @@ fn password(test: &Test, workspace: &Workspace) -> String {
     workspace.signer.check(token, Scope::Database).unwrap()
 }
 
-fn can_run(test: &str) -> bool {
-    has(test, "python3")
-}
-
 #[test]
 fn an_agent_is_installed_run_shown_restarted_and_uninstalled() {
-    if !can_run("launchd::an_agent") {
+    if !has("launchd::an_agent", "python3") {
         return;
     }
     let workspace = workspace();
@@ -218,7 +214,7 @@ fn an_agent_is_installed_run_shown_restarted_and_uninstalled() {
 
 #[test]
 fn a_failed_first_run_undoes_the_installation_and_says_why() {
-    if !can_run("launchd::a_failed_first_run") {
+    if !has("launchd::a_failed_first_run", "python3") {
         return;
     }
     let workspace = workspace();
@@ -278,7 +274,7 @@ fn a_failed_first_run_undoes_the_installation_and_says_why() {
 
 #[test]
 fn without_a_session_nothing_is_written() {
-    if !can_run("launchd::without_a_session") {
+    if !has("launchd::without_a_session", "python3") {
         return;
     }
     let workspace = workspace();
@@ -300,7 +296,7 @@ fn without_a_session_nothing_is_written() {
 
 #[test]
 fn a_run_that_is_killed_is_reported_as_failed() {
-    if !can_run("launchd::a_run_that_is_killed") {
+    if !has("launchd::a_run_that_is_killed", "python3") {
         return;
     }
     let workspace = workspace();
@@ -336,7 +332,7 @@ fn a_run_that_is_killed_is_reported_as_failed() {
 
 #[test]
 fn services_that_are_installed_at_once_are_all_there() {
-    if !can_run("launchd::services_at_once") {
+    if !has("launchd::services_at_once", "python3") {
         return;
     }
     let workspace = workspace();

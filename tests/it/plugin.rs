@@ -69,7 +69,7 @@ fn the_answer_is_the_workspace_token_and_forced_refreshes_share_one() {
 }
 
 #[test]
-fn the_sdks_are_told_in_their_words_that_nobody_is_logged_in() {
+fn the_sdks_are_told_in_their_words_that_there_is_no_login() {
     let workspace = workspace();
     let mut test = person(&workspace);
     let line = format!("auth token --host {}", workspace.url);

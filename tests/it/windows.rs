@@ -195,7 +195,7 @@ fn a_killed_exec_takes_its_child_along() {
     wait_until("the child has started", || out.exists());
     exec.kill().unwrap();
     exec.wait().unwrap();
-    // While a process writes into a file, it can be opened by nobody alone.
+    // While a process writes into a file, no other process can open it alone.
     let is_free = || fs::OpenOptions::new().write(true).share_mode(0).open(&out).is_ok();
     wait_until("the child has ended", is_free);
 }
