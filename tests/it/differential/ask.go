@@ -1,5 +1,5 @@
 // The official SDK for Go: asks a workspace for its own user name, with the configuration of its
-// environment; TIMES times, three seconds apart. Only requests to the instance metadata service go to the address in METADATA instead.
+// environment; TIMES times, five seconds apart. Only requests to the instance metadata service go to the address in METADATA instead.
 package main
 
 import (
@@ -44,7 +44,7 @@ func ask() error {
 	times, _ := strconv.Atoi(os.Getenv("TIMES"))
 	for n := 0; n < max(times, 1); n++ {
 		if n > 0 {
-			time.Sleep(3 * time.Second)
+			time.Sleep(5 * time.Second)
 		}
 		if err := askOnce(c); err != nil {
 			return err
