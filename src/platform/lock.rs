@@ -105,8 +105,7 @@ impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
         // A panic unwinds in tests only (`tests/it/interleavings.rs`): the lock is left to a child, as by a kill.
         if self.left.get() || std::thread::panicking() {
-            // The guard's own drop would unlock for every process that shares the open file.
-            std::mem::forget(self.guard.take());
+            self.guard.take().map(system::leave);
         }
     }
 }
