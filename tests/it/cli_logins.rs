@@ -219,7 +219,7 @@ fn the_supervisor_ends_a_run_and_all_that_it_has_started() {
     assert!(said.contains("had not ended within 1s"), "{said}");
     let sleeper = fs::read_to_string(test.home.path().join("pid")).unwrap();
     // A signal takes a moment.
-    super::machine::wait_for("its end", || {
+    super::support::wait_for("its end", || {
         let path = format!("/proc/{}/stat", sleeper.trim());
         let state = fs::read_to_string(path).unwrap_or_default();
         (state.is_empty() || state.contains(") Z ")).then_some(())

@@ -7,22 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::machine::wait_for;
-use super::support::not_run;
+use super::support::{example, not_run, wait_for};
 use crate::sandbox::postgres::binaries;
-
-/// The example, built as this test is.
-fn example() -> PathBuf {
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--example", "sandbox"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .unwrap();
-    assert!(built.success());
-    // This test is target/debug/deps/it-….
-    let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).unwrap().join("examples/sandbox")
-}
 
 /// The command lines of all processes that were started in this folder's sandbox: each inherits the
 /// variable.
@@ -36,7 +22,7 @@ fn processes_of(folder: &Path) -> Vec<String> {
 
 #[test]
 fn it_has_a_help_and_refuses_other_flags() {
-    let example = example();
+    let example = example("sandbox");
     let run = |flag: &str| Command::new(&example).args(["--", flag]).output().unwrap();
     let help = run("--help");
     assert_eq!(help.status.code(), Some(0));
@@ -51,7 +37,7 @@ fn a_signal_ends_all_that_it_has_started() {
     if binaries().is_none() {
         return not_run("demonstration::a_signal", "PostgreSQL is not installed");
     }
-    let example = example();
+    let example = example("sandbox");
     let start = |command: &str| -> (tempfile::TempDir, Child) {
         let folder = tempfile::tempdir().unwrap();
         let child = Command::new(&example)

@@ -1,16 +1,17 @@
 //! `exec`, as a process: the environment of the child program, and the exit codes.
 
-use std::os::unix::process::ExitStatusExt;
+use serde_json::json;
 
 use super::support::{Test, workspace};
 use crate::sandbox::jwt::Scope;
+#[cfg(unix)]
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, ENDPOINT_HOST, Workspace};
 
-/// The environment of the child program, as `env` prints it.
+/// The environment of the child program.
 fn environment(test: &Test, flags: &[&str]) -> Vec<(String, String)> {
-    let output =
-        test.command().arg("exec").args(flags).args(["--", "/usr/bin/env"]).output().unwrap();
+    let tool = test.home.path().join("bin/environment");
+    let output = test.command().arg("exec").args(flags).arg("--").arg(tool).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 
     let text = String::from_utf8(output.stdout).unwrap();
@@ -29,6 +30,7 @@ fn code(test: &Test, args: &[&str]) -> (i32, String) {
 
 fn prepared(workspace: &Workspace) -> Test {
     let mut test = Test::at(workspace);
+    test.tool("environment", json!([{ "environment": null }]));
     test.set("PATH", "/usr/bin:/bin");
     test
 }
@@ -58,6 +60,7 @@ fn the_child_gets_the_variables_of_libpq_and_loses_those_that_lead_elsewhere() {
     assert_eq!(variables.iter().filter(|(name, _)| name == "PGPASSWORD").count(), 1);
 }
 
+#[cfg(unix)]
 #[test]
 fn it_starts_what_env_starts_and_says_why_it_cannot() {
     use std::os::unix::fs::PermissionsExt;
@@ -177,6 +180,7 @@ fn for_workspace_sets_what_databricks_tools_read() {
     assert_eq!(code(&test, &["exec", "--for", "workspace", "--as", "A=B", "--", "true"]).0, 125);
 }
 
+#[cfg(unix)]
 #[test]
 fn the_exit_code_is_that_of_the_child_or_says_why_it_did_not_start() {
     let workspace = workspace();
@@ -192,10 +196,11 @@ fn the_exit_code_is_that_of_the_child_or_says_why_it_did_not_start() {
     let (exit_code, stderr) = code(&test, &["exec", "--", plain.to_str().unwrap()]);
     assert_eq!(exit_code, 126, "{stderr}");
 
+    use std::os::unix::process::ExitStatusExt;
     let killed = test.command().args(["exec", "--", "sh", "-c", "kill -TERM $$"]).status().unwrap();
     assert_eq!(killed.signal(), Some(15));
 
-    workspace.fault("/", 99, Answer::Json(403, serde_json::json!({ "message": "no" })));
+    workspace.fault("/", 99, Answer::Json(403, json!({ "message": "no" })));
     assert_eq!(code(&test, &["--pg-database", "exec", "--ttl", "1m"]).0, 2, "no command is named");
     for args in [
         &["exec", "--no-cache", "--", "true"][..],
@@ -210,6 +215,7 @@ fn the_exit_code_is_that_of_the_child_or_says_why_it_did_not_start() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn of_two_variables_with_one_name_the_child_gets_the_one_that_exec_read() {
     // A shell cannot make such an environment; Python can, and so can an attacker.
@@ -233,6 +239,7 @@ fn of_two_variables_with_one_name_the_child_gets_the_one_that_exec_read() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "first\n", "{output:?}");
 }
 
+#[cfg(unix)]
 #[test]
 fn the_child_replaces_the_process() {
     let workspace = workspace();
@@ -248,6 +255,7 @@ fn the_child_replaces_the_process() {
     assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), id.to_string());
 }
 
+#[cfg(unix)]
 #[test]
 fn the_password_is_in_no_argument_list() {
     let workspace = workspace();
@@ -263,6 +271,7 @@ fn the_password_is_in_no_argument_list() {
     assert!(password.len() > 100 && !cmdline.contains(&password[..20]));
 }
 
+#[cfg(unix)]
 #[test]
 fn the_child_inherits_no_lock_and_no_open_file() {
     let workspace = workspace();

@@ -2,7 +2,7 @@
 //! a metadata service. For each: its requests, and its errors if it is refused, if no server answers,
 //! and if the answer is malformed.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::support::Test;
 use crate::sandbox::Certificates;
@@ -100,8 +100,8 @@ impl Around {
         test
     }
 
-    /// A script that prints what a logged-in `az` prints, by resource.
-    fn az_answers(&self, life: i64) -> String {
+    /// What a logged-in `az` prints, by resource.
+    fn az_answers(&self, life: i64) -> Vec<Value> {
         let sign = |scope| self.workspace.signer.sign(USER, scope, life, 0);
         let answer = |scope| {
             json!({
@@ -111,28 +111,35 @@ impl Around {
             })
         };
         let account = json!({ "tenantId": TENANT, "user": { "name": USER, "type": "user" } });
-        format!(
-            "case \"$*\" in\n\
-             'account show'*) echo '{account}' ;;\n\
-             *get-access-token*{APPLICATION}*) echo '{}' ;;\n\
-             *get-access-token*) echo '{}' ;;\nesac",
-            answer(Scope::Workspace),
-            answer(Scope::Management)
-        )
+        vec![
+            az_prints("account show", &account.to_string()),
+            az_prints(APPLICATION, &answer(Scope::Workspace).to_string()),
+            az_prints(MANAGEMENT, &answer(Scope::Management).to_string()),
+        ]
     }
 }
 
-/// Puts an `az` on PATH that logs its command lines.
-fn az(test: &mut Test, script: &str) {
-    let path = test.program("az", "");
-    let log = test.home.path().join("az.log").display().to_string();
-    let text = format!("#!/bin/sh\necho \"$*\" >>{log}\n{script}\n");
-    std::fs::write(&path, text).unwrap();
+/// A part of the name that Azure's resource manager has as a resource.
+const MANAGEMENT: &str = "management.core";
+
+/// What a command line of `az` with this text prints.
+fn az_prints(text: &str, answer: &str) -> Value {
+    json!({ "for": text, "do": [{ "stdout": format!("{answer}\n") }] })
+}
+
+fn az_fails(text: &str, words: &str) -> Value {
+    json!({ "for": text, "do": [{ "stderr": format!("{words}\n") }, { "exit": 1 }] })
+}
+
+fn az(test: &mut Test, cases: &[Value]) {
+    test.tool_by_line("az", json!(cases));
 }
 
 pub fn asked_of_az(test: &Test) -> Vec<String> {
-    let log = std::fs::read_to_string(test.home.path().join("az.log")).unwrap_or_default();
-    log.lines().map(str::to_owned).collect()
+    test.tool_log("az")
+        .lines()
+        .filter_map(|line| line.strip_prefix("run: ").map(str::to_owned))
+        .collect()
 }
 
 /// An auth type: how it is configured, and its requests for the first credential.
@@ -590,8 +597,8 @@ fn the_azure_cli_gets_the_tenant_of_the_workspace() {
     assert_eq!(asked_of_az(&test), [show, resource(APPLICATION), management]);
     // A user without management rights needs no management token.
     let mut test = around.configured(provider);
-    let one = around.az_answers(3600).replace("*get-access-token*) ", "*core*) exit 1; ");
-    az(&mut test, &one);
+    let [account, workspace, _] = around.az_answers(3600).try_into().unwrap();
+    az(&mut test, &[account, workspace, az_fails(MANAGEMENT, "")]);
     test.run("").token();
     let last = around.workspace.state().requests.pop().unwrap();
     assert_eq!(last.header("x-databricks-azure-sp-management-token"), None);
@@ -599,8 +606,9 @@ fn the_azure_cli_gets_the_tenant_of_the_workspace() {
     let mut test = around.configured(provider);
     let managed =
         json!({ "user": { "name": "systemAssignedIdentity", "type": "servicePrincipal" } });
-    let script = format!("case \"$*\" in 'account show'*) echo '{managed}'; exit ;; esac\n");
-    az(&mut test, &(script + &around.az_answers(3600)));
+    let [_, workspace, management] = around.az_answers(3600).try_into().unwrap();
+    let account = az_prints("account show", &managed.to_string());
+    az(&mut test, &[account, workspace, management]);
     test.run("").token();
     assert!(asked_of_az(&test).iter().all(|line| !line.contains("--tenant")));
 }
@@ -610,19 +618,19 @@ fn an_expired_login_of_the_azure_cli_is_exit_code_3() {
     let around = Around::new();
     let provider = KNOWN.iter().find(|provider| provider.name == "azure-cli").unwrap();
     let mut test = around.configured(provider);
-    az(&mut test, "echo \"ERROR: Please run 'az login' to setup account.\" >&2; exit 1");
+    az(&mut test, &[az_fails("", "ERROR: Please run 'az login' to setup account.")]);
     test.run("").fails(3, &["no valid login", &format!("az login --tenant {TENANT}")]);
     for (words, code) in [
         ("AADSTS65001: The user has not consented to use the application", 4),
         ("HTTPSConnectionPool: Max retries exceeded with url: /common", 5),
         ("something else", 1),
     ] {
-        az(&mut test, &format!("echo 'ERROR: {words}' >&2; exit 1"));
+        az(&mut test, &[az_fails("", &format!("ERROR: {words}"))]);
         test.run("--no-cache").fails(code, &[words]);
     }
-    az(&mut test, "echo '<html>'");
+    az(&mut test, &[az_prints("", "<html>")]);
     test.run("--no-cache").fails(1, &["something that is not JSON"]);
-    az(&mut test, "/bin/sleep 5");
+    test.tool("az", json!([{ "sleep": 5000 }]));
     test.set("LAKEBASE_TOKEN_TIMEOUT", "500ms");
     test.run("--no-cache").fails(5, &["has not ended in time"]);
     // Without `az` the auth type cannot be used.
@@ -921,8 +929,8 @@ fn a_refused_management_token_is_not_requested_each_time() {
     let around = Around::new();
     let provider = KNOWN.iter().find(|provider| provider.name == "azure-cli").unwrap();
     let mut test = around.configured(provider);
-    let one = around.az_answers(3600).replace("*get-access-token*) ", "*core*) exit 1; ");
-    az(&mut test, &one);
+    let [account, workspace, _] = around.az_answers(3600).try_into().unwrap();
+    az(&mut test, &[account, workspace, az_fails(MANAGEMENT, "")]);
     for _ in 0..3 {
         test.run("-f json --refresh").token();
     }
@@ -973,14 +981,19 @@ fn an_answer_of_az_may_have_text_a_byte_order_mark_and_colours_around_it() {
     let around = Around::new();
     let provider = KNOWN.iter().find(|provider| provider.name == "azure-cli").unwrap();
     let mut test = around.configured(provider);
-    let answers = around.az_answers(3600);
-    let script = format!(
-        "[ \"$AZURE_CORE_NO_COLOR$AZURE_CORE_ONLY_SHOW_ERRORS\" = truetrue ] || exit 1\n\
-         printf '\\357\\273\\277\\033[33mA new version is available.\\033[0m\\r\\n'\n\
-         {answers}\nprintf '\\r\\nThis is a notice.\\n'"
-    );
-    az(&mut test, &script);
+    let mut answers = around.az_answers(3600);
+    for answer in &mut answers {
+        let text = &mut answer["do"][0]["stdout"];
+        let before = "\u{feff}\u{1b}[33mA new version is available.\u{1b}[0m\r\n";
+        *text = format!("{before}{}\r\nThis is a notice.\n", text.as_str().unwrap()).into();
+    }
+    az(&mut test, &answers);
     test.run("--no-cache").token();
+    // az is told to leave such text out.
+    let log = test.tool_log("az");
+    for variable in ["AZURE_CORE_NO_COLOR=true", "AZURE_CORE_ONLY_SHOW_ERRORS=true"] {
+        assert_eq!(log.matches(variable).count(), log.matches("run: ").count(), "{log}");
+    }
 }
 
 #[test]

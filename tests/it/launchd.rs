@@ -15,8 +15,7 @@ use lakebase_token::service::manager::Manager;
 use lakebase_token::targets::table;
 use lakebase_token::targets::update::Update;
 
-use super::machine::wait_for;
-use super::support::{Test, executable, has, workspace};
+use super::support::{Test, executable, has, wait_for, workspace};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, MINT, TOKEN, Workspace};

@@ -9,9 +9,8 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Condvar, Mutex};
-use std::time::{Duration, Instant};
 
-use super::support::{executable, has, is_root, not_run};
+use super::support::{executable, has, is_root, not_run, wait_for};
 
 /// A user id that is probably unused on this machine.
 pub const UID: u32 = 4242;
@@ -165,17 +164,5 @@ impl Drop for Machine {
         // SIGKILL from outside is the only signal that ends a process 1 at once.
         let _ = Command::new("kill").args(["-9", &self.init]).status();
         let _ = self.unshare.wait();
-    }
-}
-
-/// Waits for a result of `check`, for a minute at most.
-pub fn wait_for<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(result) = check() {
-            return result;
-        }
-        assert!(Instant::now() < deadline, "timed out waiting for {what}");
-        std::thread::sleep(Duration::from_millis(50));
     }
 }

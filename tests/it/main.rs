@@ -18,6 +18,7 @@ mod agents; // Claude Code, Codex, OpenCode, Gemini CLI
 #[cfg(unix)]
 mod artefact; // the static build
 #[cfg(unix)]
+mod browsers; // Chromium, other users at the callback, WSL
 mod cache; // entries that are damaged, foreign or from the future; folders that cannot be written
 #[cfg(unix)]
 mod certificates; // files of certificates, and what is wrong with them
@@ -41,7 +42,6 @@ mod doctor; // each step, up to a login
 mod doctor_answers; // what a Postgres server's refusals lead to
 #[cfg(unix)]
 mod drivers; // ten drivers and pools that ask for each connection
-#[cfg(unix)]
 mod exec; // what the child program sees, exit codes
 #[cfg(unix)]
 mod faults; // network, answers, disk, clock, processes, secrets: many times
@@ -57,14 +57,12 @@ mod interleavings; // every order of the steps of two calls
 mod launchd; // services with a stand-in for launchctl
 #[cfg(unix)]
 mod limits; // ulimit, file systems that lack something
-#[cfg(unix)]
-mod login; // browser logins: renewed, ended
+mod login; // by a browser or a pasted address, for a workspace or a profile
 mod mint; // both credential APIs
 #[cfg(unix)]
 mod official; // the official SDKs judge the stand-in workspace
 #[cfg(unix)]
 mod packages; // what a release consists of
-#[cfg(unix)]
 mod pat_login; // login --pat: the pasted token, and the rotating ones
 #[cfg(unix)]
 mod plugin; // auth token, for Databricks' SDKs
@@ -72,12 +70,13 @@ mod plugin; // auth token, for Databricks' SDKs
 mod pooled; // an endpoint's PgBouncer, with and without tokens
 #[cfg(unix)]
 mod postgres; // a real psql at a real server
-#[cfg(unix)]
 mod process; // many callers at once, pipes, full disks
 mod providers; // pat, oauth-m2m, databricks-cli, the order of auth types
 #[cfg(unix)]
 mod proxies; // NO_PROXY beside Go's reading of it
 mod refusals; // the server's words decide the hint
+#[cfg(unix)]
+mod renewals; // killed and interrupted
 #[cfg(unix)]
 mod report; // doctor --report
 #[cfg(unix)]
@@ -103,11 +102,9 @@ mod trust; // which hosts may get a secret
 mod values; // values as people paste them
 #[cfg(unix)]
 mod wait; // a database that is not ready yet
-#[cfg(unix)]
 mod watch; // until a signal comes
 #[cfg(windows)]
 mod windows; // where Windows differs from Unix
 #[cfg(unix)]
 mod windows_psql; // psql.exe under Wine
-#[cfg(unix)]
 mod write; // .pgpass and files: bytes, many writers, kills, a year

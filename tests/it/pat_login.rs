@@ -1,9 +1,12 @@
 //! `login --pat`: the pasted token, and the rotating tokens that are created with it.
 
+#[cfg(unix)]
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+#[cfg(unix)]
+use std::process::Command;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -12,12 +15,16 @@ use lakebase_token::platform::time::Timestamp;
 use serde_json::Value;
 
 use super::login::login_file;
-use super::support::{HOUR, MINUTE, SECOND, Test, executable, has, workspace};
+use super::support::{HOUR, MINUTE, SECOND, Test, workspace};
+#[cfg(unix)]
+use super::support::{executable, has};
+#[cfg(unix)]
 use crate::sandbox::jwt::random;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, PAT, Pat, USER, Workspace};
 
 const CREATE: &str = "/api/2.0/token/create";
+#[cfg(unix)]
 const DELETE: &str = "/api/2.0/token/delete";
 const LIST: &str = "/api/2.0/token/list";
 const ME: &str = "/api/2.0/preview/scim/v2/Me";
@@ -98,8 +105,7 @@ fn a_pasted_token_is_used_to_create_a_rotating_token() {
     let [token] = &rotating_tokens(&workspace)[..] else { panic!("not one rotating token") };
     let state = workspace.state();
     let created = state.pats.iter().find(|pat| pat.value == *token).unwrap();
-    let install =
-        fs::read_to_string(test.home.path().join(".local/state/lakebase-token/install-id"));
+    let install = fs::read_to_string(test.state_folder().join("install-id"));
     let expected = format!("lakebase-token {} --host {}", install.unwrap().trim(), workspace.url);
     assert_eq!(created.comment, expected);
     assert_eq!(created.expires - created.created, 24 * 3600);
@@ -143,7 +149,7 @@ fn a_login_with_an_invalid_token_stores_nothing() {
         assert!(pasted.trim().len() < 20 || !stderr.contains(pasted.trim()), "{stderr}");
     }
     assert!(rotating_tokens(&workspace).is_empty());
-    let folder = test.home.path().join(".local/state/lakebase-token");
+    let folder = test.state_folder();
     let left = fs::read_dir(folder).map_or(0, |folder| folder.count());
     assert_eq!(left, 0);
     for (line, words) in [
@@ -415,6 +421,7 @@ fn a_second_login_keeps_the_tokens_that_are_in_use() {
     assert_eq!(workspace.state().max_valid_alike, 2);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_login_that_cannot_be_stored_leaves_the_previous_login_intact() {
     if !has("pat_login::a_login_that_cannot_be_stored", "strace") {
@@ -473,7 +480,7 @@ fn a_rotating_token_and_a_malformed_list_are_refused() {
         assert_eq!(rotating_tokens(&workspace), std::slice::from_ref(&own));
         // The second time without the login that it belongs to.
         let _ = fs::remove_file(login_file(&test));
-        fs::write(test.home.path().join(".local/state/lakebase-token/login-x"), "").unwrap();
+        fs::write(test.state_folder().join("login-x"), "").unwrap();
     }
     for list in ["{}", "{\"token_infos\":{}}", "{\"token_infos\":[],\"next_page_token\":\"x\"}"] {
         workspace.fault(LIST, 1, Answer::Json(200, serde_json::from_str(list).unwrap()));
@@ -529,6 +536,7 @@ fn the_printed_expiry_is_at_most_the_grace_period_of_a_replaced_token() {
     assert!((9 * MINUTE..=10 * MINUTE).contains(&left), "{left}");
 }
 
+#[cfg(unix)]
 #[test]
 fn logout_removes_a_login_that_cannot_be_read() {
     let workspace = workspace();
@@ -546,6 +554,7 @@ fn logout_removes_a_login_that_cannot_be_read() {
 }
 
 /// The fault in one rotation.
+#[cfg(unix)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     None,
@@ -561,6 +570,7 @@ enum Fault {
 }
 
 /// Runs a renewal like `get`, with this fault. Returns the token that it hands out.
+#[cfg(unix)]
 fn renew(test: &Test, workspace: &Workspace, fault: Fault) -> Option<String> {
     match fault {
         Fault::Refused(path) => {
@@ -594,6 +604,7 @@ fn renew(test: &Test, workspace: &Workspace, fault: Fault) -> Option<String> {
     answer["access_token"].as_str().map(str::to_owned)
 }
 
+#[cfg(unix)]
 #[test]
 fn a_thousand_rotations_with_faults_neither_lose_nor_accumulate_tokens() {
     if !has("pat_login::a_thousand_rotations", "strace") {
@@ -663,6 +674,7 @@ fn a_thousand_rotations_with_faults_neither_lose_nor_accumulate_tokens() {
 }
 
 /// Runs a command in a terminal of its own and types these keys.
+#[cfg(unix)]
 fn run_in_terminal(test: &Test, args: &[&str], keys: &str) -> Value {
     let script = super::support::repository().join("tests/it/clients/terminal.py");
     let mut command = Command::new("python3");
@@ -673,6 +685,7 @@ fn run_in_terminal(test: &Test, args: &[&str], keys: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)))
 }
 
+#[cfg(unix)]
 #[test]
 fn a_terminal_does_not_show_the_token_and_shows_input_again_afterwards() {
     if !has("pat_login::a_terminal", "python3") {

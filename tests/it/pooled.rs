@@ -7,8 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::json;
 
 use super::consumers::{Installation, words};
-use super::machine::wait_for;
-use super::support::{Test, has, is_root, workspace};
+use super::support::{Test, has, is_root, wait_for, workspace};
 use crate::sandbox::workspace::*;
 
 const POOLED: &str = "ep-cool-sky-1234abcd-pooler.database.us-east-1.cloud.databricks.com";

@@ -1,9 +1,9 @@
 //! The auth types `oauth-m2m`, `pat` and `databricks-cli`: their requests and their errors; and the
 //! chain: a provider that fails is never replaced by another.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::support::{HOUR, MINUTE, SECOND, Test, workspace};
+use super::support::{HOME, HOUR, MINUTE, SECOND, Test, workspace};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, MINT, PAT, TOKEN, USER, Workspace};
@@ -152,34 +152,34 @@ fn a_pat_is_a_bearer_and_never_a_password() {
 
 // databricks-cli
 
-/// A stand-in for the CLI that logs its runs with arguments and environment, then runs `body`.
-fn cli(test: &mut Test, body: &str) {
-    let log = test.home.path().join("cli.log");
-    let script = format!(
-        "#!/bin/sh\nexport PATH=/usr/bin:/bin\nlog='{}'\n\
-         {{ echo \"run: $*\"; env | grep '^DATABRICKS'; [ -t 0 ] && echo terminal; \
-         read -r line && echo \"stdin: $line\"; }} >> \"$log\"\n{body}\n",
-        log.display()
-    );
-    test.program("databricks", &script);
+/// A stand-in for the CLI that does these steps.
+fn cli(test: &mut Test, steps: Vec<Value>) {
+    test.tool("databricks", steps.into());
 }
 
 fn log(test: &Test) -> String {
-    std::fs::read_to_string(test.home.path().join("cli.log")).unwrap_or_default()
+    test.tool_log("databricks")
 }
 
 fn runs(test: &Test) -> usize {
     log(test).matches("run: ").count()
 }
 
-/// A script that prints a token as the real CLI does, without a newline at the end.
-fn prints(workspace: &Workspace, subject: &str, life: i64) -> String {
+/// Prints a token as the real CLI does, without a newline at the end.
+fn prints(workspace: &Workspace, subject: &str, life: i64) -> Vec<Value> {
     let token = workspace.signer.sign(subject, Scope::Workspace, life, 0);
     let expiry =
         lakebase_token::platform::time::Timestamp::of_system().plus(life * 1000).to_string();
     let expiry = expiry.replace('Z', ".123456789+00:00");
     let body = json!({ "access_token": token, "token_type": "Bearer", "expiry": expiry });
-    format!("echo 'Warn: [hostmetadata] failed' >&2\nprintf '%s' '{body}'")
+    let warning = "Warn: [hostmetadata] failed\n";
+    vec![json!({ "stderr": warning }), json!({ "stdout": body.to_string() })]
+}
+
+/// Does these steps for a forced refresh, and the others else.
+fn refreshing_cli(test: &mut Test, refreshed: &[Value], cached: &[Value]) {
+    let cases = json!([{ "for": "--force-refresh", "do": refreshed }, { "for": "", "do": cached }]);
+    test.tool_by_line("databricks", cases);
 }
 
 /// A test with a person's profile: a host, and nothing else.
@@ -198,7 +198,7 @@ fn the_cli_runs_once_with_the_profile_and_a_clean_environment() {
     let workspace = workspace();
     let mut test = person(&workspace);
     test.set("DATABRICKS_AUTH_STORAGE", "plaintext").set("DATABRICKS_CLUSTER_ID", "c");
-    cli(&mut test, &prints(&workspace, USER, 3600));
+    cli(&mut test, prints(&workspace, USER, 3600));
     let password = test.run("").token();
     assert_eq!(workspace.signer.check(&password, Scope::Database), Ok(USER.to_owned()));
     assert_eq!(log(&test), "run: auth token --profile me\nDATABRICKS_AUTH_STORAGE=plaintext\n");
@@ -211,7 +211,7 @@ fn without_a_profile_the_cli_gets_the_host() {
     let workspace = workspace();
     let mut test = person(&workspace);
     test.unset("DATABRICKS_CONFIG_PROFILE").set("DATABRICKS_HOST", &workspace.url);
-    cli(&mut test, &prints(&workspace, USER, 3600));
+    cli(&mut test, prints(&workspace, USER, 3600));
     test.run("").token();
     assert_eq!(log(&test), format!("run: auth token --host {}\n", workspace.url));
 }
@@ -221,7 +221,7 @@ fn the_cli_does_not_run_for_a_profile_with_another_host() {
     let workspace = workspace();
     let mut test = person(&workspace);
     test.set("DATABRICKS_HOST", "https://other.cloud.databricks.com");
-    cli(&mut test, &prints(&workspace, USER, 3600));
+    cli(&mut test, prints(&workspace, USER, 3600));
     test.run("").fails(2, &["profile me is for", "other.cloud.databricks.com", "DATABRICKS_HOST"]);
     assert_eq!(runs(&test), 0);
 }
@@ -232,7 +232,7 @@ fn a_token_about_to_expire_causes_one_forced_refresh() {
     let mut test = person(&workspace);
     let expiring = prints(&workspace, USER, 40);
     let fresh = prints(&workspace, USER, 3600);
-    cli(&mut test, &format!("case \"$*\" in *--force-refresh) {fresh};; *) {expiring};; esac"));
+    refreshing_cli(&mut test, &fresh, &expiring);
     test.run("").token();
     assert!(
         log(&test).ends_with(
@@ -240,7 +240,7 @@ fn a_token_about_to_expire_causes_one_forced_refresh() {
         )
     );
     let mut test = person(&workspace);
-    cli(&mut test, &expiring);
+    cli(&mut test, expiring);
     test.run("").fails(1, &["printed a token that expires in"]);
     assert_eq!(runs(&test), 2);
 }
@@ -250,9 +250,9 @@ fn a_token_that_the_workspace_refuses_causes_one_forced_refresh() {
     let workspace = workspace();
     let mut test = person(&workspace);
     let (revoked, good) = (prints(&workspace, USER, 3600), prints(&workspace, USER, 3600));
-    let bearer = revoked.split("\"access_token\":\"").nth(1).unwrap().split('"').next().unwrap();
-    workspace.state().revoked.push(bearer.to_owned());
-    cli(&mut test, &format!("case \"$*\" in *--force-refresh) {good};; *) {revoked};; esac"));
+    let answer: Value = serde_json::from_str(revoked[1]["stdout"].as_str().unwrap()).unwrap();
+    workspace.state().revoked.push(answer["access_token"].as_str().unwrap().to_owned());
+    refreshing_cli(&mut test, &good, &revoked);
     test.run("").token();
     assert_eq!(runs(&test), 2);
 }
@@ -260,38 +260,37 @@ fn a_token_that_the_workspace_refuses_causes_one_forced_refresh() {
 #[test]
 fn the_text_of_a_cli_failure_decides_the_exit_code() {
     let workspace = workspace();
-    for (body, code, words) in [
+    let not_here =
+        "Error: cache: databricks OAuth is not configured for this host. no cached credentials";
+    let invalid =
+        "Error: A new access token could not be retrieved because the refresh token is invalid.";
+    let logged_out = ["refresh token is invalid", "databricks auth login --profile me"];
+    for (stderr, stdout, exit, code, words) in [
         (
-            "echo 'Error: cache: databricks OAuth is not configured for this host. no cached credentials' >&2; exit 1",
+            not_here,
+            "",
+            1,
             3,
             &["no valid login for me", "hint: databricks auth login --profile me"][..],
         ),
+        (invalid, "", 1, 3, &logged_out),
+        ("Error: No such command 'auth'.", "", 2, 2, &["is too old", "DATABRICKS_CLI_PATH"]),
+        ("Error: dial tcp: lookup x: no such host", "", 1, 5, &["cannot reach the workspace"]),
+        ("", "", 1, 1, &["it printed no error"]),
+        ("", "eyJhbGciOi.secret.token", 0, 1, &["not JSON"]),
         (
-            "echo 'Error: A new access token could not be retrieved because the refresh token is invalid.' >&2; exit 1",
-            3,
-            &["refresh token is invalid", "databricks auth login --profile me"],
-        ),
-        (
-            "echo \"Error: No such command 'auth'.\" >&2; exit 2",
-            2,
-            &["is too old", "DATABRICKS_CLI_PATH"],
-        ),
-        (
-            "echo 'Error: dial tcp: lookup x: no such host' >&2; exit 1",
-            5,
-            &["cannot reach the workspace"],
-        ),
-        ("exit 1", 1, &["it printed no error"]),
-        ("echo eyJhbGciOi.secret.token", 1, &["not JSON"]),
-        (
-            "echo '{\"token_type\": \"Bearer\"}'",
+            "",
+            r#"{"token_type": "Bearer"}"#,
+            0,
             1,
             &["the Databricks CLI's answer has no field `access_token`"],
         ),
-        ("echo '{\"access_token\": \"a b\"}'", 1, &["characters that no token has"]),
+        ("", r#"{"access_token": "a b"}"#, 0, 1, &["characters that no token has"]),
     ] {
+        let steps =
+            [json!({ "stderr": stderr }), json!({ "stdout": stdout }), json!({ "exit": exit })];
         let mut test = person(&workspace);
-        cli(&mut test, body);
+        cli(&mut test, steps.to_vec());
         let outcome = test.run("");
         outcome.fails(code, words);
         assert!(!outcome.stderr.contains("eyJ"), "{outcome:?}");
@@ -305,7 +304,7 @@ fn a_hanging_cli_keeps_running_and_keeps_the_lock() {
     let workspace = workspace();
     let mut test = person(&workspace);
     let answer = prints(&workspace, USER, 3600);
-    cli(&mut test, &format!("sleep 3\n{answer}"));
+    cli(&mut test, [vec![json!({ "sleep": 3000 })], answer].concat());
     let began = std::time::Instant::now();
     test.run("--timeout 500ms").fails(5, &["has not ended in time", "continues in the background"]);
     assert!(began.elapsed().as_millis() < 1500);
@@ -327,9 +326,7 @@ fn a_missing_cli_is_named_only_if_its_auth_type_is() {
         2,
         &["auth type databricks-cli from DATABRICKS_AUTH_TYPE needs", "no `databricks` on PATH"],
     );
-    let body = prints(&workspace, USER, 3600);
-    cli(&mut test, &body);
-    let path = test.home.path().join("bin/databricks");
+    let path = test.tool("databricks", prints(&workspace, USER, 3600).into());
     test.set("PATH", "/nowhere").set("DATABRICKS_CLI_PATH", path.to_str().unwrap());
     test.run("").token();
 }
@@ -339,11 +336,11 @@ fn another_login_evicts_the_entries_of_the_former_one() {
     let workspace = workspace();
     let mut test = person(&workspace);
     let (ada, eve) = (prints(&workspace, USER, 120), prints(&workspace, "eve@example.com", 3600));
-    cli(&mut test, &ada);
+    cli(&mut test, ada);
     assert!(test.run("-f pgbouncer").token().starts_with(&format!("\"{USER}\"")));
     test.set("LAKEBASE_TOKEN_TTL", "30m");
     test.run("").token();
-    cli(&mut test, &eve);
+    cli(&mut test, eve);
     // Ada's workspace token has expired, so the CLI runs again, and Eve is logged in now.
     test.pass(3 * MINUTE);
     let password = test.run("--refresh").token();
@@ -365,8 +362,7 @@ fn each_setting_that_decides_the_login_has_its_own_cache_entry() {
     let cache = test.cache_folder();
     test.set("LAKEBASE_TOKEN_CACHE", cache.to_str().unwrap());
     let as_ = |test: &mut Test, name: &str| {
-        let body = prints(&workspace, name, 3600);
-        cli(test, &body);
+        cli(test, prints(&workspace, name, 3600));
         let token = test.run("--for workspace").token();
         assert_eq!(workspace.signer.check(&token, Scope::Workspace), Ok(name.to_owned()));
     };
@@ -380,9 +376,9 @@ fn each_setting_that_decides_the_login_has_its_own_cache_entry() {
     test.set("DATABRICKS_DISCOVERY_HOST", "https://login.example.com");
     as_(&mut test, "d");
     let other_home = test.home.path().join("other");
-    test.set("HOME", other_home.to_str().unwrap());
+    test.set(HOME, other_home.to_str().unwrap());
     as_(&mut test, "e");
-    let path = test.home.path().join("bin/databricks");
+    let path = test.tool("databricks", json!([]));
     test.set("DATABRICKS_CLI_PATH", path.to_str().unwrap());
     as_(&mut test, "f");
 }
@@ -392,11 +388,11 @@ fn a_former_logins_credential_is_not_printed_even_if_minting_fails() {
     for passed in [45, 55] {
         let workspace = workspace();
         let mut test = person(&workspace);
-        cli(&mut test, &prints(&workspace, USER, 120));
+        cli(&mut test, prints(&workspace, USER, 120));
         test.run("").token();
         test.pass(passed * MINUTE); // refresh early, then must refresh
         let eve = prints(&workspace, "eve@example.com", passed * 60 + 3600);
-        cli(&mut test, &eve);
+        cli(&mut test, eve);
         workspace.fault(MINT, 9, Answer::Json(500, json!({})));
         for _ in 0..3 {
             let outcome = test.run("");
@@ -415,9 +411,9 @@ fn a_former_logins_credential_is_not_printed_even_if_minting_fails() {
 fn role_and_password_belong_to_the_same_person() {
     let workspace = workspace();
     let mut test = person(&workspace);
-    cli(&mut test, &prints(&workspace, USER, 120));
+    cli(&mut test, prints(&workspace, USER, 120));
     test.run("").token(); // raw: the role is not known yet
-    cli(&mut test, &prints(&workspace, "eve@example.com", 3600));
+    cli(&mut test, prints(&workspace, "eve@example.com", 3600));
     test.pass(3 * MINUTE);
     let line = test.run("-f pgbouncer").token();
     assert!(line.starts_with("\"eve@example.com\""), "{line}");
@@ -434,9 +430,9 @@ fn user_names_that_look_like_secrets_are_told_apart() {
     ] {
         let workspace = workspace();
         let mut test = person(&workspace);
-        cli(&mut test, &prints(&workspace, ada, 3600));
+        cli(&mut test, prints(&workspace, ada, 3600));
         test.run("").token();
-        cli(&mut test, &prints(&workspace, eve, 3600));
+        cli(&mut test, prints(&workspace, eve, 3600));
         test.run("--for workspace --refresh").token();
         let password = test.run("").token();
         assert_eq!(workspace.signer.check(&password, Scope::Database), Ok(eve.to_owned()));
@@ -447,7 +443,7 @@ fn user_names_that_look_like_secrets_are_told_apart() {
 fn a_role_that_arrives_after_another_login_is_not_cached() {
     let workspace = workspace();
     let mut test = person(&workspace);
-    cli(&mut test, &prints(&workspace, USER, 3600));
+    cli(&mut test, prints(&workspace, USER, 3600));
     let me = Answer::Json(200, json!({ "userName": USER }));
     let late = Answer::Late(std::time::Duration::from_millis(1500), Box::new(me));
     workspace.fault("/api/2.0/preview/scim/v2/Me", 1, late);
@@ -456,7 +452,7 @@ fn a_role_that_arrives_after_another_login_is_not_cached() {
     while workspace.count("/api/2.0/preview/scim/v2/Me") == 0 {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    cli(&mut test, &prints(&workspace, "eve@example.com", 3600));
+    cli(&mut test, prints(&workspace, "eve@example.com", 3600));
     test.run("--for workspace --refresh").token();
     let line = String::from_utf8(slow.wait_with_output().unwrap().stdout).unwrap();
     for line in [line, test.run("-f pgbouncer").token()] {
@@ -471,8 +467,13 @@ fn a_role_that_arrives_after_another_login_is_not_cached() {
 fn a_wrapper_of_the_cli_may_reopen_its_streams() {
     let workspace = workspace();
     let mut test = person(&workspace);
-    let answer = prints(&workspace, USER, 3600);
-    cli(&mut test, &format!("set -e; echo warning > /dev/stderr; {{ {answer}; }} > /dev/stdout"));
+    let mut words = prints(&workspace, USER, 3600);
+    let answer = words.pop().unwrap();
+    let answer = answer["stdout"].as_str().unwrap();
+    let script = format!(
+        "#!/bin/sh\nset -e; echo warning > /dev/stderr; {{ printf %s '{answer}'; }} > /dev/stdout\n"
+    );
+    test.program("databricks", &script);
     test.run("").token();
 }
 
@@ -482,7 +483,7 @@ fn a_process_that_the_cli_leaves_behind_is_not_waited_for() {
     let mut test = person(&workspace);
     let answer = prints(&workspace, USER, 3600);
     // A grandchild keeps the output and the lock open.
-    cli(&mut test, &format!("{answer}\nsleep 4 &\nexit 0"));
+    cli(&mut test, [answer, vec![json!({ "leave": 4000 })]].concat());
     let began = std::time::Instant::now();
     test.run("--timeout 2s").token();
     test.run("--timeout 2s --refresh").token();
@@ -493,7 +494,7 @@ fn a_process_that_the_cli_leaves_behind_is_not_waited_for() {
 fn a_cli_that_closes_its_output_is_waited_for_until_the_deadline() {
     let workspace = workspace();
     let mut test = person(&workspace);
-    cli(&mut test, "exec >&- 2>&-; sleep 5");
+    test.program("databricks", "#!/bin/sh\nexec >&- 2>&-; /bin/sleep 5\n");
     let began = std::time::Instant::now();
     test.run("--timeout 1s").fails(5, &["has not ended in time"]);
     assert!(began.elapsed().as_millis() < 1900, "{:?}", began.elapsed());
@@ -505,10 +506,11 @@ fn a_cli_outlives_this_program_and_finishes() {
     let mut test = person(&workspace);
     let stored = test.home.path().join("stored");
     // It warns before it stores; with a broken pipe, the warning would end it.
-    cli(
-        &mut test,
-        &format!("sleep 1; echo warning >&2; echo x; sleep .2; echo x > '{}'", stored.display()),
-    );
+    let steps = json!([
+        { "sleep": 1000 }, { "stderr": "warning\n" }, { "stdout": "x\n" }, { "sleep": 200 },
+        { "write": stored.to_str().unwrap() },
+    ]);
+    test.tool("databricks", steps);
     let mut child = test
         .command()
         .args(["--timeout", "500ms"])
@@ -533,10 +535,7 @@ fn a_cli_outlives_this_program_and_finishes() {
 fn an_endless_output_is_bounded() {
     let workspace = workspace();
     let mut test = person(&workspace);
-    cli(
-        &mut test,
-        "while echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; do :; done; exit 0",
-    );
+    cli(&mut test, vec![json!({ "endless": "x".repeat(60) })]);
     let began = std::time::Instant::now();
     test.run("--timeout 8s").fails(1, &["`databricks auth token --profile me` failed"]);
     assert!(began.elapsed().as_secs() < 6, "{:?}", began.elapsed());
@@ -546,7 +545,7 @@ fn an_endless_output_is_bounded() {
 fn many_processes_run_the_cli_once() {
     let workspace = workspace();
     let mut test = person(&workspace);
-    cli(&mut test, &prints(&workspace, USER, 3600));
+    cli(&mut test, prints(&workspace, USER, 3600));
     let start = |_| test.command().stdout(std::process::Stdio::piped()).spawn().unwrap();
     let children: Vec<std::process::Child> = (0..30).map(start).collect();
     for child in children {
@@ -561,7 +560,7 @@ fn many_processes_run_the_cli_once() {
 fn a_failing_service_principal_never_falls_back_to_a_login() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
-    cli(&mut test, &prints(&workspace, USER, 3600));
+    cli(&mut test, prints(&workspace, USER, 3600));
     test.set("DATABRICKS_CLIENT_SECRET", "wrong");
     test.run("").fails(4, &["invalid_client"]);
     assert_eq!(runs(&test), 0);
@@ -606,7 +605,7 @@ fn a_configured_auth_type_that_fails_never_falls_back_to_a_login() {
         ),
     ] {
         let mut test = person(&workspace);
-        cli(&mut test, &prints(&workspace, USER, 3600));
+        cli(&mut test, prints(&workspace, USER, 3600));
         for (variable, value) in variables {
             test.set(variable, value);
         }
@@ -636,7 +635,7 @@ fn settings_of_another_cloud_do_not_matter() {
         ("SYSTEM_ACCESSTOKEN", "t"),
     ] {
         let mut test = person(&workspace);
-        cli(&mut test, &prints(&workspace, USER, 3600));
+        cli(&mut test, prints(&workspace, USER, 3600));
         test.set(variable, value).run("").token();
     }
     let mut test = Test::bare();

@@ -13,8 +13,8 @@ use lakebase_token::service::env_file::EnvFile;
 use lakebase_token::service::job::Job;
 use lakebase_token::service::manager::Manager;
 
-use super::machine::{Machine, UID, wait_for};
-use super::support::{Test, executable, has, repository, workspace};
+use super::machine::{Machine, UID};
+use super::support::{Test, executable, has, repository, wait_for, workspace};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, MINT, PAT};
 

@@ -4,9 +4,9 @@
 use std::io::Write;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::support::{Test, workspace};
+use super::support::{HOME, Test, workspace};
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, PAT};
 
@@ -133,7 +133,7 @@ fn the_sdks_permutation_table_on_azure() {
     const RESOURCE: (&str, &str) = ("DATABRICKS_AZURE_RESOURCE_ID", "/sub/rg/ws");
     expect(&[AZURE, TOKEN], "", URL, "pat");
     let mut test = with(&[AZURE, RESOURCE], "");
-    test.program("az", "#!/bin/sh\nexit 1\n");
+    test.tool("az", json!([{ "exit": 1 }]));
     let of = |test: &Test| resolved(test).1;
     assert_eq!(of(&test).as_deref(), Some("azure-cli"));
     // The host alone is enough, and so is a resource id alone.
@@ -402,14 +402,15 @@ fn an_unknown_profile_is_answered_with_the_existing_ones() {
     let mut test = with(&[], "");
     let said = ["profile prod from --profile: there is no", FILE, "hint: lakebase-token login"];
     test.run("-p prod").fails(2, &said);
-    test.program("databricks", "#!/bin/sh\n");
+    test.tool("databricks", json!([]));
     test.run("-p prod").fails(2, &["hint: databricks auth login --profile prod"]);
     test.set("DATABRICKS_CONFIG_PROFILE", "prod");
     let words = [NO_IDENTITY, "there is no", FILE, "profile=prod from DATABRICKS_CONFIG_PROFILE"];
     test.run("").fails(2, &words);
     let mut test = with(&[], file);
-    test.unset("HOME");
-    test.run("-p prod").fails(2, &["HOME is not set", "DATABRICKS_CONFIG_FILE"]);
+    test.unset(HOME);
+    let missing = format!("{HOME} is not set");
+    test.run("-p prod").fails(2, &[&missing, "DATABRICKS_CONFIG_FILE"]);
 }
 
 #[test]

@@ -118,10 +118,8 @@ fn an_expired_login_is_exit_code_three_until_there_is_a_token_again() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
-    test.program(
-        "databricks",
-        "#!/bin/sh\necho 'Error: the refresh token is invalid.' >&2\nexit 1\n",
-    );
+    let refuses = json!([{ "stderr": "Error: the refresh token is invalid." }, { "exit": 1 }]);
+    test.tool("databricks", refuses);
     assert_eq!(report(&test, "").0, 0, "no call has failed yet");
 
     test.run("").fails(3, &["databricks auth login"]);
@@ -130,7 +128,8 @@ fn an_expired_login_is_exit_code_three_until_there_is_a_token_again() {
     assert_eq!((code, &shown["errors"][0]["code"]), (3, &json!(3)));
 
     let token = workspace.signer.sign("me", crate::sandbox::jwt::Scope::Workspace, 9000, 0);
-    test.program("databricks", &format!("#!/bin/sh\necho '{{\"access_token\": \"{token}\"}}'\n"));
+    let answer = json!({ "access_token": token }).to_string();
+    test.tool("databricks", json!([{ "stdout": answer }]));
     test.run("").token();
     assert_eq!(report(&test, "").0, 0);
 }

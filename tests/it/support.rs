@@ -11,10 +11,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use lakebase_token::platform::context::Context;
 use lakebase_token::platform::time::Timestamp;
+use serde_json::{Value, json};
 
 #[cfg(unix)]
 use crate::sandbox::Sandbox;
@@ -26,6 +29,13 @@ pub const HOME: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
 /// The cache folder, below the home.
 const CACHE: &str =
     if cfg!(windows) { r"local\lakebase-token\cache" } else { ".cache/lakebase-token" };
+
+/// The folder for logins, below the home.
+const STATE: &str =
+    if cfg!(windows) { r"local\lakebase-token" } else { ".local/state/lakebase-token" };
+
+/// libpq's password file, below the home.
+const PGPASS: &str = if cfg!(windows) { r"settings\postgresql\pgpass.conf" } else { ".pgpass" };
 
 pub const SECOND: i64 = 1000;
 pub const MINUTE: i64 = 60 * SECOND;
@@ -139,8 +149,41 @@ impl Test {
         path
     }
 
+    /// Puts a stand-in for a tool on PATH, which does these steps (`tests/sandbox/tool.rs`).
+    pub fn tool(&mut self, name: &str, steps: Value) -> PathBuf {
+        self.tool_by_line(name, json!([{ "for": "", "do": steps }]))
+    }
+
+    /// The same, with steps for each kind of command line.
+    pub fn tool_by_line(&mut self, name: &str, cases: Value) -> PathBuf {
+        self.write(&format!("bin/{name}.json"), &cases.to_string());
+        let folder = self.home.path().join("bin");
+        self.set("PATH", folder.to_str().unwrap());
+        let path = folder.join(name.to_owned() + std::env::consts::EXE_SUFFIX);
+        if !path.exists() {
+            #[cfg(unix)]
+            std::os::unix::fs::symlink(tool(), &path).unwrap();
+            #[cfg(windows)]
+            fs::copy(tool(), &path).unwrap();
+        }
+        path
+    }
+
+    /// What a tool has logged: its command lines, and what must not reach it.
+    pub fn tool_log(&self, name: &str) -> String {
+        fs::read_to_string(self.home.path().join(format!("bin/{name}.log"))).unwrap_or_default()
+    }
+
     pub fn cache_folder(&self) -> PathBuf {
         self.home.path().join(CACHE)
+    }
+
+    pub fn password_file(&self) -> PathBuf {
+        self.home.path().join(PGPASS)
+    }
+
+    pub fn state_folder(&self) -> PathBuf {
+        self.home.path().join(STATE)
     }
 
     /// The cache entries, without lock files.
@@ -262,6 +305,34 @@ pub fn executable() -> PathBuf {
     }
 }
 
+/// An example, built as the tests are. On Windows `tests/windows/run` has built it.
+pub fn example(name: &str) -> PathBuf {
+    if cfg!(unix) {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--locked", "--example", name]);
+        // What Cargo has set for this test would make it build some dependencies again.
+        for (name, _) in std::env::vars_os() {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_"]
+                .iter()
+                .any(|start| name.to_string_lossy().starts_with(start))
+            {
+                cargo.env_remove(name);
+            }
+        }
+        assert!(cargo.current_dir(repository()).status().unwrap().success());
+    }
+    // This test is target/debug/deps/it-….
+    let test = std::env::current_exe().unwrap();
+    let folder = test.ancestors().nth(2).unwrap().join("examples");
+    folder.join(name.to_owned() + std::env::consts::EXE_SUFFIX)
+}
+
+/// The executable of `tests/sandbox/tool.rs`.
+fn tool() -> &'static Path {
+    static TOOL: OnceLock<PathBuf> = OnceLock::new();
+    TOOL.get_or_init(|| example("tool"))
+}
+
 /// A stand-in workspace over plain HTTP, which is allowed on a literal loopback address.
 pub fn workspace() -> Workspace {
     Workspace::start(None).unwrap()
@@ -330,6 +401,18 @@ pub fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// That nobody else may read a file.
+#[cfg(unix)]
+#[track_caller]
+pub fn assert_private(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+/// Wine keeps no access control lists; windows.rs has what can be shown there.
+#[cfg(windows)]
+pub fn assert_private(_: &Path) {}
+
 /// Windows has no modes; what a test makes is its user's own.
 #[cfg(windows)]
 pub fn set_mode(_: &Path, _: u32) {}
@@ -340,6 +423,18 @@ pub fn refusing_address() -> (SocketAddr, (TcpListener, TcpStream)) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (stream.local_addr().unwrap(), (listener, stream))
+}
+
+/// Waits for a result of `check`, for a minute at most.
+pub fn wait_for<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(result) = check() {
+            return result;
+        }
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Starts a process whose output the test reads.

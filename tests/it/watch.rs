@@ -2,16 +2,23 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Child;
+#[cfg(unix)]
+use std::{
+    os::unix::net::UnixDatagram,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
+#[cfg(unix)]
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use super::machine::wait_for;
-use super::support::{Test, is_root, not_run, spawn, workspace};
+use super::support::{Test, spawn, wait_for, workspace};
+#[cfg(unix)]
+use super::support::{is_root, not_run};
 use crate::sandbox::server::Answer;
+#[cfg(unix)]
 use crate::sandbox::workspace::{MINT, TOKEN};
 
 fn start(test: &Test, words: &[&str]) -> Child {
@@ -20,6 +27,7 @@ fn start(test: &Test, words: &[&str]) -> Child {
 }
 
 /// Sends a signal. Returns how the process ended, and how long that took.
+#[cfg(unix)]
 fn end(mut child: Child, signal: Signal) -> (String, Duration) {
     let began = Instant::now();
     kill_process(Pid::from_child(&child), signal).unwrap();
@@ -28,10 +36,13 @@ fn end(mut child: Child, signal: Signal) -> (String, Duration) {
 }
 
 fn wait_for_pgpass(test: &Test) {
-    let path = test.home.path().join(".pgpass");
-    wait_for(".pgpass", || fs::read(&path).is_ok_and(|text| !text.is_empty()).then_some(()));
+    let path = test.password_file();
+    wait_for("the password file", || {
+        fs::read(&path).is_ok_and(|text| !text.is_empty()).then_some(())
+    });
 }
 
+#[cfg(unix)]
 #[test]
 fn it_writes_notifies_systemd_and_ends_on_a_signal() {
     let workspace = workspace();
@@ -64,6 +75,7 @@ fn it_writes_notifies_systemd_and_ends_on_a_signal() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn it_ends_at_once_during_a_request_and_during_a_hook() {
     let workspace = workspace();
@@ -85,6 +97,7 @@ fn it_ends_at_once_during_a_request_and_during_a_hook() {
     wait_for("the end of the hook", || (!fs::exists(&alive).unwrap()).then_some(()));
 }
 
+#[cfg(unix)]
 #[test]
 fn it_ends_as_process_one_of_a_container_too() {
     if !is_root() {
@@ -119,7 +132,7 @@ fn a_failure_is_reported_and_retried_soon() {
     let mut child = start(&test, &[]);
     wait_for_pgpass(&test);
 
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    child.kill().unwrap();
     let output = BufReader::new(child.stderr.take().unwrap());
     let lines: Vec<String> = output.lines().map(|line| line.unwrap()).collect();
     child.wait().unwrap();
@@ -131,6 +144,7 @@ fn a_failure_is_reported_and_retried_soon() {
     );
 }
 
+#[cfg(unix)]
 #[test]
 fn a_mistake_at_the_start_is_an_error_and_not_retried() {
     let workspace = workspace();
@@ -158,6 +172,7 @@ fn a_mistake_at_the_start_is_an_error_and_not_retried() {
     test.run("watch pgpass").fails(4, &["invalid_client"]);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_supervisor_that_does_not_read_cannot_delay_the_end() {
     let workspace = workspace();

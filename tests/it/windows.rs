@@ -4,7 +4,6 @@
 //! command-line tools are batch files.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::os::windows::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -13,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::support::{SECOND, Test, workspace};
+use super::support::{SECOND, Test, wait_for, workspace};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::{Consent, MINT, USER, Workspace};
+use crate::sandbox::workspace::{MINT, USER, Workspace};
 
 /// Only reading is allowed to others, not even a rename (FILE_SHARE_READ).
 const SHARE_READ: u32 = 1;
@@ -51,23 +50,7 @@ fn batch(test: &mut Test, name: &str, lines: &str) -> PathBuf {
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(60), "{what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-#[test]
-fn forty_processes_at_once_mint_once() {
-    let workspace = workspace();
-    let test = Test::at(&workspace);
-    let children: Vec<Child> = (0..40).map(|_| test.start("")).collect();
-    let tokens: Vec<String> =
-        children.into_iter().map(|child| succeeds(&child.wait_with_output().unwrap())).collect();
-    assert!(tokens.iter().all(|token| token.len() > 100 && *token == tokens[0]));
-    assert_eq!(workspace.count(MINT), 1);
-    assert_eq!(test.entries().len(), 2, "{:?}", test.entries());
+    wait_for(what, || is_so().then_some(()));
 }
 
 #[test]
@@ -248,38 +231,6 @@ fn a_run_of_the_cli_keeps_its_lock_after_its_caller_has_ended() {
     assert_eq!(runs(), 1, "{:?}", fs::read_to_string(test.home.path().join("runs")));
     succeeds(&run(&test, "--timeout 50s"));
     assert_eq!(runs(), 2);
-}
-
-#[test]
-fn a_login_is_pasted_and_used() {
-    let workspace = workspace();
-    workspace.state().consent = Consent::Allow;
-    let test = Test::of_person(&workspace);
-    let mut command = test.command();
-    command.args(["login", "--no-browser"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut login = command.spawn().unwrap();
-    let mut lines = BufReader::new(login.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let mut said = Vec::new();
-    let url = loop {
-        let line = lines.next().unwrap_or_else(|| panic!("no URL: {said:?}"));
-        if line.trim().starts_with("http") {
-            break line;
-        }
-        said.push(line);
-    };
-
-    let agent: ureq::Agent = ureq::Agent::config_builder().max_redirects(0).build().into();
-    let answer = agent.get(url.trim()).call().unwrap();
-    let back = answer.headers()["location"].to_str().unwrap();
-    let mut stdin = login.stdin.take().unwrap();
-    writeln!(stdin, "{back}").unwrap();
-    drop(stdin);
-    thread::spawn(move || lines.for_each(drop));
-    succeeds(&login.wait_with_output().unwrap());
-    succeeds(&run(&test, ""));
-    succeeds(&run(&test, "logout"));
-    fails(&run(&test, ""), 2, "no Databricks identity");
 }
 
 #[test]

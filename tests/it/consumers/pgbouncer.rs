@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use super::{SELECT_USER, words};
 use crate::clients::{JDBC, has_node_postgres, node_path};
-use crate::machine::{Machine, UID, wait_for};
+use crate::machine::{Machine, UID};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::CLIENT_ID;
 use crate::service::machine;
+use crate::support::wait_for;
 use crate::support::{has, not_run, repository, spawn};
 
 /// The first length of a password that PgBouncer 1.18 refuses, and that lakebase-token warns of.
