@@ -106,5 +106,5 @@ mod watch; // until a signal comes
 #[cfg(windows)]
 mod windows; // where Windows differs from Unix
 #[cfg(unix)]
-mod windows_psql; // psql.exe under Wine
+mod wine; // psql.exe, a console and a certificate store under Wine
 mod write; // .pgpass and files: bytes, many writers, kills, a year

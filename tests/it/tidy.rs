@@ -195,6 +195,15 @@ fn the_operating_system_is_behind_platform() {
     }
 }
 
+/// A judge that uses the code which it judges agrees with its mistakes. `main.rs` demonstrates the program.
+#[test]
+fn the_stand_in_workspace_shares_no_code_with_the_program() {
+    for path in files("tests/sandbox", "rs") {
+        let is_judge = !path.ends_with("main.rs");
+        assert!(!is_judge || !code_of(&path).contains("lakebase_token::"), "{}", path.display());
+    }
+}
+
 #[test]
 fn every_file_says_its_job_first() {
     for path in files("src", "rs").into_iter().chain(files("tests", "rs")) {

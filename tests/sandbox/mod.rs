@@ -56,10 +56,9 @@ impl Certificates {
         let other = |e: rcgen::Error| io::Error::other(e);
         let mut params = CertificateParams::new(Vec::new()).map_err(other)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let name = format!(
-            "sandbox authority {}",
-            lakebase_token::credential::encoding::hex(&jwt::random::<4>())
-        );
+        // Wine's store passes over an authority without a purpose.
+        params.extended_key_usages.push(rcgen::ExtendedKeyUsagePurpose::ServerAuth);
+        let name = format!("sandbox authority {}", jwt::hex(&jwt::random::<4>()));
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         let key = KeyPair::generate().map_err(other)?;
         let authority = CertifiedIssuer::self_signed(params, key).map_err(other)?;

@@ -14,9 +14,11 @@ use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use rustls::ServerConfig;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::clouds::{self, Policy};
-use super::jwt::{Scope, Signer, now, random};
+use super::jwt::{Scope, Signer, hex, now, random};
 use super::models;
 use super::rules;
 use super::server::{Answer, Request, Server, decode};
@@ -783,8 +785,7 @@ fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) ->
             }
         }
         ("POST", "/token/create") => {
-            let value =
-                format!("dapi{}", lakebase_token::credential::encoding::hex(&random::<16>()));
+            let value = format!("dapi{}", hex(&random::<16>()));
             let id = digest(&value);
             let life = body["lifetime_seconds"].as_i64().unwrap_or(2 * 365 * 86400);
             let pat = Pat {
@@ -851,17 +852,16 @@ fn credential(
 ) -> Answer {
     let life = ttl.unwrap_or(state.credential_life);
     let token = signer.sign(identity, Scope::Database, life, state.skew);
-    let expires =
-        lakebase_token::platform::time::Timestamp::from_seconds(now() + state.skew + life);
+    let expires = OffsetDateTime::from_unix_timestamp(now() + state.skew + life).unwrap();
     // With a fraction: protobuf's JSON mapping allows one.
-    let expires = expires.to_string().replace('Z', ".123456Z");
+    let expires = expires.format(&Rfc3339).unwrap().replace('Z', ".123456Z");
     Answer::Json(200, json!({ "token": token, expiry: expires }))
 }
 
 /// The id of a personal access token: so far, Databricks' ids are the tokens' digests.
 fn digest(value: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, value.as_bytes());
-    lakebase_token::credential::encoding::hex(digest.as_ref())
+    hex(digest.as_ref())
 }
 
 fn pat_info(pat: &Pat) -> Value {
