@@ -34,29 +34,45 @@ pub fn powershell_line(line: &str) -> String {
         Some((command, comment)) => (command, format!("  #{comment}")),
         None => (line, String::new()),
     };
+    let commands: Vec<String> = command.split(" && ").map(powershell_command).collect();
+    commands.join("; ") + &comment
+}
+
+fn powershell_command(command: &str) -> String {
     let words: Vec<&str> = command.split(' ').collect();
     let is_name = |name: &str| {
         name.len() > 1
             && name.bytes().all(|b| b == b'_' || b.is_ascii_uppercase() || b.is_ascii_digit())
     };
-    let changed = match words[..] {
-        ["unset", name] => format!("Remove-Item Env:{name}"),
-        ["kill", process] => format!("Stop-Process -Id {process}"),
-        ["mkdir", "-p", folder] => format!("New-Item -ItemType Directory {folder}"),
-        ["chmod", "600", file] => {
-            format!("icacls {file} /inheritance:r /grant:r \"${{env:USERNAME}}:F\"")
-        }
-        [assignment] | ["export", assignment] => match assignment.split_once('=') {
-            Some((name, value)) if is_name(name) => {
-                let is_quoted = value.starts_with('"');
-                let value = if is_quoted { value.to_owned() } else { powershell(value) };
-                format!("$env:{name} = {value}")
-            }
-            _ => return line.to_owned(),
-        },
-        _ => return line.to_owned(),
+    let assigned = |assignment: &str| {
+        let (name, value) = assignment.split_once('=').filter(|(name, _)| is_name(name))?;
+        let value = match value.strip_prefix("\"$").and_then(|value| value.strip_suffix('"')) {
+            Some(variable) if is_name(variable) => format!("$env:{variable}"),
+            // `$HOME` is a variable of PowerShell, too.
+            Some(_) => value.to_owned(),
+            None => powershell(value),
+        };
+        Some(format!("$env:{name} = {value}"))
     };
-    changed + &comment
+    let changed = match words[..] {
+        ["unset", name] => Some(format!("Remove-Item Env:{name}")),
+        ["kill", process] => Some(format!("Stop-Process -Id {process}")),
+        ["mkdir", "-p", folder] => Some(format!("New-Item -ItemType Directory {folder}")),
+        ["chmod", "600", file] => {
+            Some(format!("icacls {file} /inheritance:r /grant:r \"${{env:USERNAME}}:F\""))
+        }
+        ["printf", "'%s\\n'", ref lines @ .., file] => file.strip_prefix(">>").map(|file| {
+            let lines = lines.join(" ").replace("'\\''", "''").replace("' '", "', '");
+            format!("{lines} | Add-Content {}", file.replace("'\\''", "''"))
+        }),
+        [assignment] | ["export", assignment] => assigned(assignment),
+        [assignment, program @ ("databricks" | "lakebase-token"), ref rest @ ..] => {
+            let rest = [&[program], rest].concat().join(" ");
+            assigned(assignment).map(|assigned| format!("{assigned}; {rest}"))
+        }
+        _ => None,
+    };
+    changed.unwrap_or(command.to_owned())
 }
 
 /// Text of HTML or XML.
@@ -81,6 +97,14 @@ mod tests {
             ("A=\"$HOME/b\"", "A=\"$HOME/b\""),
             ("AB=\"$HOME/b\"", "$env:AB = \"$HOME/b\""),
             ("kill 12", "Stop-Process -Id 12"),
+            ("A_B=\"$C_D\"  # why", "$env:A_B = $env:C_D  # why"),
+            ("mv ~/a ~/b && lakebase-token login", "mv ~/a ~/b; lakebase-token login"),
+            ("A_B=c databricks auth login", "$env:A_B = 'c'; databricks auth login"),
+            ("A_B=c or d, or unset it", "A_B=c or d, or unset it"),
+            (
+                r"printf '%s\n' '' '[it'\''s]' 'host = x' >>'C:\a'",
+                r"'', '[it''s]', 'host = x' | Add-Content 'C:\a'",
+            ),
             ("lakebase-token login --host=x", "lakebase-token login --host=x"),
             ("--timeout=3", "--timeout=3"),
         ] {
