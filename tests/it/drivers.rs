@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::clients::{JDBC, has_node_postgres, node_path};
 use super::consumers::{Installation, python_with, words};
-use super::support::{has, not_run, repository, say_not_run, spawn};
+use super::support::{building, has, not_run, repository, say_not_run, spawn};
 use crate::sandbox::workspace::{CLIENT_ID, MINT};
 
 /// Runs a program of `drivers/` twice: with passwords that expire after two seconds, and with a
@@ -487,11 +487,11 @@ fn tokio_postgres_sqlx_and_deadpool_get_a_password_for_each_connection() {
         fs::copy(program(&file), folder.join("src/bin").join(&file)).unwrap();
     }
 
-    let mut fetch = Command::new("cargo");
+    let mut fetch = building("cargo");
     if !fetch.args(["fetch", "--quiet"]).current_dir(&folder).output().unwrap().status.success() {
         return not_run(test, "cargo cannot fetch the crates");
     }
-    let mut cargo = Command::new("cargo");
+    let mut cargo = building("cargo");
     cargo.args(["build", "--quiet", "--target-dir"]).arg(folder.join("target"));
     build(cargo.current_dir(&folder).env_remove("CARGO_BUILD_TARGET"));
 

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use super::consumers::{python_with, words};
-use super::support::{has, is_root, not_run, repository, sandbox_with_psql, say_not_run};
+use super::support::{building, has, is_root, not_run, repository, sandbox_with_psql, say_not_run};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::{CLIENT_ID, MINT};
 
@@ -27,7 +27,7 @@ fn packages(test: &str) -> Option<&'static Path> {
         let maturin = python_with(&["maturin==1.16.0"], "maturin", "maturin")?;
         let tools = target.join("cargo-deb");
         if !tools.join("bin/cargo-deb").exists() {
-            let mut cargo = Command::new("cargo");
+            let mut cargo = building("cargo");
             cargo.args(["install", "--quiet", "--locked", "cargo-deb@3.8.0", "--root"]);
             // In another folder, so that the flags for our target do not apply to this tool.
             let output = cargo.arg(&tools).current_dir("/").output().unwrap();
@@ -43,7 +43,7 @@ fn packages(test: &str) -> Option<&'static Path> {
             maturin.parent().unwrap().display(),
             std::env::var("PATH").unwrap()
         );
-        let mut package = Command::new(repository().join(".ci/package"));
+        let mut package = building(repository().join(".ci/package").to_str().unwrap());
         let output = package.arg(&out).env("PATH", path).output().unwrap();
         assert!(output.status.success(), "{}", words(&output));
         Ok(out)

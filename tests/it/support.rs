@@ -305,20 +305,26 @@ pub fn executable() -> PathBuf {
     }
 }
 
+/// A command that builds something, without what Cargo and `tests/run` have set for this test: Cargo would build
+/// some dependencies again.
+pub fn building(program: &str) -> Command {
+    let mut command = Command::new(program);
+    let is_ours = |name: &str| {
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "RUSTC_BOOTSTRAP"]
+            .iter()
+            .any(|ours| name.starts_with(ours))
+    };
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// An example, built as the tests are. On Windows `tests/windows/run` has built it.
 pub fn example(name: &str) -> PathBuf {
     if cfg!(unix) {
-        let mut cargo = Command::new(env!("CARGO"));
+        let mut cargo = building("cargo");
         cargo.args(["build", "--quiet", "--locked", "--example", name]);
-        // What Cargo has set for this test would make it build some dependencies again.
-        for (name, _) in std::env::vars_os() {
-            if ["CARGO_PKG_", "CARGO_MANIFEST_"]
-                .iter()
-                .any(|start| name.to_string_lossy().starts_with(start))
-            {
-                cargo.env_remove(name);
-            }
-        }
         assert!(cargo.current_dir(repository()).status().unwrap().success());
     }
     // This test is target/debug/deps/it-….

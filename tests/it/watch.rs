@@ -18,8 +18,10 @@ use super::support::{Test, spawn, wait_for, workspace};
 #[cfg(unix)]
 use super::support::{is_root, not_run};
 use crate::sandbox::server::Answer;
+#[cfg(target_os = "linux")]
+use crate::sandbox::workspace::MINT;
 #[cfg(unix)]
-use crate::sandbox::workspace::{MINT, TOKEN};
+use crate::sandbox::workspace::TOKEN;
 
 fn start(test: &Test, words: &[&str]) -> Child {
     let mut command = test.command();
