@@ -107,14 +107,16 @@ impl<'a> Client<'a> {
         let mut backoff = FIRST_BACKOFF;
         let mut tries = 1;
         loop {
-            let (error, retry_after, is_unsent) = match self.send_once(request, &uri, deadline) {
+            let (error, retry_after, is_untouched) = match self.send_once(request, &uri, deadline) {
                 Ok((answer, _)) if !is_retryable(answer.status) => return Ok(answer),
-                Ok((answer, retry_after)) => (busy(&answer), retry_after, false),
+                // A server refuses what is too much before it does anything; Databricks' SDKs send every
+                // request again.
+                Ok((answer, retry_after)) => (busy(&answer), retry_after, answer.status == 429),
                 Err(SendFailure::Final(error)) => return Err(error),
                 Err(SendFailure::Unsent(error)) => (error, Duration::ZERO, true),
                 Err(SendFailure::Retryable(error)) => (error, Duration::ZERO, false),
             };
-            if tries == MAX_TRIES || request.once && !is_unsent {
+            if tries == MAX_TRIES || request.once && !is_untouched {
                 return Err(error);
             }
 

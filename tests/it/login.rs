@@ -10,6 +10,7 @@ use lakebase_token::platform::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::support::{HOUR, Test, assert_private, spawn, wait_for, workspace};
+use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{Consent, ENDPOINT, TOKEN, USER, Workspace};
 
 /// A person without any Databricks setting but the workspace, and a browser that keeps the last page.
@@ -383,6 +384,18 @@ fn fifty_processes_at_once_refresh_once_and_the_login_stays_valid() {
     assert!(answers.iter().all(|answer| answer.status.success()));
     assert!(workspace.count(TOKEN) > 1);
     assert!(test.run("--for workspace --refresh").code == 0, "the login survives");
+}
+
+/// A code and a refresh token are valid once, so what may have been done is not asked for again.
+#[test]
+fn a_code_is_sent_again_only_to_a_server_that_has_done_nothing() {
+    for (status, code) in [(429, 0), (503, 5), (504, 5)] {
+        let workspace = workspace();
+        let test = person(&workspace);
+        workspace.fault(TOKEN, 1, Answer::Json(status, json!({ "error": "later" })));
+        assert_eq!(test.run("login").code, code, "{status}");
+        assert_eq!(workspace.count(TOKEN), if code == 0 { 2 } else { 1 });
+    }
 }
 
 #[test]

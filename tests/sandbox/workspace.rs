@@ -88,6 +88,8 @@ pub struct State {
     /// Whether the caller's clock is right: a caller whose clock is wrong sends what has expired.
     pub knows_our_time: bool,
     variant: Variant,
+    /// The kinds of requests that were one too many.
+    limited: Vec<String>,
     /// Personal access tokens that are deleted and still listed.
     deleted: Vec<Value>,
     /// Requests that the platform would refuse; see `rules.rs`.
@@ -258,6 +260,10 @@ pub enum Variant {
     StaleLists,
     /// Each object has fields that are not known yet.
     NewFields,
+    /// The first request of each kind is one too many.
+    RateLimits,
+    /// Whoever asks is in groups, whose names are roles of the database, too.
+    GroupRoles,
 }
 
 impl Variant {
@@ -268,6 +274,8 @@ impl Variant {
             Ok("kept-refresh-tokens") => Variant::KeptRefreshTokens,
             Ok("stale-lists") => Variant::StaleLists,
             Ok("new-fields") => Variant::NewFields,
+            Ok("rate-limits") => Variant::RateLimits,
+            Ok("group-roles") => Variant::GroupRoles,
             Ok(other) => panic!("no variant is called {other}"),
             Err(_) => Variant::Usual,
         }
@@ -346,7 +354,8 @@ impl State {
             faults: Vec::new(),
             requests: Vec::new(),
             clients: HashMap::from([(CLIENT_ID.to_owned(), CLIENT_SECRET.to_owned())]),
-            groups: Vec::new(),
+            groups: if variant == Variant::GroupRoles { group_roles() } else { Vec::new() },
+            limited: Vec::new(),
             pats: vec![pat],
             projects: vec![Project { name: "projects/shop", branches: vec![branch] }],
             instances: vec![json!({
@@ -412,6 +421,23 @@ fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request)
     answer
 }
 
+fn group_roles() -> Vec<String> {
+    ["admins", "analysts of Bricks & Söhne"].map(str::to_owned).to_vec()
+}
+
+fn too_many_requests() -> Answer {
+    let body = json!({
+        "error_code": "REQUEST_LIMIT_EXCEEDED",
+        "message": "Current request has exceeded the rate limit; please try again",
+    });
+    let headers = [("Content-Type", "application/json"), ("Retry-After", "0")];
+    Answer::Text {
+        status: 429,
+        headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        body: body.to_string().into_bytes(),
+    }
+}
+
 fn regular_answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request) -> Answer {
     let mut state = state.lock().expect("no handler panicked");
     // For scripts in the sandbox: the number of requests since the last call of this path.
@@ -426,6 +452,16 @@ fn regular_answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: 
     }
     if state.down > Instant::now() {
         return error(503, "TEMPORARILY_UNAVAILABLE", "the sandbox is down");
+    }
+
+    // As if it had not been sent, so that it counts in no test.
+    let kind = format!("{} {}", request.method, request.path);
+    let is_the_programs =
+        request.header("user-agent").is_some_and(|agent| agent.starts_with("lakebase-token/"));
+    let is_limited = state.variant == Variant::RateLimits && is_the_programs;
+    if is_limited && !state.limited.contains(&kind) {
+        state.limited.push(kind);
+        return too_many_requests();
     }
 
     let violation = rules::violation(&request, now() + state.skew);
