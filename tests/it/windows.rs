@@ -162,10 +162,29 @@ fn exec_returns_what_its_child_returns() {
     assert!(text(&output.stdout).contains("database."), "{output:?}");
 
     fails(&run(&test, "exec -- no-such-tool"), 127, "cannot run no-such-tool");
-    // cmd.exe would take it for another command.
-    let mut command = test.command();
-    command.args(["exec", "--", "tool", "a&calc"]);
-    fails(&command.output().unwrap(), 126, "cmd.exe would interpret");
+    // cmd.exe would take them for other commands, variables or words.
+    for argument in ["a&calc", "a\"b", "50%", "a^b", "a\nb", "a\rb", "a|b", "a>b", "<a", "!a!"] {
+        let mut command = test.command();
+        command.args(["exec", "--", "tool", argument]);
+        fails(&command.output().unwrap(), 126, "cmd.exe would interpret");
+    }
+}
+
+#[test]
+fn a_setting_never_becomes_a_command_of_az_cmd() {
+    let workspace = workspace();
+    let mut test = Test::of_person(&workspace);
+    let ran = test.home.path().join("ran");
+    batch(&mut test, "az.cmd", &format!("echo %* >> \"{}\"\n", ran.display()));
+    test.set("DATABRICKS_AUTH_TYPE", "azure-cli");
+    test.set("DATABRICKS_AZURE_RESOURCE_ID", "/subscriptions/s");
+    for tenant in ["a&calc", "a\"b", "%PATH%", "a^b", "a\nb"] {
+        test.set("ARM_TENANT_ID", tenant);
+        let output = run(&test, "--no-cache");
+        assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+        let lines = fs::read_to_string(&ran).unwrap_or_default();
+        assert!(!lines.contains("get-access-token"), "{tenant}: {lines}");
+    }
 }
 
 #[test]
