@@ -1,6 +1,6 @@
 //! Calls side by side, one step of one call at a time (`src/platform/steps.rs`): every schedule of two calls
-//! with at most two switches, the same with a request refused or a call killed at any step, and random schedules of
-//! three calls with kills and jumps of the clock.
+//! with at most two switches, the same with a fault at any request or a call killed at any step, and random schedules
+//! of three calls with kills and jumps of the clock.
 //!
 //! A call is a thread with a context of its own, and the workspace is the stand-in over plain HTTP. A kill
 //! unwinds the thread, which closes its files and does nothing else. `tests/campaign` tries all; a plain run
@@ -141,6 +141,7 @@ impl<'w> World<'w> {
             let mut state = workspace.state();
             state.requests.clear();
             state.faults.clear();
+            state.loses_next_answer = false;
             state.skew = 0;
         }
         World { workspace, test: Test::at(workspace), clock: Arc::default() }
@@ -292,9 +293,9 @@ struct Killed;
 trait Decide {
     fn next(&mut self, turn: usize, at: &[Option<Step>], current: usize) -> (usize, bool);
 
-    /// Whether the request that follows is refused.
-    fn refuses(&self, _turn: usize) -> bool {
-        false
+    /// What happens to the request that follows.
+    fn fault(&self, _turn: usize) -> Option<Fault> {
+        None
     }
 
     /// How far the clock jumps before this turn.
@@ -317,14 +318,64 @@ fn others(at: &[Option<Step>], current: usize) -> impl Iterator<Item = usize> {
     (1..at.len()).map(move |n| (current + n) % at.len()).filter(|n| at[*n].is_some())
 }
 
+/// What happens to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// The workspace refuses it.
+    Refused,
+    /// The connection is closed before the workspace does anything.
+    Closed,
+    /// The workspace carries it out, and the answer is lost.
+    LostAnswer,
+    /// The workspace does not answer.
+    Hangs,
+}
+
+impl Fault {
+    const LETTERS: [(char, Fault); 4] = [
+        ('r', Fault::Refused),
+        ('c', Fault::Closed),
+        ('l', Fault::LostAnswer),
+        ('h', Fault::Hangs),
+    ];
+
+    fn letter(self) -> char {
+        Fault::LETTERS.into_iter().find(|(_, fault)| *fault == self).unwrap().0
+    }
+
+    fn of(letter: &str) -> Option<Fault> {
+        let mut all = Fault::LETTERS.into_iter();
+        all.find(|(known, _)| letter.chars().eq([*known])).map(|(_, fault)| fault)
+    }
+
+    fn happen(self, workspace: &Workspace) {
+        let answer = match self {
+            Fault::Refused => {
+                let no = json!({ "error_code": "PERMISSION_DENIED", "message": "no" });
+                Answer::Json(403, no)
+            }
+            Fault::Closed => Answer::Close,
+            Fault::Hangs => Answer::Hang(TIMEOUT * 3),
+            Fault::LostAnswer => {
+                workspace.state().loses_next_answer = true;
+                return;
+            }
+        };
+        workspace.fault("/", 1, answer);
+    }
+}
+
+/// The timeout of calls of which one meets a workspace that hangs.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A schedule that can be written down.
 #[derive(Clone, Debug, Default)]
 struct Schedule {
     first: usize,
     switches: Vec<usize>,
     kill: Option<usize>,
-    /// The turn before a request that is refused.
-    refuse: Option<usize>,
+    /// What happens to the request after this turn.
+    fault: Option<(usize, Fault)>,
 }
 
 impl fmt::Display for Schedule {
@@ -332,7 +383,7 @@ impl fmt::Display for Schedule {
         let switches: Vec<String> = self.switches.iter().map(usize::to_string).collect();
         write!(f, "{}:{}", self.first, switches.join(","))?;
         self.kill.map_or(Ok(()), |turn| write!(f, ":k{turn}"))?;
-        self.refuse.map_or(Ok(()), |turn| write!(f, ":r{turn}"))
+        self.fault.map_or(Ok(()), |(turn, fault)| write!(f, ":{}{turn}", fault.letter()))
     }
 }
 
@@ -343,8 +394,10 @@ impl Schedule {
         let switches = parts.next().unwrap_or_default().split(',').filter(|turn| !turn.is_empty());
         let switches = switches.map(|turn| turn.parse().unwrap()).collect();
         let last = parts.next().unwrap_or_default();
-        let turn = |kind| last.strip_prefix(kind).map(|turn: &str| turn.parse().unwrap());
-        Schedule { first, switches, kill: turn('k'), refuse: turn('r') }
+        let (letter, turn) = last.split_at(last.len().min(1));
+        let kill = (letter == "k").then(|| turn.parse().unwrap());
+        let fault = Fault::of(letter).map(|fault| (turn.parse().unwrap(), fault));
+        Schedule { first, switches, kill, fault }
     }
 }
 
@@ -358,8 +411,8 @@ impl Decide for Schedule {
         (who, self.kill == Some(turn))
     }
 
-    fn refuses(&self, turn: usize) -> bool {
-        self.refuse == Some(turn)
+    fn fault(&self, turn: usize) -> Option<Fault> {
+        self.fault.filter(|(known, _)| *known == turn).map(|(_, fault)| fault)
     }
 }
 
@@ -403,7 +456,7 @@ struct Played {
     turns: usize,
     /// The turns before a request.
     requests: Vec<usize>,
-    refused: bool,
+    fault: Option<Fault>,
     /// Problems that were seen when a call ended.
     problems: Vec<String>,
     jumped: bool,
@@ -436,7 +489,7 @@ fn play(world: &World<'_>, actors: &[Actor], decide: &mut dyn Decide) -> Played 
         steps: vec![Vec::new(); actors.len()],
         turns: 0,
         requests: Vec::new(),
-        refused: false,
+        fault: None,
         problems: Vec::new(),
         jumped: false,
     };
@@ -452,10 +505,9 @@ fn play(world: &World<'_>, actors: &[Actor], decide: &mut dyn Decide) -> Played 
         current = who;
         if at[who] == Some(Step::Request) {
             played.requests.push(played.turns);
-            if decide.refuses(played.turns) {
-                let no = json!({ "error_code": "PERMISSION_DENIED", "message": "no" });
-                world.workspace.fault("/", 1, Answer::Json(403, no));
-                played.refused = true;
+            if let Some(fault) = decide.fault(played.turns) {
+                fault.happen(world.workspace);
+                played.fault = Some(fault);
             }
         }
         played.turns += 1;
@@ -574,7 +626,8 @@ fn problems(world: &World<'_>, scenario: &Scenario, played: &Played) -> Vec<Stri
         let is_right = match code {
             0 => !is_refused,
             3 => lost_login(scenario, played),
-            4 => is_refused || scenario.may_fail || played.refused,
+            4 => is_refused || scenario.may_fail || played.fault == Some(Fault::Refused),
+            5 if played.fault.is_some_and(|fault| fault != Fault::Refused) => true,
             // What has expired on its way is an error.
             1 | 5 => played.jumped,
             _ => false,
@@ -583,8 +636,8 @@ fn problems(world: &World<'_>, scenario: &Scenario, played: &Played) -> Vec<Stri
     }
 
     let path = if scenario.name == "renewal" { TOKEN } else { MINT };
-    let refused = usize::from(scenario.may_fail) + usize::from(played.refused);
-    let mints = world.workspace.count(path).saturating_sub(refused);
+    let faults = usize::from(scenario.may_fail) + usize::from(played.fault.is_some());
+    let mints = world.workspace.count(path).saturating_sub(faults);
     // A credential of each person may be needed.
     let logins = scenario.actors.iter().filter(|actor| matches!(actor, Actor::OtherLogin)).count();
     let most =
@@ -619,21 +672,21 @@ fn problems(world: &World<'_>, scenario: &Scenario, played: &Played) -> Vec<Stri
         let is_logged_in = played.ends[1].is_some();
         let is_right =
             subject.as_deref() == Ok(OTHER_USER) || !is_logged_in && subject.as_deref() == Ok(USER);
-        let is_right = code == 0 && is_right || code == 4 && played.refused;
+        let is_right = code == 0 && is_right || code == 4 && played.fault.is_some();
         add(is_right, format!("a later call: {code} {subject:?} {stderr}"));
     } else {
         // What a kill leaves disturbs no later call.
         let (code, token, stderr) = call(&world.context(), "get");
         let end = Some((code, token, stderr.clone()));
         add(problem(world, ONE, end.as_ref()).is_none(), "a later call gets a bad one".to_owned());
-        let is_right = code == 0 || scenario.may_fail || played.refused;
+        let is_right = code == 0 || scenario.may_fail || played.fault.is_some();
         add(is_right, format!("a later call has exit code {code}: {stderr}"));
     }
     found
 }
 
-/// Whether a renewal was killed after the workspace had replaced the refresh token and before the new one
-/// was stored: then the login has ended, and the others say so.
+/// Whether the workspace had replaced the refresh token when a renewal was killed before it stored the new one, or
+/// when the answer was lost: then the login has ended, and the others say so.
 fn lost_login(scenario: &Scenario, played: &Played) -> bool {
     let is_lost = |(end, steps): (&End, &Vec<Step>)| {
         let done = &steps[..steps.len().saturating_sub(1)];
@@ -641,7 +694,8 @@ fn lost_login(scenario: &Scenario, played: &Played) -> bool {
         let is_stored = |asked: usize| done[asked..].contains(&Step::Rename);
         end.is_none() && asked.is_some_and(|asked| !is_stored(asked))
     };
-    scenario.name == "renewal" && played.ends.iter().zip(&played.steps).any(is_lost)
+    let is_killed = || played.ends.iter().zip(&played.steps).any(is_lost);
+    scenario.name == "renewal" && (played.fault == Some(Fault::LostAnswer) || is_killed())
 }
 
 /// A process that another test starts shares our open files for a moment, until it runs its program.
@@ -675,8 +729,20 @@ fn try_schedule(
 ) -> Result<Played, String> {
     let world = World::new(workspace);
     (scenario.prepare)(&world);
+    let mut world = world;
+    let hangs = schedule.fault.is_some_and(|(_, fault)| fault == Fault::Hangs);
+    if hangs {
+        world.test.set("LAKEBASE_TOKEN_TIMEOUT", "1s");
+    }
+    let began = Instant::now();
     let played = play(&world, scenario.actors, &mut schedule.clone());
-    let found = problems(&world, scenario, &played);
+    let took = began.elapsed();
+    world.test.unset("LAKEBASE_TOKEN_TIMEOUT");
+    let mut found = problems(&world, scenario, &played);
+    // A call that waits for the one that hangs waits until its own deadline; the renewal has more time.
+    if hangs && scenario.name != "renewal" && took > TIMEOUT * 5 {
+        found.push(format!("it took {took:?}"));
+    }
     if found.is_empty() {
         return Ok(played);
     }
@@ -684,8 +750,8 @@ fn try_schedule(
     Err(format!("{}:{schedule}\n  {}\n  {}", scenario.name, found.join("\n  "), steps.join("\n  ")))
 }
 
-/// Tries all schedules with up to this many switches, and each of these with each request refused, and with a
-/// call killed at each step.
+/// Tries all schedules with up to this many switches, and each of these with each fault at each request, and with a
+/// call killed at each step. A workspace that hangs takes seconds, so it does where nothing is switched.
 fn explore(workspace: &Workspace, scenario: &Scenario, switches: usize, class: &mut Class) {
     let mut open: Vec<Schedule> =
         (0..scenario.actors.len()).map(|first| Schedule { first, ..Schedule::default() }).collect();
@@ -693,8 +759,12 @@ fn explore(workspace: &Workspace, scenario: &Scenario, switches: usize, class: &
         let played = count(class, try_schedule(workspace, scenario, &schedule));
         let Some(Played { turns, requests, .. }) = played else { return };
         for turn in requests {
-            let refused = Schedule { refuse: Some(turn), ..schedule.clone() };
-            count(class, try_schedule(workspace, scenario, &refused));
+            let faults = Fault::LETTERS.into_iter().map(|(_, fault)| fault);
+            let is_quick = |fault: &Fault| *fault != Fault::Hangs || schedule.switches.is_empty();
+            for fault in faults.filter(is_quick) {
+                let troubled = Schedule { fault: Some((turn, fault)), ..schedule.clone() };
+                count(class, try_schedule(workspace, scenario, &troubled));
+            }
         }
         for turn in 0..turns {
             let killed = Schedule { kill: Some(turn), ..schedule.clone() };

@@ -73,6 +73,8 @@ pub struct State {
     pub consent: Consent,
     /// The next request to this path is carried out, and its answer is lost.
     pub lost_answer: Option<&'static str>,
+    /// The next request is carried out, and its answer is lost.
+    pub loses_next_answer: bool,
     /// The largest number of tokens with the same comment that were valid at once.
     pub max_valid_alike: usize,
     /// When the last grant to a person was committed.
@@ -370,6 +372,7 @@ impl State {
             trusts_github: true,
             consent: Consent::Page,
             lost_answer: None,
+            loses_next_answer: false,
             max_valid_alike: 0,
             committed: None,
             answer_delay: Duration::ZERO,
@@ -403,6 +406,9 @@ impl State {
 fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request) -> Answer {
     let path = request.path.clone();
     let mut answer = regular_answer(signer, state, scheme, request);
+    if std::mem::take(&mut state.lock().expect("no handler panicked").loses_next_answer) {
+        return Answer::Close;
+    }
     let variant = state.lock().expect("no handler panicked").variant;
     variant.change(&mut answer);
     if let Some(change) = &mut state.lock().expect("no handler panicked").change_answer {
