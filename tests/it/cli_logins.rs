@@ -12,10 +12,18 @@ use super::support::{MINUTE, Outcome, Test, executable, has, spawn, workspace};
 use crate::sandbox::workspace::{ENDPOINT, Workspace};
 
 /// `databricks auth token`: renews a login that has expired, and writes the file as it was read at the
-/// start with one login changed. It takes 0.2 s. While the file `hang` exists it does not end.
+/// start with one login changed. It takes 0.2 s. While the file `hang` exists it does not end. Where there is a
+/// socket `gate`, it waits there before its request and before it writes.
 const CLI: &str = r#"#!/usr/bin/python3
-import datetime, json, os, sys, time, urllib.error, urllib.parse, urllib.request
+import datetime, json, os, socket, sys, time, urllib.error, urllib.parse, urllib.request
 home = os.environ["HOME"]
+def pause(seconds):
+    with socket.socket(socket.AF_UNIX) as gate:
+        try:
+            gate.connect(home + "/gate")
+            gate.recv(1)
+        except OSError:
+            time.sleep(seconds)
 with open(home + "/runs", "a") as log:
     log.write(" ".join(sys.argv[1:]) + "\n")
 while os.path.exists(home + "/hang"):
@@ -25,17 +33,18 @@ cache = json.load(open(path))
 flag = "--profile" if "--profile" in sys.argv else "--host"
 login = cache["tokens"][cache["selectors"][sys.argv[sys.argv.index(flag) + 1]]]
 if "--force-refresh" in sys.argv or login["expires"] - time.time() < 40:
+    pause(0)
     form = {"grant_type": "refresh_token", "client_id": "databricks-cli", "refresh_token": login["refresh"]}
     try:
         answer = json.load(urllib.request.urlopen(cache["url"] + "/oidc/v1/token", urllib.parse.urlencode(form).encode()))
     except urllib.error.HTTPError as error:
         sys.exit("Error: A new access token could not be retrieved because the refresh token is invalid.")
-    time.sleep(0.2)
+    pause(0.2)
     login["access"], login["refresh"] = answer["access_token"], answer["refresh_token"]
     login["expires"] = time.time() + answer["expires_in"]
     open(path, "w").write(json.dumps(cache))
 else:
-    time.sleep(0.2)
+    pause(0.2)
 expiry = datetime.datetime.fromtimestamp(login["expires"], datetime.timezone.utc).isoformat()
 print(json.dumps({"access_token": login["access"], "token_type": "Bearer", "expiry": expiry}))
 "#;

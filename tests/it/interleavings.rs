@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -456,14 +457,37 @@ struct Played {
     turns: usize,
     /// The turns before a request.
     requests: Vec<usize>,
+    /// How often a run of the Databricks CLI has waited at the gate.
+    gated: usize,
     fault: Option<Fault>,
     /// Problems that were seen when a call ended.
     problems: Vec<String>,
     jumped: bool,
 }
 
-/// Plays a schedule.
-fn play(world: &World<'_>, actors: &[Actor], decide: &mut dyn Decide) -> Played {
+/// Where runs of the Databricks CLI wait before a request, and before they write their file.
+struct Gate(UnixListener);
+
+impl Gate {
+    fn open(world: &World<'_>) -> Gate {
+        let gate = UnixListener::bind(world.test.home.path().join("gate")).unwrap();
+        gate.set_nonblocking(true).unwrap();
+        Gate(gate)
+    }
+
+    /// The runs that have arrived since the last call. A run goes on once its stream is closed.
+    fn arrived(&self) -> impl Iterator<Item = UnixStream> {
+        std::iter::from_fn(|| self.0.accept().ok()).map(|(run, _)| run)
+    }
+}
+
+/// Plays a schedule. The runs that wait at the gate take turns, too.
+fn play(
+    world: &World<'_>,
+    actors: &[Actor],
+    decide: &mut dyn Decide,
+    gate: Option<&Gate>,
+) -> Played {
     let (say, events) = channel();
     let mut threads = Vec::new();
     let mut commands: Vec<Sender<bool>> = Vec::new();
@@ -489,13 +513,20 @@ fn play(world: &World<'_>, actors: &[Actor], decide: &mut dyn Decide) -> Played 
         steps: vec![Vec::new(); actors.len()],
         turns: 0,
         requests: Vec::new(),
+        gated: 0,
         fault: None,
         problems: Vec::new(),
         jumped: false,
     };
     let mut at: Vec<Option<Step>> = vec![Some(Step::Read); actors.len()];
+    let mut runs: Vec<Option<UnixStream>> = Vec::new();
     let (mut current, mut waited, began) = (0, 0, Instant::now());
-    while at.iter().any(Option::is_some) {
+    while at[..actors.len()].iter().any(Option::is_some) {
+        for run in gate.into_iter().flat_map(Gate::arrived) {
+            at.push(Some(Step::Request));
+            runs.push(Some(run));
+            played.gated += 1;
+        }
         let jump = decide.jump(played.turns);
         if jump != 0 {
             world.pass(jump);
@@ -503,6 +534,11 @@ fn play(world: &World<'_>, actors: &[Actor], decide: &mut dyn Decide) -> Played 
         }
         let (who, kill) = decide.next(played.turns, &at, current);
         current = who;
+        if let Some(run) = who.checked_sub(actors.len()) {
+            (at[who], runs[run]) = (None, None);
+            played.turns += 1;
+            continue;
+        }
         if at[who] == Some(Step::Request) {
             played.requests.push(played.turns);
             if let Some(fault) = decide.fault(played.turns) {
@@ -735,7 +771,7 @@ fn try_schedule(
         world.test.set("LAKEBASE_TOKEN_TIMEOUT", "1s");
     }
     let began = Instant::now();
-    let played = play(&world, scenario.actors, &mut schedule.clone());
+    let played = play(&world, scenario.actors, &mut schedule.clone(), None);
     let took = began.elapsed();
     world.test.unset("LAKEBASE_TOKEN_TIMEOUT");
     let mut found = problems(&world, scenario, &played);
@@ -863,7 +899,7 @@ fn random_schedules_of_three_calls_keep_their_promises() {
             let switches = dice.pick(&[5, 20, 50]);
             let (kills_left, jumps_left) = (dice.roll(3), dice.roll(2));
             let mut decide = Random { dice, switches, kills_left, jumps_left };
-            let played = play(&world, scenario.actors, &mut decide);
+            let played = play(&world, scenario.actors, &mut decide, None);
             let found = problems(&world, scenario, &played);
             let held = if found.is_empty() {
                 Ok(())
@@ -877,7 +913,7 @@ fn random_schedules_of_three_calls_keep_their_promises() {
     class.end();
 }
 
-/// Each run of the CLI takes 0.2 s, so there are fewer of these.
+/// Each run of the CLI is a process of Python, so there are fewer of these. Its request and its write are steps.
 #[test]
 fn selectors_of_one_cli_login_take_turns_also_if_one_is_killed() {
     if !has("interleavings::selectors_of_one_cli_login", "python3") {
@@ -889,13 +925,18 @@ fn selectors_of_one_cli_login_take_turns_also_if_one_is_killed() {
     let seed = named.unwrap_or_else(|| u64::from_le_bytes(random()) | 1);
     let mut dice = Dice(seed);
     let mut class = Class::new("interleavings: selectors of one CLI login");
-    for round in 0..times(25, 1_000) {
+    let (rounds, mut gated) = (times(25, 1_000), 0);
+    for round in 0..rounds {
         let world = World { test: person(&workspace, &["work"]), ..World::new(&workspace) };
         let actors = [0, 1].map(|_| Actor::Selector(&SELECTORS[dice.roll(SELECTORS.len())]));
         let (switches, kills_left) = (dice.pick(&[5, 20, 50]), dice.roll(2));
         let own = Dice(dice.roll(usize::MAX) as u64 | 1);
         let mut decide = Random { dice: own, switches, kills_left, jumps_left: 0 };
-        let played = play(&world, &actors, &mut decide);
+        let gate = Gate::open(&world);
+        let played = play(&world, &actors, &mut decide, Some(&gate));
+        // A run that a killed call has started goes on.
+        drop(gate);
+        gated += played.gated;
         played.ends.iter().for_each(|end| class.ended(end.is_some()));
 
         let mut found = played.problems.clone();
@@ -915,4 +956,5 @@ fn selectors_of_one_cli_login_take_turns_also_if_one_is_killed() {
         class.tried(format!("LAKEBASE_TOKEN_SEED={seed}, round {round}"), held);
     }
     class.end();
+    assert!(gated > rounds, "{gated} steps of the CLI took turns");
 }
