@@ -306,7 +306,7 @@ fn dotenv(credential: &Credential) -> Result<String> {
     let mut text = String::new();
     let sslmode = credential.connection.tls.mode_elsewhere;
     for (name, value) in connection_variables(credential, sslmode)? {
-        if let Some(bad) = unlike_read(&value) {
+        if let Some(bad) = first_shell_special(&value) {
             return Err(Error::usage(format!(
                 "{name} has {bad:?}, which Docker, systemd and sh read differently"
             ))
@@ -319,7 +319,7 @@ fn dotenv(credential: &Credential) -> Result<String> {
 
 /// The first character that a shell would not take as it is. A `~` is special only where a path may
 /// begin.
-fn unlike_read(value: &str) -> Option<char> {
+fn first_shell_special(value: &str) -> Option<char> {
     let mut before = ':';
     value.chars().find(|&c| {
         let is_plain = c.is_alphanumeric() || "_-.,:/@%+=".contains(c) || c == '~' && before != ':';

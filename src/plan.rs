@@ -26,7 +26,7 @@ use crate::lakebase::credentials::Database;
 use crate::lakebase::resolve::{DatabaseSelector, check_host};
 use crate::net::http::refuse_user_info;
 use crate::platform::context::{Context, NO_HOME};
-use crate::platform::path_owners::{NOT_ROOTS_HOME, is_other_users};
+use crate::platform::path_owners::{NOT_ROOTS_HOME, is_root_in_other_users_folder};
 use crate::platform::time::Deadline;
 
 pub use lifetimes::{duration, out_of_bounds};
@@ -135,7 +135,7 @@ impl Plan {
         if self.is_rotating_token() {
             return lifetimes::check_rotation(&self.settings, interval, context);
         }
-        self.min_ttl = self.min_ttl.max(lifetimes::promised_life(interval));
+        self.min_ttl = self.min_ttl.max(lifetimes::min_life_ms(interval));
         Ok(())
     }
 
@@ -371,7 +371,7 @@ fn usual_cache_place(context: &Context) -> CachePlace {
     let Some(folder) = context.cache_home() else {
         return CachePlace::Nowhere(NO_HOME);
     };
-    if !is_other_users(&folder) {
+    if !is_root_in_other_users_folder(&folder) {
         return CachePlace::Folder(folder);
     }
 

@@ -39,7 +39,8 @@ mod location;
 mod peek;
 mod workspace;
 
-/// The cache key of a text that a provider resolves: a host of ours may have the same name.
+/// The cache key of a text that a provider resolves. The prefix separates it from ours, which may have the
+/// same name.
 fn provider_key(what: &str) -> String {
     format!("provider\0{what}")
 }
@@ -86,7 +87,7 @@ impl<'a> Session<'a> {
             offline: plan.offline,
             login_can_change: provider.login_can_change,
             blocking_run: provider.blocking_run,
-            failures_count: plan.wait.is_none(),
+            uses_cached_failures: plan.wait.is_none(),
         };
         let client = Client::new(context, provider.name);
         Session {
@@ -124,8 +125,8 @@ impl<'a> Session<'a> {
             connection = self.connection(parts, deadline)?;
         }
         if plan.is_rotating_token() {
-            // Another process may just have replaced this token. It certainly works only for the
-            // grace period.
+            // Another process may just have replaced this token. It is guaranteed to work for the grace
+            // period only.
             let certain_until = self.policy.context.now().plus(ROTATION_GRACE_MS);
             token.expires = token.expires.map(|expires| expires.min(certain_until));
         }

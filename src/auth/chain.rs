@@ -165,7 +165,7 @@ fn check(provider: &'static Provider, settings: &Settings) -> Result<&'static Pr
 
 /// Without this, a call that means a group would act as the identity itself.
 fn check_group(provider: &Provider, settings: &Settings) -> Result<()> {
-    if settings.get(Id::GroupId).is_none() || provider.makes_grant {
+    if settings.get(Id::GroupId).is_none() || provider.uses_token_endpoint {
         return Ok(());
     }
     let origin = settings.origin(Id::GroupId);

@@ -20,13 +20,13 @@ use crate::platform::context::{Context, NO_HOME};
 use crate::platform::files;
 use crate::platform::lock::{LockFile, LockGuard, note_name};
 use crate::platform::path_owners::{
-    NOT_ROOTS_HOME, is_other_users, open_folder, open_or_create_folder,
+    NOT_ROOTS_HOME, is_root_in_other_users_folder, open_folder, open_or_create_folder,
 };
 use crate::platform::process::ToolOutput;
 use crate::platform::time::{Timestamp, show_duration};
 
 /// How long a run may take. The CLI itself retries for minutes where a workspace does not answer.
-pub const RUN_LIMIT: Duration = Duration::from_secs(120);
+pub const RUN_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A run that takes longer than this keeps others waiting, who are told so.
 const NOTICE_DELAY: Duration = Duration::from_secs(2);
@@ -63,7 +63,7 @@ pub fn run(
 /// The lock, or why there can be none.
 fn open(context: &Context) -> std::result::Result<LockFile, String> {
     let folder = folder(context).ok_or(NO_HOME)?;
-    if is_other_users(&folder) {
+    if is_root_in_other_users_folder(&folder) {
         return Err(NOT_ROOTS_HOME.to_owned());
     }
     open_or_create_folder(&folder)
@@ -88,7 +88,7 @@ fn supervised(
 ) -> Result<ToolOutput> {
     let own = (call.context.own_executable)()
         .map_err(|e| Error::failed("cannot find this program's own file").because(e))?;
-    let limit = RUN_LIMIT.as_secs().to_string();
+    let limit = RUN_TIMEOUT.as_secs().to_string();
     let locked = if lock.is_some() { "locked" } else { "unlocked" };
     let program = program.to_str().ok_or_else(|| {
         let program = program.display();

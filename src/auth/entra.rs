@@ -141,7 +141,7 @@ impl Azure {
 
 /// Whether an identity of Azure's is configured. It takes precedence over the identity of a job,
 /// because every job has the variables of its platform, whether it means them or not.
-pub fn means_azure(settings: &Settings) -> bool {
+pub fn has_azure_identity(settings: &Settings) -> bool {
     if settings.get(Id::AuthType).is_some() || !is_azure(settings) {
         return false;
     }

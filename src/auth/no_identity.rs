@@ -64,7 +64,7 @@ fn lacks(settings: &Settings, id: Id, missing: Id) -> Error {
 
 fn no_identity(settings: &Settings, context: &Context) -> Error {
     let mut error = Error::usage("no Databricks identity is configured");
-    for login in unnamed_logins(settings, context).iter().take(MAX_LOGINS) {
+    for login in selectable_logins(settings, context).iter().take(MAX_LOGINS) {
         let (flag, who) = (login.key.shown(), redact(&login.who));
         error = error.hint(format!("{flag}  # the login of {who}"));
     }
@@ -80,7 +80,7 @@ fn no_identity(settings: &Settings, context: &Context) -> Error {
 }
 
 /// The stored logins that a flag would select.
-fn unnamed_logins(settings: &Settings, context: &Context) -> Vec<Login> {
+fn selectable_logins(settings: &Settings, context: &Context) -> Vec<Login> {
     let mut logins = Logins::of(context).map_or(Vec::new(), |logins| logins.all());
     match settings.text(Id::Host) {
         Some(host) => logins.retain(|login| login.host == host),

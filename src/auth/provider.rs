@@ -60,7 +60,7 @@ pub struct Provider {
     pub stored_login: bool,
     /// Whether it asks the workspace's token endpoint itself (`token_endpoint.rs`): with the scopes of
     /// the settings, and as their group (`group_id`).
-    pub makes_grant: bool,
+    pub uses_token_endpoint: bool,
     /// For auth types that get tokens from Azure.
     pub azure: Option<AzureTokens>,
     /// What keeps every fetch waiting: a run of its tool that does not end.
@@ -91,7 +91,7 @@ pub const ROW: Provider = Provider {
     cached: true,
     login: false,
     stored_login: false,
-    makes_grant: false,
+    uses_token_endpoint: false,
     azure: None,
     blocking_run: |_| None,
     login_files: |_, _| Vec::new(),

@@ -30,13 +30,13 @@ use crate::platform::log::{self, Level};
 use crate::platform::time::{Deadline, MINUTE, Pauses, SECOND, Timestamp};
 
 /// How long an early refresh may hold up its caller.
-const EARLY_REFRESH_LIMIT: Duration = Duration::from_secs(2);
+const EARLY_REFRESH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a refusal (exit code 3 or 4) counts: clients call a failing helper many times a second.
-const REFUSAL_COUNTS_MS: i64 = 3 * SECOND;
+const REFUSAL_CACHE_MS: i64 = 3 * SECOND;
 
 /// How long no early refresh is tried after any other failure.
-const UNAVAILABLE_COUNTS_MS: i64 = 30 * SECOND;
+const EARLY_REFRESH_PAUSE_MS: i64 = 30 * SECOND;
 
 /// The pause between two tries to take a lock that another process holds: the first, and the
 /// longest.
@@ -136,7 +136,7 @@ pub struct Policy<'a> {
     /// Another person may log in while this call runs.
     pub login_can_change: bool,
     /// Whether recent failures count. With `--wait` each attempt is made.
-    pub failures_count: bool,
+    pub uses_cached_failures: bool,
     /// What keeps every fetch waiting: a run of a tool that does not end.
     pub blocking_run: fn(&Context) -> Option<Error>,
 }
@@ -223,7 +223,7 @@ impl Policy<'_> {
             return Ok(old);
         }
 
-        let soon = deadline.at_most(EARLY_REFRESH_LIMIT);
+        let soon = deadline.at_most(EARLY_REFRESH_TIMEOUT);
         let call = FetchCall { deadline: soon, lock: Some(&guard), lock_wait: Duration::ZERO };
         match fetch(&call) {
             Ok(new) => Ok(store(slot, new)),
@@ -250,7 +250,7 @@ impl Policy<'_> {
             return self.fall_back_or_fail(request, old, offline());
         }
 
-        let patience = deadline.at_most(*lock_wait);
+        let lock_deadline = deadline.at_most(*lock_wait);
         let mut lock = slot.lock_file();
         let mut pauses = Pauses::new(FIRST_PAUSE, MAX_PAUSE);
         let guard = loop {
@@ -268,7 +268,7 @@ impl Policy<'_> {
             if guard.is_some() {
                 break guard;
             }
-            if self.is_usable(old.as_ref()) || patience.passed() {
+            if self.is_usable(old.as_ref()) || lock_deadline.passed() {
                 if let Some(error) = (self.blocking_run)(self.context) {
                     return self.fall_back_or_fail(request, old, error);
                 }
@@ -294,7 +294,7 @@ impl Policy<'_> {
         }
         let usual = request.lock_wait;
         let lock_wait =
-            if self.is_usable(old.as_ref()) { usual.min(EARLY_REFRESH_LIMIT) } else { usual };
+            if self.is_usable(old.as_ref()) { usual.min(EARLY_REFRESH_TIMEOUT) } else { usual };
         match fetch(&FetchCall { deadline: *deadline, lock: guard, lock_wait }) {
             Ok(new) => Ok(store(slot, new)),
             Err(error) => {
@@ -350,9 +350,9 @@ impl Policy<'_> {
 
     /// A refusal that still counts; under `--refresh` only one that came after this call began.
     fn refusal(&self, failure: Option<PastFailure>) -> Option<Error> {
-        let PastFailure { at, error } = failure.filter(|_| self.failures_count)?;
+        let PastFailure { at, error } = failure.filter(|_| self.uses_cached_failures)?;
         let counts = is_refusal(&error)
-            && self.context.now().since(at) < REFUSAL_COUNTS_MS
+            && self.context.now().since(at) < REFUSAL_CACHE_MS
             && (!self.refresh || at > self.began);
         counts.then_some(error)
     }
@@ -365,7 +365,7 @@ impl Policy<'_> {
         slot: &Slot<'_, T>,
         deadline: Deadline,
     ) -> Option<Error> {
-        let past = slot.failure().filter(|_| self.failures_count)?;
+        let past = slot.failure().filter(|_| self.uses_cached_failures)?;
         let passed = Duration::from_millis(self.context.now().since(past.at).max(0) as u64);
         let have_time = |lacking: Duration| deadline.left() > lacking.saturating_sub(passed);
         let is_shared = past.at > self.began && !past.error.time_lacking.is_some_and(have_time);
@@ -375,7 +375,7 @@ impl Policy<'_> {
     /// Whether the last try failed so shortly ago that no process need try early again.
     fn failed_lately<T: Cacheable>(&self, slot: &Slot<'_, T>) -> bool {
         let Some(PastFailure { at, error }) = slot.failure() else { return false };
-        let counts = if is_refusal(&error) { REFUSAL_COUNTS_MS } else { UNAVAILABLE_COUNTS_MS };
+        let counts = if is_refusal(&error) { REFUSAL_CACHE_MS } else { EARLY_REFRESH_PAUSE_MS };
         self.context.now().since(at) < counts
     }
 }

@@ -9,7 +9,7 @@
 use serde_json::json;
 
 use crate::auth::providers::databricks_cli;
-use crate::commands::command::{Call, Command, PERSON, ROW};
+use crate::commands::command::{Call, Command, ROW, WORKSPACE_FLAGS};
 use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::connection::Purpose;
@@ -33,7 +33,7 @@ pub const COMMAND: Command = Command {
            unreachable), so --force-refresh, which SDKs always send, changes nothing: many processes \
            at once cause one refresh.",
     flags: &[Id::AccountId, Id::ForceRefresh],
-    common: PERSON,
+    common: WORKSPACE_FLAGS,
     max_words: 1,
     completions: || vec!["token"],
     exit_codes: "exit codes: as for get",

@@ -176,7 +176,7 @@ impl Call<'_> {
     }
 }
 
-/// Whether an inherited `PGPASSWORD` is not one that we have set and that has not expired yet. libpq
+/// Whether `PGPASSWORD` is set and is not a valid password of ours (`LAKEBASE_TOKEN_EXPIRES_AT`). libpq
 /// prefers it to the password file.
 pub fn has_foreign_password(context: &Context) -> bool {
     let expires = context.var(EXPIRES_AT).and_then(OsStr::to_str).and_then(Timestamp::parse);
@@ -194,12 +194,12 @@ pub fn print(stdout: &mut dyn Write, text: &str) -> Result<()> {
     written.map_err(|e| Error::failed("cannot write to stdout").because(e))
 }
 
-/// The shared flags of commands that a person runs by hand: which workspace.
-pub static PERSON: &[Id] =
+/// The shared flags of commands that need a workspace and no database.
+pub static WORKSPACE_FLAGS: &[Id] =
     &[Id::Host, Id::Profile, Id::Timeout, Id::CacheDir, Id::Verbose, Id::Quiet];
 
 /// The shared flags of all other commands: which workspace, which database, how fresh.
-pub static COMMON: &[Id] = &[
+pub static DATABASE_FLAGS: &[Id] = &[
     Id::Host,
     Id::Profile,
     Id::AuthType,

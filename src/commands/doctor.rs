@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::commands::command::{
-    COMMON, Call, Command, FOREIGN_PASSWORD, ROW, has_foreign_password,
+    Call, Command, DATABASE_FLAGS, FOREIGN_PASSWORD, ROW, has_foreign_password,
 };
 use crate::commands::doctor::findings::{Findings, Step};
 use crate::commands::doctor::psql::{log_in_with_psql, psql_version};
@@ -52,7 +52,7 @@ pub const COMMAND: Command = Command {
            installed. Warnings are about other programs. --timeout applies to each step (30s). \
            --format is text or json.",
     flags: &[Id::Format, Id::ReadOnly, Id::Wait, Id::Report],
-    common: COMMON,
+    common: DATABASE_FLAGS,
     exit_codes: "exit codes: 0 every step that could be tried works; otherwise as for get",
     run,
     prints_report: true,
@@ -60,7 +60,7 @@ pub const COMMAND: Command = Command {
 };
 
 /// The default limit of a step: a suspended database needs several seconds to start.
-const STEP_LIMIT: Duration = Duration::from_secs(30);
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn run(mut call: Call<'_>) -> Result<u8> {
     let is_json = is_json(COMMAND.name, call.flags)?;
@@ -85,10 +85,10 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     call.print(&text)?;
     if let Some(file) = file {
         steps.found.exchanges = call.context.request_log.take();
-        steps.found.psql_version = psql_version(call.context, Deadline::after(STEP_LIMIT));
-        let (settings, _) = Settings::resolve_what_can_be(&plan_flags(&call), call.context);
+        steps.found.psql_version = psql_version(call.context, Deadline::after(STEP_TIMEOUT));
+        let (settings, _) = Settings::resolve_partially(&plan_flags(&call), call.context);
         let text = report(&steps.steps, &steps.found, &settings, code);
-        let path = file.write(&text, Deadline::after(STEP_LIMIT))?;
+        let path = file.write(&text, Deadline::after(STEP_TIMEOUT))?;
         call.context.note(&format!("{path} is the report; read it before you pass it on"));
     }
     Ok(code)
@@ -185,8 +185,8 @@ impl Steps {
     fn login(&mut self, attempt: &PostgresAttempt<'_>, session: &Session<'_>) -> Option<()> {
         let deadline = step_deadline(session.plan());
         let outcome = log_in(&attempt.login, session.context(), deadline).map_err(|failure| {
-            self.found.asked_otherwise = matches!(failure, LoginFailure::Method(_));
-            self.found.is_unverified = matches!(failure, LoginFailure::Certificate(_));
+            self.found.asked_for_other_method = matches!(failure, LoginFailure::Method(_));
+            self.found.is_certificate_rejected = matches!(failure, LoginFailure::Certificate(_));
             attempt.error(failure)
         });
         self.found.logged_in = self.add("login", outcome, |shown| {
@@ -296,7 +296,7 @@ fn step_deadline(plan: &Plan) -> Deadline {
 }
 
 fn step_limit(plan: &Plan) -> Duration {
-    if plan.settings.get(Id::Timeout).is_some() { plan.timeout } else { STEP_LIMIT }
+    if plan.settings.get(Id::Timeout).is_some() { plan.timeout } else { STEP_TIMEOUT }
 }
 
 fn reach_workspace(session: &Session<'_>, deadline: Deadline) -> Result<&'static str> {

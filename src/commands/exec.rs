@@ -7,7 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 
-use crate::commands::command::{COMMON, Call, Command, ROW};
+use crate::commands::command::{Call, Command, DATABASE_FLAGS, ROW};
 use crate::commands::wait;
 use crate::config::table::Id;
 use crate::credential::connection::{Credential, Purpose};
@@ -35,7 +35,7 @@ pub const COMMAND: Command = Command {
            program does not start, the exit code is 125 (no credential), 126 (not executable) or \
            127 (not found).",
     flags: &[Id::For, Id::As, Id::Format, Id::Clean, Id::ReadOnly, Id::Wait],
-    common: COMMON,
+    common: DATABASE_FLAGS,
     takes_child: true,
     exit_codes: "exit codes: the program's own; 125 no credential, 126 not executable, 127 not found",
     failure_code: Some(125),

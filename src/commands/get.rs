@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::commands::command::{COMMON, Call, Command, ROW};
+use crate::commands::command::{Call, Command, DATABASE_FLAGS, ROW};
 use crate::commands::wait;
 use crate::config::table::Id;
 use crate::credential::redact::redact;
@@ -21,7 +21,7 @@ pub const COMMAND: Command = Command {
     more: "Prints the cached credential while it is fresh, otherwise mints a new one. Stdout has \
            the credential and nothing else; on failure it is empty.",
     flags: &[Id::For, Id::Format, Id::ReadOnly, Id::Wait],
-    common: COMMON,
+    common: DATABASE_FLAGS,
     exit_codes: "exit codes: 0 printed, 1 internal failure or malformed answer,\n\
             2 usage or configuration, 3 login required, 4 refused by the server,\n\
             5 temporarily unavailable",

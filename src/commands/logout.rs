@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::commands::command::{Call, Command, PERSON, ROW};
+use crate::commands::command::{Call, Command, ROW, WORKSPACE_FLAGS};
 use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ pub const COMMAND: Command = Command {
            cached with it. Personal access tokens that login --pat made are deleted in the \
            workspace too. The tokens of a browser login expire by themselves.",
     flags: &[Id::All],
-    common: PERSON,
+    common: WORKSPACE_FLAGS,
     exit_codes: "exit codes: 0 logged out, or there was no login; otherwise as for get:\n\
             a token could not be revoked",
     run,
@@ -34,13 +34,13 @@ pub const COMMAND: Command = Command {
 };
 
 /// How long the workspace may take to delete the tokens of a login.
-const REVOKE_LIMIT: Duration = Duration::from_secs(20);
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long logout waits for a renewal in another process, without `--timeout`.
 const DEFAULT_LOCK_WAIT: Duration = Duration::from_secs(20);
 
 fn run(mut call: Call<'_>) -> Result<u8> {
-    let (settings, error) = Settings::resolve_what_can_be(call.flags, call.context);
+    let (settings, error) = Settings::resolve_partially(call.flags, call.context);
     if call.has_flag(Id::All) && (call.has_flag(Id::Profile) || call.has_flag(Id::Host)) {
         return Err(Error::usage("--all and --profile or --host contradict each other")
             .hint("leave out one of them"));
@@ -117,7 +117,7 @@ fn end(logins: &Logins<'_>, login: &Login, lock_wait: Duration, call: &Call<'_>)
         let session = plan.as_ref().map(|plan| Session::new(plan, call.context));
 
         let revoked = revoke(call.context, &login);
-        logins.remove(&login.key, Deadline::after(REVOKE_LIMIT))?;
+        logins.remove(&login.key, Deadline::after(REVOKE_TIMEOUT))?;
         if let Some(session) = session {
             session.evict_all();
         }
@@ -134,7 +134,7 @@ pub fn revoke(context: &Context, login: &Login) -> Result<()> {
 
     let client = Client::new(context, store::PAT);
     let revoked =
-        rotating_pat::delete_all(login, &login.api(&client, Deadline::after(REVOKE_LIMIT)));
+        rotating_pat::delete_all(login, &login.api(&client, Deadline::after(REVOKE_TIMEOUT)));
     let is_already_revoked = |failure: &CallError| matches!(failure, CallError::Refused(refusal) if refusal.is_about_token());
     if revoked.as_ref().is_err_and(is_already_revoked) {
         return Ok(());

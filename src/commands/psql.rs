@@ -2,7 +2,7 @@
 //!
 //! Words before `psql` are flags of ours, words after it psql's own: `cli/args.rs` separates them.
 
-use crate::commands::command::{COMMON, Command, ROW};
+use crate::commands::command::{Command, DATABASE_FLAGS, ROW};
 use crate::commands::exec;
 use crate::config::table::Id;
 
@@ -14,7 +14,7 @@ pub const COMMAND: Command = Command {
            are psql's: lakebase-token --endpoint shop psql -c 'select 1'. If a -- follows psql, the \
            flags before the -- are lakebase-token's, too.",
     flags: &[Id::Clean, Id::ReadOnly, Id::Wait],
-    common: COMMON,
+    common: DATABASE_FLAGS,
     takes_child: true,
     exit_codes: exec::COMMAND.exit_codes,
     failure_code: exec::COMMAND.failure_code,

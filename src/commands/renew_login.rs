@@ -4,7 +4,7 @@
 //! `auth/providers/stored_login.rs` starts it and reads the JSON object that it prints; the renewal
 //! itself is in `login/renewal.rs`.
 
-use crate::commands::command::{Call, Command, PERSON, ROW};
+use crate::commands::command::{Call, Command, ROW, WORKSPACE_FLAGS};
 use crate::config::table::Id;
 use crate::error::{Error, Result};
 use crate::login::renewal::{TokenNeed, renew, report};
@@ -16,7 +16,7 @@ pub const COMMAND: Command = Command {
     name: "renew-login",
     usage: "--host URL|--profile NAME another|MILLISECONDS",
     more: "Renews a login and prints the outcome as JSON. lakebase-token runs this command itself.",
-    common: PERSON,
+    common: WORKSPACE_FLAGS,
     max_words: 1,
     exit_codes: "exit codes: 0, with one JSON object on stdout",
     run,

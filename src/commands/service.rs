@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::commands::command::{COMMON, Call, Command, ROW, Subcommand};
+use crate::commands::command::{Call, Command, DATABASE_FLAGS, ROW, Subcommand};
 use crate::config::settings::Settings;
 use crate::config::table::{Id, SETTINGS};
 use crate::credential::redact::redact;
@@ -35,7 +35,7 @@ pub const COMMAND: Command = Command {
     takes_target: true,
     completions: || names().chain(table::names()).collect(),
     subcommands: &ACTIONS,
-    common: COMMON,
+    common: DATABASE_FLAGS,
     max_words: 3,
     exit_codes: "exit codes: 0 done, or the service works; otherwise as for write.\n\
             status: 1 not scheduled, or no valid credential in the target; 2 not installed;\n\
@@ -194,7 +194,7 @@ fn restart(mut call: Call<'_>, words: &[OsString]) -> Result<u8> {
 /// The service of this target. It uses the settings that were recorded when it was installed, so a
 /// setting that cannot be resolved now is no error.
 fn installed<'a>(call: &Call<'a>, words: &[OsString]) -> Result<Service<'a>> {
-    let (settings, _) = Settings::resolve_what_can_be(call.flags, call.context);
+    let (settings, _) = Settings::resolve_partially(call.flags, call.context);
     let target = table::named(&os_strs(words), &settings, call.context)?;
     Service::new(target, &settings, Manager::CURRENT, call.context)
 }

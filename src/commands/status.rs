@@ -14,7 +14,7 @@ use crate::auth::chain;
 use crate::auth::chain::ProviderChoice;
 use crate::auth::no_identity;
 use crate::cache::policy::Band;
-use crate::commands::command::{COMMON, Call, Command, ROW, has_foreign_password};
+use crate::commands::command::{Call, Command, DATABASE_FLAGS, ROW, has_foreign_password};
 use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::connection::Purpose;
@@ -36,7 +36,7 @@ pub const COMMAND: Command = Command {
            setting with its origin, and why each auth type was or was not chosen. Makes no network \
            request and shows no secret. --format is text or json.",
     flags: &[Id::For, Id::Format],
-    common: COMMON,
+    common: DATABASE_FLAGS,
     exit_codes: "exit codes: 0 a credential can be requested, 2 configuration is missing or wrong,\n\
             3 login required",
     run,
@@ -146,7 +146,7 @@ impl StatusReport {
             connection: ["host", "port", "database", "user"].map(|name| (name, None)),
             ..StatusReport::default()
         };
-        let (settings, error) = Settings::resolve_what_can_be(call.flags, call.context);
+        let (settings, error) = Settings::resolve_partially(call.flags, call.context);
         report.note_settings(&settings);
         report.has_foreign_password = has_foreign_password(call.context);
         report.has_psql = call.context.find_program("psql").is_some();

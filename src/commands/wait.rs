@@ -23,7 +23,7 @@ use crate::session::{ConnectionParts, Session};
 const ATTEMPT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long one login may take: a server holds it back while its compute wakes.
-const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+const LOGIN_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How often a refused credential is replaced by a new one.
 const MINT_INTERVAL: Duration = Duration::from_secs(30);
@@ -113,14 +113,14 @@ fn attempt_once(
         wants_new: false,
         host_may_have_changed: false,
     })?;
-    log_in(&attempt.login, context, deadline.at_most(ANSWER_LIMIT)).map_err(|failure| {
-        FailedAttempt {
+    log_in(&attempt.login, context, deadline.at_most(LOGIN_ATTEMPT_TIMEOUT)).map_err(
+        |failure| FailedAttempt {
             may_pass: failure.may_pass(),
             wants_new: failure.is_about_credential(),
             host_may_have_changed: failure.host_may_have_changed(),
             error: Box::new(attempt.error(failure)),
-        }
-    })?;
+        },
+    )?;
     Ok(credential)
 }
 

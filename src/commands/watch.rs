@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::commands::command::{COMMON, Call, Command, ROW, print};
+use crate::commands::command::{Call, Command, DATABASE_FLAGS, ROW, print};
 use crate::config::settings::Settings;
 use crate::config::table::{Id, SETTINGS};
 use crate::error::{Error, ErrorKind, Result};
@@ -17,7 +17,7 @@ use crate::platform::log::Level;
 use crate::platform::process;
 use crate::platform::target_file::Change;
 use crate::platform::time::{Deadline, Timestamp};
-use crate::service::env_file::kept_file;
+use crate::service::env_file::rereadable_file;
 use crate::targets::table;
 use crate::targets::update::Update;
 
@@ -31,7 +31,7 @@ pub const COMMAND: Command = Command {
     flags: &[Id::Interval, Id::Then],
     takes_target: true,
     completions: || table::names().collect(),
-    common: COMMON,
+    common: DATABASE_FLAGS,
     max_words: 2,
     exit_codes: "exit codes: as for write, if the first check fails and the failure is not temporary (5);\n\
             every other failure is reported and retried",
@@ -88,7 +88,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
 /// Each check reads the secrets again, which stdin and pipes do not allow.
 fn refuse_one_time_secrets(call: &Call<'_>) -> Result<()> {
     for id in [Id::ClientSecretFile, Id::TokenFile] {
-        if call.has_flag(id) && kept_file(id, call.flags).is_none() {
+        if call.has_flag(id) && rereadable_file(id, call.flags).is_none() {
             let flag = SETTINGS[id as usize].flag;
             return Err(Error::usage(format!(
                 "watch reads --{flag} at each check, but stdin or a pipe can be read once"

@@ -3,7 +3,7 @@
 //! The work is in `targets/update.rs`, which `watch` and `service` use too.
 
 use crate::commands::command::{
-    COMMON, Call, Command, FOREIGN_PASSWORD, ROW, has_foreign_password,
+    Call, Command, DATABASE_FLAGS, FOREIGN_PASSWORD, ROW, has_foreign_password,
 };
 use crate::config::table::Id;
 use crate::error::Result;
@@ -24,7 +24,7 @@ pub const COMMAND: Command = Command {
     flags: &[Id::Interval, Id::Then, Id::Remove, Id::ReadOnly],
     takes_target: true,
     completions: || table::names().collect(),
-    common: COMMON,
+    common: DATABASE_FLAGS,
     max_words: 2,
     exit_codes: "exit codes: 0 up to date, 1 internal failure or malformed answer,\n\
             2 usage or configuration, 3 login required, 4 refused by the server,\n\

@@ -28,7 +28,7 @@ pub const DEFAULT: &str = "DEFAULT";
 pub const RESERVED: &str = "__settings__";
 
 /// The comment that marks our profile. Files hold it, so it cannot change.
-const MARK: &str = "# kept by lakebase-token: what stands here is replaced";
+const MARK: &str = "# kept by lakebase-token, which updates host, token and auth_type";
 
 /// Windows editors begin a file with it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";

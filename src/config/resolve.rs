@@ -51,7 +51,7 @@ impl Settings {
     }
 
     /// The same, but keeps what was resolved before an error.
-    pub fn resolve_what_can_be(
+    pub fn resolve_partially(
         flags: &[(Id, String)],
         context: &Context,
     ) -> (Settings, Option<Error>) {

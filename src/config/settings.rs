@@ -9,7 +9,7 @@ use crate::config::host_url::Host;
 use crate::config::profile::{ConfigFile, has_cli_login};
 use crate::config::table::{Id, SETTINGS, Setting, ValueKind};
 use crate::config::value::{Origin, Value, parse_bool, trimmed, unfilled};
-use crate::config::variables::{holds_secret, is_kept_from_local_tools, secret_variables};
+use crate::config::variables::{holds_secret, is_withheld_from_local_tools, secret_variables};
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
 use crate::error::Result;
@@ -91,9 +91,9 @@ impl Settings {
         holds_secret(name, self.text(Id::OidcTokenEnv).map(OsStr::new))
     }
 
-    /// See [`is_kept_from_local_tools`].
-    pub fn is_kept_from_local_tools(&self, name: &OsStr) -> bool {
-        is_kept_from_local_tools(name, self.text(Id::OidcTokenEnv).map(OsStr::new))
+    /// See [`is_withheld_from_local_tools`].
+    pub fn is_withheld_from_local_tools(&self, name: &OsStr) -> bool {
+        is_withheld_from_local_tools(name, self.text(Id::OidcTokenEnv).map(OsStr::new))
     }
 
     /// Whether a switch was given or a boolean is true.

@@ -142,7 +142,7 @@ const fn switch(flag: &'static str, about: &'static str) -> Setting {
 }
 
 // The rows up to `PgUser` decide whose credential is minted, and for what
-// (`Settings::origins` in `resolve.rs`).
+// (`Settings::origins` in `settings.rs`, `is_name` in `doctor/report.rs`).
 settings! {
     Host => Setting {
         flag: "host",
@@ -514,7 +514,7 @@ settings! {
     },
     Then => Setting {
         trim: Trim::Nothing,
-        long: "A hook: this line is run by sh after each change of the target. If it fails, the \
+        long: "A hook: this line is run by sh (Windows: cmd.exe) after each change of the target. If it fails, the \
                next run tries it again, until it succeeds once.",
         ..flag("then", "COMMAND", "shell command to run after a change")
     },

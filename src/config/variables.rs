@@ -30,7 +30,7 @@ pub fn holds_secret(name: &OsStr, token_variable: Option<&OsStr>) -> bool {
 
 /// The same for a program that needs no proxy either, such as psql: the URL of a proxy may have a
 /// password.
-pub fn is_kept_from_local_tools(name: &OsStr, token_variable: Option<&OsStr>) -> bool {
+pub fn is_withheld_from_local_tools(name: &OsStr, token_variable: Option<&OsStr>) -> bool {
     let is_proxy = name.to_string_lossy().to_ascii_lowercase().ends_with("_proxy");
     is_proxy || holds_secret(name, token_variable)
 }

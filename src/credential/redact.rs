@@ -149,21 +149,21 @@ pub fn hide(text: &str, secret: &str) -> String {
     let encoded = percent_encode(secret);
     let [of_go, of_python] = HTML_QUOTES.map(|quotes| html_escape(secret, quotes));
     let forms = [secret, &encoded, &lower_case_escapes(&encoded), &of_go, &of_python];
-    let text = forms.iter().fold(text.to_owned(), |text, form| hide_form(text, form));
+    let text = forms.iter().fold(text.to_owned(), |text, form| redact_form(text, form));
 
     // The Basic header has the percent-encoded secret in base64 (RFC 6749, section 2.3.1).
     (0..3).fold(text, |text, offset| {
-        let text = hide_base64(text, secret, offset);
-        hide_base64(text, &encoded, offset)
+        let text = redact_base64(text, secret, offset);
+        redact_base64(text, &encoded, offset)
     })
 }
 
-fn hide_form(text: String, form: &str) -> String {
-    hide_cut(text.replace(form, REDACTED), form)
+fn redact_form(text: String, form: &str) -> String {
+    redact_cut(text.replace(form, REDACTED), form)
 }
 
 /// A shortened text may end in the middle of a secret.
-fn hide_cut(text: String, form: &str) -> String {
+fn redact_cut(text: String, form: &str) -> String {
     let Some(cut) = text.strip_suffix('…') else { return text };
     let starts = cut.char_indices().map(|(at, _)| at);
     let mut starts = starts.filter(|at| cut.len() - at >= MIN_SECRET_BYTES);
@@ -175,7 +175,7 @@ fn hide_cut(text: String, form: &str) -> String {
 
 /// Redacts every base64 text that holds the secret, for example within `id:secret`, where `offset`
 /// bytes precede it in its group of three.
-fn hide_base64(mut text: String, secret: &str, offset: usize) -> String {
+fn redact_base64(mut text: String, secret: &str, offset: usize) -> String {
     let encoded = STANDARD_NO_PAD.encode([&b"\0\0"[..offset], secret.as_bytes()].concat());
     // The characters at both ends depend on the neighbouring bytes, too.
     let depends_on_end = usize::from(!(offset + secret.len()).is_multiple_of(3));
@@ -187,7 +187,7 @@ fn hide_base64(mut text: String, secret: &str, offset: usize) -> String {
         let rest = text[at..].trim_start_matches(is_base64).len();
         text.replace_range(start..text.len() - rest, REDACTED);
     }
-    hide_cut(text, inner)
+    redact_cut(text, inner)
 }
 
 /// The double and the single quote as the HTML libraries of Go and of Python escape them.
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_secret_is_hidden_in_every_encoding() {
+    fn a_known_secret_is_redacted_in_every_encoding() {
         use base64::engine::general_purpose::STANDARD;
 
         let secret = "S3cret&<with/+ 'all'>%";

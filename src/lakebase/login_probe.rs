@@ -71,7 +71,7 @@ pub struct PostgresSession {
     /// `server_version`; empty if the server does not state it.
     pub server_version: String,
     /// Whether the server has asked for the password in clear text.
-    pub asked_in_clear: bool,
+    pub uses_cleartext_password: bool,
 }
 
 /// Ends a session (PostgreSQL documentation, "Message Formats").
@@ -112,7 +112,7 @@ fn answer_server(
         match next_message(stream)? {
             Message::AuthenticationOk => is_in = true,
             Message::PasswordWanted => {
-                shown.asked_in_clear = true;
+                shown.uses_cleartext_password = true;
                 send(stream, &text_message(b'p', login.password.expose()))?;
             }
             Message::MethodWanted(name) => return Err(LoginFailure::Method(name)),

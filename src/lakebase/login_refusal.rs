@@ -1,4 +1,4 @@
-//! What a failed login to Postgres means, and what mends it. The SQLSTATE decides (PostgreSQL
+//! What a failed login to Postgres means, and what fixes it. The SQLSTATE decides (PostgreSQL
 //! documentation, "PostgreSQL Error Codes"); texts do only where several failures have the same one,
 //! and for what Lakebase's proxy says, which has no codes of its own.
 

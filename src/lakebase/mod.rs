@@ -1,4 +1,4 @@
-//! What is Lakebase's: the part of the workspace's REST API that it needs, and a login to its Postgres.
+//! Lakebase: the REST calls that resolve and mint, and a login to Postgres.
 
 pub mod credentials;
 pub mod login_probe;

@@ -220,9 +220,9 @@ fn database_by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<
     Err(CallError::Other(error))
 }
 
-/// Whether an endpoint or instance listens on this host. Either the API states the host or, for a pooled
-/// one, that host's direct one; or it states no host at all, the host's label is the uid, and the
-/// host's domain is one of Databricks'.
+/// Whether an endpoint or instance listens on this host. The API must state this host or, if it is a pooled
+/// host, its direct host. If the API states no host, the host's first label must be the uid, and the host
+/// must be one that `is_database_host` accepts.
 fn listens_on(api: &Api<'_>, host: &str, stated: &[String], uid: &str, label: &str) -> bool {
     if stated.iter().any(|stated| stated.eq_ignore_ascii_case(host)) {
         return true;

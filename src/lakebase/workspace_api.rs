@@ -48,7 +48,7 @@ impl Api<'_> {
         self.call(what, "POST", path, Some(body), false)
     }
 
-    /// The same for a request that must not reach the workspace twice.
+    /// The same for a request that the workspace must not process twice.
     pub fn post_once(&self, what: &str, path: &str, body: &Value) -> Outcome<Value> {
         self.call(what, "POST", path, Some(body), true)
     }

@@ -1,8 +1,8 @@
 //! The OAuth grants of a person: authorization code with PKCE (RFC 6749 §4.1, RFC 7636) and refresh
 //! token (RFC 6749 §6), as the public client `databricks-cli`.
 //!
-//! A server may accept a code or a refresh token only once, so such a request is repeated only if it
-//! has not left this machine. An answer gives tokens, and never decides where they are sent.
+//! A server may accept a code or a refresh token only once, so such a request is sent again only
+//! if the workspace has not processed it (no connection, or 429). An answer gives tokens, and never decides where they are sent.
 //! `commands/login/` talks to the browser, `login/renewal.rs` decides when to refresh.
 
 use base64::Engine as _;

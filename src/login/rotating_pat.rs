@@ -52,7 +52,8 @@ pub struct CreatedPat {
     pub token_id: String,
 }
 
-/// Creates a token. The request is sent only once: a lost answer leaves a token that is not stored.
+/// Creates a token. A request whose answer is lost is not sent again: it may have created a token that is
+/// not stored.
 pub fn create(api: &Api<'_>, comment: &str, lifetime: i64) -> Outcome<CreatedPat> {
     const ANSWER: &str = "the workspace's new token";
     let body = json!({ "comment": comment, "lifetime_seconds": lifetime / SECOND });

@@ -19,7 +19,7 @@ pub use crate::login::record::{BROWSER, Login, LoginKey, PAT, ROTATION_GRACE_MS,
 use crate::platform::context::{Context, NO_HOME};
 use crate::platform::files;
 use crate::platform::lock::LockFile;
-use crate::platform::path_owners::{NOT_ROOTS_HOME, is_other_users};
+use crate::platform::path_owners::{NOT_ROOTS_HOME, is_root_in_other_users_folder};
 use crate::platform::private_file::{Folder, Found, private_folder, read_private};
 use crate::platform::target_file::{HookMark, TargetFile};
 use crate::platform::time::Deadline;
@@ -165,7 +165,7 @@ impl<'a> Logins<'a> {
     }
 
     fn create_folder(&self) -> Result<Folder> {
-        if is_other_users(&self.folder) {
+        if is_root_in_other_users_folder(&self.folder) {
             // A folder of root's there would lock the owner of the home out of it.
             let folder = self.folder.display();
             return Err(Error::failed(format!("cannot create the folder {folder}"))

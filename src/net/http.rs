@@ -24,7 +24,7 @@ use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::net::answer::Answer;
 use crate::net::connect::{LimitedResolver, LimitedTcp, MIN_TIMEOUT};
-use crate::net::proxy::{INSTANCE_METADATA_HOST, login_hint, proxy_for};
+use crate::net::proxy::{INSTANCE_METADATA_HOST, authentication_hint, proxy_for};
 use crate::net::send_failure::{Route, SendFailure, classify};
 use crate::net::sent_secrets::SentSecrets;
 use crate::net::trust::{other_certificates, trusted_certificates};
@@ -52,8 +52,9 @@ pub struct Request<'a> {
     pub headers: &'a [(&'static str, String)],
     /// The content type and the body.
     pub body: Option<(&'static str, String)>,
-    /// The request must not reach the server twice, because it sends a code or a refresh token that
-    /// is valid once. Most requests may: minting twice gives two valid tokens.
+    /// The server must not process the request twice, because it carries a code or a refresh token that is
+    /// valid once. So it is sent again only if it was not processed: no connection was made, or the answer is
+    /// 429. Other requests may be processed twice: two mints give two valid tokens.
     pub once: bool,
 }
 
@@ -107,16 +108,17 @@ impl<'a> Client<'a> {
         let mut backoff = FIRST_BACKOFF;
         let mut tries = 1;
         loop {
-            let (error, retry_after, is_untouched) = match self.send_once(request, &uri, deadline) {
+            let (error, retry_after, is_unprocessed) = match self.send_once(request, &uri, deadline)
+            {
                 Ok((answer, _)) if !is_retryable(answer.status) => return Ok(answer),
-                // A server refuses what is too much before it does anything; Databricks' SDKs send every
-                // request again.
+                // After 429 the server has processed nothing, so even a `once` request may be sent again
+                // (Databricks' SDKs do so for every request).
                 Ok((answer, retry_after)) => (busy(&answer), retry_after, answer.status == 429),
                 Err(SendFailure::Final(error)) => return Err(error),
                 Err(SendFailure::Unsent(error)) => (error, Duration::ZERO, true),
                 Err(SendFailure::Retryable(error)) => (error, Duration::ZERO, false),
             };
-            if tries == MAX_TRIES || request.once && !is_untouched {
+            if tries == MAX_TRIES || request.once && !is_unprocessed {
                 return Err(error);
             }
 
@@ -167,7 +169,7 @@ impl<'a> Client<'a> {
             let is_refused = matches!(error, ureq::Error::ConnectProxyFailed(_));
             let failure = classify(error, &route, deadline);
             let asked = asked.as_ref().filter(|_| is_refused);
-            match asked.and_then(|proxy| login_hint(proxy, uri, deadline)) {
+            match asked.and_then(|proxy| authentication_hint(proxy, uri, deadline)) {
                 Some(hint) => failure.with_hint(hint),
                 None => failure,
             }
@@ -289,7 +291,7 @@ fn no_time_to_retry(error: Error, pause: Duration, retry_after: Duration) -> Err
         return error;
     }
     let wait = show_duration(retry_after);
-    error.because(format!("it asks to wait {wait}, longer than --timeout allows"))
+    error.because(format!("the server asks to wait {wait}, longer than --timeout allows"))
 }
 
 fn redirect(answer: &Answer) -> Error {

@@ -21,7 +21,7 @@ pub const INSTANCE_METADATA_HOST: &str = INSTANCE_METADATA.split_at("http://".le
 const HTTPS_PORT: u16 = 443;
 
 /// How long a proxy is asked which login it requires, and how much of its answer is read.
-const LOGIN_LIMIT: Duration = Duration::from_millis(500);
+const AUTHENTICATION_PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 const MAX_HEAD_BYTES: usize = 8 * 1024;
 
 /// The proxy for this URL. A request that does not leave the machine never uses a proxy.
@@ -47,7 +47,8 @@ pub fn proxy_for(context: &Context, uri: &http::Uri) -> Result<Option<Proxy>> {
     // ureq ignores a proxy of another protocol and connects without one.
     let is_http =
         |proxy: &Proxy| matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https);
-    // Behind the host, a URL parser would take the rest of a password with `#` or `/` for a path.
+    // An unescaped `/`, `?` or `#` in a password ends the authority, and the URL parser would take the start of
+    // the password for the port.
     let authority = url.split_once("://").map_or(url, |(_, authority)| authority);
     let is_whole = !authority.trim_end_matches('/').contains(['/', '?', '#']);
     match Proxy::new(url).ok().filter(is_http).filter(|_| is_whole) {
@@ -65,13 +66,14 @@ pub fn proxy_for(context: &Context, uri: &http::Uri) -> Result<Option<Proxy>> {
 
 /// The hint for a proxy that refuses a tunnel because it requires a login. It depends on the schemes
 /// that the proxy knows.
-pub fn login_hint(proxy: &Proxy, uri: &http::Uri, deadline: Deadline) -> Option<String> {
-    let limit = LOGIN_LIMIT.min(deadline.left());
+pub fn authentication_hint(proxy: &Proxy, uri: &http::Uri, deadline: Deadline) -> Option<String> {
+    let limit = AUTHENTICATION_PROBE_TIMEOUT.min(deadline.left());
     let address = (proxy.host().to_owned(), proxy.port());
     let target =
         format!("{}:{}", uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(HTTPS_PORT));
     // A thread, since a proxy may send its answer one byte at a time.
-    let schemes = within(limit, move || login_schemes(&address.0, address.1, &target, limit));
+    let schemes =
+        within(limit, move || authentication_schemes(&address.0, address.1, &target, limit));
     let schemes = schemes.ok()??.ok()??;
     let names = schemes.join(", ");
     let knows_basic = schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic"));
@@ -90,7 +92,7 @@ pub fn login_hint(proxy: &Proxy, uri: &http::Uri, deadline: Deadline) -> Option<
 
 /// The schemes in which a proxy requires a login (RFC 9110 §11.7.1), asked without one; `None` if it
 /// requires none.
-fn login_schemes(
+fn authentication_schemes(
     host: &str,
     port: u16,
     target: &str,

@@ -1,6 +1,6 @@
 //! Calls that expect JSON with status 200, and the refusals that servers send instead.
 //!
-//! A [`Refusal`] keeps the server's code and message (`http.rs` reads them), because callers must
+//! A [`Refusal`] keeps the server's code and message (`answer.rs` reads them), because callers must
 //! distinguish a refused bearer token (worth one more try) from a missing right (final).
 
 use serde_json::Value;
@@ -119,13 +119,13 @@ const RIGHT_REFUSALS: [&str; 5] =
 const SCOPE_REFUSALS: [&str; 4] =
     ["required scopes", "are not assigned to the client", "invalid_scope", "insufficient_scope"];
 
-/// Words of a server, in lower case, and what helps against them (refusals of workspaces as users
-/// report them; the token endpoint's are those of RFC 6749 and Entra).
-#[rustfmt::skip]
 /// The hint where a workspace is reached by private link only.
 pub const PRIVATE_LINK_HINT: &str =
     "use the workspace's private network: it accepts no connections from elsewhere";
 
+/// What a server's refusal says (lower case), and the hint for it (refusals that users report; those of
+/// token endpoints are from RFC 6749 and Entra).
+#[rustfmt::skip]
 const HINTS: [(&[&str], &str); 6] = [
     (
         &["ip acl", "ip access list", "ip address", "blocked by databricks"],
@@ -223,7 +223,7 @@ impl Refusal {
         }
         let error = Error { about_scopes, ..error };
         match hint {
-            Some(mend) => error.hint(mend),
+            Some(hint) => error.hint(hint),
             None => error,
         }
     }

@@ -129,14 +129,14 @@ pub fn bundle_for_libpq(context: &Context) -> Option<PathBuf> {
     let folder = context.state_home()?;
     let path = folder.join(EXPORTED);
     let age = files::modified(&path).map(|written| context.now().since(written));
-    if !age.is_some_and(|age| (0..EXPORT_LIFE_MILLIS).contains(&age)) {
+    if !age.is_some_and(|age| (0..EXPORT_LIFE_MS).contains(&age)) {
         export(&folder).ok()?;
     }
     Some(path)
 }
 
 const EXPORTED: &str = "system-roots.pem";
-const EXPORT_LIFE_MILLIS: i64 = 60 * 60 * 1000;
+const EXPORT_LIFE_MS: i64 = 60 * 60 * 1000;
 
 fn export(folder: &Path) -> io::Result<()> {
     let certificates = load_from_system().certs;

@@ -124,14 +124,14 @@ pub fn ttl(settings: &Settings, selector: &DatabaseSelector) -> Result<Option<u6
 
 /// The life, in milliseconds, that must be left in what a target holds: enough for one check that
 /// fails and the next one that is late.
-pub fn promised_life(interval: Duration) -> i64 {
+pub fn min_life_ms(interval: Duration) -> i64 {
     2 * interval.as_millis() as i64 + 5 * MINUTE
 }
 
 /// Refuses a lifetime that cannot keep the promise. One hour always can: the API gives no more.
 pub fn check_ttl(settings: &Settings, ttl: Option<u64>, interval: Option<Duration>) -> Result<()> {
     let (Some(ttl), Some(interval)) = (ttl, interval) else { return Ok(()) };
-    let needed = (promised_life(interval) / SECOND) as u64;
+    let needed = (min_life_ms(interval) / SECOND) as u64;
     let needed = needed.min(*TTL_SECONDS.end());
     if ttl >= needed {
         return Ok(());
@@ -139,7 +139,7 @@ pub fn check_ttl(settings: &Settings, ttl: Option<u64>, interval: Option<Duratio
 
     let ttl = Duration::from_secs(ttl);
     let needed = show_duration(Duration::from_secs(needed));
-    let shorter_helps = ttl.as_millis() as i64 >= promised_life(MIN_INTERVAL);
+    let shorter_helps = ttl.as_millis() as i64 >= min_life_ms(MIN_INTERVAL);
     let or_shorter = if shorter_helps { ", or a shorter --interval" } else { "" };
     Err(Error::usage(format!(
         "a lifetime of {} is too short for a check interval of {}",
@@ -157,7 +157,7 @@ pub fn check_rotation(settings: &Settings, interval: Duration, context: &Context
     let renew_with = settings.login(context).map(|login| &login.renew_with);
     let Some(RenewWith::Pat(token)) = renew_with else { return Ok(()) };
 
-    if token.lifetime - token.max_age < promised_life(interval) {
+    if token.lifetime - token.max_age < min_life_ms(interval) {
         let lifetime = show_duration(Duration::from_millis(token.lifetime as u64));
         return Err(Error::usage(format!(
             "a token lifetime of {lifetime} is too short for a target"

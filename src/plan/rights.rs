@@ -39,7 +39,7 @@ fn is_table(name: &str) -> bool {
 /// Refuses scopes that no request would ask for.
 pub fn check_scopes(settings: &Settings, provider: &Provider) -> Result<()> {
     let is_flag = matches!(settings.origin(Id::Scopes), Origin::Flag(_));
-    if !is_flag || provider.makes_grant {
+    if !is_flag || provider.uses_token_endpoint {
         return Ok(());
     }
 

@@ -48,7 +48,7 @@ fn append(context: &Context, path: &Path, line: &str) -> io::Result<()> {
     let folder = end.folder()?;
     let mut file = open(&folder, &end.name)?;
     let size = file.metadata()?.len() + line.len() as u64;
-    if size > MAX_LOG_BYTES && set_aside(context, &folder, &end.name, &file)? {
+    if size > MAX_LOG_BYTES && rotate(context, &folder, &end.name, &file)? {
         file = open(&folder, &end.name)?;
     }
     // One write, so that lines of many processes do not mix.
@@ -75,7 +75,7 @@ fn open(folder: &Folder, name: &OsStr) -> io::Result<File> {
 }
 
 /// Renames the full log, unless another process does so or has done so.
-fn set_aside(context: &Context, folder: &Folder, name: &OsStr, full: &File) -> io::Result<bool> {
+fn rotate(context: &Context, folder: &Folder, name: &OsStr, full: &File) -> io::Result<bool> {
     // On Windows, a file that is open cannot be locked. Elsewhere another user could lock the folder.
     let mut lock = if cfg!(windows) {
         LockFile::on_folder(context, folder)?

@@ -21,7 +21,7 @@ const MAX_LINKS: usize = 40;
 /// writable for `staff`, and Homebrew's folders for `admin`.
 const FIRST_USER_GID: u32 = 100;
 
-/// Why nothing is stored in a folder that [`is_other_users`].
+/// Why nothing is stored in a folder that [`is_root_in_other_users_folder`].
 pub const NOT_ROOTS_HOME: &str = "root does not write into another user's home";
 
 /// The end of a path, behind all symbolic links.
@@ -108,7 +108,7 @@ fn adds_only(facts: &FileFacts) -> bool {
 }
 
 /// Whether we are root, and the folder is or would be made in another user's folder.
-pub fn is_other_users(folder: &Path) -> bool {
+pub fn is_root_in_other_users_folder(folder: &Path) -> bool {
     let existing = || folder.ancestors().find_map(|part| system::facts_behind(part).ok());
     let owner = || existing().map(|facts| facts.owner);
     system::is_root() && owner().is_some_and(|owner| owner != 0 && owner != root_owner())
@@ -328,7 +328,7 @@ mod tests {
         assert!(end("loop/x").is_err());
         assert_eq!(end("real/x"), Ok(at("real/x")));
         assert!(open_folder(&at("real/..")).is_ok() && open_folder(&at("nothing")).is_err());
-        assert!(is_other_users(&at("real/new/er")));
-        assert!(!is_other_users(&at("new")));
+        assert!(is_root_in_other_users_folder(&at("real/new/er")));
+        assert!(!is_root_in_other_users_folder(&at("new")));
     }
 }

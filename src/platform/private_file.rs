@@ -163,7 +163,7 @@ fn write_new(folder: &Folder, content: &[u8], how: &Replacement<'_>) -> io::Resu
         let read_only = how.keep.is_some_and(|old| old.mode & 0o200 == 0);
         let mode = if read_only { 0o400 } else { 0o600 };
         let set = system::set_mode(&file, mode);
-        // Where only another user may set modes (EPERM), the right one will do.
+        // If this user may not set modes (EPERM), a file that already has the right mode is accepted.
         if system::facts_of(&file)?.mode & 0o777 != mode {
             set?;
         }

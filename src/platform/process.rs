@@ -259,7 +259,7 @@ fn beginning_of(mut file: File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Runs a line in `sh`, without the hidden variables; its output goes to our stderr. At the
+/// Runs a line in the system's shell, without the hidden variables; its output goes to our stderr. At the
 /// deadline it is killed, with all processes that it has started, and there is no status.
 pub fn run_shell_line(
     context: &Context,
@@ -357,9 +357,9 @@ pub fn missing_interpreter(program: &OsStr, variables: &[(OsString, OsString)]) 
     Some(format!("the interpreter in its first line is missing: {interpreter}"))
 }
 
-/// Opens a page with a command of `$BROWSER` (separated by colons, `%s` stands for the URL), or
-/// with the platform's opener; under WSL first with Windows'. Returns whether a program was started; whether it shows the page is
-/// unknown.
+/// Opens a page with a command of `$BROWSER` (separated by `:`, on Windows by `;`; `%s` stands for the URL), or
+/// with the platform's opener, under WSL with Windows' opener first. Returns whether a program was
+/// started; whether it shows the page is unknown.
 pub fn open_in_browser(context: &Context, url: &str, sees: &dyn Fn(&OsStr) -> bool) -> bool {
     let configured = context.var("BROWSER").map(|list| list.to_string_lossy().into_owned());
     let opener = if cfg!(windows) {
@@ -402,8 +402,8 @@ pub fn keep_memory_private() {
     system::keep_memory_private();
 }
 
-/// The user who is logged in.
-pub fn user_id() -> u32 {
+/// The real user id (getuid(2)).
+pub fn real_user_id() -> u32 {
     system::real_user_id()
 }
 

@@ -1,5 +1,6 @@
 //! A hook for tests that run several calls side by side, one step of one call at a time
-//! (`tests/it/interleavings.rs`). It is called before what other processes can see, or can do meanwhile.
+//! (`tests/it/interleavings.rs`). Each step calls the hook before an action that another process
+//! can observe or interfere with.
 //! A release build has no hook.
 
 /// What a call is about to do.

@@ -1,4 +1,5 @@
-//! A file that other programs read: replaced as a whole, under a lock on its folder.
+//! A file of the user that is replaced as a whole, under a lock on its folder: targets, stored logins, a
+//! service's files, reports.
 //!
 //! The file belongs to the user (`~/.pgpass`, an environment file), so its owner, its mode and a
 //! symbolic link that leads to it are kept, and other users can never read it. A new file is

@@ -35,13 +35,13 @@ pub fn read_line() -> Result<Secret> {
     if stdin.is_terminal() && line.len() >= MAX_TERMINAL_LINE_BYTES {
         return Err(Error::usage("the line is too long for a terminal")
             .because(format!("a terminal passes on {MAX_TERMINAL_LINE_BYTES} bytes at most"))
-            .hint("the same by a pipe: … < FILE"));
+            .hint("put the line into a file, and append < FILE to the command"));
     }
     Ok(Secret::new(line.trim()))
 }
 
-/// The same, but a terminal does not show what is typed. It is as it was when this returns, or when
-/// a signal ends the process.
+/// The same, but a terminal does not show what is typed. The terminal's settings are restored when this
+/// returns or a signal ends the process.
 pub fn read_hidden_line(context: &Context) -> Result<Secret> {
     if is_terminal() {
         signals::end_on_signals_or_hangup(&context.signal_state)?;

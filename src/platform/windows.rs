@@ -181,7 +181,7 @@ pub fn is_mount_error(_: &io::Error) -> bool {
     false
 }
 
-/// Takes all rights to a file from other users, which every mode that is set here means.
+/// Removes other users' rights to a file. Every mode that callers set is private, so the mode is ignored.
 pub fn set_mode(file: &File, _: u32) -> io::Result<()> {
     let is_private = facts_of(file)?.mode & 0o077 == 0;
     if is_private { Ok(()) } else { calls::make_private(file) }
@@ -214,8 +214,8 @@ impl PathPart {
         path.symlink_metadata().map(|_| PathPart(path))
     }
 
-    /// Of what is no link and does not tell us its rights, as if others could change it: the folders
-    /// above a home may be such.
+    /// If the access control list may not be read (as for folders above a home), the part counts as writable
+    /// by others; a link is then an error.
     pub fn facts(&self) -> io::Result<FileFacts> {
         match facts_at(&self.0) {
             Err(e) if is(&e, ERROR_ACCESS_DENIED) => rights::facts_without_rights(&self.0),
@@ -552,7 +552,7 @@ pub fn hide_input(remember: impl FnOnce(TerminalSettings)) -> io::Result<()> {
     calls::set_input_mode(before & !ENABLE_ECHO_INPUT)
 }
 
-/// Shows again what is typed, but not what was typed too much.
+/// Shows again what is typed, and discards input that was not read.
 pub fn show_input(before: &TerminalSettings) {
     calls::discard_input();
     let _ = calls::set_input_mode(before.0);

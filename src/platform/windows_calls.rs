@@ -238,7 +238,7 @@ pub fn disk_facts(file: &File) -> io::Result<(BY_HANDLE_FILE_INFORMATION, FILE_B
     Ok((facts, times))
 }
 
-/// Whom an owner or an entry of an access control list means.
+/// The kind of trustee that a SID stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trustee {
     Us,
@@ -272,12 +272,12 @@ fn trustee(sid: PSID) -> io::Result<Trustee> {
 /// `NT SERVICE\TrustedInstaller`, which owns Windows' own files and `Program Files`.
 const TRUSTED_INSTALLER: &str = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464";
 
-/// Each entry of an access control list: whom it allows what (a mask of rights).
-pub type Rights = Vec<(Trustee, u32)>;
+/// The entries of an access control list: trustee and access mask.
+pub type AccessEntries = Vec<(Trustee, u32)>;
 
 /// The owner of an open file, and what each entry of its access control list allows. Without a list, all is
 /// allowed to all.
-pub fn owner_and_rights(file: &File) -> io::Result<(Trustee, Option<Rights>)> {
+pub fn owner_and_rights(file: &File) -> io::Result<(Trustee, Option<AccessEntries>)> {
     let security = Security::of(file.as_raw_handle())?;
     let owner = trustee(security.owner)?;
     if security.list.is_null() {
@@ -319,7 +319,7 @@ impl Security {
         Ok(Security { owner, list, _descriptor: Local(descriptor) })
     }
 
-    /// Whom an entry of the list allows what.
+    /// The trustee and the access mask of an entry.
     fn entry(&self, n: u32) -> io::Result<(Trustee, u32)> {
         const NOTHING: (Trustee, u32) = (Trustee::Other, 0);
         let mut entry: *mut c_void = null_mut();

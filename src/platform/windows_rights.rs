@@ -12,15 +12,16 @@ use windows_sys::Win32::Storage::FileSystem::{
 };
 
 use crate::platform::file_facts::{FileFacts, FileKind};
-use crate::platform::windows_calls::{self as calls, Rights, Trustee};
+use crate::platform::windows_calls::{self as calls, AccessEntries, Trustee};
 
 /// The owners that [`FileFacts`] tells apart.
 pub const SYSTEM: u32 = 0;
 pub const THIS_USER: u32 = 1;
 const ANOTHER_USER: u32 = 2;
 
-/// The facts of an open file or folder. The bits of its mode are those that Unix would have for what its
-/// access control list allows: all to this user, and to others what anyone has who is not the system.
+/// The facts of an open file or folder. The mode is derived from the access control list: all
+/// rights for this user; for group and others, the rights of every trustee except this user, the owner and
+/// the system.
 pub fn facts(file: &File, is_symlink: bool) -> io::Result<FileFacts> {
     let file_type = calls::file_type(file);
     if file_type != FILE_TYPE_DISK {
@@ -74,15 +75,15 @@ pub fn facts_without_rights(path: &Path) -> io::Result<FileFacts> {
     Ok(FileFacts { owner: ANOTHER_USER, ..facts_of_no_file(kind, 0o777) })
 }
 
-fn rights_of_others(rights: Option<Rights>) -> u32 {
+fn rights_of_others(rights: Option<AccessEntries>) -> u32 {
     let Some(rights) = rights else { return GENERIC_ALL };
     let of_others = rights.iter().filter(|(who, _)| *who == Trustee::Other);
     of_others.fold(0, |all, (_, mask)| all | mask)
 }
 
-/// The rights that matter, as bits of a mode: to read, and to change or replace. The right to append, in
-/// a folder that to make folders, is left out: all have it in `C:\`. The right to add files to a
-/// folder replaces none: it comes with the sticky bit.
+/// The rights that matter, as bits of a mode: to read, and to change or replace. FILE_APPEND_DATA (for a
+/// folder: FILE_ADD_SUBDIRECTORY) is ignored, since every user has it in `C:\`. FILE_ADD_FILE alone lets a
+/// user add files to a folder and replace none, so the mode also gets the sticky bit.
 fn bits_of(mask: u32, is_folder: bool) -> u32 {
     const READ: u32 = FILE_READ_DATA | GENERIC_READ | GENERIC_ALL;
     const REPLACE: u32 =

@@ -31,7 +31,7 @@ use crate::platform::request_log::RequestLog;
 use crate::platform::time::Deadline;
 use crate::service::paths::{absolute, is_uncarriable, text};
 use crate::session::Session;
-use crate::targets::target::{FileTarget, Target};
+use crate::targets::target::{EntryEditor, Target};
 use crate::targets::update::Update;
 
 #[derive(Debug, Default, PartialEq)]
@@ -48,7 +48,7 @@ pub struct EnvFile {
 pub const SECRET_FILES: [Id; 2] = [Id::ClientSecretFile, Id::TokenFile];
 
 /// The file that such a flag names, if it can be read again: neither stdin nor a shell's pipe.
-pub fn kept_file(id: Id, flags: &[(Id, String)]) -> Option<&Path> {
+pub fn rereadable_file(id: Id, flags: &[(Id, String)]) -> Option<&Path> {
     let (_, path) = flags.iter().find(|(flag, _)| *flag == id)?;
     let is_kept = path != "-" && !path.starts_with("/dev/") && !path.starts_with("/proc/");
     is_kept.then(|| Path::new(path))
@@ -240,7 +240,7 @@ fn resolved_here(update: &Update<'_>, target: &Target, context: &Context) -> Res
     let settings = &plan.settings;
     let mut resolved = vec![(Id::AuthType, Some(plan.provider.name.to_owned()))];
 
-    if let Some((FileTarget { home: Some((id, _)), .. }, path)) = target.file() {
+    if let Some((EntryEditor { home: Some((id, _)), .. }, path)) = target.file() {
         resolved.push((*id, Some(text(path)?)));
     }
     // Only the target pgpass has a password file, and its path is resolved already.
@@ -310,8 +310,8 @@ fn recorded_value(
         return value.clone().map(Secret::new);
     }
     let file = match row.id {
-        Id::ClientSecret => kept_file(Id::ClientSecretFile, flags),
-        Id::Token => kept_file(Id::TokenFile, flags),
+        Id::ClientSecret => rereadable_file(Id::ClientSecretFile, flags),
+        Id::Token => rereadable_file(Id::TokenFile, flags),
         _ => None,
     };
     if file.is_some() {

@@ -134,7 +134,7 @@ fn flags_without_variable(plan: &Plan, flags: &[(Id, String)]) -> Result<Vec<Str
         }
     }
     for id in env_file::SECRET_FILES {
-        if let Some(path) = env_file::kept_file(id, flags) {
+        if let Some(path) = env_file::rereadable_file(id, flags) {
             words.extend([flag(id), text(&absolute(path)?)?]);
         }
     }

@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 
-use crate::config::variables::is_kept_from_local_tools;
+use crate::config::variables::is_withheld_from_local_tools;
 use crate::credential::redact::redact;
 use crate::error::{Error, ErrorKind, Result};
 use crate::platform::context::Context;
@@ -50,7 +50,7 @@ impl JobControl<'_> {
         let tool = Program {
             path: &path,
             arguments: args,
-            sees: &|name| !is_kept_from_local_tools(name, self.token_variable.map(OsStr::new)),
+            sees: &|name| !is_withheld_from_local_tools(name, self.token_variable.map(OsStr::new)),
             variables: &[],
             locks: [None, None],
         };

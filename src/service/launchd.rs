@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::platform::files;
-use crate::platform::process::user_id;
+use crate::platform::process::real_user_id;
 use crate::platform::time::Deadline;
 use crate::quoting;
 use crate::service::job::Job;
@@ -77,7 +77,7 @@ fn replaced(plist: &str, key: &str, value: &str) -> String {
 
 /// The user's graphical session (launchctl(1)).
 fn domain() -> String {
-    format!("gui/{}", user_id())
+    format!("gui/{}", real_user_id())
 }
 
 /// The agent, as launchctl(1) names it.

@@ -33,8 +33,6 @@ use crate::targets::table::file_target;
 use crate::targets::target::{Entry, Target};
 use crate::targets::update::Update;
 
-pub const ACTIONS: [&str; 4] = ["install", "uninstall", "status", "restart"];
-
 /// How long the service manager's programs, and a lock, may take.
 pub(super) const CONTROL_WAIT: Duration = Duration::from_secs(60);
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
-use crate::platform::process::user_id;
+use crate::platform::process::real_user_id;
 use crate::platform::time::Deadline;
 use crate::service::job::Job;
 use crate::service::job_control::{ERROR_LINE, JobControl, Output, State};
@@ -121,7 +121,7 @@ pub fn check_reachable(control: &JobControl<'_>) -> Result<()> {
     let shown = shown.map_err(|error| {
         let mut unreachable = Error::failed("cannot reach the systemd user manager");
         unreachable.because = error.because;
-        let uid = user_id();
+        let uid = real_user_id();
         unreachable
             .hint(format!("after su or sudo: export XDG_RUNTIME_DIR=/run/user/{uid}"))
             .hint("without systemd: lakebase-token watch, or cron with lakebase-token write")
@@ -226,7 +226,7 @@ fn log_of_run(control: &JobControl<'_>, pid: &str, wait: bool) -> Option<String>
 pub fn unload(control: &JobControl<'_>) -> Result<()> {
     let service = service_unit(control);
     let timer = timer_unit(control);
-    // Each fails where there is nothing to do; `forget` checks the result.
+    // Each fails where there is nothing to do; `notice_removal` checks the result.
     try_systemctl(control, &["disable", "--now", &timer])?;
     try_systemctl(control, &["stop", &service])?;
     // The time of the last run, which `Persistent=` stores.
@@ -290,7 +290,7 @@ fn next_run(timer: &str) -> (bool, String) {
 }
 
 pub fn linger(control: &JobControl<'_>, enable: bool) -> Result<Option<&'static str>> {
-    let uid = user_id().to_string();
+    let uid = real_user_id().to_string();
     if enable {
         control.run("loginctl", &["enable-linger", &uid])?;
     }

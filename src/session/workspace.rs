@@ -136,7 +136,7 @@ impl Session<'_> {
                 error.because(reason).hint("lakebase-token login --scopes all-apis")
             };
         }
-        if !provider.makes_grant {
+        if !provider.uses_token_endpoint {
             return error;
         }
         let names = redact(&scopes(settings.text(Id::Scopes)).join(" "));

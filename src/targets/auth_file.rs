@@ -9,10 +9,10 @@ use crate::credential::jwt::holds_token;
 use crate::error::{Error, Result};
 use crate::formats::auth_file_user;
 use crate::platform::target_file::Edit;
-use crate::targets::target::{Entry, FileTarget, Target};
+use crate::targets::target::{Entry, EntryEditor, Target};
 
-pub static AUTH_FILE: FileTarget =
-    FileTarget { home: None, shared: true, check, put: put_entry, read, remove: remove_entry };
+pub static AUTH_FILE: EntryEditor =
+    EntryEditor { home: None, shared: true, check, put: put_entry, read, remove: remove_entry };
 
 /// The path may be a mistake: PgBouncer stops at a line that is none of its own.
 fn check(target: &Target, file: &[u8]) -> Result<()> {

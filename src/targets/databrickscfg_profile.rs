@@ -9,12 +9,12 @@ use crate::config::table::Id;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::platform::target_file::Edit;
-use crate::targets::target::{Entry, FileTarget, Target};
+use crate::targets::target::{Entry, EntryEditor, Target};
 
 /// The keys of our profile. With an auth type in the profile, no other setting selects another one.
 const KEYS: [&str; 3] = ["host", "token", "auth_type"];
 
-pub static PROFILE: FileTarget = FileTarget {
+pub static PROFILE: EntryEditor = EntryEditor {
     home: Some((Id::ConfigFile, ".databrickscfg")),
     shared: false,
     check,

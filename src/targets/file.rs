@@ -5,10 +5,10 @@ use crate::credential::jwt::holds_token;
 use crate::error::{Error, Result};
 use crate::platform::target_file::Edit;
 use crate::targets::auth_file::has_other_lines;
-use crate::targets::target::{Entry, FileTarget, Target};
+use crate::targets::target::{Entry, EntryEditor, Target};
 
-pub static FILE: FileTarget =
-    FileTarget { home: None, shared: false, check, put, read: |_, file| Some(file), remove };
+pub static FILE: EntryEditor =
+    EntryEditor { home: None, shared: false, check, put, read: |_, file| Some(file), remove };
 
 /// The path may be a mistake: only a file that holds a token is ours to replace.
 fn check(target: &Target, file: &[u8]) -> Result<()> {

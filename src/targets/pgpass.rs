@@ -11,7 +11,7 @@ use crate::credential::jwt::holds_token;
 use crate::error::Result;
 use crate::formats::{ANY, PgpassKey};
 use crate::platform::target_file::Edit;
-use crate::targets::target::{Entry, FileTarget};
+use crate::targets::target::{Entry, EntryEditor};
 
 /// The setting that names the password file, and its usual name in the home.
 pub const PASSWORD_FILE: (Id, &str) = (
@@ -19,7 +19,7 @@ pub const PASSWORD_FILE: (Id, &str) = (
     if cfg!(windows) { "AppData/Roaming/postgresql/pgpass.conf" } else { ".pgpass" },
 );
 
-pub static PGPASS: FileTarget = FileTarget {
+pub static PGPASS: EntryEditor = EntryEditor {
     // Where libpq reads it.
     home: Some(PASSWORD_FILE),
     shared: true,

@@ -21,7 +21,7 @@ use crate::targets::auth_file::AUTH_FILE;
 use crate::targets::databrickscfg_profile::PROFILE;
 use crate::targets::file::FILE;
 use crate::targets::pgpass::{PASSWORD_FILE, PGPASS};
-use crate::targets::target::{FileTarget, Storage, Target, TargetRow};
+use crate::targets::target::{EntryEditor, Storage, Target, TargetRow};
 
 /// All targets, in the order of `--help`.
 pub static TARGETS: &[TargetRow] = &[
@@ -105,7 +105,7 @@ pub fn named(words: &[&OsStr], settings: &Settings, context: &Context) -> Result
 }
 
 /// How the file of a row is kept up to date, in this format.
-pub fn file_target(row: &TargetRow, format: Option<&str>) -> Option<&'static FileTarget> {
+pub fn file_target(row: &TargetRow, format: Option<&str>) -> Option<&'static EntryEditor> {
     let shares_file = || format.and_then(formats::find).is_some_and(|format| format.shares_file);
     match row.storage {
         Storage::File(_) if row.takes_path() && shares_file() => Some(&AUTH_FILE),
@@ -192,10 +192,10 @@ fn path_of(
 ) -> Result<Option<PathBuf>> {
     match row.storage {
         Storage::Secret => Ok(None),
-        Storage::File(FileTarget { home: Some((id, name)), .. }) => {
+        Storage::File(EntryEditor { home: Some((id, name)), .. }) => {
             path_in_home(*id, name, settings, context).map(Some)
         }
-        Storage::File(FileTarget { home: None, .. }) => {
+        Storage::File(EntryEditor { home: None, .. }) => {
             let Some(path) = word.filter(|word| !word.is_empty()).map(PathBuf::from) else {
                 return Err(
                     Error::usage(format!("target {} needs a path", row.name)).hint(row.command())
@@ -246,7 +246,9 @@ fn refuse_shared(path: &Path, settings: &Settings, context: &Context) -> Result<
         return Ok(());
     }
     for row in TARGETS {
-        let Storage::File(FileTarget { home: Some((_, name)), .. }) = row.storage else { continue };
+        let Storage::File(EntryEditor { home: Some((_, name)), .. }) = row.storage else {
+            continue;
+        };
         if context.in_home(name).is_some_and(|usual| is_same_file(path, &usual)) {
             return Err(Error::usage(format!(
                 "{} also has entries of other programs",

@@ -31,13 +31,13 @@ pub struct TargetRow {
 }
 
 pub enum Storage {
-    File(&'static FileTarget),
+    File(&'static EntryEditor),
     /// A secret in a scope of the workspace.
     Secret,
 }
 
 /// How a file is kept up to date.
-pub struct FileTarget {
+pub struct EntryEditor {
     /// The setting that names the file, and the file's name in HOME. Without these, the command
     /// line has the path.
     pub home: Option<(Id, &'static str)>,
@@ -60,7 +60,7 @@ pub struct Target {
     /// Absent where the target is a secret.
     pub path: Option<PathBuf>,
     /// How the file is kept up to date, where the target is one.
-    pub how: Option<&'static FileTarget>,
+    pub how: Option<&'static EntryEditor>,
     /// The values of the row's keys.
     pub keys: Vec<String>,
     /// Whether content that lakebase-token did not write may be replaced.
@@ -81,7 +81,7 @@ pub struct Entry<'e> {
 impl TargetRow {
     /// Whether the command line has the file's path.
     pub fn takes_path(&self) -> bool {
-        matches!(self.storage, Storage::File(FileTarget { home: None, .. }))
+        matches!(self.storage, Storage::File(EntryEditor { home: None, .. }))
     }
 
     /// The name and what follows it on the command line.
@@ -104,7 +104,7 @@ impl Target {
     }
 
     /// The file and how it is kept up to date; nothing where the target is a secret.
-    pub fn file(&self) -> Option<(&'static FileTarget, &Path)> {
+    pub fn file(&self) -> Option<(&'static EntryEditor, &Path)> {
         Some((self.how?, self.path.as_deref()?))
     }
 

@@ -1,9 +1,9 @@
 //! Brings a target up to date, once: what `write` does, `watch` repeats and a service schedules.
 //!
 //! What can be refused on this machine is refused before a credential is minted. With `--interval`,
-//! the target gets a credential that outlives the next two checks (`Plan::min_ttl`). Where there is
-//! none, it gets the best one that there is and the call fails, so that the scheduler tries again
-//! soon. The hook of a change is run by `hook.rs`.
+//! the target gets a credential that outlives the next two checks (`Plan::min_ttl`). If no such
+//! credential can be minted, the newest available one is written and the call fails, so that the scheduler
+//! tries again soon. The hook of a change is run by `hook.rs`.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -26,7 +26,7 @@ use crate::platform::target_file::{Change, HookMark, PendingHook, TargetFile};
 use crate::platform::time::Deadline;
 use crate::session::{ConnectionParts, Session};
 use crate::targets::secret::{self, SecretRef};
-use crate::targets::target::{Entry, FileTarget, Target};
+use crate::targets::target::{Entry, EntryEditor, Target};
 use crate::targets::{hook, table};
 
 /// The check interval of `watch` and services without `--interval`.
@@ -42,7 +42,7 @@ pub struct Update<'a> {
 }
 
 enum OpenStorage {
-    File(&'static FileTarget, TargetFile),
+    File(&'static EntryEditor, TargetFile),
     Secret,
 }
 

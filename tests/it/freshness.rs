@@ -434,7 +434,7 @@ impl Table {
             offline: false,
             login_can_change: who.login_can_change,
             blocking_run: |_| None,
-            failures_count: true,
+            uses_cached_failures: true,
         };
         let timeout = if who.timeout_s == 0 { 10 } else { who.timeout_s };
         let deadline = Deadline::after(Duration::from_secs(timeout));

@@ -702,7 +702,7 @@ fn a_pods_azure_identity_comes_after_all_that_is_configured_and_before_logins() 
         assert_eq!(chosen(&test), provider.name, "where it is named");
     }
 
-    // Half a service principal is an error, not this identity.
+    // An incomplete service principal is an error, not this identity.
     let mut test = ready();
     test.set("DATABRICKS_CLIENT_ID", CLIENT_ID);
     test.run("").fails(2, &["client_id from DATABRICKS_CLIENT_ID has no client_secret"]);

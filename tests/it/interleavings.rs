@@ -52,7 +52,7 @@ enum Actor {
     /// A call of the program.
     Call(&'static str),
     /// The same with a secret that the workspace refuses.
-    Stranger(&'static str),
+    WrongSecret(&'static str),
     /// The renewal of the stored login, which the program does in a process of its own.
     Renewal,
     /// A call that selects a login of the Databricks CLI, which it runs.
@@ -96,11 +96,11 @@ const SCENARIOS: [Scenario; 10] = [
         needed: 2,
         ..USUAL
     },
-    Scenario { name: "a stranger", actors: &[ONE, Actor::Stranger("get")], ..USUAL },
+    Scenario { name: "a stranger", actors: &[ONE, Actor::WrongSecret("get")], ..USUAL },
     Scenario {
         name: "a stranger late",
         prepare: |world| world.minted_ago(55 * MINUTE),
-        actors: &[ONE, Actor::Stranger("get")],
+        actors: &[ONE, Actor::WrongSecret("get")],
         ..USUAL
     },
     Scenario {
@@ -263,7 +263,7 @@ fn act(
     other: Option<&Login>,
 ) -> (u8, String, String) {
     match actor {
-        Actor::Call(line) | Actor::Stranger(line) => call(context, line),
+        Actor::Call(line) | Actor::WrongSecret(line) => call(context, line),
         Actor::Person(line) => call(context, line),
         Actor::OtherLogin => {
             store(other.expect("a login to store"), context);
@@ -607,7 +607,7 @@ fn thread(
         test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
     }
     let variables = match actor {
-        Actor::Stranger(_) => &[("DATABRICKS_CLIENT_SECRET", WRONG_SECRET)][..],
+        Actor::WrongSecret(_) => &[("DATABRICKS_CLIENT_SECRET", WRONG_SECRET)][..],
         Actor::Selector((_, variables)) => variables,
         _ => &[],
     };
@@ -639,7 +639,7 @@ fn problem(world: &World<'_>, actor: Actor, end: Option<&(u8, String, String)>) 
         Actor::Selector(_) => (Scope::Database, &[USER][..]),
         Actor::Person(_) => (Scope::Database, &[USER, OTHER_USER][..]),
         Actor::OtherLogin => return None,
-        Actor::Stranger(_) => return Some("a wrong secret got a credential".to_owned()),
+        Actor::WrongSecret(_) => return Some("a wrong secret got a credential".to_owned()),
     };
     let time = now() + world.clock.load(SeqCst) / 1000;
     let checked = world.workspace.signer.check_at(token, scope, time);
@@ -658,7 +658,7 @@ fn problems(world: &World<'_>, scenario: &Scenario, played: &Played) -> Vec<Stri
     let killed = played.ends.iter().filter(|end| end.is_none()).count();
     for (n, end) in played.ends.iter().enumerate() {
         let Some((code, _, stderr)) = end else { continue };
-        let is_refused = matches!(scenario.actors[n], Actor::Stranger(_));
+        let is_refused = matches!(scenario.actors[n], Actor::WrongSecret(_));
         let is_right = match code {
             0 => !is_refused,
             3 => lost_login(scenario, played),
@@ -864,14 +864,14 @@ const TRIPLES: [Scenario; 4] = [
     Scenario {
         name: "three late",
         prepare: |world| world.minted_ago(55 * MINUTE),
-        actors: &[ONE, REFRESHING, Actor::Stranger("get")],
+        actors: &[ONE, REFRESHING, Actor::WrongSecret("get")],
         needed: 2,
         ..USUAL
     },
     Scenario {
         name: "three early",
         prepare: |world| world.minted_ago(45 * MINUTE),
-        actors: &[ONE, ONE, Actor::Stranger("get --refresh")],
+        actors: &[ONE, ONE, Actor::WrongSecret("get --refresh")],
         ..USUAL
     },
     Scenario {

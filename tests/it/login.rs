@@ -386,9 +386,10 @@ fn fifty_processes_at_once_refresh_once_and_the_login_stays_valid() {
     assert!(test.run("--for workspace --refresh").code == 0, "the login survives");
 }
 
-/// A code and a refresh token are valid once, so what may have been done is not asked for again.
+/// A code and a refresh token are valid once, so a request that the workspace may have processed is not sent
+/// again.
 #[test]
-fn a_code_is_sent_again_only_to_a_server_that_has_done_nothing() {
+fn a_code_is_sent_again_only_after_429() {
     for (status, code) in [(429, 0), (503, 5), (504, 5)] {
         let workspace = workspace();
         let test = person(&workspace);

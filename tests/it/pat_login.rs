@@ -195,7 +195,7 @@ fn a_used_token_is_replaced_and_a_token_in_use_is_never_deleted_early() {
     let hint = format!("hint: lakebase-token login --pat --host {}", workspace.url);
     workspace.take_requests();
     test.run("--for workspace").fails(3, &["has ended", "it was not used in time", &hint]);
-    // The workspace is requests, since the local clock may be wrong.
+    // The workspace is asked, since the local clock may be wrong.
     assert_eq!(workspace.take_requests(), [format!("GET {ME}")]);
     assert_eq!(test.run("status").code, 3);
     assert_eq!(workspace.state().max_valid_alike, 2);

@@ -60,7 +60,7 @@ fn literals(source: &str) -> String {
     texts
 }
 
-/// The word list is exactly the words of our messages. `UPDATE=1` writes it.
+/// The list is exactly the words of all string literals in `src`, of which our messages are made. `UPDATE=1` writes it.
 #[test]
 fn the_words_that_pass_are_those_of_our_own_messages() {
     let source = repository().join("src");
@@ -83,12 +83,12 @@ fn the_words_that_pass_are_those_of_our_own_messages() {
         texts.split_whitespace().map(|word| word.trim_matches(marks)).filter(is_word).collect();
     let expected: String = expected.into_iter().map(|word| format!("{word}\n")).collect();
 
-    let path = source.join("commands/doctor/words.txt");
+    let path = source.join("commands/doctor/report_allowed_words.txt");
     if std::env::var_os("UPDATE").is_some() {
         fs::write(&path, &expected).unwrap();
     }
     let known = fs::read_to_string(path).unwrap();
-    assert!(known == expected, "UPDATE=1 writes words.txt");
+    assert!(known == expected, "UPDATE=1 writes report_allowed_words.txt");
 }
 
 /// The verdict on an assumption.

@@ -58,7 +58,7 @@ impl Month<'_> {
             }
         }
         if minute.is_multiple_of(CHECK_MINUTES) {
-            let line = format!("write pgpass --interval 10m {}", patience(is_down));
+            let line = format!("write pgpass --interval 10m {}", timeout_flag(is_down));
             let outcome = self.homes[1].run(&line);
             assert!(outcome.code == 0 || is_down, "{outcome:?}");
             self.check_file();
@@ -71,7 +71,7 @@ impl Month<'_> {
 
     fn ask(&mut self, home: usize, is_down: bool) {
         self.asked += 1;
-        let outcome = self.homes[home].run(&format!("get {}", patience(is_down)));
+        let outcome = self.homes[home].run(&format!("get {}", timeout_flag(is_down)));
         if outcome.code == 5 && is_down {
             self.refused_while_down += 1;
             return;
@@ -103,7 +103,7 @@ impl Month<'_> {
 }
 
 /// While the workspace is down, a call need not try for long.
-fn patience(is_down: bool) -> &'static str {
+fn timeout_flag(is_down: bool) -> &'static str {
     if is_down { "--timeout 300ms" } else { "" }
 }
 

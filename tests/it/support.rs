@@ -407,7 +407,7 @@ pub fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// That nobody else may read a file.
+/// Checks that no other user may read a file.
 #[cfg(unix)]
 #[track_caller]
 pub fn assert_private(path: &Path) {

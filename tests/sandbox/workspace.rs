@@ -264,7 +264,7 @@ pub enum Variant {
     NewFields,
     /// The first request of each kind is one too many.
     RateLimits,
-    /// Whoever asks is in groups, whose names are roles of the database, too.
+    /// Each identity is in groups, whose names are roles of the database, too.
     GroupRoles,
 }
 

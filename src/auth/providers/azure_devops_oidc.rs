@@ -1,7 +1,7 @@
 //! `azure-devops-oidc`: a job of Azure DevOps requests an identity token and exchanges it
 //! (<https://learn.microsoft.com/rest/api/azure/devops/distributedtask/oidctoken/create>).
 
-use crate::auth::entra::means_azure;
+use crate::auth::entra::has_azure_identity;
 use crate::auth::provider::{Provider, ProviderCall, ROW, has};
 use crate::auth::token_exchange::{IdToken, exchange};
 use crate::config::table::Id;
@@ -21,7 +21,7 @@ pub const PROVIDER: Provider = Provider {
     configured: |settings, context| {
         has(settings, &[Id::Host])
             && VARIABLES.iter().all(|name| context.var(name).is_some())
-            && !means_azure(settings)
+            && !has_azure_identity(settings)
     },
     identity: |settings, context| {
         // These variables tell one job from another; the token itself is in the fingerprint.
@@ -30,7 +30,7 @@ pub const PROVIDER: Provider = Provider {
     },
     identity_token: |_, context| Some(Secret::new(text(context, DEVOPS_TOKEN))),
     role: Some(Id::ClientId),
-    makes_grant: true,
+    uses_token_endpoint: true,
     fetch: Some(fetch),
     ..ROW
 };

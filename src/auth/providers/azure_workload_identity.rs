@@ -22,7 +22,7 @@ pub const PROVIDER: Provider = Provider {
         let is_named = settings.get(Id::AuthType).is_some();
         is_azure(settings)
             && has(settings, &[Id::Host, FILE, CLIENT_ID, TENANT])
-            // Half a service principal is a mistake, and this would hide it.
+            // An incomplete service principal is an error, which this auth type would hide.
             && (is_named || settings.part_of_principal().is_none())
     },
     identity: |settings, _| {

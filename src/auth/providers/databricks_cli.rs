@@ -66,7 +66,7 @@ fn identity(settings: &Settings, context: &Context) -> String {
     let (flag, value) = selector(settings);
     let var = |name| context.var(name).map(|value| value.to_string_lossy()).unwrap_or_default();
     let path = settings.text(Id::DatabricksCliPath).unwrap_or_default();
-    [flag, &value, path, &var(HOME), &KEPT_VARIABLES.map(var).join("\0")].join("\0")
+    [flag, &value, path, &var(HOME), &PASSED_VARIABLES.map(var).join("\0")].join("\0")
 }
 
 /// The path of the CLI, from the settings or PATH. It is never this program, which the SDKs may call in
@@ -156,7 +156,7 @@ fn run(call: &ProviderCall<'_>, force: bool) -> Result<CliRun> {
     }
 
     let shown = format!("databricks auth token {flag} {value}");
-    let output = cli_lock::run(call, &program, &arguments, &KEPT_VARIABLES, &shown)?;
+    let output = cli_lock::run(call, &program, &arguments, &PASSED_VARIABLES, &shown)?;
     if !output.status.success() {
         let program = redact(&program.to_string_lossy());
         return Err(explain(&program, &shown, &output.stderr, flag, &value));
@@ -199,7 +199,7 @@ fn absent(call: &ProviderCall<'_>) -> Error {
 
 /// The variables of Databricks that the CLI sees: those that say where its files, its tokens and its
 /// login page are.
-const KEPT_VARIABLES: [&str; 3] =
+const PASSED_VARIABLES: [&str; 3] =
     ["DATABRICKS_CONFIG_FILE", "DATABRICKS_AUTH_STORAGE", "DATABRICKS_DISCOVERY_HOST"];
 
 // Parts of what the CLI prints on stderr, by what they mean (`cmd/auth/token.go` and the acceptance

@@ -21,7 +21,7 @@ pub const PROVIDER: Provider = Provider {
     identity_token: |settings, context| token(settings, context).map(Secret::new),
     secret_pointers: &[Id::OidcTokenEnv],
     role: Some(Id::ClientId),
-    makes_grant: true,
+    uses_token_endpoint: true,
     fetch: Some(fetch),
     ..ROW
 };

@@ -22,7 +22,7 @@ pub const PROVIDER: Provider = Provider {
     identity_token: |settings, _| settings.id_token_file(Id::OidcTokenFile).as_ref().ok().cloned(),
     secret_pointers: &[Id::OidcTokenFile],
     role: Some(Id::ClientId),
-    makes_grant: true,
+    uses_token_endpoint: true,
     fetch: Some(|call| exchange(call, &id_token_in(call, Id::OidcTokenFile)?)),
     ..ROW
 };

@@ -1,7 +1,7 @@
 //! `github-oidc`: a GitHub Actions job with `permissions: id-token: write` requests an identity token
 //! (<https://docs.github.com/actions/concepts/security/openid-connect>) and exchanges it.
 
-use crate::auth::entra::means_azure;
+use crate::auth::entra::has_azure_identity;
 use crate::auth::host_metadata::audience;
 use crate::auth::provider::{Provider, ProviderCall, ROW, has};
 use crate::auth::token_exchange::{IdToken, exchange};
@@ -17,16 +17,16 @@ pub const PROVIDER: Provider = Provider {
     needs: "host and a GitHub Actions job with the permission id-token: write (a configured Azure \
             identity takes precedence)",
     configured: |settings, _| {
-        has(settings, &[Id::Host]) && is_github_job(settings) && !means_azure(settings)
+        has(settings, &[Id::Host]) && is_github_job(settings) && !has_azure_identity(settings)
     },
     identity: |settings, _| {
         let text = |id| settings.text(id).unwrap_or_default();
         [text(Id::ClientId), text(Id::ActionsRequestUrl), text(Id::Audience)].join("\0")
     },
-    // It tells one job from another.
+    // Each job has another request token, so it separates the cache entries of jobs.
     secret: Some(Id::ActionsRequestToken),
     role: Some(Id::ClientId),
-    makes_grant: true,
+    uses_token_endpoint: true,
     fetch: Some(|call| exchange(call, &id_token(call, &audience(call)?)?)),
     ..ROW
 };

@@ -19,7 +19,7 @@ pub const PROVIDER: Provider = Provider {
         is_azure(settings) && is_principal && is_github_job(settings)
     },
     identity: entra::identity,
-    // It tells one job from another.
+    // Each job has another request token, so it separates the cache entries of jobs.
     secret: Some(Id::ActionsRequestToken),
     role: Some(Id::AzureClientId),
     check: entra::check_zone,

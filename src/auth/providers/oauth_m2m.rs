@@ -18,7 +18,7 @@ pub const PROVIDER: Provider = Provider {
     identity: |settings, _| settings.text(Id::ClientId).unwrap_or_default().to_owned(),
     secret: Some(Id::ClientSecret),
     role: Some(Id::ClientId),
-    makes_grant: true,
+    uses_token_endpoint: true,
     fetch: Some(fetch),
     ..ROW
 };

@@ -24,7 +24,7 @@ pub const PROVIDER: Provider = Provider {
     },
     identity: pat::PROVIDER.identity,
     secret: Some(Id::Token),
-    makes_grant: true,
+    uses_token_endpoint: true,
     fetch: Some(fetch),
     ..ROW
 };

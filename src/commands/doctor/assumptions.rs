@@ -117,8 +117,8 @@ pub const ASSUMPTIONS: &[Assumption] = &[
     Assumption {
         text: "Postgres asks for the password in clear text, inside TLS",
         holds: |found| match &found.logged_in {
-            Some(login) => Some(login.asked_in_clear),
-            None => found.asked_otherwise.then_some(false),
+            Some(login) => Some(login.uses_cleartext_password),
+            None => found.asked_for_other_method.then_some(false),
         },
     },
     Assumption {
@@ -127,7 +127,7 @@ pub const ASSUMPTIONS: &[Assumption] = &[
             let verifies = found.credential.as_ref()?.connection.tls.mode == VERIFY_FULL;
             match &found.logged_in {
                 Some(_) => verifies.then_some(true),
-                None => found.is_unverified.then_some(false),
+                None => found.is_certificate_rejected.then_some(false),
             }
         },
     },

@@ -30,9 +30,9 @@ pub struct Findings {
     pub credential: Option<Credential>,
     pub logged_in: Option<PostgresSession>,
     /// Postgres has asked for another proof than a password in clear text.
-    pub asked_otherwise: bool,
+    pub asked_for_other_method: bool,
     /// The server's certificate was not accepted.
-    pub is_unverified: bool,
+    pub is_certificate_rejected: bool,
     pub psql_version: Option<String>,
     pub exchanges: Vec<Exchange>,
 }

@@ -61,7 +61,7 @@ fn run_psql(
         sees: &|name: &OsStr| {
             // What libpq shall not see, and what is set below.
             !variables.iter().any(|(known, _)| name == *known)
-                && !settings.is_kept_from_local_tools(name)
+                && !settings.is_withheld_from_local_tools(name)
         },
         variables: &extra,
         locks: [None, None],

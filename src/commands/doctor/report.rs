@@ -1,6 +1,6 @@
 //! `doctor --report FILE`: what an issue needs, without anything private.
 //!
-//! A word passes if it is one of our own messages' (`words.txt`), a known field, setting, error code or
+//! A word passes if a string literal in `src` has it (`report_allowed_words.txt`), or if it is a known field, setting, error code or
 //! SQLSTATE. Any other word becomes a placeholder, the same one each time: `<1>`. Names that the settings
 //! or the workspace give are placeholders even if they consist of known words.
 
@@ -18,8 +18,8 @@ use crate::platform::context::Context;
 use crate::platform::target_file::{HookMark, TargetFile};
 use crate::platform::time::Deadline;
 
-/// The words of our own messages, one a line; `tests/it/report.rs` keeps the list.
-const WORDS: &str = include_str!("words.txt");
+/// The words of all string literals in `src`, of which our messages are made, one a line; `tests/it/report.rs` keeps the list.
+const WORDS: &str = include_str!("report_allowed_words.txt");
 
 /// The first line, by which a later report knows a file that it may replace.
 const HEAD: &str = "# lakebase-token doctor --report";

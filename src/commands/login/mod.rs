@@ -12,7 +12,7 @@ mod paste;
 use std::time::Duration;
 
 use crate::auth::chain;
-use crate::commands::command::{Call, Command, PERSON, ROW};
+use crate::commands::command::{Call, Command, ROW, WORKSPACE_FLAGS};
 use crate::commands::login::attempt::{Attempt, show_millis};
 use crate::commands::logout;
 use crate::config::settings::Settings;
@@ -40,7 +40,7 @@ pub const COMMAND: Command = Command {
            in use, a leaked token is deleted within 20 minutes. A login that is not used for \
            --pat-lifetime ends.",
     flags: &[Id::NoBrowser, Id::Scopes, Id::Pat, Id::PatLifetime, Id::PatMaxAge, Id::RevokePasted],
-    common: PERSON,
+    common: WORKSPACE_FLAGS,
     exit_codes: "exit codes: 0 logged in, 1 broken, 2 usage or configuration, 4 refused,\n\
             5 not available, or not in time",
     run,
