@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::credential::redact::hide;
+use crate::credential::redact::redact_secret;
 use crate::credential::secret::Secret;
 use crate::quoting::powershell_line;
 
@@ -159,7 +159,7 @@ impl Error {
     pub fn redacted(mut self, secret: &Secret) -> Error {
         let texts = self.because.iter_mut().chain(&mut self.hints).chain([&mut self.message]);
         for text in texts {
-            *text = hide(text, secret.expose());
+            *text = redact_secret(text, secret.expose());
         }
         self
     }

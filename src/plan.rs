@@ -22,7 +22,7 @@ use crate::config::value::Origin;
 use crate::credential::connection::{Purpose, check_name};
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::lakebase::credentials::Database;
+use crate::lakebase::credentials::MintTarget;
 use crate::lakebase::resolve::{DatabaseSelector, check_host};
 use crate::net::http::refuse_user_info;
 use crate::platform::context::{Context, NO_HOME};
@@ -313,7 +313,7 @@ fn instance(name: &str, origin: &Origin) -> Result<DatabaseSelector> {
         let name = redact(name);
         return Err(Error::usage(format!("{origin} is not an instance name: {name}")));
     }
-    Ok(DatabaseSelector::Named(Database::Instance { name: name.to_owned(), host: None }))
+    Ok(DatabaseSelector::Named(MintTarget::Instance { name: name.to_owned(), host: None }))
 }
 
 /// Whether a pooled host is asked for. Only endpoints have one.

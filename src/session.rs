@@ -23,7 +23,7 @@ use crate::credential::secret::Secret;
 use crate::credential::token::Token;
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::API_VERSIONS;
-use crate::lakebase::credentials::{self, Database};
+use crate::lakebase::credentials::{self, MintTarget};
 use crate::lakebase::resolve::{self, DatabaseSelector};
 use crate::lakebase::workspace_api::{self};
 use crate::login::store::ROTATION_GRACE_MS;
@@ -35,8 +35,8 @@ use crate::platform::log::{self, Level};
 use crate::platform::process::keep_memory_private;
 use crate::platform::time::{DAY, Deadline};
 
-mod location;
-mod peek;
+mod cached_state;
+mod database_host;
 mod workspace;
 
 /// The cache key of a text that a provider resolves. The prefix separates it from ours, which may have the
@@ -333,7 +333,7 @@ impl<'a> Session<'a> {
         matches!(self.plan.selector, DatabaseSelector::Named(_))
     }
 
-    fn mint_for(&self, database: &Database, deadline: Deadline) -> Outcome<Token> {
+    fn mint_for(&self, database: &MintTarget, deadline: Deadline) -> Outcome<Token> {
         let minted = self.with_bearer(deadline, |api| {
             let Plan { ttl, tables, .. } = self.plan;
             credentials::mint(api, database, *ttl, tables, self.policy.context)

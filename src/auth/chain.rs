@@ -15,7 +15,7 @@
 
 use std::ptr;
 
-use crate::auth::no_identity::{self, incomplete};
+use crate::auth::no_identity::{self, configured_summary};
 use crate::auth::provider::{Provider, ROW, has};
 use crate::auth::providers::{
     azure_cli, azure_client_secret, azure_devops_oidc, azure_msi, azure_workload_identity,
@@ -132,7 +132,7 @@ fn choose_named(name: &str, settings: &Settings, context: &Context) -> Result<&'
     if configured.is_none() {
         let needs = provider.needs;
         return Err(Error::usage(format!("auth type {name} from {origin} needs {needs}"))
-            .because(incomplete(settings)));
+            .because(configured_summary(settings)));
     }
     check(provider, settings)
 }

@@ -39,7 +39,7 @@ fn text_of<'v>(metadata: &'v Value, name: &str) -> Option<&'v str> {
 }
 
 /// The URL of the host's OAuth configuration (RFC 8414); or why this host can have no databases.
-pub fn document(call: &ProviderCall<'_>) -> Result<String> {
+pub fn discovery_url(call: &ProviderCall<'_>) -> Result<String> {
     let metadata = metadata_or_null(call)?;
     check_kind(call, &metadata)?;
 

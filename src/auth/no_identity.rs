@@ -16,7 +16,7 @@ pub fn error(settings: &Settings, context: &Context) -> Error {
     let error = no_workspace(settings)
         .or_else(|| incomplete_databricks_principal(settings))
         .or_else(|| incomplete_entra_principal(settings));
-    error.unwrap_or_else(|| no_identity(settings, context)).because(incomplete(settings))
+    error.unwrap_or_else(|| no_identity(settings, context)).because(configured_summary(settings))
 }
 
 fn no_workspace(settings: &Settings) -> Option<Error> {
@@ -92,7 +92,7 @@ fn selectable_logins(settings: &Settings, context: &Context) -> Vec<Login> {
 }
 
 /// What is configured and what was not read, so that the user sees what is missing.
-pub fn incomplete(settings: &Settings) -> String {
+pub fn configured_summary(settings: &Settings) -> String {
     const CONCERNS: [Id; 11] = [
         Id::Host,
         Id::Profile,

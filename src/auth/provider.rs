@@ -129,7 +129,7 @@ pub struct ProviderCall<'a> {
     pub context: &'a Context,
     pub client: &'a Client<'a>,
     /// Resolves a text by a request, and caches it for a day.
-    pub resolve_cached: &'a LookUp<'a>,
+    pub resolve_cached: &'a ResolveCached<'a>,
     /// What a tool says that is asked once only, however many tokens are needed.
     pub tool_answer: &'a OnceCell<Value>,
     /// The lock under which this call runs; `None` if there could be none.
@@ -177,7 +177,7 @@ fn cli_sees(settings: &Settings, kept: &[&str], name: &OsStr) -> bool {
 }
 
 /// See [`ProviderCall::resolve_cached`]. The arguments are the text's name and the request.
-pub type LookUp<'a> = dyn Fn(&str, &dyn Fn() -> Result<String>) -> Result<String> + 'a;
+pub type ResolveCached<'a> = dyn Fn(&str, &dyn Fn() -> Result<String>) -> Result<String> + 'a;
 
 /// A hash that tells two secrets apart without showing them, for keys of cache entries. The entry's
 /// own fingerprint of the secret is keyed and longer.

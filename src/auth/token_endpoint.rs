@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::auth::host_metadata::document;
+use crate::auth::host_metadata::discovery_url;
 use crate::auth::provider::ProviderCall;
 use crate::config::table::Id;
 use crate::config::value::scopes;
@@ -33,7 +33,7 @@ pub fn request_token(call: &ProviderCall<'_>, grant: &TokenGrant<'_>) -> Outcome
         Some(document) => {
             let origin = call.settings.origin(Id::DiscoveryUrl);
             let because = |e: Error| e.because(format!("discovery_url comes from {origin}"));
-            post(call, grant, &endpoint(call, document).map_err(because)?)?
+            post(call, grant, &discover_token_endpoint(call, document).map_err(because)?)?
         }
         None => post_with_discovery(call, grant)?,
     };
@@ -49,7 +49,7 @@ fn post_with_discovery(call: &ProviderCall<'_>, grant: &TokenGrant<'_>) -> Outco
         return Ok(answer);
     }
 
-    match document(call).and_then(|document| endpoint(call, &document)) {
+    match discovery_url(call).and_then(|url| discover_token_endpoint(call, &url)) {
         Ok(endpoint) if endpoint != usual => Ok(post(call, grant, &endpoint)?),
         Ok(_) => Ok(answer),
         // The host is not a workspace, or it is unknown whether it is.
@@ -80,7 +80,7 @@ fn post(call: &ProviderCall<'_>, grant: &TokenGrant<'_>, endpoint: &str) -> Resu
 }
 
 /// The token endpoint in a discovery document, cached for a day.
-fn endpoint(call: &ProviderCall<'_>, document: &str) -> Result<String> {
+fn discover_token_endpoint(call: &ProviderCall<'_>, document: &str) -> Result<String> {
     (call.resolve_cached)(&format!("token endpoint by {document}"), &|| {
         let request = Request::get(document, &[]);
         let what = "to show its OAuth configuration";

@@ -9,7 +9,7 @@ use crate::auth::provider::ProviderCall;
 use crate::auth::token_endpoint::{TokenGrant, request_token};
 use crate::config::settings::Settings;
 use crate::config::table::Id;
-use crate::credential::jwt::{Names, expiry_within, lasting_claims};
+use crate::credential::jwt::{PolicyClaims, expiry_within, lasting_claims};
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
 use crate::credential::token::{Token, check_text};
@@ -49,7 +49,7 @@ impl IdToken {
 
     /// Adds the token's claims to a refusal, and as a hint the policy that would accept them.
     pub fn explain(&self, error: Error, policy: impl FnOnce() -> String) -> Error {
-        let Some(names) = Names::of(self.secret.expose()) else {
+        let Some(names) = PolicyClaims::of(self.secret.expose()) else {
             return error.because(format!("{} is not a JWT", self.name));
         };
         error

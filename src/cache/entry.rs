@@ -199,16 +199,16 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What tells an entry from all others.
-pub struct Seal<'a> {
+/// An entry's key, and the secret whose fingerprint it carries.
+pub struct EntryKey<'a> {
     pub key: &'a str,
     /// What authenticated the entry, as far as it is at hand.
     pub secret: Option<&'a Secret>,
 }
 
-impl Seal<'_> {
+impl EntryKey<'_> {
     /// The text of an entry with these fields. The salt is new at each store.
-    pub fn close(&self, fields: &[(&'static str, String)], salt: [u8; 8]) -> String {
+    pub fn write(&self, fields: &[(&'static str, String)], salt: [u8; 8]) -> String {
         let mut text = format!("{MAGIC}\nkey {}\n", self.key);
         let salt = hex(&salt);
         if let Some(fingerprint) = self.fingerprint(&salt) {
@@ -223,23 +223,23 @@ impl Seal<'_> {
     }
 
     /// The fields of an entry; none where another secret authenticated it.
-    pub fn open<'t>(
+    pub fn read<'t>(
         &self,
         content: &'t [u8],
     ) -> std::result::Result<Option<Fields<'t>>, &'static str> {
         let text = std::str::from_utf8(content).map_err(|_| DAMAGED)?;
         let text = text.strip_suffix('\n').ok_or(DAMAGED)?;
         let last_line = text.rfind('\n').ok_or(DAMAGED)? + 1;
-        let (sealed, tag) = text.split_at(last_line);
-        if !sealed.starts_with(MAGIC) {
+        let (tagged, tag) = text.split_at(last_line);
+        if !tagged.starts_with(MAGIC) {
             return Err(OTHER_VERSION);
         }
-        if tag.strip_prefix("tag ") != Some(hash(sealed).as_str()) {
+        if tag.strip_prefix("tag ") != Some(hash(tagged).as_str()) {
             return Err(DAMAGED);
         }
 
         let head = [MAGIC, "\nkey ", self.key, "\n"].concat();
-        let lines = sealed.strip_prefix(&head).ok_or("it is of another key")?;
+        let lines = tagged.strip_prefix(&head).ok_or("it is of another key")?;
         let fields: Option<Vec<(&str, &str)>> =
             lines.lines().map(|line| line.split_once(' ')).collect();
         let fields = Fields(fields.ok_or(OTHER_VERSION)?);
@@ -271,8 +271,8 @@ pub fn hash(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn seal(key: &str) -> Seal<'_> {
-        Seal { key, secret: None }
+    fn entry_key(key: &str) -> EntryKey<'_> {
+        EntryKey { key, secret: None }
     }
 
     fn token() -> Token {
@@ -287,8 +287,8 @@ mod tests {
 
     #[test]
     fn an_entry_is_read_as_it_was_written() {
-        let text = seal("k").close(&token().to_fields(), [7; 8]);
-        let fields = seal("k").open(text.as_bytes()).unwrap().unwrap();
+        let text = entry_key("k").write(&token().to_fields(), [7; 8]);
+        let fields = entry_key("k").read(text.as_bytes()).unwrap().unwrap();
         let read = Token::from_fields(&fields).unwrap();
         assert_eq!(read.secret, token().secret);
         assert_eq!(
@@ -300,23 +300,23 @@ mod tests {
 
     #[test]
     fn no_changed_byte_goes_unnoticed() {
-        let text = seal("k").close(&token().to_fields(), [7; 8]);
+        let text = entry_key("k").write(&token().to_fields(), [7; 8]);
         for at in 0..text.len() {
             let mut bytes = text.clone().into_bytes();
             bytes[at] ^= 1;
-            assert!(seal("k").open(&bytes).is_err(), "byte {at}");
-            assert!(seal("k").open(&text.as_bytes()[..at]).is_err(), "cut at {at}");
+            assert!(entry_key("k").read(&bytes).is_err(), "byte {at}");
+            assert!(entry_key("k").read(&text.as_bytes()[..at]).is_err(), "cut at {at}");
         }
-        assert_eq!(seal("other").open(text.as_bytes()).err(), Some("it is of another key"));
+        assert_eq!(entry_key("other").read(text.as_bytes()).err(), Some("it is of another key"));
     }
 
     #[test]
     fn another_secret_finds_nothing() {
         let [one, two] = ["one", "two"].map(Secret::new);
-        let with = |secret| Seal { key: "k", secret };
-        let text = with(Some(&one)).close(&token().to_fields(), [7; 8]);
-        assert!(with(Some(&one)).open(text.as_bytes()).unwrap().is_some());
-        assert!(with(Some(&two)).open(text.as_bytes()).unwrap().is_none());
-        assert!(with(None).open(text.as_bytes()).unwrap().is_none());
+        let with = |secret| EntryKey { key: "k", secret };
+        let text = with(Some(&one)).write(&token().to_fields(), [7; 8]);
+        assert!(with(Some(&one)).read(text.as_bytes()).unwrap().is_some());
+        assert!(with(Some(&two)).read(text.as_bytes()).unwrap().is_none());
+        assert!(with(None).read(text.as_bytes()).unwrap().is_none());
     }
 }

@@ -34,7 +34,7 @@ impl<T: Cacheable> Slot<'_, T> {
         failures.filter_map(|name| self.failure_in(name)).max_by_key(|failure| failure.at)
     }
 
-    pub fn remember(&self, error: &Error) {
+    pub fn cache_failure(&self, error: &Error) {
         let now = self.context().now();
         let fields = [
             ("failed", now.0.to_string()),

@@ -174,7 +174,7 @@ impl Policy<'_> {
             return Err(refusal);
         }
         let call = FetchCall { deadline, lock: None, lock_wait: Duration::MAX };
-        fetch(&call).inspect_err(|error| remember(slot, error, deadline))
+        fetch(&call).inspect_err(|error| cache_failure(slot, error, deadline))
     }
 
     fn band<T: Cacheable>(&self, request: &CacheRequest<'_, T>, cached: &T) -> Band {
@@ -228,7 +228,7 @@ impl Policy<'_> {
         match fetch(&call) {
             Ok(new) => Ok(store(slot, new)),
             Err(error) => {
-                remember(slot, &error, soon);
+                cache_failure(slot, &error, soon);
                 if self.was_evicted(slot) {
                     return Err(error);
                 }
@@ -298,7 +298,7 @@ impl Policy<'_> {
         match fetch(&FetchCall { deadline: *deadline, lock: guard, lock_wait }) {
             Ok(new) => Ok(store(slot, new)),
             Err(error) => {
-                remember(slot, &error, *deadline);
+                cache_failure(slot, &error, *deadline);
                 self.fall_back_or_fail(request, old, error)
             }
         }
@@ -390,10 +390,10 @@ fn store<T: Cacheable>(slot: &Slot<'_, T>, new: T) -> T {
 }
 
 /// Caches a failure, unless it came from the cache.
-fn remember<T: Cacheable>(slot: &Slot<'_, T>, error: &Error, deadline: Deadline) {
+fn cache_failure<T: Cacheable>(slot: &Slot<'_, T>, error: &Error, deadline: Deadline) {
     if !error.from_cache {
         let time_lacking = error.time_lacking.or(deadline.passed().then_some(Duration::ZERO));
-        slot.remember(&Error { time_lacking, ..error.clone() });
+        slot.cache_failure(&Error { time_lacking, ..error.clone() });
     }
 }
 

@@ -14,7 +14,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use crate::cache::entry::{Cacheable, Fields, Seal, hash};
+use crate::cache::entry::{Cacheable, EntryKey, Fields, hash};
 use crate::config::settings::Settings;
 use crate::credential::encoding::hex;
 use crate::credential::secret::Secret;
@@ -62,7 +62,7 @@ pub struct CacheFolder<'a> {
     pub(super) failure_inputs: OnceCell<String>,
     /// What could not be stored in the folder, by the name of the entry. So this call requests it only
     /// once all the same.
-    memory: RefCell<Vec<(String, Secret)>>,
+    in_memory: RefCell<Vec<(String, Secret)>>,
     /// Why something could not be stored.
     problem: RefCell<Option<String>>,
 }
@@ -85,7 +85,7 @@ impl<'a> CacheFolder<'a> {
             identity,
             prefix,
             failure_inputs: OnceCell::new(),
-            memory: RefCell::default(),
+            in_memory: RefCell::default(),
             problem: RefCell::default(),
         }
     }
@@ -116,7 +116,7 @@ impl<'a> CacheFolder<'a> {
 
     /// Evicts all entries of this identity, or all but one.
     pub fn evict_all_but(&self, kept: Option<&str>) {
-        self.memory.borrow_mut().retain(|(name, _)| kept == Some(name));
+        self.in_memory.borrow_mut().retain(|(name, _)| kept == Some(name));
         let Some(folder) = self.cache.folder else { return };
         for path in files::list(folder) {
             let Some(name) = path.file_name().and_then(OsStr::to_str) else { continue };
@@ -131,10 +131,11 @@ impl<'a> CacheFolder<'a> {
 impl<T: Cacheable> Slot<'_, T> {
     /// Reads the entry, perhaps an expired one, without a lock.
     pub fn load(&self) -> Option<T> {
-        let cached =
-            self.read(&self.name, T::from_fields).or_else(|| self.recall(T::from_fields))?;
+        let cached = self
+            .read(&self.name, T::from_fields)
+            .or_else(|| self.read_from_memory(T::from_fields))?;
         if cached.issued().since(self.context().now()) > MAX_AHEAD_MS {
-            self.complain(&self.name, "it was issued in the future");
+            self.note_unusable(&self.name, "it was issued in the future");
             return None;
         }
         Some(cached)
@@ -148,22 +149,22 @@ impl<T: Cacheable> Slot<'_, T> {
         if self.write(&self.name, &fields, ends) {
             self.sweep();
         } else if let Ok(salt) = self.context().random::<8>() {
-            let text = Secret::new(self.seal().close(&fields, salt));
-            let mut memory = self.folder.memory.borrow_mut();
-            memory.retain(|(name, _)| *name != self.name);
-            memory.push((self.name.clone(), text));
+            let text = Secret::new(self.entry_key().write(&fields, salt));
+            let mut in_memory = self.folder.in_memory.borrow_mut();
+            in_memory.retain(|(name, _)| *name != self.name);
+            in_memory.push((self.name.clone(), text));
         }
     }
 
     /// What this call could not write.
-    fn recall<R>(&self, take: impl FnOnce(&Fields<'_>) -> Option<R>) -> Option<R> {
-        let memory = self.folder.memory.borrow();
-        let (_, text) = memory.iter().find(|(name, _)| *name == self.name)?;
-        take(&self.seal().open(text.expose().as_bytes()).ok()??)
+    fn read_from_memory<R>(&self, take: impl FnOnce(&Fields<'_>) -> Option<R>) -> Option<R> {
+        let in_memory = self.folder.in_memory.borrow();
+        let (_, text) = in_memory.iter().find(|(name, _)| *name == self.name)?;
+        take(&self.entry_key().read(text.expose().as_bytes()).ok()??)
     }
 
     pub fn evict(&self) {
-        self.folder.memory.borrow_mut().retain(|(name, _)| *name != self.name);
+        self.folder.in_memory.borrow_mut().retain(|(name, _)| *name != self.name);
         if let Some(folder) = self.folder.cache.folder {
             let _ = files::remove(&folder.join(&self.name));
         }
@@ -195,13 +196,13 @@ impl<T: Cacheable> Slot<'_, T> {
         self.folder.cache.context
     }
 
-    fn complain(&self, name: &str, reason: &str) {
+    fn note_unusable(&self, name: &str, reason: &str) {
         let path = self.folder.cache.folder.unwrap_or(Path::new("")).join(name);
         self.context().note(&format!("{} is not used: {reason}", path.display()));
     }
 
-    fn seal(&self) -> Seal<'_> {
-        Seal { key: &self.key, secret: self.folder.cache.secret.as_ref() }
+    fn entry_key(&self) -> EntryKey<'_> {
+        EntryKey { key: &self.key, secret: self.folder.cache.secret.as_ref() }
     }
 
     pub(super) fn read<R>(
@@ -213,12 +214,12 @@ impl<T: Cacheable> Slot<'_, T> {
         let reason = match private_file::read_private(&path, MAX_ENTRY_BYTES) {
             Found::Nothing => return None,
             Found::Unsafe(reason) => reason,
-            Found::Content(content) => match self.seal().open(&content) {
+            Found::Content(content) => match self.entry_key().read(&content) {
                 Ok(fields) => return take(&fields?),
                 Err(reason) => reason,
             },
         };
-        self.complain(name, reason);
+        self.note_unusable(name, reason);
         None
     }
 
@@ -233,7 +234,7 @@ impl<T: Cacheable> Slot<'_, T> {
         let (Ok(salt), Ok(random)) = (context.random::<8>(), context.random::<8>()) else {
             return false;
         };
-        let text = self.seal().close(fields, salt);
+        let text = self.entry_key().write(fields, salt);
         let how = Replacement {
             temporary: format!(".{}", hex(&random)).into(),
             modified: Some(ends),

@@ -23,13 +23,13 @@ use crate::commands::doctor::findings::{Findings, Step};
 use crate::commands::doctor::psql::{log_in_with_psql, psql_version};
 use crate::commands::doctor::report::{ReportFile, report};
 use crate::commands::status::is_json;
-use crate::commands::wait::{accepted_credential, attempt};
+use crate::commands::wait::{accepted_credential, postgres_attempt};
 use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::connection::Credential;
 use crate::credential::redact::{printable, redact};
 use crate::error::{Error, Result};
-use crate::lakebase::credentials::{self, Database};
+use crate::lakebase::credentials::{self, MintTarget};
 use crate::lakebase::login_probe::{LoginFailure, log_in};
 use crate::lakebase::login_refusal::PostgresAttempt;
 use crate::lakebase::workspace_api::{Api, Me, me, reach};
@@ -114,7 +114,7 @@ impl Steps {
         let attempt = PostgresAttempt {
             identity: identity.as_ref(),
             direct_host: direct_host(&plan, &session, &database, step_deadline(&plan)),
-            ..attempt(&plan, &credential, call.context).ok()?
+            ..postgres_attempt(&plan, &credential, call.context).ok()?
         };
         self.login(&attempt, &session)?;
 
@@ -156,7 +156,7 @@ impl Steps {
     }
 
     /// The database and its state.
-    fn database(&mut self, session: &Session<'_>) -> Option<Database> {
+    fn database(&mut self, session: &Session<'_>) -> Option<MintTarget> {
         let database = session.database(step_deadline(session.plan()));
         let database = self.add("database", database, |database| {
             format!("{} {}", database.kind(), redact(database.name()))
@@ -325,7 +325,7 @@ fn check_state(state: &str) -> Result<String> {
 fn direct_host(
     plan: &Plan,
     session: &Session<'_>,
-    database: &Database,
+    database: &MintTarget,
     deadline: Deadline,
 ) -> Option<String> {
     if !plan.pooled {

@@ -107,7 +107,7 @@ fn attempt_once(
         error: Box::new(error),
     })?;
 
-    let attempt = attempt(plan, &credential, context).map_err(|error| FailedAttempt {
+    let attempt = postgres_attempt(plan, &credential, context).map_err(|error| FailedAttempt {
         error: Box::new(error),
         may_pass: false,
         wants_new: false,
@@ -124,8 +124,8 @@ fn attempt_once(
     Ok(credential)
 }
 
-/// Who logs in, and where.
-pub fn attempt<'c>(
+/// The login that a credential makes possible: server, role, password.
+pub fn postgres_attempt<'c>(
     plan: &Plan,
     credential: &'c Credential,
     context: &'c Context,

@@ -142,7 +142,7 @@ const fn switch(flag: &'static str, about: &'static str) -> Setting {
 }
 
 // The rows up to `PgUser` decide whose credential is minted, and for what
-// (`Settings::origins` in `settings.rs`, `is_name` in `doctor/report.rs`).
+// (`Settings::origins` in `settings.rs`, `is_name` in `commands/doctor/report.rs`).
 settings! {
     Host => Setting {
         flag: "host",

@@ -33,21 +33,25 @@ impl Claims {
 
 /// The claims that federation policies match. For messages only.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Names {
+pub struct PolicyClaims {
     pub issuer: String,
     pub subject: String,
     /// All audiences, separated by spaces.
     pub audience: String,
 }
 
-impl Names {
-    pub fn of(text: &str) -> Option<Names> {
+impl PolicyClaims {
+    pub fn of(text: &str) -> Option<PolicyClaims> {
         let claims = payload(text)?;
         let audience = match &claims["aud"] {
             Value::Array(audiences) => audiences.iter().map(text_of).collect::<Vec<_>>().join(" "),
             audience => text_of(audience),
         };
-        Some(Names { issuer: text_of(&claims["iss"]), subject: text_of(&claims["sub"]), audience })
+        Some(PolicyClaims {
+            issuer: text_of(&claims["iss"]),
+            subject: text_of(&claims["sub"]),
+            audience,
+        })
     }
 }
 

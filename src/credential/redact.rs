@@ -142,7 +142,7 @@ fn is_token_char(c: char) -> bool {
 
 /// Redacts every occurrence of a known secret, in each encoding in which a request carries it or an
 /// answer may repeat it.
-pub fn hide(text: &str, secret: &str) -> String {
+pub fn redact_secret(text: &str, secret: &str) -> String {
     if secret.len() < MIN_SECRET_BYTES {
         return text.to_owned();
     }
@@ -245,11 +245,15 @@ mod tests {
             STANDARD.encode(format!("the-id:{secret}!")),
         ];
         for form in forms {
-            assert_eq!(hide(&format!("no '{form}' here"), secret), "no '***' here", "{form}");
+            assert_eq!(
+                redact_secret(&format!("no '{form}' here"), secret),
+                "no '***' here",
+                "{form}"
+            );
 
             // Cut before its last characters.
             let cut: String = form.chars().take(form.chars().count() - 4).collect();
-            let hidden = hide(&format!("no '{cut}…"), secret);
+            let hidden = redact_secret(&format!("no '{cut}…"), secret);
             assert!(hidden.ends_with("***…"), "{hidden}");
         }
     }

@@ -22,37 +22,39 @@ pub const INSTANCES: &str = "/api/2.0/database/instances";
 
 /// A database that credentials are minted for, and its host once that is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Database {
+pub enum MintTarget {
     /// Autoscaling: the full resource name, and the endpoint's host.
     Endpoint { name: String, host: Option<String> },
     /// Provisioned: the instance's name, and its read-write host.
     Instance { name: String, host: Option<String> },
 }
 
-impl Database {
+impl MintTarget {
     pub fn name(&self) -> &str {
         match self {
-            Database::Endpoint { name, .. } | Database::Instance { name, .. } => name,
+            MintTarget::Endpoint { name, .. } | MintTarget::Instance { name, .. } => name,
         }
     }
 
     /// The API's term for this product's databases.
     pub fn kind(&self) -> &'static str {
         match self {
-            Database::Endpoint { .. } => "endpoint",
-            Database::Instance { .. } => "instance",
+            MintTarget::Endpoint { .. } => "endpoint",
+            MintTarget::Instance { .. } => "instance",
         }
     }
 
     pub fn host(&self) -> Option<&str> {
         match self {
-            Database::Endpoint { host, .. } | Database::Instance { host, .. } => host.as_deref(),
+            MintTarget::Endpoint { host, .. } | MintTarget::Instance { host, .. } => {
+                host.as_deref()
+            }
         }
     }
 
     /// The same database, whose host must be resolved.
-    pub fn without_host(mut self) -> Database {
-        let (Database::Endpoint { host, .. } | Database::Instance { host, .. }) = &mut self;
+    pub fn without_host(mut self) -> MintTarget {
+        let (MintTarget::Endpoint { host, .. } | MintTarget::Instance { host, .. }) = &mut self;
         *host = None;
         self
     }
@@ -63,13 +65,13 @@ impl Database {
     }
 
     /// Reads the output of [`Database::to_line`].
-    pub fn from_line(line: &str) -> Option<Database> {
+    pub fn from_line(line: &str) -> Option<MintTarget> {
         let value: Value = serde_json::from_str(line).ok()?;
         let name = value[1].as_str()?.to_owned();
         let host = value[2].as_str().map(str::to_owned);
         match value[0].as_str()? {
-            "endpoint" => Some(Database::Endpoint { name, host }),
-            "instance" => Some(Database::Instance { name, host }),
+            "endpoint" => Some(MintTarget::Endpoint { name, host }),
+            "instance" => Some(MintTarget::Instance { name, host }),
             _ => None,
         }
     }
@@ -84,18 +86,18 @@ struct MintRequest {
 
 impl MintRequest {
     fn of(
-        database: &Database,
+        database: &MintTarget,
         ttl: Option<u64>,
         tables: &[String],
         context: &Context,
     ) -> Result<MintRequest> {
         let mut request = match database {
-            Database::Endpoint { name, .. } => MintRequest {
+            MintTarget::Endpoint { name, .. } => MintRequest {
                 path: "/api/2.0/postgres/credentials",
                 body: json!({ "endpoint": name }),
                 expiry_field: "expire_time",
             },
-            Database::Instance { name, .. } => MintRequest {
+            MintTarget::Instance { name, .. } => MintRequest {
                 path: "/api/2.0/database/credentials",
                 body: json!({ "instance_names": [name], "request_id": uuid(context)? }),
                 expiry_field: "expiration_time",
@@ -130,7 +132,7 @@ impl MintRequest {
 /// Mints a database credential. With `tables`, it is for reading these alone.
 pub fn mint(
     api: &Api<'_>,
-    database: &Database,
+    database: &MintTarget,
     ttl: Option<u64>,
     tables: &[String],
     context: &Context,
@@ -173,27 +175,27 @@ fn refuse_other_secret(text: &str, api: &Api<'_>) -> Result<()> {
 }
 
 /// Resolves the host of a database that the user named.
-pub fn resolve_host(api: &Api<'_>, database: Database) -> Outcome<Database> {
+pub fn resolve_host(api: &Api<'_>, database: MintTarget) -> Outcome<MintTarget> {
     match database {
-        Database::Endpoint { name, .. } => {
+        MintTarget::Endpoint { name, .. } => {
             let answer = endpoint(api, &name)?;
             let hosts = &answer["status"]["hosts"];
             let host = require(hosts, "host", "the workspace's endpoint")?.to_owned();
-            Ok(Database::Endpoint { name, host: Some(host) })
+            Ok(MintTarget::Endpoint { name, host: Some(host) })
         }
-        Database::Instance { name, .. } => {
+        MintTarget::Instance { name, .. } => {
             let answer = instance(api, &name)?;
             let host = require(&answer, "read_write_dns", "the workspace's instance")?.to_owned();
-            Ok(Database::Instance { name, host: Some(host) })
+            Ok(MintTarget::Instance { name, host: Some(host) })
         }
     }
 }
 
 /// The state of a database in the API's terms; empty if the answer has none.
-pub fn state(api: &Api<'_>, database: &Database) -> Outcome<String> {
+pub fn state(api: &Api<'_>, database: &MintTarget) -> Outcome<String> {
     let state = match database {
-        Database::Endpoint { name, .. } => endpoint(api, name)?["status"]["current_state"].take(),
-        Database::Instance { name, .. } => instance(api, name)?["state"].take(),
+        MintTarget::Endpoint { name, .. } => endpoint(api, name)?["status"]["current_state"].take(),
+        MintTarget::Instance { name, .. } => instance(api, name)?["state"].take(),
     };
     Ok(state.as_str().unwrap_or_default().to_owned())
 }
@@ -234,11 +236,11 @@ mod tests {
     #[test]
     fn a_database_is_the_same_after_writing_and_reading_its_line() {
         for database in [
-            Database::Endpoint { name: "projects/p".to_owned(), host: None },
-            Database::Instance { name: "a \"b\"".to_owned(), host: Some("h".to_owned()) },
+            MintTarget::Endpoint { name: "projects/p".to_owned(), host: None },
+            MintTarget::Instance { name: "a \"b\"".to_owned(), host: Some("h".to_owned()) },
         ] {
-            assert_eq!(Database::from_line(&database.to_line()), Some(database));
+            assert_eq!(MintTarget::from_line(&database.to_line()), Some(database));
         }
-        assert_eq!(Database::from_line("[]"), None);
+        assert_eq!(MintTarget::from_line("[]"), None);
     }
 }

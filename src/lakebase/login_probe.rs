@@ -48,7 +48,7 @@ pub enum LoginFailure {
     /// The server offers no TLS.
     NoTls,
     Certificate(TlsFailure),
-    /// The server asks for another proof than a password in clear text.
+    /// The server asks for another authentication method.
     Method(&'static str),
     /// The server's own words.
     Refused(ServerError),
@@ -111,11 +111,11 @@ fn answer_server(
         }
         match next_message(stream)? {
             Message::AuthenticationOk => is_in = true,
-            Message::PasswordWanted => {
+            Message::CleartextPassword => {
                 shown.uses_cleartext_password = true;
                 send(stream, &text_message(b'p', login.password.expose()))?;
             }
-            Message::MethodWanted(name) => return Err(LoginFailure::Method(name)),
+            Message::OtherMethod(name) => return Err(LoginFailure::Method(name)),
             Message::Error(error) => return Err(LoginFailure::Refused(error)),
             Message::Ready if !is_in => {
                 return Err(LoginFailure::NotPostgres(
@@ -230,8 +230,8 @@ fn text_message(kind: u8, text: &str) -> Vec<u8> {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message {
     AuthenticationOk,
-    PasswordWanted,
-    MethodWanted(&'static str),
+    CleartextPassword,
+    OtherMethod(&'static str),
     Error(ServerError),
     Ready,
     /// The first column of a row.
@@ -267,12 +267,12 @@ pub fn message(kind: u8, body: &[u8]) -> Outcome<Message> {
         b'R' => {
             match body.first_chunk().map(|code| u32::from_be_bytes(*code)).ok_or_else(broken)? {
                 0 => Message::AuthenticationOk,
-                3 => Message::PasswordWanted,
-                5 => Message::MethodWanted("MD5"),
-                7 | 8 => Message::MethodWanted("GSSAPI"),
-                9 => Message::MethodWanted("SSPI"),
-                10..=12 => Message::MethodWanted("SASL (SCRAM)"),
-                _ => Message::MethodWanted("an unknown method"),
+                3 => Message::CleartextPassword,
+                5 => Message::OtherMethod("MD5"),
+                7 | 8 => Message::OtherMethod("GSSAPI"),
+                9 => Message::OtherMethod("SSPI"),
+                10..=12 => Message::OtherMethod("SASL (SCRAM)"),
+                _ => Message::OtherMethod("an unknown method"),
             }
         }
         b'E' => Message::Error(error_in(body)?),
@@ -320,8 +320,8 @@ mod tests {
         let error = ServerError { sqlstate: "28P01".to_owned(), message: "no".to_owned() };
         for (kind, body, expected) in [
             (b'R', &[0, 0, 0, 0][..], Some(Message::AuthenticationOk)),
-            (b'R', &[0, 0, 0, 3], Some(Message::PasswordWanted)),
-            (b'R', &[0, 0, 0, 10, b'S'], Some(Message::MethodWanted("SASL (SCRAM)"))),
+            (b'R', &[0, 0, 0, 3], Some(Message::CleartextPassword)),
+            (b'R', &[0, 0, 0, 10, b'S'], Some(Message::OtherMethod("SASL (SCRAM)"))),
             (b'R', &[0, 0], None),
             (b'E', b"SFATAL\0C28P01\0Mno\0\0", Some(Message::Error(error))),
             (b'E', b"\0", None),

@@ -5,7 +5,7 @@
 use std::io;
 
 use crate::credential::encoding::is_uuid;
-use crate::credential::redact::{hide, redact};
+use crate::credential::redact::{redact, redact_secret};
 use crate::error::Error;
 use crate::lakebase::login_probe::{LoginFailure, PostgresLogin, ServerError};
 use crate::lakebase::pooled;
@@ -175,7 +175,7 @@ impl PostgresAttempt<'_> {
 
     fn refused(&self, server: &ServerError) -> Error {
         let ServerError { sqlstate, message } = server;
-        let message = redact(&hide(message, self.login.password.expose()));
+        let message = redact(&redact_secret(message, self.login.password.expose()));
         let says = |text: &str| message.contains(text);
         let user = redact(self.login.user);
         let denied = || Error::denied(format!("Postgres refuses the login as {user}"));

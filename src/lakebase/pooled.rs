@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::config::value::Origin;
 use crate::credential::redact::redact;
 use crate::error::Error;
-use crate::lakebase::credentials::{Database, endpoint, hosts_of_endpoint};
+use crate::lakebase::credentials::{MintTarget, endpoint, hosts_of_endpoint};
 use crate::lakebase::workspace_api::Api;
 use crate::net::refusal::{CallError, Outcome};
 
@@ -28,11 +28,11 @@ pub fn direct_host(host: &str) -> Option<String> {
 /// setting that asks for a pooled host.
 pub fn resolve_host(
     api: &Api<'_>,
-    database: &Database,
+    database: &MintTarget,
     named: Option<(&str, &Origin)>,
     pooled: &Origin,
-) -> Outcome<Database> {
-    let Database::Endpoint { name, .. } = database else {
+) -> Outcome<MintTarget> {
+    let MintTarget::Endpoint { name, .. } = database else {
         return Err(Error::usage("a Provisioned instance has no pooled host").into());
     };
     let answer = endpoint(api, name)?;
@@ -55,7 +55,7 @@ pub fn resolve_host(
         || is_named("read_only_pooled_host");
     let field = if is_read_only { "read_only_pooled_host" } else { "read_write_pooled_host" };
     match hosts[field].as_str().filter(|host| !host.is_empty()) {
-        Some(host) => Ok(Database::Endpoint { name: name.clone(), host: Some(host.to_owned()) }),
+        Some(host) => Ok(MintTarget::Endpoint { name: name.clone(), host: Some(host.to_owned()) }),
         None => Err(not_stated(name, field, hosts, pooled)),
     }
 }

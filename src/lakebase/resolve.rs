@@ -12,7 +12,7 @@ use crate::credential::destination::{is_database_host, is_host};
 use crate::credential::encoding::percent_encode;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::lakebase::credentials::{Database, INSTANCES, POSTGRES, hosts_of_endpoint};
+use crate::lakebase::credentials::{INSTANCES, MintTarget, POSTGRES, hosts_of_endpoint};
 use crate::lakebase::pooled::direct_host;
 use crate::lakebase::workspace_api::{Api, every_page, listed_text};
 use crate::net::refusal::{CallError, Outcome};
@@ -24,7 +24,7 @@ const MAX_LISTED_NAMES: usize = 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatabaseSelector {
     /// An endpoint or instance by its name: there is nothing to resolve.
-    Named(Database),
+    Named(MintTarget),
     /// The read-write endpoint of this project or branch.
     Parent(String),
     /// The endpoint or instance with this Postgres host.
@@ -70,7 +70,7 @@ impl DatabaseSelector {
 
     fn endpoint(project: &str, branch: &str, endpoint: &str) -> DatabaseSelector {
         let name = format!("projects/{project}/branches/{branch}/endpoints/{endpoint}");
-        DatabaseSelector::Named(Database::Endpoint { name, host: None })
+        DatabaseSelector::Named(MintTarget::Endpoint { name, host: None })
     }
 
     /// Checks a Postgres host whose endpoint or instance must be resolved.
@@ -82,7 +82,7 @@ impl DatabaseSelector {
     /// Whether it is certainly a Provisioned instance.
     pub fn is_instance(&self) -> bool {
         match self {
-            DatabaseSelector::Named(Database::Instance { .. }) => true,
+            DatabaseSelector::Named(MintTarget::Instance { .. }) => true,
             DatabaseSelector::Host(host) => host.starts_with("instance-"),
             _ => false,
         }
@@ -162,7 +162,7 @@ pub fn database(
     api: &Api<'_>,
     selector: &DatabaseSelector,
     origin: impl Display,
-) -> Outcome<Database> {
+) -> Outcome<MintTarget> {
     match selector {
         DatabaseSelector::Named(database) => Ok(database.clone()),
         DatabaseSelector::Parent(name) if name.contains("/branches/") => {
@@ -183,7 +183,7 @@ pub fn database(
 ///
 /// The API must state the whole host: another server may have a host with the same first label, and
 /// the password would go to that server.
-fn database_by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<Database> {
+fn database_by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<MintTarget> {
     let label = host.split('.').next().unwrap_or(host);
     if let Some(uid) = label.strip_prefix("instance-") {
         let uid = uid.strip_prefix("ro-").or(uid.strip_suffix("-ro")).unwrap_or(uid);
@@ -201,7 +201,7 @@ fn database_by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<
                 let uid = endpoint.uid.as_deref().unwrap_or_default();
                 if listens_on(api, host, &endpoint.hosts, uid, label) {
                     let name = checked_name(&endpoint.name, "endpoint")?.to_owned();
-                    return Ok(Database::Endpoint { name, host: Some(host.to_owned()) });
+                    return Ok(MintTarget::Endpoint { name, host: Some(host.to_owned()) });
                 }
             }
         }
@@ -242,7 +242,7 @@ fn instance_by_host(
     host: &str,
     uid: &str,
     origin: impl Display,
-) -> Outcome<Database> {
+) -> Outcome<MintTarget> {
     let path = format!("{INSTANCES}:findByUid?uid={}", percent_encode(uid));
     let instance = api.get("to find the instance", &path)?;
     let read_write = instance["read_write_dns"].as_str().unwrap_or_default();
@@ -266,7 +266,7 @@ fn instance_by_host(
         Some(name) => name.to_owned(),
         None => instance_name(api, uid)?,
     };
-    Ok(Database::Instance { name, host: Some(host.to_owned()) })
+    Ok(MintTarget::Instance { name, host: Some(host.to_owned()) })
 }
 
 /// The hosts that the API states for an instance, or none. It states `read_only_dns` only if there are
@@ -295,7 +295,7 @@ fn instance_name(api: &Api<'_>, uid: &str) -> Outcome<String> {
 
 /// The read-write endpoint of the only project's default branch. With several projects, the error
 /// lists their names.
-fn only_project(api: &Api<'_>) -> Outcome<Database> {
+fn only_project(api: &Api<'_>) -> Outcome<MintTarget> {
     let projects = projects(api)?;
     let names: Vec<&str> = projects.iter().filter_map(|project| project.name.as_deref()).collect();
     if let [project] = &projects[..] {
@@ -353,14 +353,14 @@ fn default_branch(api: &Api<'_>, project: &Project, name: &str) -> Outcome<Strin
 }
 
 /// The enabled read-write endpoint of a branch.
-fn read_write_endpoint(api: &Api<'_>, branch: &str) -> Outcome<Database> {
+fn read_write_endpoint(api: &Api<'_>, branch: &str) -> Outcome<MintTarget> {
     let endpoints = endpoints(api, branch)?;
     let usable: Vec<&Endpoint> =
         endpoints.iter().filter(|endpoint| endpoint.is_usable_read_write).collect();
     let message = match usable[..] {
         [endpoint] => {
             let name = checked_name(&endpoint.name, "endpoint")?.to_owned();
-            return Ok(Database::Endpoint { name, host: endpoint.host.clone() });
+            return Ok(MintTarget::Endpoint { name, host: endpoint.host.clone() });
         }
         [] => format!("{branch} has no enabled read-write endpoint"),
         _ => format!("{branch} has several read-write endpoints"),
@@ -464,7 +464,7 @@ mod tests {
     fn resource_names_are_parsed_and_other_texts_refused() {
         let parse = |text: &str| DatabaseSelector::parse(text, "LAKEBASE_ENDPOINT");
         let endpoint = "projects/p1/branches/production/endpoints/primary";
-        let named = Database::Endpoint { name: endpoint.to_owned(), host: None };
+        let named = MintTarget::Endpoint { name: endpoint.to_owned(), host: None };
         assert_eq!(parse(endpoint).unwrap(), DatabaseSelector::Named(named));
         assert_eq!(parse("projects/p").unwrap(), DatabaseSelector::Parent("projects/p".to_owned()));
         assert_eq!(

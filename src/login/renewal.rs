@@ -280,7 +280,7 @@ pub fn report(outcome: &Result<RenewedLogin>) -> Value {
             "issued": login.issued.0,
             "expires": login.expires.0,
             "who": login.who,
-            "trouble": not_replaced.as_ref().map(|error| error.message.clone()),
+            "not_replaced": not_replaced.as_ref().map(|error| error.message.clone()),
         }),
         Err(error) => json!({ "error": error.to_json() }),
     }
@@ -292,7 +292,7 @@ pub fn read(stdout: &[u8], context: &Context) -> Option<Result<Token>> {
     if let Some(error) = Error::from_json(&body["error"]) {
         return Some(Err(error));
     }
-    if let Some(reason) = body["trouble"].as_str() {
+    if let Some(reason) = body["not_replaced"].as_str() {
         context.note(&format!("the personal access token is not replaced yet: {reason}"));
     }
 

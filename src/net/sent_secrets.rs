@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use crate::credential::encoding::percent_decode;
-use crate::credential::redact::{hide, redact};
+use crate::credential::redact::{redact, redact_secret};
 use crate::credential::secret::Secret;
 
 const HARMLESS_HEADERS: [&str; 2] = ["X-Databricks-Workspace-Id", "Metadata"];
@@ -59,8 +59,10 @@ impl SentSecrets {
 
     /// A text of the answer for a message.
     pub fn redacted(&self, text: &str) -> String {
-        let hidden =
-            self.0.iter().fold(text.to_owned(), |text, secret| hide(&text, secret.expose()));
+        let hidden = self
+            .0
+            .iter()
+            .fold(text.to_owned(), |text, secret| redact_secret(&text, secret.expose()));
         redact(&hidden)
     }
 }

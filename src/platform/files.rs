@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::platform::file_facts::FileFacts;
+use crate::platform::file_metadata::FileMetadata;
 use crate::platform::steps::{Step, step};
 use crate::platform::system;
 use crate::platform::time::Timestamp;
@@ -61,7 +61,7 @@ pub fn is_executable(path: &Path) -> bool {
 /// A text that is another one after each change of a file.
 pub fn state(path: &Path) -> String {
     match system::facts_at(path) {
-        Ok(FileFacts { inode, size, changed: (seconds, nanos), .. }) => {
+        Ok(FileMetadata { inode, size, changed: (seconds, nanos), .. }) => {
             format!("{inode}:{size}:{seconds}.{nanos}")
         }
         Err(_) => "none".to_owned(),

@@ -41,7 +41,9 @@ impl LockFile {
     pub fn try_lock(&mut self) -> io::Result<Option<LockGuard<'_>>> {
         step(Step::TryLock);
         match self.0.try_hold() {
-            Ok(guard) => Ok(Some(LockGuard { guard: Some(guard), left: Cell::new(false) })),
+            Ok(guard) => {
+                Ok(Some(LockGuard { guard: Some(guard), is_handed_over: Cell::new(false) }))
+            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(e) => Err(e),
         }
@@ -82,7 +84,7 @@ pub fn note_name(lock: &str) -> String {
 /// A lock, held until this is dropped.
 pub struct LockGuard<'a> {
     guard: Option<HeldLock<'a>>,
-    left: Cell<bool>,
+    is_handed_over: Cell<bool>,
 }
 
 impl LockGuard<'_> {
@@ -95,16 +97,16 @@ impl LockGuard<'_> {
         spawned
     }
 
-    /// Leaves the lock to the process that shares it: dropping this does not unlock.
-    pub fn leave(&self) {
-        self.left.set(true);
+    /// Hands the lock over to the process that shares it: dropping this does not unlock.
+    pub fn hand_over(&self) {
+        self.is_handed_over.set(true);
     }
 }
 
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
         // A panic unwinds in tests only (`tests/it/interleavings.rs`): the lock is left to a child, as by a kill.
-        if self.left.get() || std::thread::panicking() {
+        if self.is_handed_over.get() || std::thread::panicking() {
             self.guard.take().map(system::leave);
         }
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::credential::redact::printable;
 use crate::platform::context::Context;
-use crate::platform::file_facts::FileKind;
+use crate::platform::file_metadata::FileKind;
 use crate::platform::lock::LockFile;
 use crate::platform::path_owners::PathEnd;
 use crate::platform::system::{self, Folder};

@@ -4,7 +4,7 @@
 pub mod context;
 pub mod dns;
 pub mod environment;
-pub mod file_facts;
+pub mod file_metadata;
 pub mod files;
 mod folders;
 pub mod lock;
@@ -23,6 +23,6 @@ pub mod target_file;
 pub mod terminal;
 pub mod time;
 #[cfg(windows)]
-mod windows_calls;
+mod windows_acl;
 #[cfg(windows)]
-mod windows_rights;
+mod windows_calls;

@@ -10,7 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use crate::platform::file_facts::{FileFacts, FileKind};
+use crate::platform::file_metadata::{FileKind, FileMetadata};
 use crate::platform::system::{self, Folder, PathPart};
 
 /// As many symbolic links as Linux follows (path_resolution(7)).
@@ -41,8 +41,9 @@ impl PathEnd {
     /// Follows a path, but no symbolic link of another user than us and root.
     pub fn of(path: &Path) -> io::Result<PathEnd> {
         let root = root_owner();
-        let is_foreign =
-            |facts: &FileFacts| facts.kind == FileKind::Symlink && !is_trusted(facts.owner, root);
+        let is_foreign = |facts: &FileMetadata| {
+            facts.kind == FileKind::Symlink && !is_trusted(facts.owner, root)
+        };
         walk(path, is_foreign).map_err(|stop| match stop {
             Stop::Refused(link) => {
                 let link = link.display();
@@ -83,7 +84,7 @@ pub fn open_or_create_folder(path: &Path) -> io::Result<Folder> {
 pub fn replaceable_part(path: &Path) -> Option<PathBuf> {
     let root = root_owner();
     let path = &std::path::absolute(path).unwrap_or(path.to_owned());
-    let is_replaceable = |facts: &FileFacts| {
+    let is_replaceable = |facts: &FileMetadata| {
         // Every symbolic link has all rights: who can replace it is the folder's business.
         let is_writable = facts.kind != FileKind::Symlink
             && !adds_only(facts)
@@ -103,11 +104,11 @@ pub fn replaceable_part(path: &Path) -> Option<PathBuf> {
 
 /// Whether others can put files into a folder and replace none, as in `C:\ProgramData`. A program's own
 /// folder must not be such: a library there would become a part of the program.
-fn adds_only(facts: &FileFacts) -> bool {
+fn adds_only(facts: &FileMetadata) -> bool {
     cfg!(windows) && facts.kind == FileKind::Folder && facts.mode & 0o1000 != 0
 }
 
-/// Whether we are root, and the folder is or would be made in another user's folder.
+/// Whether this process is root and the folder is, or would be created, in another user's folder.
 pub fn is_root_in_other_users_folder(folder: &Path) -> bool {
     let existing = || folder.ancestors().find_map(|part| system::facts_behind(part).ok());
     let owner = || existing().map(|facts| facts.owner);
@@ -131,7 +132,7 @@ fn is_trusted_group(group: u32) -> bool {
 }
 
 /// The first existing part of this path, links followed, that `is_meant` accepts.
-fn first_part(path: &Path, is_meant: impl Fn(&FileFacts) -> bool) -> Option<PathBuf> {
+fn first_part(path: &Path, is_meant: impl Fn(&FileMetadata) -> bool) -> Option<PathBuf> {
     match walk(path, is_meant) {
         Err(Stop::Refused(part)) => Some(part),
         _ => None,
@@ -153,7 +154,7 @@ impl From<io::Error> for Stop {
 /// Follows a path to its end, which may be missing, until a part is refused.
 fn walk(
     path: &Path,
-    is_refused: impl Fn(&FileFacts) -> bool,
+    is_refused: impl Fn(&FileMetadata) -> bool,
 ) -> std::result::Result<PathEnd, Stop> {
     let mut walk = Walk::begin(path)?;
     while let Some(name) = walk.left.pop_front() {

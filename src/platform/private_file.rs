@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::platform::file_facts::{FileFacts, FileKind};
+use crate::platform::file_metadata::{FileKind, FileMetadata};
 use crate::platform::path_owners::open_or_create_folder;
 use crate::platform::steps::{Step, step};
 use crate::platform::system;
@@ -28,7 +28,7 @@ pub enum Found {
 }
 
 /// Why a file is not a private one of ours.
-fn refusal(facts: &FileFacts) -> Option<&'static str> {
+fn refusal(facts: &FileMetadata) -> Option<&'static str> {
     if facts.kind != FileKind::Regular {
         Some("it is not a regular file")
     } else if facts.owner != system::user_id() {
@@ -101,7 +101,7 @@ pub struct Replacement<'a> {
     /// The time of modification, if it is not the present.
     pub modified: Option<Timestamp>,
     /// The old file, whose owner, group and narrower mode are kept.
-    pub keep: Option<&'a FileFacts>,
+    pub keep: Option<&'a FileMetadata>,
     /// Whether the content must survive a power failure.
     pub sync: bool,
     /// Called just before the rename; `false` cancels the replacement.
@@ -180,7 +180,7 @@ fn set_modified(file: &File, modified: Timestamp) {
     }
 }
 
-fn keep_owner(file: &File, old: &FileFacts) -> io::Result<()> {
+fn keep_owner(file: &File, old: &FileMetadata) -> io::Result<()> {
     let new = system::facts_of(file)?;
     if new.owner != old.owner {
         return system::set_owner(file, Some(old.owner), old.group);

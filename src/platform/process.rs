@@ -115,7 +115,7 @@ fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Resu
             system::end_group(child.id(), true)?;
         }
         if deadline.passed() {
-            program.locks.iter().flatten().for_each(|lock| lock.leave());
+            program.locks.iter().flatten().for_each(|lock| lock.hand_over());
             return Ok(Run::StillRunning);
         }
         context.sleep(pauses.take(), deadline);

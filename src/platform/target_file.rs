@@ -16,7 +16,7 @@ use crate::credential::encoding::hex;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result, TIMEOUT_HINT};
 use crate::platform::context::Context;
-use crate::platform::file_facts::{FileFacts, FileKind};
+use crate::platform::file_metadata::{FileKind, FileMetadata};
 use crate::platform::lock::LockFile;
 use crate::platform::path_owners::PathEnd;
 use crate::platform::private_file::{self, Found, Replaced, Replacement, read_private_in};
@@ -70,7 +70,7 @@ pub struct PendingHook(Vec<u8>);
 /// The file as it was when it was read.
 struct Old {
     content: Vec<u8>,
-    facts: FileFacts,
+    facts: FileMetadata,
 }
 
 impl TargetFile {
@@ -298,7 +298,7 @@ impl TargetFile {
 
     /// Whether the file is unchanged since it was read: an editor does not use our lock.
     fn is_as_it_was(&self, old: Option<&Old>) -> bool {
-        let stamp = |facts: &FileFacts| (facts.inode, facts.size, facts.changed);
+        let stamp = |facts: &FileMetadata| (facts.inode, facts.size, facts.changed);
         let now = system::facts_at(&self.path).ok();
         now.as_ref().map(stamp) == old.map(|old| stamp(&old.facts))
     }
@@ -351,7 +351,7 @@ impl TargetFile {
         let us = system::user_id();
         for name in names.iter().filter(|name| is_temporary(name)) {
             // Root gives a new file to its owner before it renames the file.
-            let is_ours = |facts: FileFacts| facts.owner == us || us == 0;
+            let is_ours = |facts: FileMetadata| facts.owner == us || us == 0;
             if self.folder.facts_of(name).ok().flatten().is_some_and(is_ours) {
                 let _ = self.folder.remove(name);
             }

@@ -22,7 +22,7 @@ use rustix::termios::{
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::platform::file_facts::{FileFacts, FileKind};
+use crate::platform::file_metadata::{FileKind, FileMetadata};
 
 /// The variable with the user's home.
 pub const HOME: &str = "HOME";
@@ -47,20 +47,20 @@ pub fn is_root() -> bool {
     user_id() == 0
 }
 
-pub fn facts_of(file: &File) -> io::Result<FileFacts> {
+pub fn facts_of(file: &File) -> io::Result<FileMetadata> {
     Ok(facts(&file.metadata()?))
 }
 
-pub fn facts_at(path: &Path) -> io::Result<FileFacts> {
+pub fn facts_at(path: &Path) -> io::Result<FileMetadata> {
     Ok(facts(&path.symlink_metadata()?))
 }
 
-pub fn facts_behind(path: &Path) -> io::Result<FileFacts> {
+pub fn facts_behind(path: &Path) -> io::Result<FileMetadata> {
     Ok(facts(&path.metadata()?))
 }
 
-fn facts(meta: &fs::Metadata) -> FileFacts {
-    FileFacts {
+fn facts(meta: &fs::Metadata) -> FileMetadata {
+    FileMetadata {
         kind: kind_of(meta.mode()),
         owner: meta.uid(),
         group: meta.gid(),
@@ -155,7 +155,7 @@ impl PathPart {
         Ok(PathPart(File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?)))
     }
 
-    pub fn facts(&self) -> io::Result<FileFacts> {
+    pub fn facts(&self) -> io::Result<FileMetadata> {
         facts_of(&self.0)
     }
 
@@ -186,7 +186,7 @@ impl PathPart {
         path.symlink_metadata().map(|_| PathPart(path))
     }
 
-    pub fn facts(&self) -> io::Result<FileFacts> {
+    pub fn facts(&self) -> io::Result<FileMetadata> {
         facts_at(&self.0)
     }
 
@@ -208,17 +208,17 @@ impl Folder {
         Ok(Folder(File::from(rustix::fs::open(path, flags, Mode::empty())?)))
     }
 
-    pub fn facts(&self) -> io::Result<FileFacts> {
+    pub fn facts(&self) -> io::Result<FileMetadata> {
         facts_of(&self.0)
     }
 
     /// The facts of a file in the folder; a symbolic link is not followed.
-    pub fn facts_of(&self, name: &OsStr) -> io::Result<Option<FileFacts>> {
+    pub fn facts_of(&self, name: &OsStr) -> io::Result<Option<FileMetadata>> {
         let stat = match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(None),
             stat => stat?,
         };
-        Ok(Some(FileFacts {
+        Ok(Some(FileMetadata {
             kind: kind_of(stat.st_mode as u32),
             owner: stat.st_uid,
             group: stat.st_gid,

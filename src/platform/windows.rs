@@ -3,7 +3,7 @@
 //! Windows has no modes, no `flock`, no `execve` and no signals. A private file has an access control
 //! list for its owner alone; a lock is a file that only one process has open; `exec` waits for its child
 //! in a job; the events of the console take the place of signals. Calls without a safe wrapper are in
-//! `windows_calls.rs`, what access control lists amount to in `windows_rights.rs`.
+//! `windows_calls.rs`, what access control lists amount to in `windows_acl.rs`.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -34,10 +34,10 @@ use windows_sys::Win32::System::Threading::{
 };
 
 use crate::credential::encoding::hex;
-use crate::platform::file_facts::FileFacts;
+use crate::platform::file_metadata::FileMetadata;
 use crate::platform::time::Deadline;
+use crate::platform::windows_acl::{self as rights, THIS_USER};
 use crate::platform::windows_calls::{self as calls, Job};
-use crate::platform::windows_rights::{self as rights, THIS_USER};
 
 /// The variable with the user's home.
 pub const HOME: &str = "USERPROFILE";
@@ -68,15 +68,15 @@ pub fn is_root() -> bool {
     false
 }
 
-pub fn facts_of(file: &File) -> io::Result<FileFacts> {
+pub fn facts_of(file: &File) -> io::Result<FileMetadata> {
     rights::facts(file, is_link(&file.metadata()?))
 }
 
-pub fn facts_at(path: &Path) -> io::Result<FileFacts> {
+pub fn facts_at(path: &Path) -> io::Result<FileMetadata> {
     facts_of(&open_for_facts(path, FILE_FLAG_OPEN_REPARSE_POINT)?)
 }
 
-pub fn facts_behind(path: &Path) -> io::Result<FileFacts> {
+pub fn facts_behind(path: &Path) -> io::Result<FileMetadata> {
     facts_of(&open_for_facts(path, 0)?)
 }
 
@@ -216,7 +216,7 @@ impl PathPart {
 
     /// If the access control list may not be read (as for folders above a home), the part counts as writable
     /// by others; a link is then an error.
-    pub fn facts(&self) -> io::Result<FileFacts> {
+    pub fn facts(&self) -> io::Result<FileMetadata> {
         match facts_at(&self.0) {
             Err(e) if is(&e, ERROR_ACCESS_DENIED) => rights::facts_without_rights(&self.0),
             facts => facts,
@@ -251,12 +251,12 @@ impl Folder {
         Ok(Folder { path: path.to_owned(), handle })
     }
 
-    pub fn facts(&self) -> io::Result<FileFacts> {
+    pub fn facts(&self) -> io::Result<FileMetadata> {
         facts_of(&self.handle)
     }
 
     /// The facts of a file in the folder; a symbolic link is not followed.
-    pub fn facts_of(&self, name: &OsStr) -> io::Result<Option<FileFacts>> {
+    pub fn facts_of(&self, name: &OsStr) -> io::Result<Option<FileMetadata>> {
         found(while_shared(|| facts_at(&self.path.join(name))))
     }
 
@@ -567,7 +567,7 @@ pub fn machine() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::file_facts::FileKind;
+    use crate::platform::file_metadata::FileKind;
 
     #[test]
     fn a_new_file_is_private_and_a_lock_is_held_once() {

@@ -1,5 +1,5 @@
 //! Windows' own calls that have no safe wrapper in Rust's library: access control lists, jobs, console events,
-//! the registry. `windows.rs` and `windows_rights.rs` use them.
+//! the registry. `windows.rs` and `windows_acl.rs` use them.
 //!
 //! This is the only file with unsafe code. Each call gets pointers to values that live longer than the
 //! call, and lengths taken from these values; where more is needed, a comment says it. The calls are

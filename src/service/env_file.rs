@@ -24,7 +24,7 @@ use crate::config::value::Origin;
 use crate::credential::connection::Purpose;
 use crate::credential::secret::Secret;
 use crate::error::{Error, Result};
-use crate::lakebase::credentials::Database;
+use crate::lakebase::credentials::MintTarget;
 use crate::net::connect::ROUTE_VARIABLES;
 use crate::platform::context::Context;
 use crate::platform::request_log::RequestLog;
@@ -280,8 +280,8 @@ fn resolved_by_requests(update: &Update<'_>, context: &Context) -> Result<Resolv
     let session = Session::new(&update.plan, context);
     let deadline = Deadline::after(update.plan.timeout);
     let (endpoint, instance) = match session.database(deadline)? {
-        Database::Endpoint { name, .. } => (Some(name), None),
-        Database::Instance { name, .. } => (None, Some(name)),
+        MintTarget::Endpoint { name, .. } => (Some(name), None),
+        MintTarget::Instance { name, .. } => (None, Some(name)),
     };
     // A pooled host is recorded as the host.
     let mut resolved = vec![(Id::Endpoint, endpoint), (Id::Instance, instance), (Id::Pooled, None)];

@@ -5,7 +5,7 @@
 //! in an environment file that only its user can read (`env_file.rs`), so that the job does the same
 //! in every session. Later commands use what was recorded, not what is configured by then. Unit
 //! files and the service manager's programs are the business of `manager.rs`, installing that of
-//! `install.rs`, the state that of `report.rs`.
+//! `install.rs`, the state that of `status.rs`.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -8,5 +8,5 @@ mod launchd;
 pub mod manage;
 pub mod manager;
 mod paths;
-mod report;
+mod status;
 mod systemd;

@@ -382,7 +382,9 @@ impl Table {
             let slot = cache.slot(&["database"]);
             stored.iter().for_each(|token| slot.store(token));
             for (who, error) in failed {
-                self.with(who, |_, cache, _| cache.slot::<Token>(&["database"]).remember(error));
+                self.with(who, |_, cache, _| {
+                    cache.slot::<Token>(&["database"]).cache_failure(error)
+                });
             }
             self.clock.set(self.clock.get().plus(self.later.get()));
             let fetch = |_: &FetchCall<'_>| {
@@ -609,7 +611,7 @@ fn no_file_name_depends_on_a_proxys_password() {
         let table = Table::new(Vec::new());
         let who = Caller { env: vec![("HTTPS_PROXY", proxy)], ..Caller::default() };
         table.with(&who, |_, cache, _| {
-            cache.slot::<Token>(&["database"]).remember(&Error::denied("no"))
+            cache.slot::<Token>(&["database"]).cache_failure(&Error::denied("no"))
         });
         std::fs::read_dir(table.folder.path()).unwrap().next().unwrap().unwrap().file_name()
     };

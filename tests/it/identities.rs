@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::support::Test;
 use crate::sandbox::Certificates;
-use crate::sandbox::clouds::{
+use crate::sandbox::identity_services::{
     APPLICATION, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET, AZURE_HOST, DEVOPS_BEARER, DEVOPS_ISSUER,
     DEVOPS_SUBJECT, ENTRA_AUDIENCE, GITHUB_BEARER, GITHUB_ISSUER, GITHUB_SUBJECT, POD, Policy,
     RESOURCE_ID, TENANT, id_token,

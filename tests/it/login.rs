@@ -332,7 +332,7 @@ fn the_error_for_an_ended_login_names_the_login_command() {
     test.run("").fails(3, &["has ended", "Refresh token is invalid", &hint]);
     let status = test.run("status");
     assert_eq!(status.code, 3, "{status:?}");
-    assert!(status.stdout.starts_with("wrong       the login of"), "{status:?}");
+    assert!(status.stdout.starts_with("error       the login of"), "{status:?}");
 
     // The next login invalidates it.
     assert_eq!(test.run("login").code, 0);

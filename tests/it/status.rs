@@ -108,7 +108,7 @@ fn a_failure_has_a_message_and_an_exit_code() {
     let outcome = test.run("status");
     assert_eq!(outcome.code, 2);
     assert!(
-        outcome.stdout.contains("who         not configured") && outcome.stdout.contains("  do "),
+        outcome.stdout.contains("who         not configured") && outcome.stdout.contains("  hint "),
         "{outcome:?}"
     );
 }
@@ -220,8 +220,8 @@ fn the_short_text_fits_a_terminal_in_every_state() {
             2,
             nothing,
             &[
-                "wrong       no Databricks identity",
-                "  do        lakebase-token login --host",
+                "error       no Databricks identity",
+                "  hint      lakebase-token login --host",
                 "who         not configured",
             ],
         ),
@@ -231,7 +231,7 @@ fn the_short_text_fits_a_terminal_in_every_state() {
             &|test| {
                 let _ = test.unset("DATABRICKS_CLIENT_SECRET");
             },
-            &["wrong       ", "client_secret", "who         not configured"],
+            &["error       ", "client_secret", "who         not configured"],
         ),
         (
             "conflict",
@@ -239,7 +239,7 @@ fn the_short_text_fits_a_terminal_in_every_state() {
             &|test| {
                 let _ = test.set("DATABRICKS_TOKEN", "x1");
             },
-            &["wrong       more than one authorization method"],
+            &["error       more than one authorization method"],
         ),
         (
             "no profile",
@@ -248,7 +248,7 @@ fn the_short_text_fits_a_terminal_in_every_state() {
                 nothing(test);
                 test.set("DATABRICKS_CONFIG_PROFILE", "nope");
             },
-            &["wrong       ", "nope"],
+            &["error       ", "nope"],
         ),
         (
             "bad host",
@@ -256,7 +256,7 @@ fn the_short_text_fits_a_terminal_in_every_state() {
             &|test| {
                 let _ = test.set("DATABRICKS_HOST", "ftp://x");
             },
-            &["wrong       "],
+            &["error       "],
         ),
         (
             "bad port",
@@ -264,7 +264,7 @@ fn the_short_text_fits_a_terminal_in_every_state() {
             &|test| {
                 let _ = test.set("PGPORT", "abc");
             },
-            &["wrong       PGPORT is not a port"],
+            &["error       PGPORT is not a port"],
         ),
         (
             "bad sslmode",
@@ -272,7 +272,7 @@ fn the_short_text_fits_a_terminal_in_every_state() {
             &|test| {
                 let _ = test.set("PGSSLMODE", "x");
             },
-            &["wrong       PGSSLMODE is not an sslmode"],
+            &["error       PGSSLMODE is not an sslmode"],
         ),
         (
             "bad endpoint",
@@ -280,7 +280,7 @@ fn the_short_text_fits_a_terminal_in_every_state() {
             &|test| {
                 let _ = test.set("LAKEBASE_ENDPOINT", "ep-a-1");
             },
-            &["wrong       "],
+            &["error       "],
         ),
         (
             "two databases",
@@ -288,7 +288,7 @@ fn the_short_text_fits_a_terminal_in_every_state() {
             &|test| {
                 let _ = test.set("LAKEBASE_INSTANCE", "x");
             },
-            &["wrong       an endpoint and an instance"],
+            &["error       an endpoint and an instance"],
         ),
         (
             "instance",
@@ -364,9 +364,9 @@ fn the_short_text_fits_a_terminal_in_every_state() {
         for word in words {
             assert!(outcome.stdout.contains(word), "{state}: {word:?} in\n{}", outcome.stdout);
         }
-        let is_wrong = outcome.stdout.contains("wrong ");
-        assert_eq!(is_wrong, code != 0, "{state}: {}", outcome.stdout);
-        assert!(!is_wrong || lines[0].starts_with("wrong "), "{state}: {}", outcome.stdout);
+        let has_error = lines.iter().any(|line| line.starts_with("error "));
+        assert_eq!(has_error, code != 0, "{state}: {}", outcome.stdout);
+        assert!(!has_error || lines[0].starts_with("error "), "{state}: {}", outcome.stdout);
         assert!(
             state == "our password"
                 || outcome.stdout.contains("PGPASSWORD") == (state == "stale password")

@@ -113,7 +113,7 @@ fn a_profile_of_another_program_stays() {
     let taken = file(&test);
     let kept = taken.contains("[work]\r\n# kept by lakebase-token");
     assert!(kept && taken.ends_with("\r\nhost=x"), "{taken:?}");
-    assert_eq!(taken.matches("host").count(), OTHERS.matches("host").count());
+    assert_eq!(taken.matches("\nhost").count(), OTHERS.matches("\nhost").count());
     // The profile that the credentials come from would lose them.
     fs::write(&path, format!("[me]\nhost = {}\ntoken = {PAT}\n", workspace.url)).unwrap();
     for name in ["HOST", "CLIENT_ID", "CLIENT_SECRET"] {

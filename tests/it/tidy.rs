@@ -180,7 +180,7 @@ fn the_operating_system_is_behind_platform() {
     ];
     for (module, code) in modules() {
         let is_for_a_system = match module.as_str() {
-            "platform::unix" | "platform::windows" | "platform::windows_rights" => {
+            "platform::unix" | "platform::windows" | "platform::windows_acl" => {
                 !code.contains("unsafe")
             }
             "platform::windows_calls" => true,

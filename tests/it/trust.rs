@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::identities::{Around, KNOWN};
 use super::support::{Test, executable, has, is_root, not_run, wait_for, workspace};
-use crate::sandbox::clouds::{AZURE_CLIENT_ID, AZURE_CLIENT_SECRET, TENANT};
+use crate::sandbox::identity_services::{AZURE_CLIENT_ID, AZURE_CLIENT_SECRET, TENANT};
 use crate::sandbox::jwt::{Scope, now};
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::*;

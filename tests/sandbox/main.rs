@@ -2,13 +2,13 @@
 //!
 //! With `-- COMMAND` it runs the command in the sandbox's environment instead (`-- bash` for a shell).
 //! This executable is also the demonstrated program: called as `lakebase-token`, it runs that.
-//! `ending.rs` ends what was started when a signal ends this program.
+//! `signals.rs` ends what was started when a signal ends this program.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
-mod ending;
 #[path = "mod.rs"]
 mod sandbox;
+mod signals;
 
 use std::ffi::OsString;
 use std::io;
@@ -16,8 +16,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use ending::Ending;
 use sandbox::Sandbox;
+use signals::Ending;
 
 const HELP: &str = "\
 Demonstrates lakebase-token with a stand-in workspace and, where PostgreSQL is installed, a real

@@ -7,13 +7,13 @@
 // The tests and the example each use only a part of this module.
 #![allow(dead_code, clippy::unwrap_used)]
 
-pub mod clouds;
-pub mod directory;
+pub mod identity_services;
 pub mod jwt;
+pub mod ldap;
 pub mod models;
 #[cfg(unix)]
 pub mod postgres;
-pub mod rules;
+pub mod request_rules;
 pub mod server;
 pub mod workspace;
 
@@ -62,7 +62,7 @@ impl Certificates {
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         let key = KeyPair::generate().map_err(other)?;
         let authority = CertifiedIssuer::self_signed(params, key).map_err(other)?;
-        let names = ["127.0.0.1", "localhost"].into_iter().chain(clouds::NAMES);
+        let names = ["127.0.0.1", "localhost"].into_iter().chain(identity_services::NAMES);
         let names: Vec<String> = names.map(str::to_owned).collect();
         let server_key = KeyPair::generate().map_err(other)?;
         let mut server = CertificateParams::new(names).map_err(other)?;
@@ -110,7 +110,7 @@ impl Sandbox {
         let folder = tempfile::Builder::new().prefix("lakebase-sandbox-").tempdir()?;
         let certificates = Certificates::make(folder.path())?;
         let workspace = Workspace::start(Some(certificates.tls.clone()))?;
-        let directory = directory::start(workspace.signer.clone())?;
+        let directory = ldap::start(workspace.signer.clone())?;
         let postgres = Postgres::start(
             folder.path(),
             &certificates.certificate,

@@ -1,5 +1,5 @@
 //! A real PostgreSQL server that checks logins as Lakebase does: over TLS, and at each login by the
-//! credential's signature, expiry and role (`directory.rs`).
+//! credential's signature, expiry and role (`ldap.rs`).
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::directory::PREFIX;
+use super::ldap::PREFIX;
 
 pub const DATABASE: &str = "databricks_postgres";
 

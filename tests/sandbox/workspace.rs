@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::clouds::{self, Policy};
+use super::identity_services::{self, Policy};
 use super::jwt::{Scope, Signer, hex, now, random};
 use super::models;
-use super::rules;
+use super::request_rules;
 use super::server::{Answer, Request, Server, decode};
 
 pub const CLIENT_ID: &str = "5f3cbb5e-0b1f-4c39-9b0a-7b2f4a1de001";
@@ -94,7 +94,7 @@ pub struct State {
     limited: Vec<String>,
     /// Personal access tokens that are deleted and still listed.
     deleted: Vec<Value>,
-    /// Requests that the platform would refuse; see `rules.rs`.
+    /// Requests that the platform would refuse; see `request_rules.rs`.
     pub violations: Vec<String>,
     /// The scopes that a client may ask for, if they are not all.
     pub client_scopes: Option<&'static str>,
@@ -229,7 +229,7 @@ impl Workspace {
     /// A proxy that connects every host name to this server, where `admits` says yes to the head of the
     /// request.
     pub fn proxy(&self, admits: impl Fn(&str) -> bool + Send + Sync + 'static) -> String {
-        clouds::proxy(self.server.address, admits).expect("loopback has ports")
+        identity_services::proxy(self.server.address, admits).expect("loopback has ports")
     }
 
     pub fn connections(&self) -> usize {
@@ -470,7 +470,7 @@ fn regular_answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: 
         return too_many_requests();
     }
 
-    let violation = rules::violation(&request, now() + state.skew);
+    let violation = request_rules::violation(&request, now() + state.skew);
     let violation = violation.filter(|_| state.knows_our_time);
     state.violations.extend(violation);
     state.requests.push(request.clone());
@@ -479,7 +479,7 @@ fn regular_answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: 
         fault.times -= 1;
         return fault.answer.clone();
     }
-    if let Some(answer) = clouds::answer(signer, &state, &request) {
+    if let Some(answer) = identity_services::answer(signer, &state, &request) {
         return answer;
     }
 
@@ -674,7 +674,7 @@ fn token(signer: &Signer, state: &mut State, request: &Request) -> Answer {
 
     let is_exchange = request.value("grant_type").is_some_and(|grant| grant.ends_with("exchange"));
     let id = if is_exchange {
-        match clouds::exchanged(state, signer, request) {
+        match identity_services::exchanged(state, signer, request) {
             Ok(id) => id,
             Err(why) => return refuse(400, "invalid_grant", why),
         }

@@ -7,7 +7,7 @@ use crate::credential::connection::VERIFY_FULL;
 use crate::credential::destination::zone_of;
 use crate::credential::jwt::Claims;
 use crate::formats::PGBOUNCER_PASSWORD_BYTES;
-use crate::lakebase::credentials::{Database, INSTANCES, POSTGRES};
+use crate::lakebase::credentials::{INSTANCES, MintTarget, POSTGRES};
 use crate::platform::request_log::Exchange;
 use crate::platform::time::MINUTE;
 
@@ -159,7 +159,7 @@ fn scim_me(found: &Findings) -> Option<&Exchange> {
 
 /// The answer that shows the endpoint.
 fn endpoint(found: &Findings) -> Option<&Exchange> {
-    let Some(Database::Endpoint { name, .. }) = &found.database else { return None };
+    let Some(MintTarget::Endpoint { name, .. }) = &found.database else { return None };
     answered(found, "GET", &format!("{POSTGRES}/{name}"))
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::credential::connection::Credential;
 use crate::error::Result;
-use crate::lakebase::credentials::Database;
+use crate::lakebase::credentials::MintTarget;
 use crate::lakebase::login_probe::PostgresSession;
 use crate::lakebase::workspace_api::Me;
 use crate::platform::request_log::Exchange;
@@ -26,7 +26,7 @@ pub struct Findings {
     pub auth_type: Option<&'static str>,
     pub has_ttl: bool,
     pub identity: Option<Me>,
-    pub database: Option<Database>,
+    pub database: Option<MintTarget>,
     pub credential: Option<Credential>,
     pub logged_in: Option<PostgresSession>,
     /// Postgres has asked for another proof than a password in clear text.
@@ -76,6 +76,6 @@ impl Step {
             Err(error) => ("failed", error.message.as_str(), &error.because[..], &error.hints[..]),
         };
         let name = self.name;
-        json!({ "step": name, "state": state, "words": words, "because": because, "hints": hints })
+        json!({ "step": name, "state": state, "message": words, "because": because, "hints": hints })
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::config::settings::Settings;
 use crate::credential::connection::Credential;
-use crate::credential::redact::{hide, redact};
+use crate::credential::redact::{redact, redact_secret};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::variables;
 use crate::lakebase::login_refusal::{PostgresAttempt, lacks_server_name};
@@ -32,7 +32,7 @@ pub fn log_in_with_psql(
         return Ok(Some(format!("as {}", redact(&String::from_utf8_lossy(&output.stdout)))));
     }
 
-    let stderr = redact(&hide(&output.stderr, attempt.login.password.expose()));
+    let stderr = redact(&redact_secret(&output.stderr, attempt.login.password.expose()));
     let error = Error::denied("psql cannot log in, although the same login succeeds without it");
     let error = error.because(stderr);
     if lacks_server_name(&output.stderr) {

@@ -95,7 +95,7 @@ fn check_old(old: Option<&[u8]>, path: &str) -> Result<()> {
 pub fn report(steps: &[Step], found: &Findings, settings: &Settings, code: u8) -> String {
     let mut placeholders = Placeholders::new(found, settings);
     let mut text = format!("{HEAD}\n\n");
-    for (name, value) in versions(found) {
+    for (name, value) in summary(found) {
         let _ = writeln!(text, "{name:<16}{value}");
     }
     let _ = writeln!(text, "{:<16}{code}", "exit code");
@@ -127,7 +127,7 @@ pub fn report(steps: &[Step], found: &Findings, settings: &Settings, code: u8) -
     text
 }
 
-fn versions(found: &Findings) -> Vec<(&'static str, String)> {
+fn summary(found: &Findings) -> Vec<(&'static str, String)> {
     let version = |text: &str| {
         let number = text.split(' ').find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
         let number = number.unwrap_or("unknown");

@@ -16,13 +16,13 @@ impl StatusReport {
     pub(super) fn short_text(&self, now: Timestamp) -> String {
         let mut lines = Lines::default();
         if let Some(error) = &self.error {
-            lines.add("wrong", &error.message);
+            lines.add("error", &error.message);
             error
                 .because
                 .iter()
                 .take(MAX_REASONS)
                 .for_each(|reason| lines.add("  because", reason));
-            error.hints.iter().take(MAX_REASONS).for_each(|hint| lines.add("  do", hint));
+            error.hints.iter().take(MAX_REASONS).for_each(|hint| lines.add("  hint", hint));
         }
         if let Some(why) = &self.cache_problem {
             lines.add("warning", &format!("nothing can be cached: {why}"));

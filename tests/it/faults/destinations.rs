@@ -15,7 +15,7 @@ use lakebase_token::credential::destination::is_database_host;
 
 use super::{Class, holds, times};
 use crate::identities::{Around, KNOWN, Known};
-use crate::sandbox::clouds::{AZURE_HOST, GITHUB_ISSUER, GITHUB_SUBJECT, Policy};
+use crate::sandbox::identity_services::{AZURE_HOST, GITHUB_ISSUER, GITHUB_SUBJECT, Policy};
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, Consent, PAT};
 use crate::support::{Dice, Test, executable, has};
 

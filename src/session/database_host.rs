@@ -7,7 +7,7 @@ use crate::config::variables::other_database;
 use crate::credential::destination::is_database_host;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::lakebase::credentials::{self, Database};
+use crate::lakebase::credentials::{self, MintTarget};
 use crate::lakebase::pooled;
 use crate::lakebase::resolve::{self, DatabaseSelector};
 use crate::lakebase::workspace_api::Api;
@@ -17,7 +17,7 @@ use crate::session::{Answered, Session};
 
 impl Session<'_> {
     /// The endpoint or instance that the selector names.
-    pub fn database(&self, deadline: Deadline) -> Result<Database> {
+    pub fn database(&self, deadline: Deadline) -> Result<MintTarget> {
         if let DatabaseSelector::Named(database) = &self.plan.selector {
             return Ok(database.clone());
         }
@@ -31,7 +31,7 @@ impl Session<'_> {
     }
 
     /// The only project is not taken silently if another variable names a database.
-    fn note_only_project(&self, found: &Database) {
+    fn note_only_project(&self, found: &MintTarget) {
         let context = self.policy.context;
         if let Some(name) = other_database(context)
             && self.plan.selector == DatabaseSelector::Only
@@ -71,7 +71,7 @@ impl Session<'_> {
         Ok(host.to_owned())
     }
 
-    fn ask_for_host(&self, api: &Api<'_>, database: &Database) -> Outcome<Database> {
+    fn ask_for_host(&self, api: &Api<'_>, database: &MintTarget) -> Outcome<MintTarget> {
         if !self.plan.pooled {
             return credentials::resolve_host(api, database.clone());
         }
@@ -87,13 +87,13 @@ impl Session<'_> {
         &self,
         what: &str,
         deadline: Deadline,
-        ask: &dyn Fn(Deadline) -> Outcome<Answered<Database>>,
-    ) -> Result<Database> {
+        ask: &dyn Fn(Deadline) -> Outcome<Answered<MintTarget>>,
+    ) -> Result<MintTarget> {
         let line = self.cached_text(what, deadline, &|deadline| {
             let found = ask(deadline).map_err(CallError::into_error)?;
             Ok(Answered { answer: found.answer.to_line(), subject: found.subject })
         })?;
-        Database::from_line(&line).ok_or_else(|| {
+        MintTarget::from_line(&line).ok_or_else(|| {
             Error::failed("the cached name of the database cannot be read")
                 .hint("lakebase-token --no-cache")
         })

@@ -11,10 +11,10 @@ use windows_sys::Win32::Storage::FileSystem::{
     FILE_READ_DATA, FILE_TYPE_DISK, FILE_TYPE_PIPE, WRITE_DAC, WRITE_OWNER,
 };
 
-use crate::platform::file_facts::{FileFacts, FileKind};
+use crate::platform::file_metadata::{FileKind, FileMetadata};
 use crate::platform::windows_calls::{self as calls, AccessEntries, Trustee};
 
-/// The owners that [`FileFacts`] tells apart.
+/// The owners that [`FileMetadata`] tells apart.
 pub const SYSTEM: u32 = 0;
 pub const THIS_USER: u32 = 1;
 const ANOTHER_USER: u32 = 2;
@@ -22,7 +22,7 @@ const ANOTHER_USER: u32 = 2;
 /// The facts of an open file or folder. The mode is derived from the access control list: all
 /// rights for this user; for group and others, the rights of every trustee except this user, the owner and
 /// the system.
-pub fn facts(file: &File, is_symlink: bool) -> io::Result<FileFacts> {
+pub fn facts(file: &File, is_symlink: bool) -> io::Result<FileMetadata> {
     let file_type = calls::file_type(file);
     if file_type != FILE_TYPE_DISK {
         let is_pipe = file_type == FILE_TYPE_PIPE;
@@ -39,7 +39,7 @@ pub fn facts(file: &File, is_symlink: bool) -> io::Result<FileFacts> {
     };
     let (owner, rights) = calls::owner_and_rights(file)?;
     let both = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
-    Ok(FileFacts {
+    Ok(FileMetadata {
         kind: match (is_symlink, is_folder) {
             (true, _) => FileKind::Symlink,
             (_, true) => FileKind::Folder,
@@ -59,20 +59,20 @@ pub fn facts(file: &File, is_symlink: bool) -> io::Result<FileFacts> {
     })
 }
 
-fn facts_of_no_file(kind: FileKind, mode: u32) -> FileFacts {
+fn facts_of_no_file(kind: FileKind, mode: u32) -> FileMetadata {
     let (owner, changed) = (THIS_USER, (0, 0));
-    FileFacts { kind, owner, group: 0, mode, size: 0, links: 1, inode: 0, changed }
+    FileMetadata { kind, owner, group: 0, mode, size: 0, links: 1, inode: 0, changed }
 }
 
 /// The facts of a file or folder whose rights may not be read, as if it were another user's, open to all;
 /// an error if it is a link.
-pub fn facts_without_rights(path: &Path) -> io::Result<FileFacts> {
+pub fn facts_without_rights(path: &Path) -> io::Result<FileMetadata> {
     let meta = path.symlink_metadata()?;
     let kind = if meta.is_dir() { FileKind::Folder } else { FileKind::Regular };
     if meta.file_type().is_symlink() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    Ok(FileFacts { owner: ANOTHER_USER, ..facts_of_no_file(kind, 0o777) })
+    Ok(FileMetadata { owner: ANOTHER_USER, ..facts_of_no_file(kind, 0o777) })
 }
 
 fn rights_of_others(rights: Option<AccessEntries>) -> u32 {

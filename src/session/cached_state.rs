@@ -4,7 +4,7 @@ use crate::cache::entry::Cacheable;
 use crate::credential::connection::Purpose;
 use crate::credential::token::Token;
 use crate::error::Error;
-use crate::lakebase::credentials::Database;
+use crate::lakebase::credentials::MintTarget;
 use crate::plan::CachePlace;
 use crate::session::{ROLE, Session};
 
@@ -22,12 +22,12 @@ impl Session<'_> {
     }
 
     /// The cached database and role, without a request.
-    pub fn peek_resolved(&self) -> (Option<Database>, Option<String>) {
+    pub fn peek_resolved(&self) -> (Option<MintTarget>, Option<String>) {
         let load = |what: &str| {
             let cached = self.text_slot(what).load()?;
             (cached.left(self.policy.context.now()) > 0).then_some(cached.text)
         };
-        let database = |key: String| Database::from_line(&load(&key)?);
+        let database = |key: String| MintTarget::from_line(&load(&key)?);
         let resolved = database(self.location_key()).or_else(|| {
             let selected = database(self.selector_key())?;
             Some(if self.plan.pooled { selected.without_host() } else { selected })

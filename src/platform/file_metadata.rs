@@ -16,7 +16,7 @@ pub enum FileKind {
 /// A file's metadata. Size, inode and time of change together tell whether another program has
 /// written to it since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileFacts {
+pub struct FileMetadata {
     pub kind: FileKind,
     pub owner: u32,
     pub group: u32,
