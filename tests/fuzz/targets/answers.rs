@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use lakebase_token::credential::jwt::{Names, expiry_within, holds_token};
+use lakebase_token::credential::jwt::{PolicyClaims, expiry_within, holds_token};
 use lakebase_token::credential::token::{Token, check_text};
 use lakebase_token::lakebase::workspace_api::access_token;
 use lakebase_token::net::answer::Answer;
@@ -22,7 +22,7 @@ fn sound(token: &Token) {
 fuzz_target!(|data: &[u8]| {
     let _ = (expiry_within(data), holds_token(data));
     if let Ok(text) = std::str::from_utf8(data) {
-        let _ = (Names::of(text), Timestamp::parse(text));
+        let _ = (PolicyClaims::of(text), Timestamp::parse(text));
         if let Ok(token) = Token::received("token", text, None, NOW) {
             sound(&token);
         }
