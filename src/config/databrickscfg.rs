@@ -379,6 +379,21 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_exists_by_a_header_or_by_keys_before_all_headers() {
+        for (file, name, expected) in [
+            ("k = 1\n[a]\n", DEFAULT, Some(false)),
+            ("k = 1\n[a]\n", "b", None),
+            ("k = 1\n[a]\n", "a", Some(false)),
+            ("[DEFAULT]\n", DEFAULT, Some(false)),
+            ("# k = 1\n; k = 1\n= 1\n[a]\n", DEFAULT, None),
+        ] {
+            assert_eq!(owner(file.as_bytes(), name), expected, "{file:?} {name}");
+        }
+        let before = "token = theirs\n[a]\nk = 1\n";
+        assert_eq!(after_put(before), format!("{before}\n{}", after_put("")));
+    }
+
+    #[test]
     fn remove_reverts_put() {
         let keys = ["host", "token"];
         let without = |file: &str| String::from_utf8(remove(file.as_bytes(), "x", &keys)).unwrap();
