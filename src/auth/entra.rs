@@ -77,7 +77,7 @@ struct Zone {
     environment: &'static Environment,
 }
 
-const fn zone(
+const fn domain(
     suffix: &'static str,
     application: &'static str,
     environment: &'static Environment,
@@ -85,13 +85,13 @@ const fn zone(
     Zone { suffix, application, environment }
 }
 
-/// The narrower zone comes first (databricks-sdk-go `common/environment/environments.go`).
+/// The narrower domain comes first (databricks-sdk-go `common/environment/environments.go`).
 static ZONES: [Zone; 5] = [
-    zone(".dev.azuredatabricks.net", "62a912ac-b58e-4c1d-89ea-b2dbfc7358fc", &PUBLIC),
-    zone(".staging.azuredatabricks.net", "4a67d088-db5c-48f1-9ff2-0aace800ae68", &PUBLIC),
-    zone(".azuredatabricks.net", APPLICATION, &PUBLIC),
-    zone(".databricks.azure.us", APPLICATION, &USGOVERNMENT),
-    zone(".databricks.azure.cn", APPLICATION, &CHINA),
+    domain(".dev.azuredatabricks.net", "62a912ac-b58e-4c1d-89ea-b2dbfc7358fc", &PUBLIC),
+    domain(".staging.azuredatabricks.net", "4a67d088-db5c-48f1-9ff2-0aace800ae68", &PUBLIC),
+    domain(".azuredatabricks.net", APPLICATION, &PUBLIC),
+    domain(".databricks.azure.us", APPLICATION, &USGOVERNMENT),
+    domain(".databricks.azure.cn", APPLICATION, &CHINA),
 ];
 
 /// The cloud of a workspace on Azure, and the resource of its tokens.
@@ -108,21 +108,21 @@ pub fn is_azure(settings: &Settings) -> bool {
     let host = settings.text(Id::Host);
     match settings.text(Id::Cloud) {
         Some(cloud) => host.is_some() && cloud.eq_ignore_ascii_case("azure"),
-        None => zone_of(host.unwrap_or_default()).is_some(),
+        None => domain_of(host.unwrap_or_default()).is_some(),
     }
 }
 
-fn zone_of(url: &str) -> Option<&'static Zone> {
+fn domain_of(url: &str) -> Option<&'static Zone> {
     let host = url.split("://").last().unwrap_or_default();
     let host = host.split(':').next().unwrap_or_default();
-    ZONES.iter().find(|zone| host.ends_with(zone.suffix))
+    ZONES.iter().find(|domain| host.ends_with(domain.suffix))
 }
 
 impl Azure {
-    /// The host name decides; `azure_environment` counts only for a host outside the zones.
+    /// The host name decides; `azure_environment` counts only for a host outside the domains.
     pub fn of(settings: &Settings) -> Result<Azure> {
-        if let Some(zone) = zone_of(settings.text(Id::Host).unwrap_or_default()) {
-            return Ok(Azure { application: zone.application, environment: zone.environment });
+        if let Some(domain) = domain_of(settings.text(Id::Host).unwrap_or_default()) {
+            return Ok(Azure { application: domain.application, environment: domain.environment });
         }
 
         let name = settings.text(Id::AzureEnvironment).unwrap_or(PUBLIC.name);
@@ -153,7 +153,7 @@ pub fn has_azure_identity(settings: &Settings) -> bool {
 
 /// Tokens of Entra, the management token too, are sent to Databricks' domains only, even if `cloud`
 /// or a resource id says that another host is on Azure.
-pub fn check_zone(settings: &Settings) -> Result<()> {
+pub fn check_domain(settings: &Settings) -> Result<()> {
     let Some(host) = settings.text(Id::Host) else { return Ok(()) };
     if takes_entra_tokens(host) {
         return Ok(());
@@ -318,8 +318,8 @@ pub fn resolve_workspace(call: &ProviderCall<'_>, service: &AzureTokens) -> Resu
 /// Refuses an answer that names a host outside this cloud, because tokens would be sent there.
 fn workspace_in(name: &str, environment: &Environment) -> Result<String> {
     let host = Host::parse(name, "Azure").map_err(|e| Error::failed(e.message))?;
-    match zone_of(&host.url) {
-        Some(zone) if std::ptr::eq(zone.environment, environment) => Ok(host.url),
+    match domain_of(&host.url) {
+        Some(domain) if std::ptr::eq(domain.environment, environment) => Ok(host.url),
         _ => Err(Error::failed(format!("{} is not a workspace of this Azure cloud", host.url))),
     }
 }
@@ -364,8 +364,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_narrowest_zone_counts() {
-        let of = |url: &str| zone_of(url).map(|zone| zone.suffix);
+    fn the_narrowest_domain_counts() {
+        let of = |url: &str| domain_of(url).map(|domain| domain.suffix);
         assert_eq!(of("https://adb-1.2.azuredatabricks.net"), Some(".azuredatabricks.net"));
         assert_eq!(of("https://x.dev.azuredatabricks.net:443"), Some(".dev.azuredatabricks.net"));
         assert_eq!(of("https://x.databricks.azure.cn"), Some(".databricks.azure.cn"));

@@ -1,7 +1,7 @@
 //! Which hosts a secret may be sent to (SECURITY.md, "Where a secret may go").
 //!
 //! Pure functions over host names: nothing here reads a setting or makes a request. The callers
-//! know where a name came from. The zones are Databricks' own domains for each cloud
+//! know where a name came from. The domains are Databricks' own domains for each cloud
 //! (databricks-sdk-go `common/environment`).
 
 use std::net::IpAddr;
@@ -40,14 +40,14 @@ fn is_host_name(text: &str) -> bool {
 }
 
 /// Whether a host is below one of Databricks' domains.
-pub fn in_databricks_zone(host: &str) -> bool {
-    zone_of(host).is_some()
+pub fn in_databricks_domain(host: &str) -> bool {
+    domain_of(host).is_some()
 }
 
 /// The domain of Databricks' that a host is below.
-pub fn zone_of(host: &str) -> Option<&'static str> {
+pub fn domain_of(host: &str) -> Option<&'static str> {
     let host = normalised(host);
-    let is_below = |zone: &&&str| is_host(&host) && host.ends_with(**zone);
+    let is_below = |domain: &&&str| is_host(&host) && host.ends_with(**domain);
     ZONES.iter().find(is_below).copied()
 }
 
@@ -65,7 +65,7 @@ pub fn is_database_host(host: &str, workspace_url: &str) -> bool {
         let is_domain = workspace.parse::<IpAddr>().is_err() && workspace.contains('.');
         is_domain && host.strip_suffix(&workspace).is_some_and(|rest| rest.ends_with('.'))
     };
-    in_databricks_zone(&host)
+    in_databricks_domain(&host)
         || host == workspace
         || is_below_workspace()
         || (is_loopback(&workspace) && is_loopback(&host))
@@ -75,7 +75,7 @@ pub fn is_database_host(host: &str, workspace_url: &str) -> bool {
 /// machine itself.
 pub fn takes_entra_tokens(workspace_url: &str) -> bool {
     let host = host_of(workspace_url);
-    in_databricks_zone(host) || is_loopback(host)
+    in_databricks_domain(host) || is_loopback(host)
 }
 
 /// Whether this is a literal loopback address. A name is not enough: it can resolve to any address.
@@ -137,14 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_covers_hosts_below_a_domain_and_no_similar_names() {
+    fn a_domain_covers_hosts_below_it_and_no_similar_names() {
         for host in [
             "ep-x.database.us-east-1.cloud.databricks.com",
             "instance-1.database.azuredatabricks.net",
             "X.Databricks.Azure.CN",
             "x.gcp.databricks.com.",
         ] {
-            assert!(in_databricks_zone(host), "{host}");
+            assert!(in_databricks_domain(host), "{host}");
         }
         for host in [
             "databricks.com",
@@ -153,12 +153,12 @@ mod tests {
             "",
             "a/.databricks.com",
         ] {
-            assert!(!in_databricks_zone(host), "{host}");
+            assert!(!in_databricks_domain(host), "{host}");
         }
     }
 
     #[test]
-    fn a_database_host_is_in_a_zone_or_belongs_to_the_workspace() {
+    fn a_database_host_is_in_a_domain_or_belongs_to_the_workspace() {
         for (host, url, expected) in [
             ("ep-x.database.cloud.databricks.com", "https://ws.example", true),
             ("ws.example", "https://ws.example:8443", true),

@@ -1,7 +1,7 @@
 //! How a Postgres server must prove who it is before it gets a password: libpq's `sslmode` and
 //! `sslrootcert` (<https://www.postgresql.org/docs/current/libpq-ssl.html>).
 //!
-//! A host of Databricks' zones has a certificate that public authorities have signed, so there it is
+//! A host of Databricks' domains has a certificate that public authorities have signed, so there it is
 //! verified by default. Elsewhere (a tunnel, a proxy) nothing is known about the certificate, and the
 //! connection is only encrypted unless a stricter mode is set. Connecting is left to libpq and the
 //! drivers, and to `lakebase/login_probe.rs`.
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::connection::{LIBPQ_ROOT_FILE, REQUIRE, SYSTEM, Tls, VERIFY_FULL};
-use crate::credential::destination::in_databricks_zone;
+use crate::credential::destination::in_databricks_domain;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::net::trust::bundle_for_libpq;
@@ -53,7 +53,7 @@ impl TlsSettings {
         let mode_elsewhere = self.mode.unwrap_or(REQUIRE);
         let bundle = || bundle(context);
         match self.mode {
-            None if in_databricks_zone(host) => {
+            None if in_databricks_domain(host) => {
                 let root_file = root_file.or_else(bundle);
                 let mode = if root_file.is_some() { VERIFY_FULL } else { REQUIRE };
                 Tls { mode, mode_elsewhere, root_file }

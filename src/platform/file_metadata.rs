@@ -26,5 +26,6 @@ pub struct FileMetadata {
     /// How many names the file has.
     pub links: u64,
     pub inode: u64,
-    pub changed: (i64, i64),
+    /// Differs after each change; compare only for equality.
+    pub change_stamp: (i64, i64),
 }

@@ -60,8 +60,8 @@ pub fn is_executable(path: &Path) -> bool {
 
 /// A text that is another one after each change of a file.
 pub fn state(path: &Path) -> String {
-    match system::facts_at(path) {
-        Ok(FileMetadata { inode, size, changed: (seconds, nanos), .. }) => {
+    match system::symlink_metadata(path) {
+        Ok(FileMetadata { inode, size, change_stamp: (seconds, nanos), .. }) => {
             format!("{inode}:{size}:{seconds}.{nanos}")
         }
         Err(_) => "none".to_owned(),
@@ -70,7 +70,7 @@ pub fn state(path: &Path) -> String {
 
 /// Whether group or others may read or write this file. libpq ignores such a password file.
 pub fn is_open_to_others(path: &Path) -> bool {
-    system::facts_behind(path).is_ok_and(|facts| facts.mode & 0o077 != 0)
+    system::metadata_behind_links(path).is_ok_and(|metadata| metadata.mode & 0o077 != 0)
 }
 
 pub fn create_folders(path: &Path) -> io::Result<()> {

@@ -57,18 +57,18 @@ fn append(context: &Context, path: &Path, line: &str) -> io::Result<()> {
 
 fn open(folder: &Folder, name: &OsStr) -> io::Result<File> {
     let file = folder.open_or_create_private(name, true)?;
-    let facts = system::facts_of(&file)?;
-    if facts.kind != FileKind::Regular {
+    let metadata = system::metadata_of(&file)?;
+    if metadata.kind != FileKind::Regular {
         return Err(io::Error::other("it is not a regular file"));
     }
     // Another name of the file may be another program's, which needs its mode and its content.
-    if facts.links > 1 {
+    if metadata.links > 1 {
         return Err(io::Error::other("the file has several hard links"));
     }
-    if facts.owner != system::user_id() {
+    if metadata.owner != system::user_id() {
         return Err(io::Error::other("it belongs to another user"));
     }
-    if facts.mode & 0o777 != 0o600 {
+    if metadata.mode & 0o777 != 0o600 {
         system::set_mode(&file, 0o600)?;
     }
     Ok(file)
@@ -84,8 +84,8 @@ fn rotate(context: &Context, folder: &Folder, name: &OsStr, full: &File) -> io::
     };
     let Some(_guard) = lock.try_lock()? else { return Ok(false) };
 
-    let inode = system::facts_of(full)?.inode;
-    if folder.facts_of(name)?.is_some_and(|facts| facts.inode == inode) {
+    let inode = system::metadata_of(full)?.inode;
+    if folder.metadata_of(name)?.is_some_and(|metadata| metadata.inode == inode) {
         let mut previous = name.to_owned();
         previous.push(".1");
         folder.rename(name, &previous)?;

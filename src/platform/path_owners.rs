@@ -41,8 +41,8 @@ impl PathEnd {
     /// Follows a path, but no symbolic link of another user than us and root.
     pub fn of(path: &Path) -> io::Result<PathEnd> {
         let root = root_owner();
-        let is_foreign = |facts: &FileMetadata| {
-            facts.kind == FileKind::Symlink && !is_trusted(facts.owner, root)
+        let is_foreign = |metadata: &FileMetadata| {
+            metadata.kind == FileKind::Symlink && !is_trusted(metadata.owner, root)
         };
         walk(path, is_foreign).map_err(|stop| match stop {
             Stop::Refused(link) => {
@@ -84,34 +84,35 @@ pub fn open_or_create_folder(path: &Path) -> io::Result<Folder> {
 pub fn replaceable_part(path: &Path) -> Option<PathBuf> {
     let root = root_owner();
     let path = &std::path::absolute(path).unwrap_or(path.to_owned());
-    let is_replaceable = |facts: &FileMetadata| {
+    let is_replaceable = |metadata: &FileMetadata| {
         // Every symbolic link has all rights: who can replace it is the folder's business.
-        let is_writable = facts.kind != FileKind::Symlink
-            && !adds_only(facts)
-            && (facts.mode & 0o002 != 0
-                || facts.mode & 0o020 != 0 && !is_trusted_group(facts.group));
-        is_writable || !is_trusted(facts.owner, root)
+        let is_writable = metadata.kind != FileKind::Symlink
+            && !adds_only(metadata)
+            && (metadata.mode & 0o002 != 0
+                || metadata.mode & 0o020 != 0 && !is_trusted_group(metadata.group));
+        is_writable || !is_trusted(metadata.owner, root)
     };
     let start = system::root_of(path);
-    if system::facts_at(&start).is_ok_and(|facts| is_replaceable(&facts)) {
+    if system::symlink_metadata(&start).is_ok_and(|metadata| is_replaceable(&metadata)) {
         return Some(start);
     }
     let folder = path.parent().filter(|_| cfg!(windows));
-    let takes_files =
-        |folder: &&Path| system::facts_behind(folder).is_ok_and(|facts| facts.mode & 0o022 != 0);
+    let takes_files = |folder: &&Path| {
+        system::metadata_behind_links(folder).is_ok_and(|metadata| metadata.mode & 0o022 != 0)
+    };
     first_part(path, is_replaceable).or_else(|| folder.filter(takes_files).map(Path::to_owned))
 }
 
 /// Whether others can put files into a folder and replace none, as in `C:\ProgramData`. A program's own
 /// folder must not be such: a library there would become a part of the program.
-fn adds_only(facts: &FileMetadata) -> bool {
-    cfg!(windows) && facts.kind == FileKind::Folder && facts.mode & 0o1000 != 0
+fn adds_only(metadata: &FileMetadata) -> bool {
+    cfg!(windows) && metadata.kind == FileKind::Folder && metadata.mode & 0o1000 != 0
 }
 
 /// Whether this process is root and the folder is, or would be created, in another user's folder.
 pub fn is_root_in_other_users_folder(folder: &Path) -> bool {
-    let existing = || folder.ancestors().find_map(|part| system::facts_behind(part).ok());
-    let owner = || existing().map(|facts| facts.owner);
+    let existing = || folder.ancestors().find_map(|part| system::metadata_behind_links(part).ok());
+    let owner = || existing().map(|metadata| metadata.owner);
     system::is_root() && owner().is_some_and(|owner| owner != 0 && owner != root_owner())
 }
 
@@ -120,7 +121,7 @@ fn root_owner() -> u32 {
     if cfg!(windows) {
         return 0;
     }
-    system::facts_at(Path::new("/")).map_or(0, |facts| facts.owner)
+    system::symlink_metadata(Path::new("/")).map_or(0, |metadata| metadata.owner)
 }
 
 fn is_trusted(owner: u32, root: u32) -> bool {
@@ -163,13 +164,13 @@ fn walk(
             continue;
         }
         let part = walk.part(&name)?;
-        let facts = part.as_ref().map(PathPart::facts).transpose()?;
-        if facts.as_ref().is_some_and(&is_refused) {
+        let metadata = part.as_ref().map(PathPart::metadata).transpose()?;
+        if metadata.as_ref().is_some_and(&is_refused) {
             return Err(Stop::Refused(walk.path.join(&name)));
         }
 
         match part {
-            Some(link) if facts.is_some_and(|facts| facts.kind == FileKind::Symlink) => {
+            Some(link) if metadata.is_some_and(|metadata| metadata.kind == FileKind::Symlink) => {
                 walk.follow(&link)?;
             }
             part if walk.left.is_empty() => return Ok(walk.end(name, part)?),
@@ -290,8 +291,9 @@ mod tests {
 
         let part = |mode: u32| {
             fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
-            first_part(&file, |facts| {
-                facts.inode == system::facts_at(&folder).unwrap().inode && (facts.mode & 0o002 != 0)
+            first_part(&file, |metadata| {
+                metadata.inode == system::symlink_metadata(&folder).unwrap().inode
+                    && (metadata.mode & 0o002 != 0)
             })
         };
         assert_eq!(part(0o755), None);

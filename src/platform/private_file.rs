@@ -28,12 +28,12 @@ pub enum Found {
 }
 
 /// Why a file is not a private one of ours.
-fn refusal(facts: &FileMetadata) -> Option<&'static str> {
-    if facts.kind != FileKind::Regular {
+fn refusal(metadata: &FileMetadata) -> Option<&'static str> {
+    if metadata.kind != FileKind::Regular {
         Some("it is not a regular file")
-    } else if facts.owner != system::user_id() {
+    } else if metadata.owner != system::user_id() {
         Some("it belongs to another user")
-    } else if facts.mode & 0o077 != 0 {
+    } else if metadata.mode & 0o077 != 0 {
         Some("others may read it")
     } else {
         None
@@ -62,11 +62,11 @@ fn content_of(file: io::Result<File>, max_bytes: usize) -> Found {
         Err(e) if system::is_symlink_error(&e) => return Found::Unsafe("it is a symbolic link"),
         Err(_) => return Found::Nothing,
     };
-    let Ok(facts) = system::facts_of(&file) else { return Found::Nothing };
-    if let Some(reason) = refusal(&facts) {
+    let Ok(metadata) = system::metadata_of(&file) else { return Found::Nothing };
+    if let Some(reason) = refusal(&metadata) {
         return Found::Unsafe(reason);
     }
-    let size = facts.size as usize;
+    let size = metadata.size as usize;
     if size > max_bytes {
         return Found::Unsafe("it is too large");
     }
@@ -83,11 +83,11 @@ fn content_of(file: io::Result<File>, max_bytes: usize) -> Found {
 /// one: it must belong to this user, and no other user may write into it.
 pub fn private_folder(path: &Path) -> io::Result<Folder> {
     let folder = open_or_create_folder(path)?;
-    let facts = folder.facts()?;
-    if facts.owner != system::user_id() {
+    let metadata = folder.metadata()?;
+    if metadata.owner != system::user_id() {
         return Err(io::Error::other("it belongs to another user"));
     }
-    if facts.mode & 0o022 != 0 {
+    if metadata.mode & 0o022 != 0 {
         return Err(io::Error::other("others may write into it"));
     }
     Ok(folder)
@@ -148,7 +148,7 @@ fn write_new(folder: &Folder, content: &[u8], how: &Replacement<'_>) -> io::Resu
     let mut file = folder.create_file(&how.temporary)?;
     // Some file systems (WSL's drvfs, FAT) have no modes: libpq would ignore the file, and others
     // could read it.
-    if system::facts_of(&file)?.mode & 0o077 != 0 {
+    if system::metadata_of(&file)?.mode & 0o077 != 0 {
         return Err(io::Error::other("this file system lets others read every file"));
     }
     file.write_all(content)?;
@@ -164,7 +164,7 @@ fn write_new(folder: &Folder, content: &[u8], how: &Replacement<'_>) -> io::Resu
         let mode = if read_only { 0o400 } else { 0o600 };
         let set = system::set_mode(&file, mode);
         // If this user may not set modes (EPERM), a file that already has the right mode is accepted.
-        if system::facts_of(&file)?.mode & 0o777 != mode {
+        if system::metadata_of(&file)?.mode & 0o777 != mode {
             set?;
         }
         file.sync_all()?;
@@ -181,7 +181,7 @@ fn set_modified(file: &File, modified: Timestamp) {
 }
 
 fn keep_owner(file: &File, old: &FileMetadata) -> io::Result<()> {
-    let new = system::facts_of(file)?;
+    let new = system::metadata_of(file)?;
     if new.owner != old.owner {
         return system::set_owner(file, Some(old.owner), old.group);
     }
@@ -226,7 +226,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a/b");
         private_folder(&folder).unwrap();
-        assert_eq!(system::facts_at(&folder).unwrap().mode, 0o700);
+        assert_eq!(system::symlink_metadata(&folder).unwrap().mode, 0o700);
 
         for content in [&b"one"[..], b"two"] {
             put(&folder, "entry", content).unwrap();
@@ -235,7 +235,7 @@ mod tests {
         }
 
         let entry = folder.join("entry");
-        assert_eq!(system::facts_at(&entry).unwrap().mode, 0o600);
+        assert_eq!(system::symlink_metadata(&entry).unwrap().mode, 0o600);
         assert_eq!(crate::platform::files::modified(&entry), Some(THEN));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no temporary file is left");
     }

@@ -70,7 +70,7 @@ pub struct PendingHook(Vec<u8>);
 /// The file as it was when it was read.
 struct Old {
     content: Vec<u8>,
-    facts: FileMetadata,
+    metadata: FileMetadata,
 }
 
 impl TargetFile {
@@ -247,17 +247,18 @@ impl TargetFile {
 
     /// Refuses a file that cannot be replaced, before a credential is minted for it.
     fn check(&self, is_link: bool) -> Result<()> {
-        let facts = self.folder.facts_of(&self.name);
-        let Some(facts) = facts.map_err(|e| cannot("read the metadata of", &self.path, e))? else {
+        let metadata = self.folder.metadata_of(&self.name);
+        let Some(metadata) = metadata.map_err(|e| cannot("read the metadata of", &self.path, e))?
+        else {
             return Ok(());
         };
-        match facts.kind {
-            FileKind::Regular if facts.owner == system::user_id() => Ok(()),
+        match metadata.kind {
+            FileKind::Regular if metadata.owner == system::user_id() => Ok(()),
             // An elevated program of this user has made it.
-            FileKind::Regular if cfg!(windows) && facts.owner == 0 => Ok(()),
+            FileKind::Regular if cfg!(windows) && metadata.owner == 0 => Ok(()),
             // Root may keep a user's file up to date, but not through a link, and not in a folder
             // where another user could have put the file.
-            FileKind::Regular if system::is_root() && !is_link && self.is_of(facts.owner)? => {
+            FileKind::Regular if system::is_root() && !is_link && self.is_of(metadata.owner)? => {
                 Ok(())
             }
             FileKind::Regular => Err(unfit(&self.path, "it belongs to another user")),
@@ -270,7 +271,7 @@ impl TargetFile {
 
     /// Whether only this user and root can put files into the folder.
     fn is_of(&self, user: u32) -> Result<bool> {
-        let folder = self.folder.facts();
+        let folder = self.folder.metadata();
         let folder =
             folder.map_err(|e| cannot("read the metadata of the folder of", &self.path, e))?;
         Ok(folder.mode & 0o022 == 0 && (folder.owner == user || folder.owner == 0))
@@ -284,23 +285,24 @@ impl TargetFile {
             return Ok(None);
         };
 
-        let facts = system::facts_of(&file).map_err(cannot_read)?;
-        if facts.kind != FileKind::Regular {
+        let metadata = system::metadata_of(&file).map_err(cannot_read)?;
+        if metadata.kind != FileKind::Regular {
             return Err(unfit(&self.path, "it is not a regular file"));
         }
-        if facts.size > MAX_FILE_BYTES {
+        if metadata.size > MAX_FILE_BYTES {
             return Err(unfit(&self.path, "it has more than 64 MiB"));
         }
-        let mut content = Vec::with_capacity(facts.size as usize + 1);
+        let mut content = Vec::with_capacity(metadata.size as usize + 1);
         file.take(MAX_FILE_BYTES).read_to_end(&mut content).map_err(cannot_read)?;
-        Ok(Some(Old { content, facts }))
+        Ok(Some(Old { content, metadata }))
     }
 
     /// Whether the file is unchanged since it was read: an editor does not use our lock.
     fn is_as_it_was(&self, old: Option<&Old>) -> bool {
-        let stamp = |facts: &FileMetadata| (facts.inode, facts.size, facts.changed);
-        let now = system::facts_at(&self.path).ok();
-        now.as_ref().map(stamp) == old.map(|old| stamp(&old.facts))
+        let stamp =
+            |metadata: &FileMetadata| (metadata.inode, metadata.size, metadata.change_stamp);
+        let now = system::symlink_metadata(&self.path).ok();
+        now.as_ref().map(stamp) == old.map(|old| stamp(&old.metadata))
     }
 
     fn replace(
@@ -315,7 +317,7 @@ impl TargetFile {
         let _writing = context.signal_state.writing.lock();
         let how = Replacement {
             temporary: format!("{TEMPORARY}{}", hex(&context.random::<8>()?)).into(),
-            keep: old.map(|old| &old.facts),
+            keep: old.map(|old| &old.metadata),
             sync: true,
             still_right,
             ..Replacement::default()
@@ -351,8 +353,8 @@ impl TargetFile {
         let us = system::user_id();
         for name in names.iter().filter(|name| is_temporary(name)) {
             // Root gives a new file to its owner before it renames the file.
-            let is_ours = |facts: FileMetadata| facts.owner == us || us == 0;
-            if self.folder.facts_of(name).ok().flatten().is_some_and(is_ours) {
+            let is_ours = |metadata: FileMetadata| metadata.owner == us || us == 0;
+            if self.folder.metadata_of(name).ok().flatten().is_some_and(is_ours) {
                 let _ = self.folder.remove(name);
             }
         }
@@ -375,7 +377,7 @@ fn change_between(old: Option<&Old>, new: Option<&[u8]>, hook: HookMark) -> Chan
         (Some(_), None) => Change::Removed,
         (Some(old), Some(new)) if old.content == new => {
             // If our entry is removed, the rest of the file is not ours to make private.
-            let is_private = old.facts.mode & 0o177 == 0;
+            let is_private = old.metadata.mode & 0o177 == 0;
             if is_private || hook == HookMark::Cancelled {
                 Change::Unchanged
             } else {

@@ -47,19 +47,19 @@ pub fn is_root() -> bool {
     user_id() == 0
 }
 
-pub fn facts_of(file: &File) -> io::Result<FileMetadata> {
-    Ok(facts(&file.metadata()?))
+pub fn metadata_of(file: &File) -> io::Result<FileMetadata> {
+    Ok(metadata(&file.metadata()?))
 }
 
-pub fn facts_at(path: &Path) -> io::Result<FileMetadata> {
-    Ok(facts(&path.symlink_metadata()?))
+pub fn symlink_metadata(path: &Path) -> io::Result<FileMetadata> {
+    Ok(metadata(&path.symlink_metadata()?))
 }
 
-pub fn facts_behind(path: &Path) -> io::Result<FileMetadata> {
-    Ok(facts(&path.metadata()?))
+pub fn metadata_behind_links(path: &Path) -> io::Result<FileMetadata> {
+    Ok(metadata(&path.metadata()?))
 }
 
-fn facts(meta: &fs::Metadata) -> FileMetadata {
+fn metadata(meta: &fs::Metadata) -> FileMetadata {
     FileMetadata {
         kind: kind_of(meta.mode()),
         owner: meta.uid(),
@@ -68,13 +68,14 @@ fn facts(meta: &fs::Metadata) -> FileMetadata {
         size: meta.len(),
         links: meta.nlink(),
         inode: meta.ino(),
-        changed: (meta.ctime(), meta.ctime_nsec()),
+        change_stamp: (meta.ctime(), meta.ctime_nsec()),
     }
 }
 
 /// Whether this is, perhaps behind symbolic links, a file that may be run.
 pub fn is_executable(path: &Path) -> bool {
-    facts_behind(path).is_ok_and(|facts| facts.kind == FileKind::Regular && facts.mode & 0o111 != 0)
+    metadata_behind_links(path)
+        .is_ok_and(|metadata| metadata.kind == FileKind::Regular && metadata.mode & 0o111 != 0)
 }
 
 /// The names that a program of this name may have.
@@ -155,8 +156,8 @@ impl PathPart {
         Ok(PathPart(File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?)))
     }
 
-    pub fn facts(&self) -> io::Result<FileMetadata> {
-        facts_of(&self.0)
+    pub fn metadata(&self) -> io::Result<FileMetadata> {
+        metadata_of(&self.0)
     }
 
     pub fn link_target(&self) -> io::Result<PathBuf> {
@@ -186,8 +187,8 @@ impl PathPart {
         path.symlink_metadata().map(|_| PathPart(path))
     }
 
-    pub fn facts(&self) -> io::Result<FileMetadata> {
-        facts_at(&self.0)
+    pub fn metadata(&self) -> io::Result<FileMetadata> {
+        symlink_metadata(&self.0)
     }
 
     pub fn link_target(&self) -> io::Result<PathBuf> {
@@ -208,12 +209,12 @@ impl Folder {
         Ok(Folder(File::from(rustix::fs::open(path, flags, Mode::empty())?)))
     }
 
-    pub fn facts(&self) -> io::Result<FileMetadata> {
-        facts_of(&self.0)
+    pub fn metadata(&self) -> io::Result<FileMetadata> {
+        metadata_of(&self.0)
     }
 
-    /// The facts of a file in the folder; a symbolic link is not followed.
-    pub fn facts_of(&self, name: &OsStr) -> io::Result<Option<FileMetadata>> {
+    /// The metadata of a file in the folder; a symbolic link is not followed.
+    pub fn metadata_of(&self, name: &OsStr) -> io::Result<Option<FileMetadata>> {
         let stat = match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(None),
             stat => stat?,
@@ -226,7 +227,7 @@ impl Folder {
             size: stat.st_size as u64,
             links: stat.st_nlink as u64,
             inode: stat.st_ino,
-            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+            change_stamp: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
         }))
     }
 

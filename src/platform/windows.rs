@@ -68,16 +68,16 @@ pub fn is_root() -> bool {
     false
 }
 
-pub fn facts_of(file: &File) -> io::Result<FileMetadata> {
-    rights::facts(file, is_link(&file.metadata()?))
+pub fn metadata_of(file: &File) -> io::Result<FileMetadata> {
+    rights::metadata(file, is_link(&file.metadata()?))
 }
 
-pub fn facts_at(path: &Path) -> io::Result<FileMetadata> {
-    facts_of(&open_for_facts(path, FILE_FLAG_OPEN_REPARSE_POINT)?)
+pub fn symlink_metadata(path: &Path) -> io::Result<FileMetadata> {
+    metadata_of(&open_for_facts(path, FILE_FLAG_OPEN_REPARSE_POINT)?)
 }
 
-pub fn facts_behind(path: &Path) -> io::Result<FileMetadata> {
-    facts_of(&open_for_facts(path, 0)?)
+pub fn metadata_behind_links(path: &Path) -> io::Result<FileMetadata> {
+    metadata_of(&open_for_facts(path, 0)?)
 }
 
 fn open_for_facts(path: &Path, flags: u32) -> io::Result<File> {
@@ -183,7 +183,7 @@ pub fn is_mount_error(_: &io::Error) -> bool {
 
 /// Removes other users' rights to a file. Every mode that callers set is private, so the mode is ignored.
 pub fn set_mode(file: &File, _: u32) -> io::Result<()> {
-    let is_private = facts_of(file)?.mode & 0o077 == 0;
+    let is_private = metadata_of(file)?.mode & 0o077 == 0;
     if is_private { Ok(()) } else { calls::make_private(file) }
 }
 
@@ -216,10 +216,10 @@ impl PathPart {
 
     /// If the access control list may not be read (as for folders above a home), the part counts as writable
     /// by others; a link is then an error.
-    pub fn facts(&self) -> io::Result<FileMetadata> {
-        match facts_at(&self.0) {
-            Err(e) if is(&e, ERROR_ACCESS_DENIED) => rights::facts_without_rights(&self.0),
-            facts => facts,
+    pub fn metadata(&self) -> io::Result<FileMetadata> {
+        match symlink_metadata(&self.0) {
+            Err(e) if is(&e, ERROR_ACCESS_DENIED) => rights::metadata_without_rights(&self.0),
+            metadata => metadata,
         }
     }
 
@@ -251,13 +251,13 @@ impl Folder {
         Ok(Folder { path: path.to_owned(), handle })
     }
 
-    pub fn facts(&self) -> io::Result<FileMetadata> {
-        facts_of(&self.handle)
+    pub fn metadata(&self) -> io::Result<FileMetadata> {
+        metadata_of(&self.handle)
     }
 
-    /// The facts of a file in the folder; a symbolic link is not followed.
-    pub fn facts_of(&self, name: &OsStr) -> io::Result<Option<FileMetadata>> {
-        found(while_shared(|| facts_at(&self.path.join(name))))
+    /// The metadata of a file in the folder; a symbolic link is not followed.
+    pub fn metadata_of(&self, name: &OsStr) -> io::Result<Option<FileMetadata>> {
+        found(while_shared(|| symlink_metadata(&self.path.join(name))))
     }
 
     /// Opens a file for reading, never a symbolic link; `None` if it is missing.
@@ -574,9 +574,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
         let file = folder.create_file(OsStr::new("file")).unwrap();
-        let facts = facts_of(&file).unwrap();
-        assert_eq!((facts.kind, facts.owner), (FileKind::Regular, THIS_USER));
-        assert_eq!(facts.mode & 0o077, 0);
+        let metadata = metadata_of(&file).unwrap();
+        assert_eq!((metadata.kind, metadata.owner), (FileKind::Regular, THIS_USER));
+        assert_eq!(metadata.mode & 0o077, 0);
         assert!(folder.create_file(OsStr::new("file")).is_err());
 
         let mut first = Lock::on_file(&folder, OsStr::new("lock")).unwrap();

@@ -1,4 +1,4 @@
-//! What the access control list of a file amounts to: facts of files, with the mode that Unix would have for
+//! What the access control list of a file amounts to: metadata of files, with the mode that Unix would have for
 //! the list. Windows' own calls are in `windows_calls.rs`.
 
 use std::fs::File;
@@ -19,19 +19,22 @@ pub const SYSTEM: u32 = 0;
 pub const THIS_USER: u32 = 1;
 const ANOTHER_USER: u32 = 2;
 
-/// The facts of an open file or folder. The mode is derived from the access control list: all
+/// The metadata of an open file or folder. The mode is derived from the access control list: all
 /// rights for this user; for group and others, the rights of every trustee except this user, the owner and
 /// the system.
-pub fn facts(file: &File, is_symlink: bool) -> io::Result<FileMetadata> {
+pub fn metadata(file: &File, is_symlink: bool) -> io::Result<FileMetadata> {
     let file_type = calls::file_type(file);
     if file_type != FILE_TYPE_DISK {
         let is_pipe = file_type == FILE_TYPE_PIPE;
-        return Ok(facts_of_no_file(if is_pipe { FileKind::Fifo } else { FileKind::Other }, 0o600));
+        return Ok(metadata_of_no_file(
+            if is_pipe { FileKind::Fifo } else { FileKind::Other },
+            0o600,
+        ));
     }
 
-    let (facts, times) = calls::disk_facts(file)?;
-    let is_folder = facts.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY != 0;
-    let is_read_only = !is_folder && facts.dwFileAttributes & FILE_ATTRIBUTE_READONLY != 0;
+    let (metadata, times) = calls::disk_metadata(file)?;
+    let is_folder = metadata.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY != 0;
+    let is_read_only = !is_folder && metadata.dwFileAttributes & FILE_ATTRIBUTE_READONLY != 0;
     let own = match (is_folder, is_read_only) {
         (true, _) => 0o700,
         (_, true) => 0o400,
@@ -52,27 +55,27 @@ pub fn facts(file: &File, is_symlink: bool) -> io::Result<FileMetadata> {
         },
         group: 0,
         mode: own | bits_of(rights_of_others(rights), is_folder),
-        size: both(facts.nFileSizeHigh, facts.nFileSizeLow),
-        links: facts.nNumberOfLinks.into(),
-        inode: both(facts.nFileIndexHigh, facts.nFileIndexLow),
-        changed: (times.ChangeTime, times.LastWriteTime),
+        size: both(metadata.nFileSizeHigh, metadata.nFileSizeLow),
+        links: metadata.nNumberOfLinks.into(),
+        inode: both(metadata.nFileIndexHigh, metadata.nFileIndexLow),
+        change_stamp: (times.ChangeTime, times.LastWriteTime),
     })
 }
 
-fn facts_of_no_file(kind: FileKind, mode: u32) -> FileMetadata {
-    let (owner, changed) = (THIS_USER, (0, 0));
-    FileMetadata { kind, owner, group: 0, mode, size: 0, links: 1, inode: 0, changed }
+fn metadata_of_no_file(kind: FileKind, mode: u32) -> FileMetadata {
+    let (owner, change_stamp) = (THIS_USER, (0, 0));
+    FileMetadata { kind, owner, group: 0, mode, size: 0, links: 1, inode: 0, change_stamp }
 }
 
-/// The facts of a file or folder whose rights may not be read, as if it were another user's, open to all;
+/// The metadata of a file or folder whose rights may not be read, as if it were another user's, open to all;
 /// an error if it is a link.
-pub fn facts_without_rights(path: &Path) -> io::Result<FileMetadata> {
+pub fn metadata_without_rights(path: &Path) -> io::Result<FileMetadata> {
     let meta = path.symlink_metadata()?;
     let kind = if meta.is_dir() { FileKind::Folder } else { FileKind::Regular };
     if meta.file_type().is_symlink() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    Ok(FileMetadata { owner: ANOTHER_USER, ..facts_of_no_file(kind, 0o777) })
+    Ok(FileMetadata { owner: ANOTHER_USER, ..metadata_of_no_file(kind, 0o777) })
 }
 
 fn rights_of_others(rights: Option<AccessEntries>) -> u32 {

@@ -224,18 +224,18 @@ pub fn file_type(file: &File) -> u32 {
     unsafe { GetFileType(file.as_raw_handle()) }
 }
 
-pub fn disk_facts(file: &File) -> io::Result<(BY_HANDLE_FILE_INFORMATION, FILE_BASIC_INFO)> {
+pub fn disk_metadata(file: &File) -> io::Result<(BY_HANDLE_FILE_INFORMATION, FILE_BASIC_INFO)> {
     let handle = file.as_raw_handle();
-    let mut facts = BY_HANDLE_FILE_INFORMATION::default();
+    let mut metadata = BY_HANDLE_FILE_INFORMATION::default();
     // SAFETY: the handle is open.
-    done(unsafe { GetFileInformationByHandle(handle, &mut facts) })?;
+    done(unsafe { GetFileInformationByHandle(handle, &mut metadata) })?;
     let mut times = FILE_BASIC_INFO::default();
     // SAFETY: the handle is open, and the length is that of the structure.
     done(unsafe {
         let size = size_of::<FILE_BASIC_INFO>() as u32;
         GetFileInformationByHandleEx(handle, FileBasicInfo, (&raw mut times).cast(), size)
     })?;
-    Ok((facts, times))
+    Ok((metadata, times))
 }
 
 /// The kind of trustee that a SID stands for.

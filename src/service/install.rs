@@ -10,9 +10,9 @@ use crate::platform::files;
 use crate::platform::private_file::private_folder;
 use crate::platform::target_file::{Change, HookMark, PendingHook, TargetFile};
 use crate::platform::time::Deadline;
-use crate::service::job::Job;
-use crate::service::job_control::JobControl;
+use crate::service::definition::ServiceDefinition;
 use crate::service::manage::{CONTROL_WAIT, RUN_WAIT, Service, remove};
+use crate::service::manager_call::ServiceManagerCall;
 
 /// The content of a file before the installation; nothing where there was no file.
 type FormerFile = (PathBuf, Option<Vec<u8>>);
@@ -26,7 +26,7 @@ struct Progress {
 
 impl Service<'_> {
     /// Writes the job's files, runs it once and schedules it. Returns what it did, in a word.
-    pub fn install(&self, job: &Job, linger: bool) -> Result<&'static str> {
+    pub fn install(&self, job: &ServiceDefinition, linger: bool) -> Result<&'static str> {
         let control = self.control(RUN_WAIT);
         self.manager.check_reachable(&control)?;
 
@@ -40,9 +40,9 @@ impl Service<'_> {
 
     fn install_locked(
         &self,
-        job: &Job,
+        job: &ServiceDefinition,
         linger: bool,
-        control: &JobControl<'_>,
+        control: &ServiceManagerCall<'_>,
     ) -> Result<&'static str> {
         // Fails if another target's service has this name.
         self.recorded()?;
@@ -68,7 +68,7 @@ impl Service<'_> {
     }
 
     /// The job's files and their contents, the environment file first.
-    fn files_of(&self, job: &Job) -> Result<Vec<(PathBuf, Secret)>> {
+    fn files_of(&self, job: &ServiceDefinition) -> Result<Vec<(PathBuf, Secret)>> {
         let mut files = vec![(job.env_file_path.clone(), job.env_file.render(&self.name)?)];
         let contents = self.manager.files(job, self.context).into_iter().map(Secret::new);
         files.extend(self.unit_paths()?.into_iter().zip(contents));
@@ -77,10 +77,10 @@ impl Service<'_> {
 
     fn put_and_run(
         &self,
-        job: &Job,
+        job: &ServiceDefinition,
         files: &[(PathBuf, Secret)],
         linger: bool,
-        control: &JobControl<'_>,
+        control: &ServiceManagerCall<'_>,
         progress: &mut Progress,
     ) -> Result<()> {
         for (path, content) in files {
@@ -104,7 +104,7 @@ impl Service<'_> {
         Ok(())
     }
 
-    fn cancel_hook(&self, progress: &Progress, control: &JobControl<'_>) {
+    fn cancel_hook(&self, progress: &Progress, control: &ServiceManagerCall<'_>) {
         if let (Some(hook), Some(path)) = (&progress.pending_hook, &self.target.path) {
             let _ = TargetFile::open(path)
                 .and_then(|file| file.hook_succeeded(self.context, control.deadline, hook));

@@ -13,8 +13,8 @@ use crate::platform::files;
 use crate::platform::process::real_user_id;
 use crate::platform::time::Deadline;
 use crate::quoting;
-use crate::service::job::Job;
-use crate::service::job_control::{JobControl, State};
+use crate::service::definition::ServiceDefinition;
+use crate::service::manager_call::{ServiceManagerCall, State};
 
 pub const EXTENSIONS: [&str; 1] = [".plist"];
 
@@ -40,7 +40,7 @@ pub fn linger(enable: bool) -> Result<Option<&'static str>> {
     Ok(None)
 }
 
-pub fn plist(job: &Job, context: &Context) -> String {
+pub fn plist(job: &ServiceDefinition, context: &Context) -> String {
     let env_file = job.env_file_path.to_string_lossy();
     let shell = ["/bin/sh", "-c", "set -a; . \"$1\"; shift; exec \"$@\"", &job.name, &env_file];
     let words = shell.iter().copied().chain(job.command.iter().map(String::as_str));
@@ -81,11 +81,11 @@ fn domain() -> String {
 }
 
 /// The agent, as launchctl(1) names it.
-fn service_target(control: &JobControl<'_>) -> String {
+fn service_target(control: &ServiceManagerCall<'_>) -> String {
     format!("{}/{}", domain(), control.name)
 }
 
-pub fn check_reachable(control: &JobControl<'_>) -> Result<()> {
+pub fn check_reachable(control: &ServiceManagerCall<'_>) -> Result<()> {
     control.run("launchctl", &["print", &domain()]).map(|_| ()).map_err(|error| {
         let mut refusal = Error::failed("launchd has no session for this user");
         refusal.because = error.because;
@@ -94,7 +94,7 @@ pub fn check_reachable(control: &JobControl<'_>) -> Result<()> {
 }
 
 /// Loads the agent, which starts a run. launchd refuses while the previous agent is still ending.
-pub fn load(control: &JobControl<'_>) -> Result<()> {
+pub fn load(control: &ServiceManagerCall<'_>) -> Result<()> {
     if let Some(folder) = log(control.context, control.name).parent() {
         // launchd does not start an agent whose log has no folder.
         let _ = files::create_folders(folder);
@@ -114,7 +114,7 @@ pub fn load(control: &JobControl<'_>) -> Result<()> {
 }
 
 /// Waits for the end of the run that loading has started.
-pub fn run(control: &JobControl<'_>) -> Result<()> {
+pub fn run(control: &ServiceManagerCall<'_>) -> Result<()> {
     loop {
         let printed = control.run("launchctl", &["print", &service_target(control)])?;
         match last_exit_code(&printed) {
@@ -136,7 +136,7 @@ fn last_exit_code(printed: &str) -> Option<u8> {
     code.or_else(|| value(printed, "last terminating signal").map(|_| KILLED))
 }
 
-fn job_error(control: &JobControl<'_>, code: u8) -> Error {
+fn job_error(control: &ServiceManagerCall<'_>, code: u8) -> Error {
     let log = files::read_or_empty(&log(control.context, control.name));
     control.job_error(Some(code).filter(|code| *code != KILLED), &log)
 }
@@ -147,12 +147,12 @@ fn log(context: &Context, name: &str) -> PathBuf {
     home.join(format!("Library/Logs/{name}.log"))
 }
 
-pub fn unload(control: &JobControl<'_>) -> Result<()> {
+pub fn unload(control: &ServiceManagerCall<'_>) -> Result<()> {
     // It fails where no agent is loaded.
     control.try_run("launchctl", &["bootout", &service_target(control)]).map(|_| ())
 }
 
-pub fn state(control: &JobControl<'_>) -> Result<State> {
+pub fn state(control: &ServiceManagerCall<'_>) -> Result<State> {
     let printed = control.try_run("launchctl", &["print", &service_target(control)])?;
     let code = last_exit_code(&printed.stdout);
     let last_run = match code {

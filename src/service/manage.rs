@@ -1,7 +1,7 @@
 //! A service: `write` for one target, scheduled for good. Its names and files, its restart and its
 //! removal.
 //!
-//! A [`Job`] is decided from an update that has been checked (`job.rs`), with every setting recorded
+//! A [`ServiceDefinition`] is decided from an update that has been checked (`definition.rs`), with every setting recorded
 //! in an environment file that only its user can read (`env_file.rs`), so that the job does the same
 //! in every session. Later commands use what was recorded, not what is configured by then. Unit
 //! files and the service manager's programs are the business of `manager.rs`, installing that of
@@ -23,10 +23,10 @@ use crate::platform::lock::LockFile;
 use crate::platform::path_owners::open_folder;
 use crate::platform::target_file::{HookMark, TargetFile};
 use crate::platform::time::Deadline;
+use crate::service::definition::ServiceDefinition;
 use crate::service::env_file::EnvFile;
-use crate::service::job::Job;
-use crate::service::job_control::JobControl;
 use crate::service::manager::Manager;
+use crate::service::manager_call::ServiceManagerCall;
 use crate::service::paths::real;
 use crate::session::Session;
 use crate::targets::table::file_target;
@@ -85,8 +85,15 @@ impl<'a> Service<'a> {
     }
 
     /// Decides what the job does. `flags` are those of the command line.
-    pub fn job(&self, update: &Update<'_>, flags: &[(Id, String)]) -> Result<Job> {
-        Job::of(&self.name, self.env_file_path()?, &self.target, update, flags, self.context)
+    pub fn job(&self, update: &Update<'_>, flags: &[(Id, String)]) -> Result<ServiceDefinition> {
+        ServiceDefinition::of(
+            &self.name,
+            self.env_file_path()?,
+            &self.target,
+            update,
+            flags,
+            self.context,
+        )
     }
 
     /// A note for the user, if the job runs only while its user is logged in.
@@ -125,7 +132,7 @@ impl<'a> Service<'a> {
         files: &[PathBuf],
         recorded: Option<EnvFile>,
         purge: bool,
-        control: &JobControl<'_>,
+        control: &ServiceManagerCall<'_>,
     ) -> Result<bool> {
         self.manager.unload(control)?;
         let purged = match recorded {
@@ -236,7 +243,7 @@ impl<'a> Service<'a> {
     /// folder.
     pub(super) fn locked<T>(
         &self,
-        control: &JobControl<'_>,
+        control: &ServiceManagerCall<'_>,
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let units = self.unit_paths()?;
@@ -273,9 +280,9 @@ impl<'a> Service<'a> {
         Ok(paths)
     }
 
-    pub(super) fn control(&self, wait: Duration) -> JobControl<'_> {
+    pub(super) fn control(&self, wait: Duration) -> ServiceManagerCall<'_> {
         let units = self.unit_paths().unwrap_or_default();
-        JobControl {
+        ServiceManagerCall {
             name: &self.name,
             unit: units.first().map(|path| path.to_string_lossy().into_owned()),
             context: self.context,

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::platform::context::Context;
-use crate::service::job::Job;
-use crate::service::job_control::{JobControl, State};
+use crate::service::definition::ServiceDefinition;
+use crate::service::manager_call::{ServiceManagerCall, State};
 use crate::service::{launchd, systemd};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Manager {
     }
 
     /// The contents of the job's unit files, in the order of their extensions.
-    pub fn files(self, job: &Job, context: &Context) -> Vec<String> {
+    pub fn files(self, job: &ServiceDefinition, context: &Context) -> Vec<String> {
         match self {
             Manager::Systemd => systemd::files(job),
             Manager::Launchd => vec![launchd::plist(job, context)],
@@ -52,7 +52,7 @@ impl Manager {
     }
 
     /// Fails, with alternatives, if the service manager does not answer.
-    pub fn check_reachable(self, control: &JobControl<'_>) -> Result<()> {
+    pub fn check_reachable(self, control: &ServiceManagerCall<'_>) -> Result<()> {
         match self {
             Manager::Systemd => systemd::check_reachable(control),
             Manager::Launchd => launchd::check_reachable(control),
@@ -60,7 +60,7 @@ impl Manager {
     }
 
     /// Reads the job's files anew and schedules it from now on.
-    pub fn load(self, control: &JobControl<'_>) -> Result<()> {
+    pub fn load(self, control: &ServiceManagerCall<'_>) -> Result<()> {
         match self {
             Manager::Systemd => systemd::load(control),
             Manager::Launchd => launchd::load(control),
@@ -68,7 +68,7 @@ impl Manager {
     }
 
     /// Runs the loaded job once, or waits for the run that loading has started.
-    pub fn run(self, control: &JobControl<'_>) -> Result<()> {
+    pub fn run(self, control: &ServiceManagerCall<'_>) -> Result<()> {
         match self {
             Manager::Systemd => systemd::run(control),
             Manager::Launchd => launchd::run(control),
@@ -76,7 +76,7 @@ impl Manager {
     }
 
     /// Stops the job, while its files still exist.
-    pub fn unload(self, control: &JobControl<'_>) -> Result<()> {
+    pub fn unload(self, control: &ServiceManagerCall<'_>) -> Result<()> {
         match self {
             Manager::Systemd => systemd::unload(control),
             Manager::Launchd => launchd::unload(control),
@@ -84,14 +84,14 @@ impl Manager {
     }
 
     /// Makes the service manager notice that the job's files are removed.
-    pub fn notice_removal(self, control: &JobControl<'_>) -> Result<()> {
+    pub fn notice_removal(self, control: &ServiceManagerCall<'_>) -> Result<()> {
         match self {
             Manager::Systemd => systemd::notice_removal(control),
             Manager::Launchd => Ok(()),
         }
     }
 
-    pub fn state(self, control: &JobControl<'_>) -> Result<State> {
+    pub fn state(self, control: &ServiceManagerCall<'_>) -> Result<State> {
         match self {
             Manager::Systemd => systemd::state(control),
             Manager::Launchd => launchd::state(control),
@@ -100,7 +100,11 @@ impl Manager {
 
     /// Lets the job run while its user is not logged in, if `enable`. Returns a note for the user if
     /// the job does not run then.
-    pub fn linger(self, control: &JobControl<'_>, enable: bool) -> Result<Option<&'static str>> {
+    pub fn linger(
+        self,
+        control: &ServiceManagerCall<'_>,
+        enable: bool,
+    ) -> Result<Option<&'static str>> {
         match self {
             Manager::Systemd => systemd::linger(control, enable),
             Manager::Launchd => launchd::linger(enable),

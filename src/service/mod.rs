@@ -1,12 +1,12 @@
 //! `write`, scheduled by the platform's service manager: systemd or launchd.
 
+pub mod definition;
 pub mod env_file;
 mod install;
-pub mod job;
-mod job_control;
 mod launchd;
 pub mod manage;
 pub mod manager;
+mod manager_call;
 mod paths;
 mod status;
 mod systemd;

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::platform::process::real_user_id;
 use crate::platform::time::Deadline;
-use crate::service::job::Job;
-use crate::service::job_control::{ERROR_LINE, JobControl, Output, State};
+use crate::service::definition::ServiceDefinition;
+use crate::service::manager_call::{ERROR_LINE, Output, ServiceManagerCall, State};
 
 pub const EXTENSIONS: [&str; 2] = [".service", ".timer"];
 
@@ -37,7 +37,7 @@ pub fn folder(context: &Context) -> Option<PathBuf> {
     Some(context.config_home()?.join("systemd/user"))
 }
 
-pub fn files(job: &Job) -> Vec<String> {
+pub fn files(job: &ServiceDefinition) -> Vec<String> {
     let description = format!("lakebase-token: {}", rest_of_line(&job.target));
     let [program, arguments @ ..] = &job.command[..] else { return Vec::new() };
     let mut command = quoted(program, false);
@@ -116,7 +116,7 @@ fn quoted(word: &str, has_variables: bool) -> String {
     text
 }
 
-pub fn check_reachable(control: &JobControl<'_>) -> Result<()> {
+pub fn check_reachable(control: &ServiceManagerCall<'_>) -> Result<()> {
     let shown = systemctl(control, &["show", "--property=Version,UnitPath"]);
     let shown = shown.map_err(|error| {
         let mut unreachable = Error::failed("cannot reach the systemd user manager");
@@ -136,23 +136,23 @@ pub fn check_reachable(control: &JobControl<'_>) -> Result<()> {
         .hint("unset XDG_CONFIG_HOME"))
 }
 
-fn systemctl(control: &JobControl<'_>, words: &[&str]) -> Result<String> {
+fn systemctl(control: &ServiceManagerCall<'_>, words: &[&str]) -> Result<String> {
     control.run("systemctl", &[&["--user"], words].concat())
 }
 
-fn try_systemctl(control: &JobControl<'_>, words: &[&str]) -> Result<Output> {
+fn try_systemctl(control: &ServiceManagerCall<'_>, words: &[&str]) -> Result<Output> {
     control.try_run("systemctl", &[&["--user"], words].concat())
 }
 
-fn service_unit(control: &JobControl<'_>) -> String {
+fn service_unit(control: &ServiceManagerCall<'_>) -> String {
     format!("{}.service", control.name)
 }
 
-fn timer_unit(control: &JobControl<'_>) -> String {
+fn timer_unit(control: &ServiceManagerCall<'_>) -> String {
     format!("{}.timer", control.name)
 }
 
-pub fn load(control: &JobControl<'_>) -> Result<()> {
+pub fn load(control: &ServiceManagerCall<'_>) -> Result<()> {
     let service = service_unit(control);
     let timer = timer_unit(control);
     systemctl(control, &["daemon-reload"])?;
@@ -165,7 +165,7 @@ pub fn load(control: &JobControl<'_>) -> Result<()> {
     systemctl(control, &["restart", &timer]).map(|_| ())
 }
 
-pub fn run(control: &JobControl<'_>) -> Result<()> {
+pub fn run(control: &ServiceManagerCall<'_>) -> Result<()> {
     let service = service_unit(control);
     let started = try_systemctl(control, &["start", &service])?;
     if started.success {
@@ -179,7 +179,7 @@ pub fn run(control: &JobControl<'_>) -> Result<()> {
 }
 
 /// Why the last run failed: what the journal has of it, else what systemd says.
-fn job_error(control: &JobControl<'_>, last_run: &str, systemd_says: &str) -> Error {
+fn job_error(control: &ServiceManagerCall<'_>, last_run: &str, systemd_says: &str) -> Error {
     // CLD_EXITED of waitid(2) is 1: the process has ended by itself.
     let has_exited =
         value(last_run, "ExecMainCode") == "1" && value(last_run, "Result") == "exit-code";
@@ -205,7 +205,7 @@ fn job_error(control: &JobControl<'_>, last_run: &str, systemd_says: &str) -> Er
 }
 
 /// What the journal has of a run, if that includes its error; with `wait`, it may come later.
-fn log_of_run(control: &JobControl<'_>, pid: &str, wait: bool) -> Option<String> {
+fn log_of_run(control: &ServiceManagerCall<'_>, pid: &str, wait: bool) -> Option<String> {
     // By the process: of one that has ended, journald does not always know the invocation.
     let run = format!("_PID={pid}");
     let args = ["--user", "--boot", "--output=cat", "--no-pager", &run];
@@ -223,7 +223,7 @@ fn log_of_run(control: &JobControl<'_>, pid: &str, wait: bool) -> Option<String>
     None
 }
 
-pub fn unload(control: &JobControl<'_>) -> Result<()> {
+pub fn unload(control: &ServiceManagerCall<'_>) -> Result<()> {
     let service = service_unit(control);
     let timer = timer_unit(control);
     // Each fails where there is nothing to do; `notice_removal` checks the result.
@@ -234,7 +234,7 @@ pub fn unload(control: &JobControl<'_>) -> Result<()> {
     Ok(())
 }
 
-pub fn notice_removal(control: &JobControl<'_>) -> Result<()> {
+pub fn notice_removal(control: &ServiceManagerCall<'_>) -> Result<()> {
     let service = service_unit(control);
     let timer = timer_unit(control);
     systemctl(control, &["daemon-reload"])?;
@@ -246,7 +246,7 @@ pub fn notice_removal(control: &JobControl<'_>) -> Result<()> {
     Ok(())
 }
 
-pub fn state(control: &JobControl<'_>) -> Result<State> {
+pub fn state(control: &ServiceManagerCall<'_>) -> Result<State> {
     let properties = "--property=ActiveState,UnitFileState,NextElapseUSecRealtime";
     let timer = systemctl(control, &["show", &timer_unit(control), properties])?;
     let service = systemctl(control, &["show", &service_unit(control), LAST_RUN])?;
@@ -289,7 +289,7 @@ fn next_run(timer: &str) -> (bool, String) {
     (true, next.to_owned())
 }
 
-pub fn linger(control: &JobControl<'_>, enable: bool) -> Result<Option<&'static str>> {
+pub fn linger(control: &ServiceManagerCall<'_>, enable: bool) -> Result<Option<&'static str>> {
     let uid = real_user_id().to_string();
     if enable {
         control.run("loginctl", &["enable-linger", &uid])?;

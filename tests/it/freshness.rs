@@ -34,7 +34,7 @@ fn a_fresh_credential_comes_from_the_cache_without_a_request() {
 }
 
 #[test]
-fn in_the_soft_band_the_first_caller_refreshes() {
+fn in_the_refresh_early_row_the_first_caller_refreshes() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let first = test.run("").token();
@@ -48,7 +48,7 @@ fn in_the_soft_band_the_first_caller_refreshes() {
 }
 
 #[test]
-fn in_the_soft_band_any_failure_falls_back_to_the_old_credential_with_a_note() {
+fn in_the_refresh_early_row_any_failure_falls_back_to_the_old_credential_with_a_note() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let first = test.run("").token();
@@ -87,7 +87,7 @@ fn an_early_refresh_takes_at_most_two_seconds_and_is_not_repeated() {
 }
 
 #[test]
-fn below_hard_a_new_credential_is_minted() {
+fn in_the_must_refresh_row_a_new_credential_is_minted() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let first = test.run("").token();
@@ -96,7 +96,7 @@ fn below_hard_a_new_credential_is_minted() {
 }
 
 #[test]
-fn below_hard_only_a_passing_failure_falls_back_to_the_old_credential() {
+fn in_the_must_refresh_row_only_a_passing_failure_falls_back_to_the_old_credential() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let first = test.run("").token();
@@ -135,7 +135,7 @@ fn short_lifetimes_have_narrow_bands() {
     workspace.state().credential_life = 300;
     let test = Test::at(&workspace);
     let first = test.run("").token();
-    test.pass(149 * SECOND); // soft is half of the lifetime
+    test.pass(149 * SECOND); // refreshed early from half of the lifetime on
     assert_eq!(test.run("").token(), first);
     test.pass(5 * SECOND);
     let second = test.run("").token();
@@ -458,7 +458,7 @@ fn a_credential_that_expires_during_the_refresh_is_not_printed() {
         let old = table.token(-45 * MINUTE, 15 * MINUTE);
         assert_eq!(kind(table.get(Some(old), &[], &who)), expected);
     }
-    // The early refresh had two seconds; below hard, the rest of the deadline counts.
+    // The early refresh had two seconds; a credential that must be refreshed gets the rest of the deadline.
     let late = Error::unavailable("no answer").with_time_lacking(Duration::ZERO);
     let table = Table::new(vec![(6 * MINUTE, Err(late)), (0, Ok(()))]);
     let old = table.token(-45 * MINUTE, 15 * MINUTE);

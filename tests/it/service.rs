@@ -9,8 +9,8 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use lakebase_token::platform::context::Context;
+use lakebase_token::service::definition::ServiceDefinition;
 use lakebase_token::service::env_file::EnvFile;
-use lakebase_token::service::job::Job;
 use lakebase_token::service::manager::Manager;
 
 use super::machine::{Machine, UID};
@@ -418,8 +418,8 @@ fn a_real_cron_runs_the_documented_line() {
     machine.says("psql -wAtc 'select current_user'", 0, &[CLIENT_ID]);
 }
 
-fn job() -> Job {
-    Job {
+fn job() -> ServiceDefinition {
+    ServiceDefinition {
         name: "lakebase-token-x".to_owned(),
         target: format!("/home/{ODD}/.pgpass"),
         command: vec![format!("/opt/{ODD}/lakebase-token"), "write".into(), "two\nlines\t".into()],

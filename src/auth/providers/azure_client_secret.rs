@@ -18,7 +18,7 @@ pub const PROVIDER: Provider = Provider {
     secret: Some(Id::AzureClientSecret),
     role: Some(Id::AzureClientId),
     azure: Some(AzureTokens { token, must_manage: true }),
-    check: entra::check_zone,
+    check: entra::check_domain,
     fetch: Some(|call| token(call, Azure::of(call.settings)?.application)),
     ..ROW
 };

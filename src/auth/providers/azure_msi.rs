@@ -23,7 +23,7 @@ pub const PROVIDER: Provider = Provider {
     // An administrator may give the machine another identity.
     login_can_change: true,
     azure: Some(AzureTokens { token, must_manage: true }),
-    check: entra::check_zone,
+    check: entra::check_domain,
     fetch: Some(|call| token(call, Azure::of(call.settings)?.application)),
     ..ROW
 };

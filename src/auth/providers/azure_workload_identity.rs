@@ -43,7 +43,7 @@ const CLIENT_ID: Id = Id::AzureFederatedClientId;
 const TENANT: Id = Id::AzureFederatedTenantId;
 
 fn check(settings: &Settings) -> Result<()> {
-    entra::check_zone(settings)?;
+    entra::check_domain(settings)?;
     check_client_id(settings)?;
     principal(settings).map(|_| ())
 }

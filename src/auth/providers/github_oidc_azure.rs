@@ -22,7 +22,7 @@ pub const PROVIDER: Provider = Provider {
     // Each job has another request token, so it separates the cache entries of jobs.
     secret: Some(Id::ActionsRequestToken),
     role: Some(Id::AzureClientId),
-    check: entra::check_zone,
+    check: entra::check_domain,
     fetch: Some(fetch),
     ..ROW
 };

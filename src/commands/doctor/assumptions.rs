@@ -4,7 +4,7 @@
 
 use crate::commands::doctor::findings::Findings;
 use crate::credential::connection::VERIFY_FULL;
-use crate::credential::destination::zone_of;
+use crate::credential::destination::domain_of;
 use crate::credential::jwt::Claims;
 use crate::formats::PGBOUNCER_PASSWORD_BYTES;
 use crate::lakebase::credentials::{INSTANCES, MintTarget, POSTGRES};
@@ -72,7 +72,7 @@ pub const ASSUMPTIONS: &[Assumption] = &[
         text: "the Postgres host is in a domain of Databricks",
         holds: |found| {
             let connection = &found.credential.as_ref()?.connection;
-            Some(zone_of(connection.host.as_ref()?).is_some())
+            Some(domain_of(connection.host.as_ref()?).is_some())
         },
     },
     Assumption {

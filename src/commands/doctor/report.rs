@@ -12,7 +12,7 @@ use crate::commands::doctor::assumptions::ASSUMPTIONS;
 use crate::commands::doctor::findings::{Findings, Step};
 use crate::config::settings::Settings;
 use crate::config::table::{Id, SETTINGS, ValueKind};
-use crate::credential::destination::zone_of;
+use crate::credential::destination::domain_of;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::platform::target_file::{HookMark, TargetFile};
@@ -133,8 +133,8 @@ fn summary(found: &Findings) -> Vec<(&'static str, String)> {
         let number = number.unwrap_or("unknown");
         number.chars().filter(|c| c.is_ascii_digit() || *c == '.').take(12).collect::<String>()
     };
-    let zone = |host: Option<&str>| match host.map(zone_of) {
-        Some(Some(zone)) => format!("*{zone}"),
+    let domain = |host: Option<&str>| match host.map(domain_of) {
+        Some(Some(domain)) => format!("*{domain}"),
         Some(None) => "another domain".to_owned(),
         None => "not known".to_owned(),
     };
@@ -145,10 +145,10 @@ fn summary(found: &Findings) -> Vec<(&'static str, String)> {
     let mut versions = vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
-        ("workspace", zone(host)),
+        ("workspace", domain(host)),
         ("auth type", found.auth_type.unwrap_or("none").to_owned()),
         ("database", found.database.as_ref().map_or("not known", |known| known.kind()).to_owned()),
-        ("postgres host", zone(credential.and_then(|known| known.connection.host.as_deref()))),
+        ("postgres host", domain(credential.and_then(|known| known.connection.host.as_deref()))),
     ];
     if let Some(login) = &found.logged_in {
         versions.push(("postgres", version(&login.server_version)));

@@ -1,5 +1,5 @@
 //! Runs the service manager's own programs (`systemctl`, `loginctl`, `journalctl`, `launchctl`) for
-//! one job. Which of them, and what their output means, is the business of `systemd.rs` and
+//! one service. Which of them, and what their output means, is the business of `systemd.rs` and
 //! `launchd.rs`.
 
 use std::ffi::OsStr;
@@ -11,7 +11,7 @@ use crate::platform::context::Context;
 use crate::platform::process::{Program, run_tool};
 use crate::platform::time::Deadline;
 
-pub struct JobControl<'a> {
+pub struct ServiceManagerCall<'a> {
     /// The job's name.
     pub name: &'a str,
     /// The path of the job's first unit file.
@@ -40,7 +40,7 @@ pub struct Output {
     pub stderr: String,
 }
 
-impl JobControl<'_> {
+impl ServiceManagerCall<'_> {
     /// Runs a program, which may fail.
     pub fn try_run(&self, program: &str, args: &[&str]) -> Result<Output> {
         let path = self

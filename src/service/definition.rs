@@ -1,5 +1,5 @@
-//! A service's job: the command, its interval and its environment file, decided from an update that
-//! has been checked.
+//! What a service is: the command, its interval and its environment file, decided from an update that has
+//! been checked.
 //!
 //! What has a variable is recorded as one (`env_file.rs`); the words of the command are the target
 //! and the flags that have no variable.
@@ -21,7 +21,7 @@ use crate::service::paths::{absolute, is_uncarriable, real, text};
 use crate::targets::target::Target;
 use crate::targets::update::Update;
 
-pub struct Job {
+pub struct ServiceDefinition {
     /// The name of the service, with which the names of its files begin.
     pub name: String,
     /// The target in a message.
@@ -37,7 +37,7 @@ pub struct Job {
     pub folders: Vec<String>,
 }
 
-impl Job {
+impl ServiceDefinition {
     /// `flags` are those of the command line.
     pub fn of(
         name: &str,
@@ -46,7 +46,7 @@ impl Job {
         update: &Update<'_>,
         flags: &[(Id, String)],
         context: &Context,
-    ) -> Result<Job> {
+    ) -> Result<ServiceDefinition> {
         let plan = &update.plan;
         refuse_flags(plan)?;
         if let Some(path) = &target.path {
@@ -65,7 +65,7 @@ impl Job {
                 .because("it has a control character"));
         }
 
-        Ok(Job {
+        Ok(ServiceDefinition {
             name: name.to_owned(),
             target: target.shown(),
             interval: plan.interval.unwrap_or_default(),
