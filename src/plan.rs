@@ -20,8 +20,10 @@ use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::config::value::Origin;
 use crate::credential::connection::{Purpose, check_name};
+use crate::credential::destination::in_databricks_domain;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
+use crate::formats::EXPIRES_AT;
 use crate::lakebase::credentials::MintTarget;
 use crate::lakebase::resolve::{DatabaseSelector, check_host};
 use crate::net::http::refuse_user_info;
@@ -49,6 +51,8 @@ pub struct Plan {
     pub selector_origin: Option<Id>,
     /// Whether to connect through the endpoint's pooled host.
     pub pooled: bool,
+    /// Whether PGHOST does not count, since it is of another call.
+    ignores_pg_host: bool,
     pub port: u16,
     pub tls: TlsSettings,
     /// The lifetime to ask for, in seconds.
@@ -108,6 +112,7 @@ impl Plan {
             selector: DatabaseSelector::Only,
             selector_origin: None,
             pooled: false,
+            ignores_pg_host: false,
             port: DEFAULT_PORT,
             tls: TlsSettings::default(),
             ttl: None,
@@ -125,7 +130,7 @@ impl Plan {
             plan.outlive_checks(interval, context)?;
         }
         if purpose == Purpose::Database {
-            plan.add_database()?;
+            plan.add_database(context)?;
         }
         Ok(plan)
     }
@@ -140,19 +145,37 @@ impl Plan {
     }
 
     /// Adds what only a database credential needs.
-    fn add_database(&mut self) -> Result<()> {
+    fn add_database(&mut self, context: &Context) -> Result<()> {
         let settings = &self.settings;
         if let Some(host) = settings.text(Id::PgHost) {
             check_host(host, settings.origin(Id::PgHost))?;
         }
 
         (self.selector, self.selector_origin) = selector(settings)?;
+        self.ignores_pg_host = self.is_host_of_another_call(context);
+        let settings = &self.settings;
         self.pooled = pooled(settings, &self.selector)?;
         self.ttl = lifetimes::ttl(settings, &self.selector)?;
         lifetimes::check_ttl(settings, self.ttl, self.interval)?;
         self.port = port(settings)?;
         self.tls = TlsSettings::new(settings)?;
         Ok(())
+    }
+
+    /// Whether PGHOST is an endpoint's host that a named endpoint replaces: the flag is stronger than the
+    /// variable, and what `env` or `exec` has set was for the database of that call. A host outside
+    /// Databricks' domains is a way to the named endpoint, such as a tunnel.
+    fn is_host_of_another_call(&self, context: &Context) -> bool {
+        let host = self.settings.text(Id::PgHost).unwrap_or_default();
+        let is_variable = matches!(self.settings.origin(Id::PgHost), Origin::Env(_));
+        let names_endpoint = match &self.selector {
+            DatabaseSelector::Named(_) | DatabaseSelector::Parent(_) => true,
+            DatabaseSelector::Host(_) | DatabaseSelector::Only => false,
+        };
+        let origin = self.selector_origin.map(|id| self.settings.origin(id));
+        let is_flag = matches!(origin, Some(Origin::Flag(_)));
+        let is_ours = context.var(EXPIRES_AT).is_some();
+        names_endpoint && is_variable && (is_flag || is_ours) && in_databricks_domain(host)
     }
 
     /// When the whole call must have ended.
@@ -188,7 +211,7 @@ impl Plan {
 
     /// The Postgres host that the settings name.
     pub fn named_host(&self) -> Option<&str> {
-        self.settings.text(Id::PgHost).or(match &self.selector {
+        self.settings.text(Id::PgHost).filter(|_| !self.ignores_pg_host).or(match &self.selector {
             // In a Databricks App, LAKEBASE_ENDPOINT may hold the host.
             DatabaseSelector::Host(host) => Some(host),
             _ => None,

@@ -305,7 +305,7 @@ impl<'a> Session<'a> {
         let minted = match self.mint_for(&database, deadline) {
             Err(CallError::Refused(refusal)) if refusal.status == 404 && !self.is_named() => {
                 // What was resolved a while ago is gone: resolve it again, once.
-                self.text_slot(&self.selector_key()).evict();
+                self.evict_resolved();
                 let again = self.database(deadline)?;
                 if again == database {
                     return Err(refusal.into_error());

@@ -119,8 +119,11 @@ pub fn choose(settings: &Settings, context: &Context) -> Result<&'static Provide
 
 fn choose_named(name: &str, settings: &Settings, context: &Context) -> Result<&'static Provider> {
     let origin = settings.origin(Id::AuthType);
-    // `pat` is the name of two rows: a configured token and a stored login.
-    let mut rows = PROVIDERS.iter().filter(|provider| provider.name == name);
+    // `pat` is the name of two rows: a configured token and a stored login. `external-browser` means each
+    // stored login.
+    let mut rows = PROVIDERS.iter().filter(|provider| {
+        provider.name == name || provider.stored_login && name == stored_login::BROWSER.name
+    });
     let Some(first) = rows.next() else { return Err(unknown(name, origin)) };
     let is_configured = |provider: &&Provider| (provider.configured)(settings, context);
     let configured = [first].into_iter().chain(rows).find(is_configured);

@@ -116,14 +116,23 @@ impl CurrentRun {
         let _ = folder.map(|folder| LockFile::note_holder(&folder, LOCK, &text));
     }
 
+    /// A record that is older than a run may be is of a run that has ended; its process id may be another's.
     fn recorded(context: &Context) -> Option<CurrentRun> {
         let text = files::read_or_empty(&folder(context)?.join(note_name(LOCK)));
         let mut parts = text.trim_end().splitn(3, ' ');
-        Some(CurrentRun {
+        let run = CurrentRun {
             process: parts.next()?.parse().ok()?,
             began: Timestamp(parts.next()?.parse().ok()?),
             shown: parts.next()?.to_owned(),
-        })
+        };
+        let age = context.now().since(run.began);
+        (age <= RUN_TIMEOUT.as_millis() as i64).then_some(run)
+    }
+
+    /// Removes the record of a run that has ended.
+    pub fn forget(context: &Context) {
+        let folder = folder(context).and_then(|folder| open_folder(&folder).ok());
+        let _ = folder.map(|folder| LockFile::note_holder(&folder, LOCK, ""));
     }
 }
 

@@ -71,7 +71,7 @@ const AUTHORITIES: [&str; 4] = [
 const APPLICATION: &str = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d";
 
 /// A domain of Azure workspaces.
-struct Zone {
+struct AzureDomain {
     suffix: &'static str,
     application: &'static str,
     environment: &'static Environment,
@@ -81,12 +81,12 @@ const fn domain(
     suffix: &'static str,
     application: &'static str,
     environment: &'static Environment,
-) -> Zone {
-    Zone { suffix, application, environment }
+) -> AzureDomain {
+    AzureDomain { suffix, application, environment }
 }
 
 /// The narrower domain comes first (databricks-sdk-go `common/environment/environments.go`).
-static ZONES: [Zone; 5] = [
+static DOMAINS: [AzureDomain; 5] = [
     domain(".dev.azuredatabricks.net", "62a912ac-b58e-4c1d-89ea-b2dbfc7358fc", &PUBLIC),
     domain(".staging.azuredatabricks.net", "4a67d088-db5c-48f1-9ff2-0aace800ae68", &PUBLIC),
     domain(".azuredatabricks.net", APPLICATION, &PUBLIC),
@@ -112,10 +112,10 @@ pub fn is_azure(settings: &Settings) -> bool {
     }
 }
 
-fn domain_of(url: &str) -> Option<&'static Zone> {
+fn domain_of(url: &str) -> Option<&'static AzureDomain> {
     let host = url.split("://").last().unwrap_or_default();
     let host = host.split(':').next().unwrap_or_default();
-    ZONES.iter().find(|domain| host.ends_with(domain.suffix))
+    DOMAINS.iter().find(|domain| host.ends_with(domain.suffix))
 }
 
 impl Azure {

@@ -9,7 +9,9 @@ use std::io;
 
 use crate::commands::command::{Call, Command, DATABASE_FLAGS, ROW};
 use crate::commands::wait;
+use crate::config::host_url::Host;
 use crate::config::table::Id;
+use crate::config::value::Origin;
 use crate::credential::connection::{Credential, Purpose};
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
@@ -128,6 +130,17 @@ impl ChildEnvironment {
     }
 
     fn set_workspace(&mut self, plan: &Plan, credential: &Credential, token_variable: &str) {
+        // Inherited secrets are of the inherited host's; beside another host, Databricks' tools would send them
+        // there.
+        let inherited = self.0.iter().find(|(name, _)| is_same_name(name, "DATABRICKS_HOST"));
+        let inherited = inherited.and_then(|(_, url)| url.to_str().map(str::to_owned));
+        let is_same = |url: String| {
+            Host::parse(&url, Origin::Default).is_ok_and(|host| host.url == credential.workspace)
+        };
+        if !inherited.is_some_and(is_same) {
+            plan.settings.secret_variables().for_each(|name| self.remove(name));
+        }
+
         self.set("DATABRICKS_HOST", &credential.workspace);
         // A host that serves several workspaces answers only if the request names one.
         if let Some(id) = plan.workspace_id() {

@@ -165,7 +165,9 @@ fn plan_of(call: &Call<'_>, login: &Login) -> Option<Plan> {
         LoginKey::Host(url) => (Id::Host, url),
     };
     let auth_type = login.renew_with.auth_type().to_owned();
-    let mut flags = vec![(id, name.clone()), (Id::AuthType, auth_type)];
+    // Of the settings, only those that decide the identity matter: another one may be invalid.
+    let purpose = (Id::For, "workspace".to_owned());
+    let mut flags = vec![(id, name.clone()), (Id::AuthType, auth_type), purpose];
     flags.extend(call.flags.iter().filter(|(id, _)| *id == Id::CacheDir).cloned());
 
     Plan::new(Settings::resolve(&flags, call.context).ok()?, call.context).ok()

@@ -42,6 +42,9 @@ fn run(call: Call<'_>) -> Result<u8> {
         Error::failed(format!("cannot run {}", program.to_string_lossy())).because(e)
     })?;
 
+    if locked == "locked" {
+        CurrentRun::forget(call.context);
+    }
     let Some(status) = ended else {
         call.context.say(&format!("{STOPPED} {}", show_duration(limit)));
         // Its descendants must not keep the lock.

@@ -223,10 +223,10 @@ impl StatusReport {
         let host = plan.host().or(resolved_host);
         self.sslmode = host.map(|host| plan.tls.towards(host, context).words());
         self.connection = [
-            ("host", host.map(str::to_owned)),
+            ("host", host.map(redact)),
             ("port", Some(plan.port.to_string())),
-            ("database", Some(plan.database().to_owned())),
-            ("user", plan.user().map(str::to_owned).or(role)),
+            ("database", Some(redact(plan.database()))),
+            ("user", plan.user().map(str::to_owned).or(role).map(|user| redact(&user))),
         ];
     }
 

@@ -63,6 +63,16 @@ impl Profile {
         self.value("host")
     }
 
+    /// The host that the profile's owner meant, however its key is spelt: a secret is sent to no other.
+    pub fn meant_host(&self) -> Option<&str> {
+        let is_host = |key: &str| {
+            let letters = key.chars().filter(char::is_ascii_alphanumeric);
+            letters.collect::<String>().eq_ignore_ascii_case("host")
+        };
+        let mut hosts = self.pairs.iter().filter(|(key, value)| is_host(key) && !value.is_empty());
+        self.host().or_else(|| hosts.next().map(|(_, value)| value.as_str()))
+    }
+
     pub fn value(&self, name: &str) -> Option<&str> {
         let (_, value) = self.pairs.iter().find(|(key, _)| key == name)?;
         Some(value.as_str()).filter(|value| !value.is_empty())

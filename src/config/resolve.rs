@@ -173,7 +173,7 @@ impl Settings {
                 self.set(row.id, value, Origin::Profile(profile.name.clone()));
             }
         }
-        let host = profile.host().map(str::to_owned);
+        let host = profile.meant_host().map(str::to_owned);
         self.profile = Some((profile.name, host));
     }
 

@@ -124,7 +124,7 @@ impl Settings {
         let (name, own) = self.profile.as_ref()?;
         let own = own.as_deref()?;
         let is_same = |own: Host| Some(own.url.as_str()) == self.text(Id::Host);
-        let is_other = !Host::parse(own, Origin::Default).is_ok_and(is_same);
+        let is_other = !Host::parse(own.trim(), Origin::Default).is_ok_and(is_same);
         is_other.then_some((name, own))
     }
 

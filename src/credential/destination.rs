@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 /// A host in one of these domains belongs to Databricks.
-const ZONES: [&str; 7] = [
+const DOMAINS: [&str; 7] = [
     ".cloud.databricks.com",
     ".databricks.com",
     ".gcp.databricks.com",
@@ -48,7 +48,7 @@ pub fn in_databricks_domain(host: &str) -> bool {
 pub fn domain_of(host: &str) -> Option<&'static str> {
     let host = normalised(host);
     let is_below = |domain: &&&str| is_host(&host) && host.ends_with(**domain);
-    ZONES.iter().find(is_below).copied()
+    DOMAINS.iter().find(is_below).copied()
 }
 
 /// Whether a database password may be sent to this host because the workspace's answer names it.

@@ -79,17 +79,25 @@ fn redact_word(word: &str, follows_scheme: bool) -> String {
     parts.map(|part| redact_token(part, follows_scheme)).collect()
 }
 
-/// Replaces `user:password` before the `@` of a URL or of a connection string. A word with more than
-/// one `@` and no scheme is neither, but for example the subject of a job on GitHub.
+/// Replaces `user:password` before the last `@` of a URL or of a connection string, and the value of libpq's
+/// `password=`. An unescaped password may contain `@`, `/`, `?` or `#`.
 fn redact_user_info(word: &str) -> String {
-    let scheme = word.find("://");
-    if scheme.is_none() && word.matches('@').count() > 1 {
-        return word.to_owned();
+    for name in ["sslpassword=", "password="] {
+        if let Some(at) = word.to_ascii_lowercase().find(name) {
+            let end = word.trim_end().len().max(at + name.len());
+            return [&word[..at + name.len()], REDACTED, &word[end..]].concat();
+        }
     }
+
+    let scheme = word.find("://");
     let start = scheme.map_or(0, |scheme| scheme + 3);
-    let end = word[start..].find(['/', '?', '#']).map_or(word.len(), |end| start + end);
-    let (user_info, _) = word[start..end].rsplit_once('@').unwrap_or_default();
-    if !user_info.contains(':') {
+    let (user_info, _) = word[start..].rsplit_once('@').unwrap_or_default();
+    // The subject of a job on GitHub has `@` and `:` too, but `/` before them.
+    let begins_like_a_name = match (user_info.find(':'), user_info.find('/')) {
+        (Some(colon), Some(slash)) => colon < slash && scheme.is_some(),
+        (colon, _) => colon.is_some(),
+    };
+    if !begins_like_a_name {
         return word.to_owned();
     }
     [&word[..start], REDACTED, &word[start + user_info.len()..]].concat()
@@ -266,7 +274,12 @@ mod tests {
             ("Bearer  opaque-token-123456", "Bearer  ***"),
             ("Bearer token is expired", "Bearer token is expired"),
             ("Basic authentication is off", "Basic *** is off"),
-            ("postgres://me:hun@ter2@h/a@b", "postgres://***@h/a@b"),
+            ("postgres://me:hun@ter2@h/a@b", "postgres://***@b"),
+            ("postgres://me:hun/ter2@h.x/db", "postgres://***@h.x/db"),
+            ("https://u:h#n?ter2@h/x", "https://***@h/x"),
+            ("https://h:8443/x", "https://h:8443/x"),
+            ("me:p@hunter2@h.x", "***@h.x"),
+            ("host=h user=me password=hunter2 port=1", "host=h user=me password=*** port=1"),
             ("{\"t\":\"dapi0123456789abcdef\"}", "{\"t\":\"***\"}"),
             ("secret=dose0123456789abcdef.", "secret=***"),
             ("postgresql://me:hunter2@h/db", "postgresql://***@h/db"),

@@ -31,6 +31,10 @@ pub enum Level {
 
 pub fn event(context: &Context, level: Level, text: &str) {
     let Some(path) = context.var("LAKEBASE_TOKEN_LOG").map(PathBuf::from) else { return };
+    if !path.is_absolute() {
+        let path = path.display();
+        return context.note(&format!("LAKEBASE_TOKEN_LOG is not an absolute path: {path}"));
+    }
     let level = match level {
         Level::Info => "info",
         Level::Warning => "warning",

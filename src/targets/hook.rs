@@ -20,7 +20,7 @@ pub fn mark(plan: &Plan) -> HookMark {
 pub fn run(plan: &Plan, file: &TargetFile, pending: &PendingHook, context: &Context) -> Result<()> {
     let Some(command) = plan.settings.text(Id::Then) else { return Ok(()) };
     context.end_on_signals()?;
-    let hidden: Vec<&str> = plan.settings.secret_variables().collect();
+    let hidden: Vec<&str> = plan.settings.secret_variables().chain(["PGPASSWORD"]).collect();
 
     let reason = match run_shell_line(context, command, &hidden, Deadline::after(plan.timeout)) {
         Ok(Some(status)) if status.success() => {

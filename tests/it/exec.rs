@@ -8,6 +8,27 @@ use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, ENDPOINT_HOST, Workspace};
 
+#[test]
+fn the_secrets_of_another_host_are_not_handed_on_beside_this_one() {
+    let (workspace, other) = (workspace(), super::support::workspace());
+    let mut test = prepared(&other);
+    test.set("DATABRICKS_TOKEN", "dapi-of-the-other-host").unset("DATABRICKS_CLIENT_ID");
+    test.unset("DATABRICKS_CLIENT_SECRET").set("ARM_CLIENT_SECRET", "of-the-other-host");
+    let profile = format!(
+        "[b]\nhost = {}\nclient_id = {CLIENT_ID}\nclient_secret = {CLIENT_SECRET}\n",
+        workspace.url
+    );
+    test.write(".databrickscfg", &profile);
+    for flags in
+        [&["-p", "b", "--for", "workspace", "--as", "TOK"][..], &["-p", "b", "--for", "workspace"]]
+    {
+        let variables = environment(&test, flags);
+        assert_eq!(value(&variables, "DATABRICKS_HOST"), Some(workspace.url.as_str()));
+        let holds = |text: &str| variables.iter().any(|(_, value)| value.contains(text));
+        assert!(!holds("of-the-other-host"), "{flags:?}: {variables:?}");
+    }
+}
+
 /// The environment of the child program.
 fn environment(test: &Test, flags: &[&str]) -> Vec<(String, String)> {
     let tool = test.home.path().join("bin/environment");

@@ -364,6 +364,16 @@ fn logout_removes_the_login_and_its_cache_entries() {
     assert_eq!(test.run("logout").stdout, "not logged in\n");
     test.run("login");
     assert!(test.run("logout --all").stdout.starts_with("logged out "));
+
+    // A setting that has nothing to do with the login may be invalid.
+    test.run("login");
+    test.run("").token();
+    let mut test = test;
+    test.set("LAKEBASE_INSTANCE", "both").set("PGPORT", "none");
+    assert_eq!(test.run("logout").code, 0);
+    let texts = test.entries().into_iter().map(|path| fs::read_to_string(path).unwrap());
+    let left: Vec<String> = texts.filter(|text| text.contains("eyJ")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

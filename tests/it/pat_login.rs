@@ -127,6 +127,20 @@ fn a_pasted_token_is_used_to_create_a_rotating_token() {
     assert!(requests.iter().all(|line| !line.contains("/token/")), "{requests:?}");
 }
 
+/// `external-browser` means each stored login, whose tokens are cached only if they are no personal ones.
+#[test]
+fn a_login_by_a_pasted_token_that_external_browser_names_is_not_cached() {
+    let workspace = workspace();
+    let mut test = Test::of_person(&workspace);
+    log_in(&test, &[]);
+    test.set("DATABRICKS_AUTH_TYPE", "external-browser");
+    let token = test.run("--for workspace").token();
+    let text = |path: &std::path::PathBuf| fs::read_to_string(path).unwrap();
+    assert!(test.entries().iter().all(|path| !text(path).contains(&token)));
+    let status: Value = serde_json::from_str(&test.run("status --format json").stdout).unwrap();
+    assert_eq!(status["auth_type"], "pat");
+}
+
 #[test]
 fn a_login_with_an_invalid_token_stores_nothing() {
     let workspace = workspace();

@@ -192,6 +192,29 @@ fn with_a_named_endpoint_pghost_is_only_the_address_to_connect_to() {
     assert_eq!(workspace.take_requests().len(), 2);
 }
 
+/// `env` and `exec` set PGHOST, so that later calls find it.
+#[test]
+fn a_named_endpoint_replaces_the_host_that_another_call_has_set() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    let other = "ep-other-5678abcd.database.us-east-1.cloud.databricks.com";
+    test.set("PGHOST", other);
+    let host = |test: &Test, line: &str| {
+        let printed: serde_json::Value = serde_json::from_str(&test.run(line).token()).unwrap();
+        printed["host"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(host(&test, "-f json"), other, "two variables of the user");
+    assert_eq!(host(&test, &format!("-f json --endpoint {ENDPOINT}")), ENDPOINT_HOST);
+    test.set("LAKEBASE_TOKEN_EXPIRES_AT", "2026-01-01T00:00:00Z");
+    assert_eq!(host(&test, "-f json"), ENDPOINT_HOST);
+    // A tunnel to the endpoint is meant.
+    test.set("PGHOST", "localhost");
+    assert_eq!(host(&test, &format!("-f json --endpoint {ENDPOINT}")), "localhost");
+    test.set("PGHOST", other);
+    let flag = format!("-f json --endpoint {ENDPOINT} --pg-host {other}");
+    assert_eq!(host(&test, &flag), other);
+}
+
 #[test]
 fn a_flag_overrides_variables_and_two_variables_are_an_error() {
     let workspace = workspace();

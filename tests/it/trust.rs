@@ -233,6 +233,23 @@ fn a_profile_named_by_flag_takes_precedence_over_variables() {
     assert!(received(&dev, PAT) > 0);
 }
 
+/// A profile's secret is for the host that its owner meant, however the key is spelt.
+#[test]
+fn a_host_key_that_the_sdks_do_not_know_still_keeps_the_secret() {
+    let workspace = workspace();
+    for key in ["Host", "HOST", "\u{200b}host", "host\u{200b}"] {
+        let mut test = Test::bare();
+        let profile = format!(
+            "[q]\n{key} = https://a.cloud.databricks.com\nclient_id = c\nclient_secret = s3cr3t\n"
+        );
+        test.write(".databrickscfg", &profile);
+        test.set("DATABRICKS_CONFIG_PROFILE", "q").set("DATABRICKS_HOST", &workspace.url);
+        test.set("LAKEBASE_ENDPOINT", "projects/shop");
+        test.run("").fails(2, &["profile q is for another host", "a.cloud.databricks.com"]);
+        assert!(workspace.take_requests().is_empty(), "{key}");
+    }
+}
+
 /// Puts a `databricks` and an `az` with a person's login on PATH.
 fn with_logins(test: &mut Test, workspace: &Workspace) {
     let token = workspace.signer.sign(USER, Scope::Workspace, 3600, 0);

@@ -28,7 +28,9 @@ pub const BROWSER: Provider = Provider {
     needs: "host or profile, and a login made by lakebase-token login",
     configured: |settings, context| {
         let is_named = settings.text(Id::AuthType) == Some(BROWSER.name);
-        settings.get(Id::Host).is_some() && (is_named || has_browser_login(settings, context))
+        // A login by a pasted token is the row below, whose tokens are not cached.
+        let is_possible = is_named && !has_pat_login(settings, context);
+        settings.get(Id::Host).is_some() && (is_possible || has_browser_login(settings, context))
     },
     identity,
     ready: has_browser_login,
