@@ -243,10 +243,16 @@ impl Plan {
 /// Refuses a host that is not a workspace.
 pub fn check_workspace(settings: &Settings) -> Result<()> {
     let url = settings.text(Id::Host).unwrap_or_default();
+    let origin = settings.origin(Id::Host);
+    let host = url.strip_prefix("https://").unwrap_or_default();
+    let is_of_postgres = host.split('.').nth(1) == Some("database") && in_databricks_domain(host);
+    if is_of_postgres && (host.starts_with("ep-") || host.starts_with("instance-")) {
+        return Err(Error::usage(format!("{url} from {origin} is a Postgres host, no workspace"))
+            .hint(format!("PGHOST={host}, and DATABRICKS_HOST with the URL of the workspace")));
+    }
     if !url.starts_with("https://accounts.") && !url.starts_with("https://accounts-dod.") {
         return Ok(());
     }
-    let origin = settings.origin(Id::Host);
     Err(Error::usage(format!("{url} from {origin} is the account console, which has no databases"))
         .hint("DATABRICKS_HOST with the URL of the workspace that the database belongs to"))
 }

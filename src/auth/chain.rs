@@ -140,15 +140,41 @@ fn choose_named(name: &str, settings: &Settings, context: &Context) -> Result<&'
     check(provider, settings)
 }
 
+/// Why the chosen auth type cannot be used on this machine; nothing if it can.
+pub fn missing(provider: &Provider, settings: &Settings, context: &Context) -> Option<Error> {
+    if (provider.ready)(settings, context) {
+        return None;
+    }
+    if settings.get(Id::AuthType).is_none() {
+        return Some(no_identity::error(settings, context));
+    }
+    let origin = settings.origin(Id::AuthType);
+    let error =
+        Error::usage(format!("auth type {} from {origin} needs {}", provider.name, provider.needs));
+    Some(match settings.login(context) {
+        Some(_) => error.hint("--auth-type external-browser  # to use the stored login"),
+        None => error,
+    })
+}
+
 fn first_configured(settings: &Settings, context: &Context) -> Option<&'static Provider> {
     PROVIDERS.iter().find(|provider| (provider.configured)(settings, context))
 }
 
 fn unknown(name: &str, origin: &Origin) -> Error {
     let error = Error::usage(format!("auth type {} from {origin} does not exist", redact(name)));
-    match nearest(name, supported().into_iter()) {
-        Some(near) => error.hint(format!("--auth-type {near}")),
-        None => error.hint(format!("one of {}", supported().join(", "))),
+    // What people call a login with a browser, and the flow of a service principal.
+    let meant = match name.to_ascii_lowercase().as_str() {
+        "oauth-u2m" | "u2m" | "oauth" | "browser" => Some("external-browser"),
+        "m2m" | "service-principal" => Some("oauth-m2m"),
+        "token" | "pat" => Some("pat"),
+        _ => nearest(name, supported().into_iter()),
+    };
+    match (meant, origin) {
+        (Some(meant), Origin::Env(variable)) => error.hint(format!("{variable}={meant}")),
+        (Some(meant), Origin::Profile(_)) => error.hint(format!("auth_type = {meant}")),
+        (Some(meant), _) => error.hint(format!("--auth-type {meant}")),
+        (None, _) => error.hint(format!("one of {}", supported().join(", "))),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::credential::redact::redact;
 use crate::error::Error;
 use crate::login::store::{Login, Logins};
 use crate::platform::context::{Context, NO_HOME};
+use crate::quoting::sh_word;
 
 /// The most logins that a hint names.
 const MAX_LOGINS: usize = 3;
@@ -65,8 +66,14 @@ fn lacks(settings: &Settings, id: Id, missing: Id) -> Error {
 fn no_identity(settings: &Settings, context: &Context) -> Error {
     let mut error = Error::usage("no Databricks identity is configured");
     for login in selectable_logins(settings, context).iter().take(MAX_LOGINS) {
-        let (flag, who) = (login.key.shown(), redact(&login.who));
+        let (flag, who) = (login.key.shown_words(), redact(&login.who));
         error = error.hint(format!("{flag}  # the login of {who}"));
+    }
+
+    if let ConfigFile::NoDefault { profiles, .. } = &settings.file {
+        for name in profiles.iter().take(MAX_LOGINS) {
+            error = error.hint(format!("--profile {}", sh_word(&redact(name))));
+        }
     }
 
     let url = settings.text(Id::Host).unwrap_or("https://WORKSPACE-URL");

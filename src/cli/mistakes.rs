@@ -122,6 +122,11 @@ fn secret_as_flag(long: &str, row: &Setting) -> Error {
     let file = SETTINGS.iter().find(|other| other.flag == format!("{long}-file"));
 
     let error = Error::usage(format!("there is no --{long}: `ps` would show the secret"));
+    if row.id == Id::Password {
+        return error.hint(
+            "DATABRICKS_TOKEN, or DATABRICKS_CLIENT_SECRET: Databricks accepts no passwords",
+        );
+    }
     match file {
         Some(file) => error.hint(format!("{variable}, or --{} PATH", file.flag)),
         None => error.hint(variable),

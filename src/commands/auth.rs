@@ -100,7 +100,7 @@ fn not_logged_in(settings: &Settings) -> Error {
     let key = settings.login_key().unwrap_or(LoginKey::Host(host.clone()));
     Error::login(format!("there is no login for {host}"))
         .because("databricks OAuth is not configured for this host")
-        .hint(format!("lakebase-token login {}", key.shown()))
+        .hint(format!("lakebase-token login {}", key.shown_words()))
 }
 
 /// What an SDK that takes this program for the Databricks CLI gets as its version; nothing if this

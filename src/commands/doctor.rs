@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::auth::chain;
+use crate::cache::policy::offline;
 use crate::commands::command::{
     Call, Command, DATABASE_FLAGS, FOREIGN_PASSWORD, ROW, has_foreign_password,
 };
@@ -39,6 +41,7 @@ use crate::plan::Plan;
 use crate::platform::context::Context;
 use crate::platform::files;
 use crate::platform::time::Deadline;
+use crate::quoting::sh_word;
 use crate::session::{ConnectionParts, Session};
 use crate::targets::table::password_file;
 
@@ -135,6 +138,9 @@ impl Steps {
     }
 
     fn workspace(&mut self, session: &Session<'_>) -> Option<()> {
+        if session.plan().offline {
+            self.add::<()>("workspace", Err(offline()), |()| String::new())?;
+        }
         let reached = reach_workspace(session, step_deadline(session.plan()));
         self.add("workspace", reached, |words| (*words).to_owned())?;
         self.found.workspace = session.url(step_deadline(session.plan())).ok();
@@ -254,7 +260,7 @@ fn warnings(plan: &Plan, session: &Session<'_>, context: &Context) -> Vec<Error>
         let file = redact(&file.to_string_lossy());
         warnings.push(
             Error::failed(format!("libpq ignores {file}, since others may read it"))
-                .hint(format!("chmod 600 {file}")),
+                .hint(format!("chmod 600 {}", sh_word(&file))),
         );
     }
     if let Some(why) = session.cache_problem() {
@@ -276,7 +282,11 @@ fn warnings(plan: &Plan, session: &Session<'_>, context: &Context) -> Vec<Error>
 }
 
 fn plan(call: &Call<'_>) -> Result<Plan> {
-    Plan::new(Settings::resolve(&plan_flags(call), call.context)?, call.context)
+    let plan = Plan::new(Settings::resolve(&plan_flags(call), call.context)?, call.context)?;
+    match chain::missing(plan.provider, &plan.settings, call.context) {
+        Some(missing) => Err(missing),
+        None => Ok(plan),
+    }
 }
 
 /// The flags for what is tried.
@@ -313,8 +323,12 @@ fn check_state(state: &str) -> Result<String> {
     match state {
         "IDLE" => Ok("IDLE; the first connection wakes it".to_owned()),
         "STOPPED" | "DISABLED" | "DELETING" | "FAILING_OVER" | "STARTING" | "INIT" => {
-            Err(Error::unavailable(format!("the database is in the state {state}"))
-                .hint("start it in the workspace, or wait until it is ready"))
+            let error = Error::unavailable(format!("the database is in the state {state}"));
+            Err(match state {
+                "STOPPED" | "DISABLED" => error.hint("start it in the workspace"),
+                "DELETING" => error.hint("--endpoint with another database"),
+                _ => error.hint("lakebase-token psql --wait 5m"),
+            })
         }
         "" => Ok("the workspace does not state it".to_owned()),
         other => Ok(other.to_owned()),

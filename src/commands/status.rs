@@ -12,7 +12,6 @@ use serde_json::{Map, Value, json};
 
 use crate::auth::chain;
 use crate::auth::chain::ProviderChoice;
-use crate::auth::no_identity;
 use crate::cache::policy::Band;
 use crate::commands::command::{Call, Command, DATABASE_FLAGS, ROW, has_foreign_password};
 use crate::config::settings::Settings;
@@ -154,13 +153,12 @@ impl StatusReport {
             return StatusReport { error: Some(error), ..report };
         }
 
-        let no_identity = no_identity::error(&settings, call.context);
         report.providers = chain::explain(&settings, call.context);
         match Plan::new(settings, call.context) {
-            Ok(plan) if (plan.provider.ready)(&plan.settings, call.context) => {
-                report.note_plan(&plan, call);
-            }
-            Ok(_) => report.error = Some(no_identity),
+            Ok(plan) => match chain::missing(plan.provider, &plan.settings, call.context) {
+                None => report.note_plan(&plan, call),
+                missing => report.error = missing,
+            },
             Err(error) => report.error = Some(error),
         }
         report

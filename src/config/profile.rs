@@ -163,7 +163,10 @@ fn unknown_profile(
 
     let near = nearest(name, profile_names(text).into_iter());
     let error = match near {
-        Some(near) => error.hint(format!("--profile {near}, or DATABRICKS_CONFIG_PROFILE={near}")),
+        Some(near) => {
+            let near = quoting::sh_word(near);
+            error.hint(format!("--profile {near}, or DATABRICKS_CONFIG_PROFILE={near}"))
+        }
         None => error,
     };
     match requested {
@@ -197,7 +200,11 @@ fn with_ways_to_create(
     if context.find_program("databricks").is_some() {
         error = error.hint(format!("databricks auth login --profile {name} --host {url}"));
     }
-    error.hint(format!("lakebase-token login --host {url}  # without a profile"))
+    let unset = match requested.origin {
+        Origin::Env(variable) => format!("env -u {variable} "),
+        _ => String::new(),
+    };
+    error.hint(format!("{unset}lakebase-token login --host {url}  # without a profile"))
 }
 
 fn profile_names(text: &str) -> Vec<&str> {

@@ -16,6 +16,7 @@ use crate::lakebase::credentials::{INSTANCES, MintTarget, POSTGRES, hosts_of_end
 use crate::lakebase::pooled::direct_host;
 use crate::lakebase::workspace_api::{Api, every_page, listed_text};
 use crate::net::refusal::{CallError, Outcome};
+use crate::quoting::sh_word;
 
 /// How many names an error lists to choose from.
 const MAX_LISTED_NAMES: usize = 20;
@@ -60,6 +61,8 @@ impl DatabaseSelector {
             [p, b, e] if p != "projects" && ids(&[p, b, e]) => {
                 Ok(DatabaseSelector::endpoint(p, b, e))
             }
+            // A connection URL, or a resource name in quotes or with a slash too many.
+            _ if text.contains("://") => DatabaseSelector::host(text, origin),
             _ => Err(Error::usage(format!(
                 "the endpoint from {origin} is not a resource name: {}",
                 redact(text)
@@ -112,21 +115,26 @@ fn is_label(text: &str) -> bool {
 }
 
 /// What people write in the place of a host, and what they mean.
-fn mistaken_host(text: &str) -> Option<(&'static str, String)> {
+fn mistaken_host(text: &str, origin: &str) -> Option<(&'static str, String)> {
+    let named = |host: String| match origin.starts_with("--") {
+        true => format!("--pg-host {host}"),
+        false => format!("PGHOST={host}"),
+    };
     if let Some((scheme, rest)) = text.split_once("://") {
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
         let host = authority.rsplit('@').next().unwrap_or_default();
         let host = redact(host.split(':').next().unwrap_or_default());
         return Some(match scheme {
-            "postgres" | "postgresql" => ("is a connection URL", format!("PGHOST={host}")),
+            "postgres" | "postgresql" => ("is a connection URL", named(host)),
             _ => {
-                ("is a URL", format!("DATABRICKS_HOST, if it is the workspace; else PGHOST={host}"))
+                let named = named(host);
+                ("is a URL", format!("DATABRICKS_HOST, if it is the workspace; else {named}"))
             }
         });
     }
     let bare = text.trim_matches(['"', '\'']);
     if bare != text {
-        return Some(("has quotes around it", format!("PGHOST={}", redact(bare))));
+        return Some(("has quotes around it", named(sh_word(&redact(bare)))));
     }
     is_label(text).then(|| {
         let words = "the whole host as the workspace shows it, or --endpoint projects/PROJECT";
@@ -136,7 +144,7 @@ fn mistaken_host(text: &str) -> Option<(&'static str, String)> {
 
 /// Refuses a text that cannot be the host of a Lakebase database.
 pub fn check_host(text: &str, origin: impl Display) -> Result<()> {
-    if let Some((what, hint)) = mistaken_host(text) {
+    if let Some((what, hint)) = mistaken_host(text, &origin.to_string()) {
         let shown = redact(text);
         return Err(Error::usage(format!("{origin} {what}: {shown}")).hint(hint));
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
 use crate::platform::time::{MINUTE, SECOND, Timestamp};
+use crate::quoting::sh_word;
 
 /// The auth type of a login with a browser.
 pub const BROWSER: &str = "external-browser";
@@ -109,6 +110,12 @@ impl LoginKey {
         redact(&self.flag())
     }
 
+    /// The same as words of a command line.
+    pub fn shown_words(&self) -> String {
+        let [flag, name] = self.words();
+        format!("{flag} {}", sh_word(&redact(name)))
+    }
+
     /// The profile's name or the workspace's URL, for messages.
     pub fn shown_name(&self) -> String {
         redact(self.words()[1])
@@ -191,7 +198,7 @@ impl Login {
     /// The command that logs this person in again.
     pub fn command(&self) -> String {
         let pat = if matches!(self.renew_with, RenewWith::Pat(_)) { " --pat" } else { "" };
-        format!("lakebase-token login{pat} {}", self.key.shown())
+        format!("lakebase-token login{pat} {}", self.key.shown_words())
     }
 
     /// How long the current token is still valid, in milliseconds.

@@ -143,7 +143,7 @@ pub fn no_stored_login(key: &LoginKey) -> Error {
         LoginKey::Host(_) => format!("workspace {}", key.shown_name()),
     };
     Error::login(format!("no login is stored for {shown}"))
-        .hint(format!("lakebase-token login {}", key.shown()))
+        .hint(format!("lakebase-token login {}", key.shown_words()))
 }
 
 struct Renewal<'a> {

@@ -127,7 +127,8 @@ pub fn classify(error: ureq::Error, route: &Route<'_>, deadline: Deadline) -> Se
             Unsent(route.unreachable(&error.to_string()))
         }
         E::Io(ref io) if io.kind() == io::ErrorKind::HostUnreachable => {
-            let hint = format!("check the spelling of {}, and the network", route.host);
+            let host = route.proxy.unwrap_or(route.host);
+            let hint = format!("check the spelling of {host}, and the network");
             Unsent(route.unreachable(&error.to_string()).hint(hint))
         }
         E::Io(ref io) if io.kind() == io::ErrorKind::ConnectionRefused => {

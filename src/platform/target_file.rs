@@ -22,6 +22,7 @@ use crate::platform::path_owners::PathEnd;
 use crate::platform::private_file::{self, Found, Replaced, Replacement, read_private_in};
 use crate::platform::system::{self, Folder};
 use crate::platform::time::Deadline;
+use crate::quoting::sh_word;
 
 /// The largest file that is read: room for some 30,000 lines with a token.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -402,8 +403,16 @@ fn ends_like_a_folder(path: &Path) -> bool {
 fn cannot_follow(path: &Path, why: io::Error) -> Error {
     let is_missing = why.kind() == io::ErrorKind::NotFound;
     let error = cannot("open the folder of", path, why);
+    // A path from a unit or a compose file, where no shell replaces `~`.
+    let parts = || path.components().map(|part| part.as_os_str().as_encoded_bytes());
+    if is_missing && parts().any(|part| part == b"~") {
+        return error.hint("a path without ~, such as \"$HOME/file\"");
+    }
+    if path.is_symlink() {
+        return error.hint(format!("create the folder that the link {} leads to", shown(path)));
+    }
     match path.parent().filter(|_| is_missing) {
-        Some(parent) => error.hint(format!("mkdir -p {}", shown(parent))),
+        Some(parent) => error.hint(format!("mkdir -p {}", sh_word(&shown(parent)))),
         None => error,
     }
 }

@@ -11,6 +11,7 @@ use crate::credential::secret::Secret;
 use crate::credential::token::{MIN_LIFE_MS, Token};
 use crate::error::{Error, Result};
 use crate::lakebase::workspace_api::Api;
+use crate::login::store::Logins;
 use crate::net::refusal::{CallError, Outcome};
 use crate::platform::time::{Deadline, HOUR};
 use crate::session::{Answered, Session, provider_key};
@@ -181,7 +182,18 @@ impl Session<'_> {
                 if !provider.renews {
                     let origin = self.plan.settings.origin(provider.secret.unwrap_or(Id::Token));
                     let hint = format!("put a new personal access token in {origin}");
-                    return Err(CallError::Other(refusal.into_error().hint(hint)));
+                    let error = refusal.into_error().hint(hint);
+                    let secret = provider.secret.unwrap_or(Id::Token);
+                    let other = self.plan.settings.find_login(&Logins::of(self.policy.context)?);
+                    let error = match other {
+                        Some(login) => error.hint(format!(
+                            "{}  # to use the login of {}",
+                            self.plan.settings.removal(secret),
+                            redact(&login.who)
+                        )),
+                        None => error,
+                    };
+                    return Err(CallError::Other(error));
                 }
                 // The refusal does not say which of the two tokens it means.
                 self.management_slot().evict();

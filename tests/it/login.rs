@@ -243,7 +243,7 @@ fn without_settings_the_only_login_names_its_profile() {
         test.write(".databrickscfg", &text);
         let outcome = test.run("");
         outcome.fails(2, &["no Databricks identity"]);
-        assert!(!outcome.stderr.contains("--profile work"), "{outcome:?}");
+        assert!(!outcome.stderr.contains("the login of"), "{outcome:?}");
     }
 
     // With several logins, none is meant, and hints name each.

@@ -142,6 +142,8 @@ impl Test {
 
     /// Writes an executable and makes its folder the only one on PATH.
     pub fn program(&mut self, name: &str, text: &str) -> PathBuf {
+        // It may be a link to the tool below, which all tests share.
+        let _ = fs::remove_file(self.home.path().join("bin").join(name));
         let path = self.write(&format!("bin/{name}"), text);
         set_mode(&path, 0o755);
         let folder = path.parent().unwrap().to_str().unwrap().to_owned();

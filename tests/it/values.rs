@@ -240,3 +240,96 @@ fn the_only_project_is_not_taken_silently_where_another_variable_names_a_databas
     let mut named = Test::at(&workspace);
     named.set("DATABASE_URL", "postgresql://h/db").run("").token();
 }
+
+/// What people set, and the line that they need.
+#[test]
+#[cfg(unix)]
+fn a_mistake_is_answered_in_the_words_of_the_mistake() {
+    let host = "ep-x-1.database.us-east-1.cloud.databricks.com";
+    let postgres_url = format!("postgresql://ada@{host}/databricks_postgres?sslmode=require");
+    let workspace_url = format!("https://{host}");
+    for (variables, line, words) in [
+        (
+            &[("DATABRICKS_AUTH_TYPE", "oauth-u2m")][..],
+            "",
+            &["DATABRICKS_AUTH_TYPE=external-browser"][..],
+        ),
+        (&[], "--auth-type M2M", &["--auth-type oauth-m2m"]),
+        (&[], "--password x", &["DATABRICKS_TOKEN, or DATABRICKS_CLIENT_SECRET"]),
+        (
+            &[("DATABRICKS_HOST", &workspace_url)],
+            "",
+            &["is a Postgres host", &format!("PGHOST={host}")],
+        ),
+        (
+            &[("LAKEBASE_ENDPOINT", &postgres_url)],
+            "",
+            &["is a connection URL", &format!("PGHOST={host}")],
+        ),
+        (&[], &format!("--pg-host {postgres_url}"), &[&format!("hint: --pg-host {host}")]),
+        (&[("PGHOST", "\"h; id\"")], "", &["hint: PGHOST='h; id'"]),
+    ] {
+        let workspace = workspace();
+        let mut test = Test::at(&workspace);
+        for (name, value) in variables {
+            test.set(name, value);
+        }
+        test.run(line).fails(2, words);
+        assert!(workspace.take_requests().is_empty(), "{line}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn hints_with_names_and_paths_are_words_of_the_shell() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    let home = test.home.path().display().to_string();
+    let run = |test: &Test, words: &[&str]| {
+        test.run_args(&words.iter().map(std::ffi::OsString::from).collect::<Vec<_>>())
+    };
+    let missing = format!("{home}/a b;id/x");
+    run(&test, &["write", "file", &missing])
+        .fails(1, &[&format!("hint: mkdir -p '{home}/a b;id'")]);
+    let literal = format!("{home}/~/x");
+    run(&test, &["write", "file", &literal]).fails(1, &["hint: a path without ~"]);
+
+    let url = &workspace.url;
+    let profiles = format!(
+        "[my team]\nhost = {url}\n[$(touch x)]\nhost = {url}\nauth_type = external-browser\n"
+    );
+    test.write(".databrickscfg", &profiles);
+    for name in ["DATABRICKS_HOST", "DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET"] {
+        test.unset(name);
+    }
+    run(&test, &["-p", "my taem"]).fails(2, &["--profile 'my team'"]);
+    run(&test, &["-p", "$(touch x)"]).fails(3, &["login --profile '$(touch x)'"]);
+
+    // Without a profile named, those of the file are offered; a name that is none can be unset.
+    run(&test, &[]).fails(2, &["hint: --profile 'my team'"]);
+    test.set("DATABRICKS_CONFIG_PROFILE", "elsewhere");
+    run(&test, &[]).fails(2, &["hint: env -u DATABRICKS_CONFIG_PROFILE lakebase-token login"]);
+}
+
+#[test]
+fn doctor_and_status_say_of_a_missing_cli_what_get_says() {
+    let workspace = workspace();
+    let mut test = Test::of_person(&workspace);
+    test.unset("PATH");
+    for auth_type in ["", "databricks-cli"] {
+        test.set("DATABRICKS_AUTH_TYPE", auth_type);
+        let words = match auth_type {
+            "" => "no Databricks identity is configured",
+            _ => "auth type databricks-cli from DATABRICKS_AUTH_TYPE needs",
+        };
+        test.run("").fails(2, &[words]);
+        assert!(test.run("status").stdout.contains(words), "{auth_type}");
+        let doctor = test.run("doctor");
+        assert_eq!(doctor.code, 2);
+        let first = doctor.stdout.lines().next().unwrap();
+        assert!(first.starts_with("configuration") && first.contains(words), "{doctor:?}");
+    }
+    let mut test = Test::at(&workspace);
+    assert_eq!(test.run("doctor --offline").code, 5);
+    test.set("LAKEBASE_TOKEN_LOG", "relative.log").run("").notes("is not an absolute path");
+}

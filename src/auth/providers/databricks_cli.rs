@@ -195,6 +195,7 @@ fn absent(call: &ProviderCall<'_>) -> Error {
     Error::usage(format!("auth type databricks-cli from {origin} needs the Databricks CLI"))
         .because("there is no `databricks` on PATH or at DATABRICKS_CLI_PATH")
         .hint("DATABRICKS_CLI_PATH=/path/to/databricks")
+        .hint("lakebase-token login, and then --auth-type external-browser")
 }
 
 /// The variables of Databricks that the CLI sees: those that say where its files, its tokens and its
