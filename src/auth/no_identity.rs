@@ -118,6 +118,9 @@ pub fn configured_summary(settings: &Settings) -> String {
         .filter(|(row, ..)| CONCERNS.contains(&row.id) || !row.method.is_empty())
         .map(|(row, text, origin)| format!("{}={} from {origin}", row.name, redact(text)))
         .collect();
+    if found.is_empty() && matches!(settings.file, ConfigFile::Read) {
+        return "the profile has no setting that says who you are; its keys are lower-case, such as host".to_owned();
+    }
     let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
 
     match &settings.file {

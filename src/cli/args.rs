@@ -65,7 +65,7 @@ fn help_or_version(own: &[OsString]) -> Result<Option<Line>> {
     let mut line = Line::default();
     let mut words = own.iter().filter_map(|word| word.to_str());
     match words.next() {
-        Some("help") if own.len() <= 2 => {
+        Some("help") if own.len() <= 3 => {
             line.help = true;
             match words.next() {
                 None => (),
@@ -76,7 +76,11 @@ fn help_or_version(own: &[OsString]) -> Result<Option<Line>> {
                         return Err(Error::usage(format!("there is no help for {}", redact(word)))
                             .hint(format!("lakebase-token help {topic}")));
                     }
-                    _ => line.command = Some(find_command(word)?),
+                    _ => {
+                        line.command = Some(find_command(word)?);
+                        // As `service install --help`.
+                        line.words = own[2..].to_vec();
+                    }
                 },
             }
         }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use ring::digest::{SHA256, digest};
 
 use crate::credential::encoding::hex;
+use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 pub use crate::login::record::{BROWSER, Login, LoginKey, PAT, ROTATION_GRACE_MS, RenewWith};
 use crate::platform::context::{Context, NO_HOME};
@@ -23,6 +24,7 @@ use crate::platform::path_owners::{NOT_ROOTS_HOME, is_root_in_other_users_folder
 use crate::platform::private_file::{Folder, Found, private_folder, read_private};
 use crate::platform::target_file::{HookMark, TargetFile};
 use crate::platform::time::Deadline;
+use crate::quoting::sh_word;
 
 /// A login has two tokens of a few kilobytes. Every answer that `net/http.rs` accepts must fit, so
 /// that a stored login can be read again.
@@ -96,7 +98,13 @@ impl<'a> Logins<'a> {
     pub fn check_writable(&self) -> Result<()> {
         self.create_folder()
             .and_then(|_| TargetFile::open(&self.folder.join(FILE_PREFIX))?.check_folder())
-            .map_err(|error| error.hint("XDG_STATE_HOME, with a folder that can be written"))
+            .map_err(|error| match files::is_open_to_others(&self.folder) {
+                true => {
+                    let folder = sh_word(&redact(&self.folder.to_string_lossy()));
+                    error.hint(format!("chmod -R go= {folder}"))
+                }
+                false => error.hint("XDG_STATE_HOME, with a folder that can be written"),
+            })
     }
 
     /// Does `work` under the lock of this login: no other process renews, replaces or removes the

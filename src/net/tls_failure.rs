@@ -18,6 +18,9 @@ pub struct TlsFailure {
     pub is_untrusted: bool,
 }
 
+/// A captive portal or a proxy that answers itself sends a page in the place of a handshake.
+const NO_TLS_HINT: &str = "what answers does not speak TLS: check the host, its port, the proxy and the network's login page";
+
 const CLOCK_HINT: &str = "check this machine's clock: date";
 
 /// *ring*, which rustls uses here, has P-256 with SHA-256, P-384 with SHA-384, Ed25519 and RSA.
@@ -35,7 +38,10 @@ impl TlsFailure {
     }
 
     pub fn of_rustls(error: &Error) -> TlsFailure {
-        let Error::InvalidCertificate(reason) = error else { return TlsFailure::new(error) };
+        let Error::InvalidCertificate(reason) = error else {
+            let hint = matches!(error, Error::InvalidMessage(_)).then_some(NO_TLS_HINT);
+            return TlsFailure { hint, ..TlsFailure::new(error) };
+        };
         let plain = TlsFailure::new(error);
         let dated = |words: &str, limit: &UnixTime, now: &UnixTime| TlsFailure {
             why: format!(

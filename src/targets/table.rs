@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::formats;
 use crate::platform::context::{Context, NO_HOME};
 use crate::platform::files;
+use crate::quoting::sh_word;
 use crate::suggest::{is_plain, nearest};
 use crate::targets::auth_file::AUTH_FILE;
 use crate::targets::databrickscfg_profile::PROFILE;
@@ -125,11 +126,13 @@ fn named_row(word: Option<&OsStr>) -> Result<&'static TargetRow> {
 
     // A path in the place of a target's name.
     if name.ends_with(".pgpass") || name.ends_with("pgpass.conf") {
-        return Err(Error::usage("a target is named by its kind, not by its path")
-            .hint(format!("lakebase-token write pgpass --pgpass-file {}", redact(&name))));
+        return Err(Error::usage("a target is named by its kind, not by its path").hint(format!(
+            "lakebase-token write pgpass --pgpass-file {}",
+            sh_word(&redact(&name))
+        )));
     }
     if name.contains(['/', '.']) {
-        let path = redact(&name);
+        let path = sh_word(&redact(&name));
         return Err(Error::usage("a target is named by its kind, not by its path")
             .hint(format!("lakebase-token write file {path} --format FORMAT")));
     }

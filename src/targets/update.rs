@@ -22,6 +22,7 @@ use crate::plan::Plan;
 use crate::platform::context::Context;
 use crate::platform::files;
 use crate::platform::log::{self, Level};
+use crate::platform::path_owners::is_root_in_other_users_folder;
 use crate::platform::target_file::{Change, HookMark, PendingHook, TargetFile};
 use crate::platform::time::Deadline;
 use crate::session::{ConnectionParts, Session};
@@ -275,8 +276,15 @@ fn make_usual_folder(file: &Path) -> Result<()> {
 
 fn open_storage(target: &Target, plan: &Plan) -> Result<OpenStorage> {
     if let Some((how, path)) = target.file() {
-        if cfg!(windows) && how.home.is_some_and(|(id, _)| plan.settings.text(id).is_none()) {
+        let is_usual = how.home.is_some_and(|(id, _)| plan.settings.text(id).is_none());
+        if cfg!(windows) && is_usual {
             make_usual_folder(path)?;
+        }
+        // The owner of the home could not read it.
+        if is_usual && !path.exists() && is_root_in_other_users_folder(path) {
+            let path = redact(&path.to_string_lossy());
+            return Err(Error::usage(format!("{path} would be root's, in another user's home"))
+                .hint("sudo -u NAME lakebase-token …, with the name of that user"));
         }
         let file = TargetFile::open(path)?;
         file.check_folder()?;

@@ -147,6 +147,20 @@ fn what_is_no_address_of_this_login_is_refused_and_asked_for_again() {
     assert_eq!(workspace.count(TOKEN), 0);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_folder_of_logins_that_others_may_change_is_mended_by_its_hint() {
+    let workspace = workspace();
+    let test = logged_in(&workspace);
+    super::support::set_mode(&test.state_folder(), 0o777);
+    let outcome = test.run("login");
+    let folder = test.state_folder().display().to_string();
+    outcome.fails(1, &[&format!("hint: chmod -R go= {folder}")]);
+    let chmod = ["-R", "go=", &folder];
+    assert!(std::process::Command::new("chmod").args(chmod).status().unwrap().success());
+    assert_eq!(test.run("login").code, 0);
+}
+
 #[test]
 fn over_ssh_a_login_says_how_to_paste() {
     let workspace = workspace();

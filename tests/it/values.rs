@@ -305,6 +305,8 @@ fn hints_with_names_and_paths_are_words_of_the_shell() {
     run(&test, &["-p", "my taem"]).fails(2, &["--profile 'my team'"]);
     run(&test, &["-p", "$(touch x)"]).fails(3, &["login --profile '$(touch x)'"]);
 
+    run(&test, &["write", "/tmp/a b;id"]).fails(2, &["write file '/tmp/a b;id' --format"]);
+    run(&test, &["write", "x; id.pgpass"]).fails(2, &["--pgpass-file 'x; id.pgpass'"]);
     // Without a profile named, those of the file are offered; a name that is none can be unset.
     run(&test, &[]).fails(2, &["hint: --profile 'my team'"]);
     test.set("DATABRICKS_CONFIG_PROFILE", "elsewhere");
@@ -332,4 +334,13 @@ fn doctor_and_status_say_of_a_missing_cli_what_get_says() {
     let mut test = Test::at(&workspace);
     assert_eq!(test.run("doctor --offline").code, 5);
     test.set("LAKEBASE_TOKEN_LOG", "relative.log").run("").notes("is not an absolute path");
+}
+
+#[test]
+fn keys_that_no_one_reads_are_not_called_nothing() {
+    let mut test = Test::bare();
+    test.write(".databrickscfg", "[DEFAULT]\nHOST = https://a.cloud.databricks.com\nTOKEN = x\n");
+    test.run("").fails(2, &["its keys are lower-case"]);
+    assert_eq!(test.run("help service install").stdout, test.run("service install --help").stdout);
+    assert_eq!(test.set("PGUSER", "x").run("help service").code, 0);
 }

@@ -194,6 +194,13 @@ fn a_file_that_is_not_ours_is_refused_before_a_mint() {
             fs::set_permissions(&shared, fs::Permissions::from_mode(mode)).unwrap();
             test.run(&into).fails(1, &["it belongs to another user"]);
         }
+        // The owner of a home could not read what root makes there.
+        let home = test.home.path().join("home");
+        fs::create_dir(&home).unwrap();
+        std::os::unix::fs::chown(&home, Some(4242), Some(4242)).unwrap();
+        let mut in_home = Test::at(&workspace);
+        in_home.set("HOME", home.to_str().unwrap());
+        in_home.run("write pgpass").fails(2, &["would be root's", "hint: sudo -u NAME"]);
         assert!(workspace.take_requests().is_empty());
         fs::set_permissions(&shared, fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(test.run(&into).code, 0);
