@@ -153,8 +153,14 @@ impl Steps {
 
         // `exec` asks for the name only if no setting names the role.
         let may_not_ask = identity.as_ref().is_err_and(CallError::is_forbidden);
-        let is_needed = session.plan().user().is_none()
-            && !(may_not_ask && session.user_name(step_deadline(session.plan())).is_ok());
+        let named = may_not_ask.then(|| session.user_name(step_deadline(session.plan())));
+        let is_needed =
+            session.plan().user().is_none() && !named.as_ref().is_some_and(Result::is_ok);
+        // Its error says which setting names the role.
+        let identity = match named {
+            Some(Err(error)) if is_needed => Err(CallError::Other(error)),
+            _ => identity,
+        };
         let identity =
             self.add_needed("identity", identity, is_needed, |me| redact(&me.user_name))?;
         self.found.identity.clone_from(&identity);

@@ -45,6 +45,9 @@ fn missing_unit(id: Id, text: &str) -> Option<String> {
         return None;
     }
     let number: u64 = text.parse().unwrap_or(u64::MAX);
+    if number == 0 {
+        return None;
+    }
     let seconds = || Some(format!("{text}s, if these are seconds"));
     let minutes = || Some(format!("{text}m, if these are minutes"));
     match id {

@@ -118,7 +118,7 @@ pub fn file_target(row: &TargetRow, format: Option<&str>) -> Option<&'static Ent
 fn named_row(word: Option<&OsStr>) -> Result<&'static TargetRow> {
     let Some(name) = word.map(OsStr::to_string_lossy) else {
         return Err(Error::usage(format!("missing target: {}", alternatives()))
-            .hint("lakebase-token write pgpass  # or watch, service install"));
+            .hint("the name of a target, such as pgpass"));
     };
     if let Some(row) = TARGETS.iter().find(|row| row.name == name) {
         return Ok(row);

@@ -344,3 +344,17 @@ fn keys_that_no_one_reads_are_not_called_nothing() {
     assert_eq!(test.run("help service install").stdout, test.run("service install --help").stdout);
     assert_eq!(test.set("PGUSER", "x").run("help service").code, 0);
 }
+
+#[test]
+fn doctor_names_the_setting_for_a_role_that_may_not_be_asked_for() {
+    let workspace = workspace();
+    let mut test = Test::of_person(&workspace);
+    test.set("DATABRICKS_TOKEN", PAT);
+    let no = serde_json::json!({ "error_code": "PERMISSION_DENIED", "message": "no" });
+    workspace.fault("/api/2.0/preview/scim", 9, crate::sandbox::server::Answer::Json(403, no));
+    let outcome = test.run("doctor");
+    assert!(outcome.stdout.contains("PGUSER, or --pg-user"), "{outcome:?}");
+    let outcome = test.run("--timeout 0");
+    outcome.fails(2, &["--timeout is not a duration like 90s, 15m or 1h: 0"]);
+    assert!(!outcome.stderr.contains("hint"), "{outcome:?}");
+}
