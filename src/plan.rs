@@ -23,7 +23,6 @@ use crate::credential::connection::{Purpose, check_name};
 use crate::credential::destination::in_databricks_domain;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::formats::EXPIRES_AT;
 use crate::lakebase::credentials::MintTarget;
 use crate::lakebase::resolve::{DatabaseSelector, check_host};
 use crate::net::http::refuse_user_info;
@@ -130,7 +129,7 @@ impl Plan {
             plan.outlive_checks(interval, context)?;
         }
         if purpose == Purpose::Database {
-            plan.add_database(context)?;
+            plan.add_database()?;
         }
         Ok(plan)
     }
@@ -145,14 +144,17 @@ impl Plan {
     }
 
     /// Adds what only a database credential needs.
-    fn add_database(&mut self, context: &Context) -> Result<()> {
+    fn add_database(&mut self) -> Result<()> {
         let settings = &self.settings;
         if let Some(host) = settings.text(Id::PgHost) {
             check_host(host, settings.origin(Id::PgHost))?;
         }
 
         (self.selector, self.selector_origin) = selector(settings)?;
-        self.ignores_pg_host = self.is_host_of_another_call(context);
+        if let Some(name) = self.overridden_host() {
+            self.ignores_pg_host = true;
+            self.settings.ignored.push(name);
+        }
         let settings = &self.settings;
         self.pooled = pooled(settings, &self.selector)?;
         self.ttl = lifetimes::ttl(settings, &self.selector)?;
@@ -162,20 +164,25 @@ impl Plan {
         Ok(())
     }
 
-    /// Whether PGHOST is an endpoint's host that a named endpoint replaces: the flag is stronger than the
-    /// variable, and what `env` or `exec` has set was for the database of that call. A host outside
-    /// Databricks' domains is a way to the named endpoint, such as a tunnel.
-    fn is_host_of_another_call(&self, context: &Context) -> bool {
+    /// The variable with an endpoint's host that an endpoint replaces which a flag names, or the profile of
+    /// `--profile`: `env` and `exec` set it for later calls. A host outside Databricks' domains is a way to the
+    /// named endpoint, such as a tunnel.
+    fn overridden_host(&self) -> Option<&'static str> {
+        let Origin::Env(name) = self.settings.origin(Id::PgHost) else { return None };
         let host = self.settings.text(Id::PgHost).unwrap_or_default();
-        let is_variable = matches!(self.settings.origin(Id::PgHost), Origin::Env(_));
         let names_endpoint = match &self.selector {
             DatabaseSelector::Named(_) | DatabaseSelector::Parent(_) => true,
             DatabaseSelector::Host(_) | DatabaseSelector::Only => false,
         };
-        let origin = self.selector_origin.map(|id| self.settings.origin(id));
-        let is_flag = matches!(origin, Some(Origin::Flag(_)));
-        let is_ours = context.var(EXPIRES_AT).is_some();
-        names_endpoint && is_variable && (is_flag || is_ours) && in_databricks_domain(host)
+        let is_flag = |id| matches!(self.settings.origin(id), Origin::Flag(_));
+        let is_stronger = match self.selector_origin {
+            Some(id) if is_flag(id) => true,
+            Some(id) => {
+                matches!(self.settings.origin(id), Origin::Profile(_)) && is_flag(Id::Profile)
+            }
+            None => false,
+        };
+        (names_endpoint && is_stronger && in_databricks_domain(host)).then_some(name)
     }
 
     /// When the whole call must have ended.

@@ -57,14 +57,26 @@ fn powershell_command(command: &str) -> String {
     let changed = match words[..] {
         ["unset", name] => Some(format!("Remove-Item Env:{name}")),
         ["kill", process] => Some(format!("Stop-Process -Id {process}")),
-        ["mkdir", "-p", folder] => Some(format!("New-Item -ItemType Directory {folder}")),
-        ["chmod", "600", file] => {
-            Some(format!("icacls {file} /inheritance:r /grant:r \"${{env:USERNAME}}:F\""))
+        ["env", "-u", name, ref rest @ ..] => {
+            Some(format!("Remove-Item Env:{name}; {}", rest.join(" ")))
         }
-        ["printf", "'%s\\n'", ref lines @ .., file] => file.strip_prefix(">>").map(|file| {
-            let lines = lines.join(" ").replace("'\\''", "''").replace("' '", "', '");
-            format!("{lines} | Add-Content {}", file.replace("'\\''", "''"))
-        }),
+        ["mkdir", "-p", ref folder @ ..] => {
+            Some(format!("New-Item -ItemType Directory {}", requoted(folder)))
+        }
+        ["chmod", "600", ref file @ ..] => Some(format!(
+            "icacls {} /inheritance:r /grant:r \"${{env:USERNAME}}:F\"",
+            requoted(file)
+        )),
+        ["chmod", "-R", "go=", ref folder @ ..] => Some(format!(
+            "icacls {} /inheritance:r /grant:r \"${{env:USERNAME}}:(OI)(CI)F\"",
+            requoted(folder)
+        )),
+        ["printf", "'%s\\n'", ref rest @ ..] => {
+            let rest = requoted(rest);
+            rest.split_once(" >>").map(|(lines, file)| {
+                format!("{} | Add-Content {file}", lines.replace("' '", "', '"))
+            })
+        }
         [assignment] | ["export", assignment] => assigned(assignment),
         [assignment, program @ ("databricks" | "lakebase-token"), ref rest @ ..] => {
             let rest = [&[program], rest].concat().join(" ");
@@ -73,6 +85,11 @@ fn powershell_command(command: &str) -> String {
         _ => None,
     };
     changed.unwrap_or(command.to_owned())
+}
+
+/// Words of sh as PowerShell quotes them; a word in quotes may have blanks.
+fn requoted(words: &[&str]) -> String {
+    words.join(" ").replace("'\\''", "''")
 }
 
 /// Text of HTML or XML.
@@ -97,6 +114,9 @@ mod tests {
             ("A=\"$HOME/b\"", "A=\"$HOME/b\""),
             ("AB=\"$HOME/b\"", "$env:AB = \"$HOME/b\""),
             ("kill 12", "Stop-Process -Id 12"),
+            ("env -u A_B lakebase-token login", "Remove-Item Env:A_B; lakebase-token login"),
+            ("mkdir -p 'C:\\a b'", "New-Item -ItemType Directory 'C:\\a b'"),
+            ("printf '%s\\n' '' '[x]' >>'C:\\a b'", "'', '[x]' | Add-Content 'C:\\a b'"),
             ("A_B=\"$C_D\"  # why", "$env:A_B = $env:C_D  # why"),
             ("mv ~/a ~/b && lakebase-token login", "mv ~/a ~/b; lakebase-token login"),
             ("A_B=c databricks auth login", "$env:A_B = 'c'; databricks auth login"),

@@ -153,6 +153,9 @@ pub fn missing(provider: &Provider, settings: &Settings, context: &Context) -> O
         Error::usage(format!("auth type {} from {origin} needs {}", provider.name, provider.needs));
     Some(match settings.login(context) {
         Some(_) => error.hint("--auth-type external-browser  # to use the stored login"),
+        None if provider.name == databricks_cli::PROVIDER.name => error
+            .hint("DATABRICKS_CLI_PATH=/path/to/databricks")
+            .hint("lakebase-token login, and then --auth-type external-browser"),
         None => error,
     })
 }

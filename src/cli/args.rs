@@ -60,12 +60,17 @@ pub fn parse(argv: &[OsString]) -> Result<Args> {
     Ok(args)
 }
 
+/// Whether a third word can be a subcommand: `help service install`.
+fn is_help_for(own: &[OsString]) -> bool {
+    own.len() < 3 || own[1].to_str().is_some_and(|word| table::find(word).is_some())
+}
+
 /// The commands `help` and `version`; nothing for any other.
 fn help_or_version(own: &[OsString]) -> Result<Option<Line>> {
     let mut line = Line::default();
     let mut words = own.iter().filter_map(|word| word.to_str());
     match words.next() {
-        Some("help") if own.len() <= 3 => {
+        Some("help") if own.len() <= 3 && is_help_for(own) => {
             line.help = true;
             match words.next() {
                 None => (),

@@ -132,15 +132,18 @@ impl ChildEnvironment {
     }
 
     fn set_workspace(&mut self, plan: &Plan, credential: &Credential, token_variable: &str) {
-        // Inherited secrets are of the inherited host's; beside another host, Databricks' tools would send them
+        // Inherited secrets are the inherited host's; beside another host, Databricks' tools would send them
         // there.
         let inherited = self.0.iter().find(|(name, _)| is_same_name(name, "DATABRICKS_HOST"));
         let inherited = inherited.and_then(|(_, url)| url.to_str().map(str::to_owned));
-        let is_same = |url: String| {
-            Host::parse(&url, Origin::Default).is_ok_and(|host| host.url == credential.workspace)
+        let is_other = |url: String| {
+            Host::parse(&url, Origin::Default).is_ok_and(|host| host.url != credential.workspace)
         };
-        if !inherited.is_some_and(is_same) {
-            plan.settings.secret_variables().for_each(|name| self.remove(name));
+        if inherited.is_some_and(is_other) {
+            let secrets = plan.settings.secret_variables();
+            secrets
+                .filter(|name| name.starts_with("DATABRICKS_"))
+                .for_each(|name| self.remove(name));
         }
 
         self.set("DATABRICKS_HOST", &credential.workspace);

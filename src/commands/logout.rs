@@ -164,7 +164,8 @@ fn plan_of(call: &Call<'_>, login: &Login) -> Option<Plan> {
         LoginKey::Profile(name) => (Id::Profile, name),
         LoginKey::Host(url) => (Id::Host, url),
     };
-    let auth_type = login.renew_with.auth_type().to_owned();
+    // It names each stored login, where `pat` could be a configured token.
+    let auth_type = store::BROWSER.to_owned();
     // Of the settings, only those that decide the identity matter: another one may be invalid.
     let purpose = (Id::For, "workspace".to_owned());
     let mut flags = vec![(id, name.clone()), (Id::AuthType, auth_type), purpose];

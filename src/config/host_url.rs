@@ -92,12 +92,14 @@ fn check(text: &str, scheme: &str, authority: &str) -> std::result::Result<Strin
         return Err(format!("does not begin with https://: {}", redact(text)));
     }
 
-    let is_https = scheme.eq_ignore_ascii_case("https");
-    let authority = authority.strip_suffix(":443").filter(|_| is_https).unwrap_or(authority);
     let mut url = [scheme, "://", authority].concat();
     url.make_ascii_lowercase();
     if host.contains(['[', ']', ':']) && check_url(&url).is_err() {
         return Err(format!("names no host: {}", redact(authority)));
+    }
+    // The port of https, which a browser does not show.
+    if scheme.eq_ignore_ascii_case("https") && port == Some("443") {
+        url.truncate(url.len() - ":443".len());
     }
     Ok(url)
 }

@@ -173,7 +173,8 @@ impl Settings {
                 self.set(row.id, value, Origin::Profile(profile.name.clone()));
             }
         }
-        let host = profile.meant_host().map(str::to_owned);
+        self.profile_host = profile.meant_host().map(str::to_owned);
+        let host = profile.host().map(str::to_owned);
         self.profile = Some((profile.name, host));
     }
 

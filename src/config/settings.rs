@@ -28,6 +28,8 @@ pub struct Settings {
     pub began: Moment,
     /// The profile that was read, and its own `host` as it is written in the file.
     pub profile: Option<(String, Option<String>)>,
+    /// The host that the profile's owner meant, however its key is spelt.
+    pub profile_host: Option<String>,
     pub file: ConfigFile,
     /// Variables that are set and do not count, because a profile was named by flag.
     pub ignored: Vec<&'static str>,
@@ -45,6 +47,7 @@ impl Default for Settings {
             values: Vec::with_capacity(USUAL_COUNT),
             began: Moment::now(),
             profile: None,
+            profile_host: None,
             file: ConfigFile::NotNeeded,
             ignored: Vec::new(),
             corrected: Vec::new(),
@@ -121,8 +124,8 @@ impl Settings {
 
     /// The profile and its own host, if the workspace is another one.
     pub fn profile_of_another_host(&self) -> Option<(&str, &str)> {
-        let (name, own) = self.profile.as_ref()?;
-        let own = own.as_deref()?;
+        let (name, _) = self.profile.as_ref()?;
+        let own = self.profile_host.as_deref()?;
         let is_same = |own: Host| Some(own.url.as_str()) == self.text(Id::Host);
         let is_other = !Host::parse(own.trim(), Origin::Default).is_ok_and(is_same);
         is_other.then_some((name, own))

@@ -22,7 +22,7 @@ const RANDOM_TOKEN_PREFIXES: [&str; 2] = ["dapi", "dose"];
 /// With fewer characters it is not a token.
 const MIN_TOKEN_BYTES: usize = 12;
 
-/// With a shorter secret, [`hide`] would also hide ordinary words.
+/// With a shorter secret, [`redact_secret`] would also hide ordinary words.
 const MIN_SECRET_BYTES: usize = 8;
 
 /// A text for one line of output: without control characters, shortened, and with everything
@@ -35,6 +35,7 @@ pub fn redact(text: &str) -> String {
         start.push('…');
     }
 
+    let start = redact_passwords(start);
     let mut line = String::with_capacity(start.len());
     let mut follows_scheme = false;
     for word in start.split_inclusive(char::is_whitespace) {
@@ -79,22 +80,44 @@ fn redact_word(word: &str, follows_scheme: bool) -> String {
     parts.map(|part| redact_token(part, follows_scheme)).collect()
 }
 
-/// Replaces `user:password` before the last `@` of a URL or of a connection string, and the value of libpq's
-/// `password=`. An unescaped password may contain `@`, `/`, `?` or `#`.
-fn redact_user_info(word: &str) -> String {
-    for name in ["sslpassword=", "password="] {
-        if let Some(at) = word.to_ascii_lowercase().find(name) {
-            let end = word.trim_end().len().max(at + name.len());
-            return [&word[..at + name.len()], REDACTED, &word[end..]].concat();
-        }
+/// Replaces the values of libpq's `password=` and `sslpassword=`, which may be in quotes, and in the query of a
+/// URL end at `&`.
+fn redact_passwords(text: String) -> String {
+    const NAME: &str = "password=";
+    let lower = text.to_ascii_lowercase();
+    if !lower.contains(NAME) {
+        return text;
     }
+    let mut redacted = String::new();
+    let mut done = 0;
+    while let Some(at) = lower[done..].find(NAME) {
+        let start = done + at + NAME.len();
+        let value = &text[start..];
+        let length = match value.chars().next() {
+            Some(quote @ ('\'' | '"')) => value[1..].find(quote).map(|end| end + 2),
+            _ => value.find(|c: char| c == '&' || c.is_whitespace()),
+        };
+        redacted += &text[done..start];
+        redacted += REDACTED;
+        done = start + length.unwrap_or(value.len());
+    }
+    redacted + &text[done..]
+}
 
+/// Replaces `user:password` before the last `@` of a URL or of a connection string. An unescaped password may
+/// contain `@`, `/`, `?` or `#`.
+fn redact_user_info(word: &str) -> String {
     let scheme = word.find("://");
     let start = scheme.map_or(0, |scheme| scheme + 3);
     let (user_info, _) = word[start..].rsplit_once('@').unwrap_or_default();
-    // The subject of a job on GitHub has `@` and `:` too, but `/` before them.
+    // The subject of a job on GitHub has `@` and `:` too, but `/` before them; and the path of a URL with a port
+    // may have `@`.
+    let is_port = |text: &str| word.starts_with("http") && text.bytes().all(|b| b.is_ascii_digit());
     let begins_like_a_name = match (user_info.find(':'), user_info.find('/')) {
-        (Some(colon), Some(slash)) => colon < slash && scheme.is_some(),
+        (Some(colon), Some(slash)) if colon < slash => {
+            scheme.is_some() && !is_port(&user_info[colon + 1..slash])
+        }
+        (Some(_), Some(_)) => false,
         (colon, _) => colon.is_some(),
     };
     if !begins_like_a_name {
@@ -280,6 +303,16 @@ mod tests {
             ("https://h:8443/x", "https://h:8443/x"),
             ("me:p@hunter2@h.x", "***@h.x"),
             ("host=h user=me password=hunter2 port=1", "host=h user=me password=*** port=1"),
+            ("host=h password='hunter two' port=1", "host=h password=*** port=1"),
+            (
+                "postgresql://me:hunter2@h/db?sslpassword=x&a=b",
+                "postgresql://***@h/db?sslpassword=***&a=b",
+            ),
+            (
+                "postgresql://h/db?password=p1&sslpassword=p2",
+                "postgresql://h/db?password=***&sslpassword=***",
+            ),
+            ("https://h:8443/Workspace/Users/me@x.com", "https://h:8443/Workspace/Users/me@x.com"),
             ("{\"t\":\"dapi0123456789abcdef\"}", "{\"t\":\"***\"}"),
             ("secret=dose0123456789abcdef.", "secret=***"),
             ("postgresql://me:hunter2@h/db", "postgresql://***@h/db"),

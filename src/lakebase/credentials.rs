@@ -64,7 +64,7 @@ impl MintTarget {
         json!([self.kind(), self.name(), self.host()]).to_string()
     }
 
-    /// Reads the output of [`Database::to_line`].
+    /// Reads the output of [`MintTarget::to_line`].
     pub fn from_line(line: &str) -> Option<MintTarget> {
         let value: Value = serde_json::from_str(line).ok()?;
         let name = value[1].as_str()?.to_owned();

@@ -116,9 +116,11 @@ fn is_label(text: &str) -> bool {
 
 /// What people write in the place of a host, and what they mean.
 fn mistaken_host(text: &str, origin: &str) -> Option<(&'static str, String)> {
-    let named = |host: String| match origin.starts_with("--") {
-        true => format!("--pg-host {host}"),
-        false => format!("PGHOST={host}"),
+    let is_variable = origin.bytes().all(|b| b == b'_' || b.is_ascii_uppercase());
+    let named = |host: String| match (origin.starts_with("--"), is_variable) {
+        (true, _) => format!("{origin} {host}"),
+        (_, true) => format!("{origin}={host}"),
+        _ => format!("PGHOST={host}"),
     };
     if let Some((scheme, rest)) = text.split_once("://") {
         let authority = rest.split(['/', '?']).next().unwrap_or_default();

@@ -21,7 +21,9 @@ use crate::platform::context::{Context, NO_HOME};
 use crate::platform::files;
 use crate::platform::lock::LockFile;
 use crate::platform::path_owners::{NOT_ROOTS_HOME, is_root_in_other_users_folder};
-use crate::platform::private_file::{Folder, Found, private_folder, read_private};
+use crate::platform::private_file::{
+    Folder, Found, OTHERS_MAY_WRITE, private_folder, read_private,
+};
 use crate::platform::target_file::{HookMark, TargetFile};
 use crate::platform::time::Deadline;
 use crate::quoting::sh_word;
@@ -98,7 +100,7 @@ impl<'a> Logins<'a> {
     pub fn check_writable(&self) -> Result<()> {
         self.create_folder()
             .and_then(|_| TargetFile::open(&self.folder.join(FILE_PREFIX))?.check_folder())
-            .map_err(|error| match files::is_open_to_others(&self.folder) {
+            .map_err(|error| match error.because.iter().any(|why| why == OTHERS_MAY_WRITE) {
                 true => {
                     let folder = sh_word(&redact(&self.folder.to_string_lossy()));
                     error.hint(format!("chmod -R go= {folder}"))

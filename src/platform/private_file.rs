@@ -79,6 +79,8 @@ fn content_of(file: io::Result<File>, max_bytes: usize) -> Found {
     }
 }
 
+pub const OTHERS_MAY_WRITE: &str = "others may write into it";
+
 /// Creates a folder and its parents so that only this user can enter them, or checks an existing
 /// one: it must belong to this user, and no other user may write into it.
 pub fn private_folder(path: &Path) -> io::Result<Folder> {
@@ -88,7 +90,7 @@ pub fn private_folder(path: &Path) -> io::Result<Folder> {
         return Err(io::Error::other("it belongs to another user"));
     }
     if metadata.mode & 0o022 != 0 {
-        return Err(io::Error::other("others may write into it"));
+        return Err(io::Error::other(OTHERS_MAY_WRITE));
     }
     Ok(folder)
 }

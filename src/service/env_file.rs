@@ -25,6 +25,7 @@ use crate::credential::connection::Purpose;
 use crate::credential::secret::Secret;
 use crate::error::{Error, Result};
 use crate::lakebase::credentials::MintTarget;
+use crate::login::store::BROWSER;
 use crate::net::connect::ROUTE_VARIABLES;
 use crate::platform::context::Context;
 use crate::platform::request_log::RequestLog;
@@ -238,7 +239,9 @@ impl EnvFile {
 fn resolved_here(update: &Update<'_>, target: &Target, context: &Context) -> Result<Resolved> {
     let plan = &update.plan;
     let settings = &plan.settings;
-    let mut resolved = vec![(Id::AuthType, Some(plan.provider.name.to_owned()))];
+    // A stored login's own name, `pat`, is also that of a configured token.
+    let name = if plan.provider.stored_login { BROWSER } else { plan.provider.name };
+    let mut resolved = vec![(Id::AuthType, Some(name.to_owned()))];
 
     if let Some((EntryEditor { home: Some((id, _)), .. }, path)) = target.file() {
         resolved.push((*id, Some(text(path)?)));

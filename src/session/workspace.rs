@@ -184,8 +184,10 @@ impl Session<'_> {
                     let hint = format!("put a new personal access token in {origin}");
                     let error = refusal.into_error().hint(hint);
                     let secret = provider.secret.unwrap_or(Id::Token);
-                    let other = self.plan.settings.find_login(&Logins::of(self.policy.context)?);
-                    let error = match other {
+                    let logins = Logins::of(self.policy.context).ok();
+                    let is_named = self.plan.settings.get(Id::AuthType).is_some();
+                    let other = logins.filter(|_| !is_named);
+                    let error = match other.and_then(|all| self.plan.settings.find_login(&all)) {
                         Some(login) => error.hint(format!(
                             "{}  # to use the login of {}",
                             self.plan.settings.removal(secret),

@@ -281,7 +281,8 @@ fn open_storage(target: &Target, plan: &Plan) -> Result<OpenStorage> {
             make_usual_folder(path)?;
         }
         // The owner of the home could not read it.
-        if is_usual && !path.exists() && is_root_in_other_users_folder(path) {
+        let removes = plan.settings.is_on(Id::Remove);
+        if is_usual && !removes && !path.exists() && is_root_in_other_users_folder(path) {
             let path = redact(&path.to_string_lossy());
             return Err(Error::usage(format!("{path} would be root's, in another user's home"))
                 .hint("sudo -u NAME lakebase-token …, with the name of that user"));

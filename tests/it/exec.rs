@@ -13,7 +13,7 @@ fn the_secrets_of_another_host_are_not_handed_on_beside_this_one() {
     let (workspace, other) = (workspace(), super::support::workspace());
     let mut test = prepared(&other);
     test.set("DATABRICKS_TOKEN", "dapi-of-the-other-host").unset("DATABRICKS_CLIENT_ID");
-    test.unset("DATABRICKS_CLIENT_SECRET").set("ARM_CLIENT_SECRET", "of-the-other-host");
+    test.unset("DATABRICKS_CLIENT_SECRET");
     let profile = format!(
         "[b]\nhost = {}\nclient_id = {CLIENT_ID}\nclient_secret = {CLIENT_SECRET}\n",
         workspace.url

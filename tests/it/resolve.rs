@@ -205,8 +205,15 @@ fn a_named_endpoint_replaces_the_host_that_another_call_has_set() {
     };
     assert_eq!(host(&test, "-f json"), other, "two variables of the user");
     assert_eq!(host(&test, &format!("-f json --endpoint {ENDPOINT}")), ENDPOINT_HOST);
-    test.set("LAKEBASE_TOKEN_EXPIRES_AT", "2026-01-01T00:00:00Z");
-    assert_eq!(host(&test, "-f json"), ENDPOINT_HOST);
+    let profile = format!(
+        "[p]\nhost = {}\nclient_id = {CLIENT_ID}\nclient_secret = {CLIENT_SECRET}\nlakebase_endpoint = {ENDPOINT}\n",
+        workspace.url
+    );
+    test.write(".databrickscfg", &profile);
+    test.unset("LAKEBASE_ENDPOINT");
+    assert_eq!(host(&test, "-p p -f json"), ENDPOINT_HOST);
+    test.set("LAKEBASE_ENDPOINT", ENDPOINT);
+    assert_eq!(host(&test, "-f json"), other);
     // A tunnel to the endpoint is meant.
     test.set("PGHOST", "localhost");
     assert_eq!(host(&test, &format!("-f json --endpoint {ENDPOINT}")), "localhost");

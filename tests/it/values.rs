@@ -264,7 +264,7 @@ fn a_mistake_is_answered_in_the_words_of_the_mistake() {
         (
             &[("LAKEBASE_ENDPOINT", &postgres_url)],
             "",
-            &["is a connection URL", &format!("PGHOST={host}")],
+            &["is a connection URL", &format!("LAKEBASE_ENDPOINT={host}")],
         ),
         (&[], &format!("--pg-host {postgres_url}"), &[&format!("hint: --pg-host {host}")]),
         (&[("PGHOST", "\"h; id\"")], "", &["hint: PGHOST='h; id'"]),

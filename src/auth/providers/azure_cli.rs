@@ -61,7 +61,7 @@ fn program(context: &Context) -> Option<PathBuf> {
 fn token(call: &ProviderCall<'_>, resource: &str) -> Result<Token> {
     let answer = get_access_token(call, resource)?;
     let text = require(&answer, "accessToken", "the Azure CLI's answer")?;
-    // Older versions have only `expiresOn`, local time without a domain; then the token's own expiry
+    // Older versions have only `expiresOn`, local time without a zone; then the token's own expiry
     // counts.
     let stated = answer["expires_on"].as_i64().map(Timestamp::from_seconds);
     Token::received("the Azure CLI's token", text, stated, call.context.now())
