@@ -787,7 +787,8 @@ fn try_schedule(
 }
 
 /// Tries all schedules with up to this many switches, and each of these with each fault at each request, and with a
-/// call killed at each step. A workspace that hangs takes seconds, so it does where nothing is switched.
+/// call killed at each step. A workspace that hangs takes seconds, so it does where nothing is switched; a plain
+/// run only refuses elsewhere.
 fn explore(workspace: &Workspace, scenario: &Scenario, switches: usize, class: &mut Class) {
     let mut open: Vec<Schedule> =
         (0..scenario.actors.len()).map(|first| Schedule { first, ..Schedule::default() }).collect();
@@ -796,7 +797,12 @@ fn explore(workspace: &Workspace, scenario: &Scenario, switches: usize, class: &
         let Some(Played { turns, requests, .. }) = played else { return };
         for turn in requests {
             let faults = Fault::LETTERS.into_iter().map(|(_, fault)| fault);
-            let is_quick = |fault: &Fault| *fault != Fault::Hangs || schedule.switches.is_empty();
+            let is_campaign = times(0, 1) == 1;
+            let is_quick = |fault: &Fault| match fault {
+                Fault::Refused => true,
+                Fault::Closed | Fault::LostAnswer => is_campaign || schedule.switches.is_empty(),
+                Fault::Hangs => schedule.switches.is_empty(),
+            };
             for fault in faults.filter(is_quick) {
                 let troubled = Schedule { fault: Some((turn, fault)), ..schedule.clone() };
                 count(class, try_schedule(workspace, scenario, &troubled));
