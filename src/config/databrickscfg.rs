@@ -344,6 +344,7 @@ mod tests {
         let ours = format!("[x]\n{MARK}\nhost = https://h\ntoken = t2\n");
         assert_eq!(after_put(""), ours);
         assert_eq!(after_put("[a]\nk = 1"), format!("[a]\nk = 1\n\n{ours}"));
+        assert_eq!(after_put("\n[a]\nk = 1\n"), format!("\n[a]\nk = 1\n\n{ours}"));
         assert_eq!(after_put("# c\n[a]\nk: 1\n"), format!("# c\n[a]\nk: 1\n\n{ours}"));
         let windows = "[a]\r\nk = 1\r\n";
         assert_eq!(after_put(windows), format!("{windows}\r\n{}", ours.replace('\n', "\r\n")));
