@@ -696,7 +696,8 @@ fn events_are_logged_where_a_log_is_set() {
     assert!(lines[1].contains(CLIENT_ID) && lines[1].contains("valid until "), "{text}");
     assert!(!text.contains("eyJ") && !text.contains("wrong"));
     assert_private(&log);
-    test.set("LAKEBASE_TOKEN_LOG", "/nowhere/log")
+    let nowhere = test.home.path().join("nowhere").join("log");
+    test.set("LAKEBASE_TOKEN_LOG", nowhere.to_str().unwrap())
         .set("DATABRICKS_CLIENT_SECRET", crate::sandbox::workspace::CLIENT_SECRET);
     test.run("--refresh").notes("cannot write LAKEBASE_TOKEN_LOG");
 }
