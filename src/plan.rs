@@ -8,6 +8,7 @@
 
 mod lifetimes;
 mod rights;
+mod selection;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -23,12 +24,13 @@ use crate::credential::connection::{Purpose, check_name};
 use crate::credential::destination::in_databricks_domain;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::lakebase::credentials::MintTarget;
 use crate::lakebase::resolve::{DatabaseSelector, check_host};
 use crate::net::http::refuse_user_info;
 use crate::platform::context::{Context, NO_HOME};
 use crate::platform::path_owners::{NOT_ROOTS_HOME, is_root_in_other_users_folder};
 use crate::platform::time::Deadline;
+
+use selection::{overridden_host, pooled, selector};
 
 pub use lifetimes::{duration, out_of_bounds};
 pub use tls::TlsSettings;
@@ -50,7 +52,7 @@ pub struct Plan {
     pub selector_origin: Option<Id>,
     /// Whether to connect through the endpoint's pooled host.
     pub pooled: bool,
-    /// Whether PGHOST does not count, since it is of another call.
+    /// Whether the endpoint overrides PGHOST ([`overridden_host`]).
     ignores_pg_host: bool,
     pub port: u16,
     pub tls: TlsSettings,
@@ -151,38 +153,16 @@ impl Plan {
         }
 
         (self.selector, self.selector_origin) = selector(settings)?;
-        if let Some(name) = self.overridden_host() {
-            self.ignores_pg_host = true;
-            self.settings.ignored.push(name);
-        }
-        let settings = &self.settings;
         self.pooled = pooled(settings, &self.selector)?;
+        let overridden =
+            self.selector_origin.and_then(|id| overridden_host(settings, &self.selector, id));
         self.ttl = lifetimes::ttl(settings, &self.selector)?;
         lifetimes::check_ttl(settings, self.ttl, self.interval)?;
         self.port = port(settings)?;
         self.tls = TlsSettings::new(settings)?;
+        self.ignores_pg_host = overridden.is_some();
+        self.settings.ignored.extend(overridden);
         Ok(())
-    }
-
-    /// The variable with an endpoint's host that an endpoint replaces which a flag names, or the profile of
-    /// `--profile`: `env` and `exec` set it for later calls. A host outside Databricks' domains is a way to the
-    /// named endpoint, such as a tunnel.
-    fn overridden_host(&self) -> Option<&'static str> {
-        let Origin::Env(name) = self.settings.origin(Id::PgHost) else { return None };
-        let host = self.settings.text(Id::PgHost).unwrap_or_default();
-        let names_endpoint = match &self.selector {
-            DatabaseSelector::Named(_) | DatabaseSelector::Parent(_) => true,
-            DatabaseSelector::Host(_) | DatabaseSelector::Only => false,
-        };
-        let is_flag = |id| matches!(self.settings.origin(id), Origin::Flag(_));
-        let is_stronger = match self.selector_origin {
-            Some(id) if is_flag(id) => true,
-            Some(id) => {
-                matches!(self.settings.origin(id), Origin::Profile(_)) && is_flag(Id::Profile)
-            }
-            None => false,
-        };
-        (names_endpoint && is_stronger && in_databricks_domain(host)).then_some(name)
     }
 
     /// When the whole call must have ended.
@@ -300,76 +280,6 @@ fn purpose(settings: &Settings) -> Result<Purpose> {
                 .hint("--for database, or --for workspace"))
         }
     }
-}
-
-/// What to mint for, and the setting that names it.
-fn selector(settings: &Settings) -> Result<(DatabaseSelector, Option<Id>)> {
-    let Some(id) = selecting_setting(settings)? else {
-        return Ok((DatabaseSelector::Only, None));
-    };
-    let text = settings.text(id).unwrap_or_default();
-    let origin = settings.origin(id);
-    let selector = match id {
-        Id::Endpoint => DatabaseSelector::parse(text, origin)?,
-        Id::PgHost => DatabaseSelector::host(text, origin)?,
-        _ => instance(text, origin)?,
-    };
-    Ok((selector, Some(id)))
-}
-
-/// The setting that decides what to mint for: an endpoint or an instance, whichever has the stronger
-/// origin, else the Postgres host.
-fn selecting_setting(settings: &Settings) -> Result<Option<Id>> {
-    let rank_of = |id| settings.get(id).map(|value| rank(&value.origin));
-    match (rank_of(Id::Endpoint), rank_of(Id::Instance)) {
-        (Some(endpoint), Some(instance)) if endpoint == instance => {
-            Err(Error::usage("an endpoint and an instance are both named")
-                .because(value_and_origin(settings, Id::Endpoint))
-                .because(value_and_origin(settings, Id::Instance))
-                .hint("remove one of them, or name the one that is meant: --endpoint, --instance"))
-        }
-        (Some(endpoint), Some(instance)) if instance < endpoint => Ok(Some(Id::Instance)),
-        (Some(_), _) => Ok(Some(Id::Endpoint)),
-        (None, Some(_)) => Ok(Some(Id::Instance)),
-        (None, None) => Ok(settings.get(Id::PgHost).map(|_| Id::PgHost)),
-    }
-}
-
-/// The lower, the stronger.
-fn rank(origin: &Origin) -> u8 {
-    match origin {
-        Origin::Flag(_) => 0,
-        Origin::Env(_) => 1,
-        _ => 2,
-    }
-}
-
-fn instance(name: &str, origin: &Origin) -> Result<DatabaseSelector> {
-    if name.contains(['/', '?', '#']) || name.chars().any(|c| c.is_control()) {
-        let name = redact(name);
-        return Err(Error::usage(format!("{origin} is not an instance name: {name}")));
-    }
-    Ok(DatabaseSelector::Named(MintTarget::Instance { name: name.to_owned(), host: None }))
-}
-
-/// Whether a pooled host is asked for. Only endpoints have one.
-fn pooled(settings: &Settings, selector: &DatabaseSelector) -> Result<bool> {
-    let pooled = settings.is_on(Id::Pooled);
-    if pooled && selector.is_instance() {
-        let origin = settings.origin(Id::Pooled);
-        return Err(Error::usage(format!(
-            "{origin} is for Autoscaling: a Provisioned instance has no pooled host"
-        ))
-        .because(format!("the instance is {}", redact(selector.name())))
-        .hint(format!("leave out {origin}")));
-    }
-    Ok(pooled)
-}
-
-/// A setting as a reason in a message.
-fn value_and_origin(settings: &Settings, id: Id) -> String {
-    let text = redact(settings.text(id).unwrap_or_default());
-    format!("{text} from {}", settings.origin(id))
 }
 
 fn port(settings: &Settings) -> Result<u16> {

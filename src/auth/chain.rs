@@ -140,26 +140,6 @@ fn choose_named(name: &str, settings: &Settings, context: &Context) -> Result<&'
     check(provider, settings)
 }
 
-/// Why the chosen auth type cannot be used on this machine; nothing if it can.
-pub fn missing(provider: &Provider, settings: &Settings, context: &Context) -> Option<Error> {
-    if (provider.ready)(settings, context) {
-        return None;
-    }
-    if settings.get(Id::AuthType).is_none() {
-        return Some(no_identity::error(settings, context));
-    }
-    let origin = settings.origin(Id::AuthType);
-    let error =
-        Error::usage(format!("auth type {} from {origin} needs {}", provider.name, provider.needs));
-    Some(match settings.login(context) {
-        Some(_) => error.hint("--auth-type external-browser  # to use the stored login"),
-        None if provider.name == databricks_cli::PROVIDER.name => error
-            .hint("DATABRICKS_CLI_PATH=/path/to/databricks")
-            .hint("lakebase-token login, and then --auth-type external-browser"),
-        None => error,
-    })
-}
-
 fn first_configured(settings: &Settings, context: &Context) -> Option<&'static Provider> {
     PROVIDERS.iter().find(|provider| (provider.configured)(settings, context))
 }
@@ -173,12 +153,10 @@ fn unknown(name: &str, origin: &Origin) -> Error {
         "token" | "pat" => Some("pat"),
         _ => nearest(name, supported().into_iter()),
     };
-    match (meant, origin) {
-        (Some(meant), Origin::Env(variable)) => error.hint(format!("{variable}={meant}")),
-        (Some(meant), Origin::Profile(_)) => error.hint(format!("auth_type = {meant}")),
-        (Some(meant), _) => error.hint(format!("--auth-type {meant}")),
-        (None, _) => error.hint(format!("one of {}", supported().join(", "))),
-    }
+    error.hint(match meant {
+        Some(meant) => origin.assignment(meant).unwrap_or(format!("auth_type = {meant}")),
+        None => format!("one of {}", supported().join(", ")),
+    })
 }
 
 fn unsupported(provider: &Provider, why: String) -> Error {

@@ -110,13 +110,11 @@ pub struct CurrentRun {
 impl CurrentRun {
     pub fn record(&self, context: &Context) {
         let CurrentRun { process, began, shown } = self;
-        let text = format!("{process} {} {shown}\n", began.0);
-        // Without it, a message says less.
-        let folder = folder(context).and_then(|folder| open_folder(&folder).ok());
-        let _ = folder.map(|folder| LockFile::note_holder(&folder, LOCK, &text));
+        write_record(context, &format!("{process} {} {shown}\n", began.0));
     }
 
-    /// A record that is older than a run may be is of a run that has ended; its process id may be another's.
+    /// After the time that a run may take, the record is of a run that has ended, and its process id may be
+    /// another process's.
     fn recorded(context: &Context) -> Option<CurrentRun> {
         let text = files::read_or_empty(&folder(context)?.join(note_name(LOCK)));
         let mut parts = text.trim_end().splitn(3, ' ');
@@ -131,9 +129,14 @@ impl CurrentRun {
 
     /// Removes the record of a run that has ended.
     pub fn forget(context: &Context) {
-        let folder = folder(context).and_then(|folder| open_folder(&folder).ok());
-        let _ = folder.map(|folder| LockFile::note_holder(&folder, LOCK, ""));
+        write_record(context, "");
     }
+}
+
+fn write_record(context: &Context, text: &str) {
+    let folder = folder(context).and_then(|folder| open_folder(&folder).ok());
+    // Without it, a message says less.
+    let _ = folder.map(|folder| LockFile::note_holder(&folder, LOCK, text));
 }
 
 /// What keeps all other runs waiting: a run that has taken long already.

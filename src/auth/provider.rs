@@ -34,8 +34,8 @@ pub struct Provider {
     pub configured: fn(&Settings, &Context) -> bool,
     /// All that decides whose token it gets, for the key of the cache entry.
     pub identity: fn(&Settings, &Context) -> String,
-    /// Whether the program or the login that it needs is on this machine.
-    pub ready: fn(&Settings, &Context) -> bool,
+    /// The error if the program or the login that it needs is not on this machine.
+    pub missing: fn(&Settings, &Context) -> Option<Error>,
     /// The static secret that it authenticates with.
     pub secret: Option<Id>,
     /// The settings that say where its secret is, if they are not secret themselves.
@@ -79,7 +79,7 @@ pub const ROW: Provider = Provider {
     needs: "",
     configured: |_, _| false,
     identity: |_, _| String::new(),
-    ready: |_, _| true,
+    missing: |_, _| None,
     secret: None,
     secret_pointers: &[],
     identity_token: |_, _| None,

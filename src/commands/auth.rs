@@ -61,7 +61,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     databricks_cli::refuse_circle(call.context)?;
 
     let plan = Plan::with_purpose(Purpose::Workspace, settings(&call)?, call.context)?;
-    if !(plan.provider.ready)(&plan.settings, call.context) {
+    if (plan.provider.missing)(&plan.settings, call.context).is_some() {
         return Err(not_logged_in(&plan.settings));
     }
     let session = Session::new(&plan, call.context);

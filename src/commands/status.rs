@@ -155,7 +155,7 @@ impl StatusReport {
 
         report.providers = chain::explain(&settings, call.context);
         match Plan::new(settings, call.context) {
-            Ok(plan) => match chain::missing(plan.provider, &plan.settings, call.context) {
+            Ok(plan) => match (plan.provider.missing)(&plan.settings, call.context) {
                 None => report.note_plan(&plan, call),
                 missing => report.error = missing,
             },

@@ -18,6 +18,17 @@ pub enum Origin {
     Default,
 }
 
+impl Origin {
+    /// The flag or the variable with another value, as a hint says it.
+    pub fn assignment(&self, value: &str) -> Option<String> {
+        match self {
+            Origin::Flag(flag) => Some(format!("--{flag} {value}")),
+            Origin::Env(variable) => Some(format!("{variable}={value}")),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

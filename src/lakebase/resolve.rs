@@ -8,6 +8,7 @@ use std::fmt::Display;
 
 use serde_json::Value;
 
+use crate::config::value::Origin;
 use crate::credential::destination::{is_database_host, is_host};
 use crate::credential::encoding::percent_encode;
 use crate::credential::redact::redact;
@@ -36,7 +37,7 @@ pub enum DatabaseSelector {
 
 impl DatabaseSelector {
     /// Parses the name of an endpoint, branch or project.
-    pub fn parse(text: &str, origin: impl Display) -> Result<DatabaseSelector> {
+    pub fn parse(text: &str, origin: &Origin) -> Result<DatabaseSelector> {
         let mut parts: Vec<&str> = text.split('/').collect();
         // A database or a role belongs to its branch.
         if let ["projects", _, "branches", _, "databases" | "roles", _] = parts[..] {
@@ -61,7 +62,7 @@ impl DatabaseSelector {
             [p, b, e] if p != "projects" && ids(&[p, b, e]) => {
                 Ok(DatabaseSelector::endpoint(p, b, e))
             }
-            // A connection URL, or a resource name in quotes or with a slash too many.
+            // A connection URL, which has slashes too.
             _ if text.contains("://") => DatabaseSelector::host(text, origin),
             _ => Err(Error::usage(format!(
                 "the endpoint from {origin} is not a resource name: {}",
@@ -77,7 +78,7 @@ impl DatabaseSelector {
     }
 
     /// Checks a Postgres host whose endpoint or instance must be resolved.
-    pub fn host(text: &str, origin: impl Display) -> Result<DatabaseSelector> {
+    pub fn host(text: &str, origin: &Origin) -> Result<DatabaseSelector> {
         check_host(text, origin)?;
         Ok(DatabaseSelector::Host(text.to_ascii_lowercase()))
     }
@@ -101,7 +102,7 @@ impl DatabaseSelector {
     }
 }
 
-fn label_error(label: &str, origin: impl Display) -> Error {
+fn label_error(label: &str, origin: &Origin) -> Error {
     Error::usage(format!("the endpoint from {origin} is only a label: {}", redact(label)))
         .because("the API needs the endpoint's resource name, not its uid")
         .hint(
@@ -115,13 +116,8 @@ fn is_label(text: &str) -> bool {
 }
 
 /// What people write in the place of a host, and what they mean.
-fn mistaken_host(text: &str, origin: &str) -> Option<(&'static str, String)> {
-    let is_variable = origin.bytes().all(|b| b == b'_' || b.is_ascii_uppercase());
-    let named = |host: String| match (origin.starts_with("--"), is_variable) {
-        (true, _) => format!("{origin} {host}"),
-        (_, true) => format!("{origin}={host}"),
-        _ => format!("PGHOST={host}"),
-    };
+fn mistaken_host(text: &str, origin: &Origin) -> Option<(&'static str, String)> {
+    let named = |host: String| origin.assignment(&host).unwrap_or(format!("PGHOST={host}"));
     if let Some((scheme, rest)) = text.split_once("://") {
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
         let host = authority.rsplit('@').next().unwrap_or_default();
@@ -145,8 +141,8 @@ fn mistaken_host(text: &str, origin: &str) -> Option<(&'static str, String)> {
 }
 
 /// Refuses a text that cannot be the host of a Lakebase database.
-pub fn check_host(text: &str, origin: impl Display) -> Result<()> {
-    if let Some((what, hint)) = mistaken_host(text, &origin.to_string()) {
+pub fn check_host(text: &str, origin: &Origin) -> Result<()> {
+    if let Some((what, hint)) = mistaken_host(text, origin) {
         let shown = redact(text);
         return Err(Error::usage(format!("{origin} {what}: {shown}")).hint(hint));
     }
@@ -472,7 +468,7 @@ mod tests {
 
     #[test]
     fn resource_names_are_parsed_and_other_texts_refused() {
-        let parse = |text: &str| DatabaseSelector::parse(text, "LAKEBASE_ENDPOINT");
+        let parse = |text: &str| DatabaseSelector::parse(text, &Origin::Env("LAKEBASE_ENDPOINT"));
         let endpoint = "projects/p1/branches/production/endpoints/primary";
         let named = MintTarget::Endpoint { name: endpoint.to_owned(), host: None };
         assert_eq!(parse(endpoint).unwrap(), DatabaseSelector::Named(named));
@@ -502,7 +498,7 @@ mod tests {
     #[test]
     fn a_text_that_is_no_host_is_refused() {
         for host in ["", "/var/run/postgresql", "a,b", "a b", "a\nb"] {
-            assert!(DatabaseSelector::host(host, "PGHOST").is_err(), "{host}");
+            assert!(DatabaseSelector::host(host, &Origin::Env("PGHOST")).is_err(), "{host}");
         }
     }
 }

@@ -26,7 +26,7 @@ pub const PROVIDER: Provider = Provider {
             Databricks CLI at that workspace takes precedence)",
     configured: is_configured,
     identity,
-    ready: |_, context| program(context).is_some(),
+    missing: |_, context| program(context).is_none().then(absent),
     login: true,
     login_can_change: true,
     route_variables: &["PATH"],
@@ -104,10 +104,12 @@ fn subscription(settings: &Settings) -> Option<&str> {
     (parts.next()? == "subscriptions").then(|| parts.next()).flatten()
 }
 
+fn absent() -> Error {
+    Error::usage("auth type azure-cli needs the Azure CLI").because("there is no `az` on PATH")
+}
+
 fn run(call: &ProviderCall<'_>, arguments: &[&str], tenant: &Option<String>) -> Result<Value> {
-    let program = program(call.context).ok_or_else(|| {
-        Error::usage("auth type azure-cli needs the Azure CLI").because("there is no `az` on PATH")
-    })?;
+    let program = program(call.context).ok_or_else(absent)?;
     let arguments = [arguments, &["--output", "json"]].concat();
     let shown = format!("az {}", arguments.join(" "));
     let output = call.run_cli(&program, &arguments, &[], None, &shown)?;

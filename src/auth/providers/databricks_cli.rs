@@ -30,7 +30,9 @@ pub const PROVIDER: Provider = Provider {
     needs: "host or profile, and the Databricks CLI on PATH",
     configured: |settings, _| settings.get(Id::Host).is_some(),
     identity,
-    ready: |settings, context| program(settings, context).is_some(),
+    missing: |settings, context| {
+        program(settings, context).is_none().then(|| absent(settings, context))
+    },
     login: true,
     login_can_change: true,
     route_variables: &["PATH"],
@@ -148,7 +150,8 @@ enum CliRun {
 
 /// Runs the CLI once. No other run would help against an error.
 fn run(call: &ProviderCall<'_>, force: bool) -> Result<CliRun> {
-    let program = program(call.settings, call.context).ok_or_else(|| absent(call))?;
+    let program =
+        program(call.settings, call.context).ok_or_else(|| absent(call.settings, call.context))?;
     let (flag, value) = selector(call.settings);
     let mut arguments = vec!["auth", "token", flag, &value];
     if force {
@@ -187,11 +190,11 @@ fn check_life(token: Token, now: Timestamp, shown: &str) -> Result<Token> {
 }
 
 /// The error if there is no CLI. It names the CLI only if the user has named that auth type.
-fn absent(call: &ProviderCall<'_>) -> Error {
-    if call.settings.get(Id::AuthType).is_none() {
-        return no_identity::error(call.settings, call.context);
+fn absent(settings: &Settings, context: &Context) -> Error {
+    if settings.get(Id::AuthType).is_none() {
+        return no_identity::error(settings, context);
     }
-    let origin = call.settings.origin(Id::AuthType);
+    let origin = settings.origin(Id::AuthType);
     Error::usage(format!("auth type databricks-cli from {origin} needs the Databricks CLI"))
         .because("there is no `databricks` on PATH or at DATABRICKS_CLI_PATH")
         .hint("DATABRICKS_CLI_PATH=/path/to/databricks")

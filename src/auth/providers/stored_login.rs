@@ -33,7 +33,7 @@ pub const BROWSER: Provider = Provider {
         settings.get(Id::Host).is_some() && (is_possible || has_browser_login(settings, context))
     },
     identity,
-    ready: has_browser_login,
+    missing: |settings, context| (!has_browser_login(settings, context)).then(|| absent(settings)),
     login_can_change: true,
     login: true,
     stored_login: true,
@@ -52,7 +52,7 @@ pub const PAT: Provider = Provider {
     name: store::PAT,
     needs: "host or profile, and a login made by lakebase-token login --pat",
     configured: has_pat_login,
-    ready: has_pat_login,
+    missing: |settings, context| (!has_pat_login(settings, context)).then(|| absent(settings)),
     cached: false,
     ..BROWSER
 };
@@ -76,13 +76,15 @@ fn identity(settings: &Settings, context: &Context) -> String {
     login.map_or(String::new(), |login| format!("{} {}", login.key.flag(), login.who))
 }
 
+fn absent(settings: &Settings) -> Error {
+    let key = settings.login_key();
+    no_stored_login(&key.unwrap_or(LoginKey::Host("https://WORKSPACE-URL".to_owned())))
+}
+
 fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
     // Another process may have renewed the login since this call began.
     let Some(login) = call.settings.find_login(&Logins::of(call.context)?) else {
-        let key = call.settings.login_key();
-        return Err(no_stored_login(
-            &key.unwrap_or(LoginKey::Host("https://WORKSPACE-URL".to_owned())),
-        ));
+        return Err(absent(call.settings));
     };
 
     let needs_another = call.refused || call.min_life_ms == i64::MAX;
