@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::auth::chain;
 use crate::cache::policy::offline;
 use crate::commands::command::{
     Call, Command, DATABASE_FLAGS, FOREIGN_PASSWORD, ROW, has_foreign_password,
@@ -138,9 +137,6 @@ impl Steps {
     }
 
     fn workspace(&mut self, session: &Session<'_>) -> Option<()> {
-        if session.plan().offline {
-            self.add::<()>("workspace", Err(offline()), |()| String::new())?;
-        }
         let reached = reach_workspace(session, step_deadline(session.plan()));
         self.add("workspace", reached, |words| (*words).to_owned())?;
         self.found.workspace = session.url(step_deadline(session.plan())).ok();
@@ -289,7 +285,7 @@ fn warnings(plan: &Plan, session: &Session<'_>, context: &Context) -> Vec<Error>
 
 fn plan(call: &Call<'_>) -> Result<Plan> {
     let plan = Plan::new(Settings::resolve(&plan_flags(call), call.context)?, call.context)?;
-    match chain::missing(plan.provider, &plan.settings, call.context) {
+    match (plan.provider.missing)(&plan.settings, call.context) {
         Some(missing) => Err(missing),
         None => Ok(plan),
     }
@@ -316,8 +312,11 @@ fn step_limit(plan: &Plan) -> Duration {
 }
 
 fn reach_workspace(session: &Session<'_>, deadline: Deadline) -> Result<&'static str> {
-    let url = session.url(deadline)?;
     let plan = session.plan();
+    if plan.offline {
+        return Err(offline());
+    }
+    let url = session.url(deadline)?;
     let (_, origin) = plan.workspace();
     reach(&Client::new(session.context(), plan.provider.name), &url, origin, deadline)?;
     Ok(if url.starts_with("https") { "it answers, over TLS" } else { "it answers" })
@@ -328,17 +327,18 @@ fn reach_workspace(session: &Session<'_>, deadline: Deadline) -> Result<&'static
 fn check_state(state: &str) -> Result<String> {
     match state {
         "IDLE" => Ok("IDLE; the first connection wakes it".to_owned()),
-        "STOPPED" | "DISABLED" | "DELETING" | "FAILING_OVER" | "STARTING" | "INIT" => {
-            let error = Error::unavailable(format!("the database is in the state {state}"));
-            Err(match state {
-                "STOPPED" | "DISABLED" => error.hint("start it in the workspace"),
-                "DELETING" => error.hint("--endpoint with another database"),
-                _ => error.hint("lakebase-token psql --wait 5m"),
-            })
+        "STOPPED" | "DISABLED" => Err(not_running(state).hint("start it in the workspace")),
+        "DELETING" => Err(not_running(state).hint("--endpoint with another database")),
+        "FAILING_OVER" | "STARTING" | "INIT" => {
+            Err(not_running(state).hint("lakebase-token --wait 5m psql"))
         }
         "" => Ok("the workspace does not state it".to_owned()),
         other => Ok(other.to_owned()),
     }
+}
+
+fn not_running(state: &str) -> Error {
+    Error::unavailable(format!("the database is in the state {state}"))
 }
 
 /// With `--pooled`, the endpoint's own host.

@@ -92,9 +92,9 @@ fn cannot_run(program: &OsStr, variables: &[(OsString, OsString)], why: io::Erro
         Some(reason) => error.because(redact(&reason)),
         None => error.because("it is not found"),
     };
-    // A whole command line in quotes is one word, the name of a program.
     let error = if name.contains('=') {
         error.hint("lakebase-token exec -- env NAME=VALUE PROGRAM")
+    // A whole command line in quotes is one word, the name of a program.
     } else if name.trim().contains(char::is_whitespace) {
         error.hint(format!("lakebase-token exec -- {}", redact(&name)))
     } else {

@@ -1,7 +1,7 @@
 //! Which hosts a secret may be sent to (SECURITY.md, "Where a secret may go").
 //!
 //! Pure functions over host names: nothing here reads a setting or makes a request. The callers
-//! know where a name came from. The domains are Databricks' own domains for each cloud
+//! know where a name came from. The domains are those that Databricks has in each cloud
 //! (databricks-sdk-go `common/environment`).
 
 use std::net::IpAddr;

@@ -105,7 +105,8 @@ impl LockGuard<'_> {
 
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
-        // A panic unwinds in tests only (`tests/it/interleavings.rs`): the lock is left to a child, as by a kill.
+        // A panic unwinds in tests only (`tests/it/interleavings.rs`), in the place of a kill, which leaves the
+        // lock to a child.
         if self.is_handed_over.get() || std::thread::panicking() {
             self.guard.take().map(system::leave);
         }

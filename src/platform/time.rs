@@ -3,7 +3,7 @@
 //! Freshness is judged by the wall clock ([`Timestamp`], from `Context::now`), because a laptop
 //! sleeps while tokens age; waiting is bounded by the monotonic one ([`Deadline`]). The formats
 //! are RFC 3339 and what `databricks auth token` prints: any offset, any number of digits after the
-//! second, and, from old versions, no domain at all, which means UTC.
+//! second, and, from old versions, no zone at all, which means UTC.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(millis))
     }
 
-    /// Reads RFC 3339, and the same without a domain as UTC.
+    /// Reads RFC 3339, and the same without a zone as UTC.
     pub fn parse(text: &str) -> Option<Timestamp> {
         let text = text.trim();
         let instant = text.parse::<jiff::Timestamp>().ok().or_else(|| {

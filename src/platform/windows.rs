@@ -36,7 +36,7 @@ use windows_sys::Win32::System::Threading::{
 use crate::credential::encoding::hex;
 use crate::platform::file_metadata::FileMetadata;
 use crate::platform::time::Deadline;
-use crate::platform::windows_acl::{self as rights, THIS_USER};
+use crate::platform::windows_acl::{self as acl, THIS_USER};
 use crate::platform::windows_calls::{self as calls, Job};
 
 /// The variable with the user's home.
@@ -56,7 +56,7 @@ pub fn user_id() -> u32 {
 }
 
 pub fn group_id() -> u32 {
-    rights::SYSTEM
+    acl::SYSTEM
 }
 
 pub fn real_user_id() -> u32 {
@@ -69,18 +69,18 @@ pub fn is_root() -> bool {
 }
 
 pub fn metadata_of(file: &File) -> io::Result<FileMetadata> {
-    rights::metadata(file, is_link(&file.metadata()?))
+    acl::metadata(file, is_link(&file.metadata()?))
 }
 
 pub fn symlink_metadata(path: &Path) -> io::Result<FileMetadata> {
-    metadata_of(&open_for_facts(path, FILE_FLAG_OPEN_REPARSE_POINT)?)
+    metadata_of(&open_for_metadata(path, FILE_FLAG_OPEN_REPARSE_POINT)?)
 }
 
 pub fn metadata_behind_links(path: &Path) -> io::Result<FileMetadata> {
-    metadata_of(&open_for_facts(path, 0)?)
+    metadata_of(&open_for_metadata(path, 0)?)
 }
 
-fn open_for_facts(path: &Path, flags: u32) -> io::Result<File> {
+fn open_for_metadata(path: &Path, flags: u32) -> io::Result<File> {
     OpenOptions::new()
         .access_mode(READ_CONTROL | FILE_READ_ATTRIBUTES)
         .share_mode(SHARE_ALL)
@@ -218,7 +218,7 @@ impl PathPart {
     /// by others; a link is then an error.
     pub fn metadata(&self) -> io::Result<FileMetadata> {
         match symlink_metadata(&self.0) {
-            Err(e) if is(&e, ERROR_ACCESS_DENIED) => rights::metadata_without_rights(&self.0),
+            Err(e) if is(&e, ERROR_ACCESS_DENIED) => acl::metadata_without_rights(&self.0),
             metadata => metadata,
         }
     }

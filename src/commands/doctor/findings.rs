@@ -29,7 +29,7 @@ pub struct Findings {
     pub database: Option<MintTarget>,
     pub credential: Option<Credential>,
     pub logged_in: Option<PostgresSession>,
-    /// Postgres has asked for another proof than a password in clear text.
+    /// Postgres has asked for another method than a password in clear text.
     pub asked_for_other_method: bool,
     /// The server's certificate was not accepted.
     pub is_certificate_rejected: bool,
@@ -67,7 +67,7 @@ impl Step {
     }
 
     pub fn json(&self) -> Value {
-        let (state, words, because, hints) = match &self.outcome {
+        let (state, message, because, hints) = match &self.outcome {
             Ok(Some(words)) => ("ok", words.as_str(), &[][..], &[][..]),
             Ok(None) => ("not tried", self.why_not_tried, &[][..], &[][..]),
             Err(error) if self.is_warning => {
@@ -76,6 +76,6 @@ impl Step {
             Err(error) => ("failed", error.message.as_str(), &error.because[..], &error.hints[..]),
         };
         let name = self.name;
-        json!({ "step": name, "state": state, "message": words, "because": because, "hints": hints })
+        json!({ "step": name, "state": state, "message": message, "because": because, "hints": hints })
     }
 }

@@ -1,7 +1,7 @@
 //! `doctor --report FILE`: what an issue needs, without anything private.
 //!
-//! A word passes if a string literal in `src` has it (`report_allowed_words.txt`), or if it is a known field, setting, error code or
-//! SQLSTATE. Any other word becomes a placeholder, the same one each time: `<1>`. Names that the settings
+//! A word passes if a string literal in `src` has it (`report_allowed_words.txt`), or if it is a known field,
+//! setting, error code or SQLSTATE. Any other word becomes a placeholder, the same one each time: `<1>`. Names that the settings
 //! or the workspace give are placeholders even if they consist of known words.
 
 use std::collections::HashMap;
@@ -18,7 +18,8 @@ use crate::platform::context::Context;
 use crate::platform::target_file::{HookMark, TargetFile};
 use crate::platform::time::Deadline;
 
-/// The words of all string literals in `src`, of which our messages are made, one a line; `tests/it/report.rs` keeps the list.
+/// The words of all string literals in `src`, of which our messages are made, one a line;
+/// `tests/it/report.rs` keeps the list.
 const WORDS: &str = include_str!("report_allowed_words.txt");
 
 /// The first line, by which a later report knows a file that it may replace.
