@@ -104,8 +104,8 @@ fn redact_passwords(text: String) -> String {
     redacted + &text[done..]
 }
 
-/// Replaces `user:password` before the last `@` of a URL or of a connection string. An unescaped password may
-/// contain `@`, `/`, `?` or `#`.
+/// Replaces `user:password` before the last `@` of a URL or of a connection string. An unescaped password
+/// may contain `@`, `/`, `?` or `#`.
 fn redact_user_info(word: &str) -> String {
     let scheme = word.find("://");
     let start = scheme.map_or(0, |scheme| scheme + 3);

@@ -20,9 +20,13 @@ use super::support::{
 };
 use crate::sandbox::workspace::{Consent, TOKEN, USER};
 
-/// Makes a line of shell the browser.
+/// Makes a line of `sh` the browser.
 fn browser(test: &mut Test, line: &str) {
-    let path = test.program("browser-script", &format!("#!/bin/sh\n{line}\n"));
+    browser_script(test, &format!("#!/bin/sh\n{line}\n"));
+}
+
+fn browser_script(test: &mut Test, script: &str) {
+    let path = test.program("browser-script", script);
     test.set("BROWSER", path.to_str().unwrap());
 }
 
@@ -95,9 +99,8 @@ fn no_other_user_can_answer_a_login() {
 
 #[test]
 fn a_connection_that_is_closed_at_once_cannot_answer_a_login() {
-    if !has("browsers::a_connection_that_is_closed", "curl")
-        || !has("browsers::a_connection_that_is_closed", "bash")
-    {
+    let test_name = "browsers::a_connection_that_is_closed";
+    if !has(test_name, "curl") || !has(test_name, "bash") {
         return;
     }
     let workspace = workspace();
@@ -108,10 +111,7 @@ fn a_connection_that_is_closed_at_once_cannot_answer_a_login() {
                   printf 'GET /%s HTTP/1.1\\r\\n\\r\\n' \"${url#http://localhost:*/}\" >\"/dev/tcp/127.0.0.1/$port\"\n\
                   sleep 1\n\
                   exec curl -sSL -o \"$HOME/page\" \"$1\"";
-    let path =
-        test.program("browser-script", &format!("#!/bin/bash\nPATH=/usr/bin:/bin\n{closed}\n"));
-    let path = path.to_str().unwrap().to_owned();
-    test.set("BROWSER", &path);
+    browser_script(&mut test, &format!("#!/bin/bash\nPATH=/usr/bin:/bin\n{closed}\n"));
     let outcome = test.run("login");
     assert_eq!(outcome.code, 0, "{outcome:?}");
     assert_eq!(workspace.count(TOKEN), 1, "the code of the closed connection was not exchanged");
@@ -265,9 +265,8 @@ impl Drop for Browser {
 
 #[test]
 fn a_real_browser_shows_the_outcome_of_the_login() {
-    if !has("browsers::a_real_browser", "chromedriver")
-        || !has("browsers::a_real_browser", "chromium")
-    {
+    let test_name = "browsers::a_real_browser";
+    if !has(test_name, "chromedriver") || !has(test_name, "chromium") {
         return;
     }
     let workspace = workspace();

@@ -142,7 +142,7 @@ impl<'w> World<'w> {
             let mut state = workspace.state();
             state.requests.clear();
             state.faults.clear();
-            state.loses_next_answer = false;
+            state.lost_answer = None;
             state.skew = 0;
         }
         World { workspace, test: Test::at(workspace), clock: Arc::default() }
@@ -356,9 +356,9 @@ impl Fault {
                 Answer::Json(403, no)
             }
             Fault::Closed => Answer::Close,
-            Fault::Hangs => Answer::Hang(TIMEOUT * 3),
+            Fault::Hangs => Answer::Hang(HANG),
             Fault::LostAnswer => {
-                workspace.state().loses_next_answer = true;
+                workspace.state().lost_answer = Some("/");
                 return;
             }
         };
@@ -366,8 +366,8 @@ impl Fault {
     }
 }
 
-/// The timeout of calls of which one meets a workspace that hangs.
-const TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a workspace hangs: far beyond the timeout of the calls that meet it, which is a second.
+const HANG: Duration = Duration::from_secs(12);
 
 /// A schedule that can be written down.
 #[derive(Clone, Debug, Default)]
@@ -721,8 +721,8 @@ fn problems(world: &World<'_>, scenario: &Scenario, played: &Played) -> Vec<Stri
     found
 }
 
-/// Whether the workspace had replaced the refresh token when a renewal was killed before it stored the new one, or
-/// when the answer was lost: then the login has ended, and the others say so.
+/// Whether the workspace had replaced the refresh token when a renewal was killed before it stored the new one,
+/// or when the answer was lost: then the login has ended, and the others say so.
 fn lost_login(scenario: &Scenario, played: &Played) -> bool {
     let is_lost = |(end, steps): (&End, &Vec<Step>)| {
         let done = &steps[..steps.len().saturating_sub(1)];
@@ -763,9 +763,8 @@ fn try_schedule(
     scenario: &Scenario,
     schedule: &Schedule,
 ) -> Result<Played, String> {
-    let world = World::new(workspace);
+    let mut world = World::new(workspace);
     (scenario.prepare)(&world);
-    let mut world = world;
     let hangs = schedule.fault.is_some_and(|(_, fault)| fault == Fault::Hangs);
     if hangs {
         world.test.set("LAKEBASE_TOKEN_TIMEOUT", "1s");
@@ -776,7 +775,7 @@ fn try_schedule(
     world.test.unset("LAKEBASE_TOKEN_TIMEOUT");
     let mut found = problems(&world, scenario, &played);
     // A call that waits for the one that hangs waits until its own deadline; the renewal has more time.
-    if hangs && scenario.name != "renewal" && took > TIMEOUT * 5 {
+    if hangs && scenario.name != "renewal" && took >= HANG {
         found.push(format!("it took {took:?}"));
     }
     if found.is_empty() {
@@ -786,8 +785,8 @@ fn try_schedule(
     Err(format!("{}:{schedule}\n  {}\n  {}", scenario.name, found.join("\n  "), steps.join("\n  ")))
 }
 
-/// Tries all schedules with up to this many switches, and each of these with each fault at each request, and with a
-/// call killed at each step. A workspace that hangs takes seconds, so it does where nothing is switched; a plain
+/// Tries all schedules with up to this many switches, and each of these with each fault at each request, and with
+/// a call killed at each step. A workspace that hangs takes seconds, so it does where nothing is switched; a plain
 /// run only refuses elsewhere.
 fn explore(workspace: &Workspace, scenario: &Scenario, switches: usize, class: &mut Class) {
     let mut open: Vec<Schedule> =

@@ -60,7 +60,8 @@ fn literals(source: &str) -> String {
     texts
 }
 
-/// The list is exactly the words of all string literals in `src`, of which our messages are made. `UPDATE=1` writes it.
+/// The list is exactly the words of all string literals in `src`, of which our messages are made. `UPDATE=1`
+/// writes it.
 #[test]
 fn the_words_that_pass_are_those_of_our_own_messages() {
     let source = repository().join("src");

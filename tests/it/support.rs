@@ -307,8 +307,8 @@ pub fn executable() -> PathBuf {
     }
 }
 
-/// A command that builds something, without what Cargo and `tests/run` have set for this test: Cargo would build
-/// some dependencies again.
+/// A command that builds something, without what Cargo and `tests/run` have set for this test: with it, Cargo
+/// would build some dependencies again.
 pub fn building(program: &str) -> Command {
     let mut command = Command::new(program);
     let is_ours = |name: &str| {

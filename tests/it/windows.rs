@@ -175,7 +175,15 @@ fn a_setting_never_becomes_a_command_of_az_cmd() {
     let workspace = workspace();
     let mut test = Test::of_person(&workspace);
     let ran = test.home.path().join("ran");
-    batch(&mut test, "az.cmd", &format!("echo %* >> \"{}\"\n", ran.display()));
+    // It answers each question alike.
+    let token = workspace.signer.sign(USER, Scope::Workspace, 3600, 0);
+    let answer = json!({
+        "user": { "name": USER, "type": "user" }, "accessToken": token, "tenantId": "t",
+        "expires_on": test.now().0 / SECOND + 3600,
+    });
+    let answer = test.write("answer.json", &answer.to_string());
+    let lines = format!("echo %* >> \"{}\"\ntype \"{}\"\n", ran.display(), answer.display());
+    batch(&mut test, "az.cmd", &lines);
     test.set("DATABRICKS_AUTH_TYPE", "azure-cli");
     test.set("DATABRICKS_AZURE_RESOURCE_ID", "/subscriptions/s");
     for tenant in ["a&calc", "a\"b", "%PATH%", "a^b", "a\nb"] {
@@ -185,6 +193,11 @@ fn a_setting_never_becomes_a_command_of_az_cmd() {
         let lines = fs::read_to_string(&ran).unwrap_or_default();
         assert!(!lines.contains("get-access-token"), "{tenant}: {lines}");
     }
+    // With another tenant, az is run.
+    test.set("ARM_TENANT_ID", "0e0e0e0e-1111-4222-8333-944444444444");
+    let output = run(&test, "--no-cache");
+    let lines = fs::read_to_string(&ran).unwrap_or_default();
+    assert!(lines.contains("get-access-token"), "{output:?} {lines}");
 }
 
 #[test]

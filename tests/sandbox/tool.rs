@@ -1,4 +1,5 @@
-//! A stand-in for a command-line tool, such as `databricks`, `az` or a browser, that runs on Unix and on Windows.
+//! A stand-in for a command-line tool, such as `databricks`, `az` or a browser, that runs on Unix and on
+//! Windows.
 //!
 //! It does what the file beside it says: for `bin/az`, `bin/az.json` has
 //! `[{"for": "account show", "do": [{"stdout": "{}"}, {"exit": 0}]}, …]`. The first entry whose `for` is

@@ -71,10 +71,8 @@ pub struct State {
     /// Whether Entra accepts GitHub's identity tokens.
     pub trusts_github: bool,
     pub consent: Consent,
-    /// The next request to this path is carried out, and its answer is lost.
+    /// The next request to a path that begins like this is carried out, and its answer is lost.
     pub lost_answer: Option<&'static str>,
-    /// The next request is carried out, and its answer is lost.
-    pub loses_next_answer: bool,
     /// The largest number of tokens with the same comment that were valid at once.
     pub max_valid_alike: usize,
     /// When the last grant to a person was committed.
@@ -372,7 +370,6 @@ impl State {
             trusts_github: true,
             consent: Consent::Page,
             lost_answer: None,
-            loses_next_answer: false,
             max_valid_alike: 0,
             committed: None,
             answer_delay: Duration::ZERO,
@@ -406,7 +403,8 @@ impl State {
 fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request) -> Answer {
     let path = request.path.clone();
     let mut answer = regular_answer(signer, state, scheme, request);
-    if std::mem::take(&mut state.lock().expect("no handler panicked").loses_next_answer) {
+    let lost = |lost: &mut &str| path.starts_with(*lost);
+    if state.lock().expect("no handler panicked").lost_answer.take_if(lost).is_some() {
         return Answer::Close;
     }
     let variant = state.lock().expect("no handler panicked").variant;
@@ -510,14 +508,10 @@ fn regular_answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: 
             std::thread::sleep(answer_delay);
             answer
         }
-        (_, path) if path.starts_with("/api/") => {
-            let answer = match identify(signer, &state, &request) {
-                Ok(identity) => api(signer, &mut state, &request, &identity),
-                Err(refusal) => refusal,
-            };
-            let is_lost = state.lost_answer.take_if(|lost| path == *lost).is_some();
-            if is_lost { Answer::Close } else { answer }
-        }
+        (_, path) if path.starts_with("/api/") => match identify(signer, &state, &request) {
+            Ok(identity) => api(signer, &mut state, &request, &identity),
+            Err(refusal) => refusal,
+        },
         // A Kubernetes API server that accepts workspace tokens.
         ("GET", "/version" | "/version/") => match identify(signer, &state, &request) {
             Ok(_) => Answer::Json(
