@@ -232,8 +232,10 @@ pub fn check_workspace(settings: &Settings) -> Result<()> {
     let url = settings.text(Id::Host).unwrap_or_default();
     let origin = settings.origin(Id::Host);
     let host = url.strip_prefix("https://").unwrap_or_default();
-    let is_of_postgres = host.split('.').nth(1) == Some("database") && in_databricks_domain(host);
-    if is_of_postgres && (host.starts_with("ep-") || host.starts_with("instance-")) {
+    if (host.starts_with("ep-") || host.starts_with("instance-"))
+        && host.split('.').nth(1) == Some("database")
+        && in_databricks_domain(host)
+    {
         return Err(Error::usage(format!("{url} from {origin} is a Postgres host, no workspace"))
             .hint(format!("PGHOST={host}, and DATABRICKS_HOST with the URL of the workspace")));
     }
