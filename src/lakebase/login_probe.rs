@@ -97,7 +97,7 @@ pub fn log_in(
 }
 
 /// Answers the server's messages until it has said who is logged in.
-fn answer_server(
+pub fn answer_server(
     stream: &mut (impl Read + Write),
     login: &PostgresLogin<'_>,
     deadline: Deadline,

@@ -46,7 +46,11 @@ fn a_file_of_certificates_is_read_or_told_what_is_wrong_with_it() {
         assert_eq!(outcome.code, 0, "{what}: {outcome:?}");
     }
 
-    let bad: [(&[u8], &str); 8] = [
+    let cut = &pem[..pem.len() / 2];
+    let damaged = pem.replacen("MII", "AAA", 1);
+    let bad: [(&[u8], &str); 10] = [
+        (cut.as_bytes(), "has a certificate that is damaged or incomplete"),
+        (damaged.as_bytes(), "has a certificate that is damaged or incomplete"),
         (&der, "is in DER; convert it: openssl x509 -inform der"),
         (&utf16, "is in UTF-16"),
         (&[&[0xff, 0xfe][..], &utf16].concat(), "is in UTF-16"),
