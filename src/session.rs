@@ -23,8 +23,9 @@ use crate::credential::secret::Secret;
 use crate::credential::token::Token;
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::API_VERSIONS;
+use crate::lakebase::alternatives::Alternatives;
 use crate::lakebase::credentials::{self, MintTarget};
-use crate::lakebase::resolve::{self, DatabaseSelector};
+use crate::lakebase::resolve::DatabaseSelector;
 use crate::lakebase::workspace_api::{self};
 use crate::login::store::ROTATION_GRACE_MS;
 use crate::net::http::Client;
@@ -286,15 +287,13 @@ impl<'a> Session<'a> {
         error.hint("a workspace's URL is like https://dbc-a1b2c3d4-e5f6.cloud.databricks.com")
     }
 
-    /// For a project that is not there: those that this identity sees.
-    fn with_visible_projects(&self, error: Error, deadline: Deadline) -> Error {
-        match self.with_bearer(deadline, resolve::project_names) {
-            Ok(Answered { answer: names, .. }) => {
-                // A branch or an endpoint of a project that exists may just be being made.
-                let name = self.plan.selector.name();
-                let project = name.split('/').take(2).collect::<Vec<_>>().join("/");
-                let may_pass = name != project && names.contains(&project);
-                Error { may_pass, ..resolve::with_choice(error, &names) }
+    /// For a database that is not there: those beside it that this identity sees.
+    fn with_alternatives(&self, error: Error, deadline: Deadline) -> Error {
+        let missing = &self.plan.selector;
+        match self.with_bearer(deadline, |api| Alternatives::of(api, missing)) {
+            Ok(Answered { answer: found, .. }) => {
+                let may_pass = found.in_existing_project;
+                Error { may_pass, ..found.explain(error, missing) }
             }
             Err(_) => error,
         }
@@ -323,7 +322,7 @@ impl<'a> Session<'a> {
         let error = self.explained(failure).into_error();
         let names_project = self.plan.selector.name().starts_with("projects/");
         if is_missing && (names_project || self.plan.selector.is_instance()) {
-            self.with_visible_projects(error, deadline)
+            self.with_alternatives(error, deadline)
         } else {
             error
         }

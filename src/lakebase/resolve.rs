@@ -13,14 +13,15 @@ use crate::credential::destination::{is_database_host, is_host};
 use crate::credential::encoding::percent_encode;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
-use crate::lakebase::credentials::{INSTANCES, MintTarget, POSTGRES, hosts_of_endpoint};
+use crate::lakebase::credentials::{INSTANCES, MintTarget, POSTGRES};
+use crate::lakebase::listing::{
+    Endpoint, Project, branches, check_resource_name, checked_name, endpoints, instances,
+    is_resource_id, projects, with_names,
+};
 use crate::lakebase::pooled::direct_host;
-use crate::lakebase::workspace_api::{Api, every_page, listed_text};
+use crate::lakebase::workspace_api::Api;
 use crate::net::refusal::{CallError, Outcome};
 use crate::quoting::sh_word;
-
-/// How many names an error lists to choose from.
-const MAX_LISTED_NAMES: usize = 20;
 
 /// What the user named, before any request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,12 +158,6 @@ pub fn check_host(text: &str, origin: &Origin) -> Result<()> {
     Ok(())
 }
 
-/// RFC 1123 style, 1 to 63 characters (databricks-sdk-go `service/postgres/model.go`).
-fn is_resource_id(id: &str) -> bool {
-    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    (1..=63).contains(&id.len()) && id.bytes().all(legal)
-}
-
 /// Resolves a selector. `origin` is the setting that it comes from, for messages.
 pub fn database(
     api: &Api<'_>,
@@ -290,12 +285,8 @@ fn hosts_of_instance(instance: &Value) -> Vec<String> {
 
 /// The name of an instance from the list, since `findByUid` may leave it out.
 fn instance_name(api: &Api<'_>, uid: &str) -> Outcome<String> {
-    let name = |instance: &Value| {
-        let is_meant = instance["uid"] == uid;
-        is_meant.then(|| listed_text(&instance["name"])).flatten()
-    };
-    let names = every_page(api, "to list instances", INSTANCES, "database_instances", name)?;
-    let name = names.into_iter().flatten().next();
+    let meant = instances(api)?.into_iter().find(|instance| instance.uid.as_deref() == Some(uid));
+    let name = meant.and_then(|instance| instance.name);
     Ok(name.ok_or_else(|| Error::failed("the workspace's instance has no field `name`"))?)
 }
 
@@ -317,26 +308,6 @@ fn only_project(api: &Api<'_>) -> Outcome<MintTarget> {
     let error = with_names(Error::usage(message), names.iter().copied())
         .hint(format!("--endpoint {example}, or LAKEBASE_ENDPOINT"));
     Err(CallError::Other(error))
-}
-
-/// The names of the projects that this identity sees.
-pub fn project_names(api: &Api<'_>) -> Outcome<Vec<String>> {
-    let projects = projects(api)?;
-    let is_valid = |name: &String| check_resource_name(name, "project").is_ok();
-    Ok(projects.into_iter().filter_map(|project| project.name.filter(is_valid)).collect())
-}
-
-/// Adds the names to choose from to the error for a name that does not exist.
-pub fn with_choice(error: Error, names: &[String]) -> Error {
-    let Some(first) = names.first() else {
-        return error.because("this identity sees no project in the workspace");
-    };
-    let error = error.because("this identity sees these projects in the workspace:");
-    with_names(error, names.iter().map(String::as_str)).hint(format!("--endpoint {first}"))
-}
-
-fn with_names<'v>(error: Error, names: impl Iterator<Item = &'v str>) -> Error {
-    names.take(MAX_LISTED_NAMES).fold(error, |error, name| error.because(redact(name)))
 }
 
 fn default_branch(api: &Api<'_>, project: &Project, name: &str) -> Outcome<String> {
@@ -376,90 +347,6 @@ fn read_write_endpoint(api: &Api<'_>, branch: &str) -> Outcome<MintTarget> {
     let error = with_names(Error::usage(message), names)
         .hint(format!("--endpoint {branch}/endpoints/ENDPOINT"));
     Err(CallError::Other(error))
-}
-
-/// What is kept of a project in an answer. No text is checked yet.
-struct Project {
-    name: Option<String>,
-    default_branch: Option<String>,
-}
-
-struct Branch {
-    name: Option<String>,
-    is_default: bool,
-    is_gone: bool,
-}
-
-struct Endpoint {
-    name: Option<String>,
-    uid: Option<String>,
-    host: Option<String>,
-    /// Every host that the API states for it, that of `host` among them.
-    hosts: Vec<String>,
-    is_usable_read_write: bool,
-}
-
-impl Project {
-    fn of(project: &Value) -> Project {
-        Project {
-            name: listed_text(&project["name"]),
-            default_branch: listed_text(&project["status"]["default_branch"]),
-        }
-    }
-}
-
-impl Branch {
-    fn of(branch: &Value) -> Branch {
-        let state = branch["status"]["current_state"].as_str();
-        Branch {
-            name: listed_text(&branch["name"]),
-            is_default: branch["status"]["default"] == true,
-            is_gone: matches!(state, Some("ARCHIVED" | "DELETED")),
-        }
-    }
-}
-
-impl Endpoint {
-    fn of(endpoint: &Value) -> Endpoint {
-        let status = &endpoint["status"];
-        let is_read_write = status["endpoint_type"] == "ENDPOINT_TYPE_READ_WRITE";
-        Endpoint {
-            name: listed_text(&endpoint["name"]),
-            uid: listed_text(&endpoint["uid"]),
-            host: listed_text(&status["hosts"]["host"]),
-            hosts: hosts_of_endpoint(endpoint),
-            is_usable_read_write: is_read_write && status["disabled"] != true,
-        }
-    }
-}
-
-fn projects(api: &Api<'_>) -> Outcome<Vec<Project>> {
-    every_page(api, "to list projects", &format!("{POSTGRES}/projects"), "projects", Project::of)
-}
-
-fn branches(api: &Api<'_>, project: &str) -> Outcome<Vec<Branch>> {
-    let path = format!("{POSTGRES}/{project}/branches");
-    every_page(api, "to list branches", &path, "branches", Branch::of)
-}
-
-fn endpoints(api: &Api<'_>, branch: &str) -> Outcome<Vec<Endpoint>> {
-    let path = format!("{POSTGRES}/{branch}/endpoints");
-    every_page(api, "to list endpoints", &path, "endpoints", Endpoint::of)
-}
-
-/// A resource's name, checked: it becomes part of a path.
-fn checked_name<'n>(name: &'n Option<String>, what: &str) -> Result<&'n str> {
-    let name = name.as_deref();
-    let name =
-        name.ok_or_else(|| Error::failed(format!("the workspace's {what} has no field `name`")))?;
-    check_resource_name(name, what).map(|()| name)
-}
-
-fn check_resource_name(name: &str, what: &str) -> Result<()> {
-    if name.starts_with("projects/") && name.split('/').all(is_resource_id) {
-        return Ok(());
-    }
-    Err(Error::failed(format!("the workspace gives a {what} an invalid name: {}", redact(name))))
 }
 
 #[cfg(test)]

@@ -364,6 +364,46 @@ fn the_error_for_an_unknown_name_states_its_origin() {
         .fails(2, &["listens on db.example.com, which comes from --pg-host"]);
 }
 
+/// A missing name is answered with those beside it, and the hint has the nearest.
+#[test]
+fn the_error_for_an_unknown_name_lists_what_there_is_beside_it() {
+    let workspace = workspace();
+    add_project(&workspace);
+    let test = unnamed(&workspace);
+    let main = "projects/lab/branches/main";
+    for (named, listed, hint) in [
+        (
+            "--endpoint projects/lap",
+            "hint: --endpoint projects/lab".to_owned(),
+            "these projects in the workspace",
+        ),
+        (
+            "--endpoint projects/lab/branches/mian",
+            format!("hint: --endpoint {main}"),
+            "these branches of projects/lab in the workspace",
+        ),
+        (
+            "--endpoint projects/lab/branches/main/endpoints/rwx",
+            format!("hint: --endpoint {main}/endpoints/rw"),
+            "these endpoints of projects/lab/branches/main in the workspace",
+        ),
+        (
+            "--instance legasy",
+            format!("hint: --instance {INSTANCE}"),
+            "these instances in the workspace",
+        ),
+    ] {
+        test.run(named).fails(4, &["NOT_FOUND", &listed, hint]);
+    }
+    // A branch that is gone is none, and what is missing is not proposed, although a list may still have it.
+    let line = "--endpoint projects/lab/branches/old/endpoints/primary";
+    workspace.state().projects[1].branches[0].endpoints.clear();
+    let outcome = test.run(line);
+    outcome.fails(4, &["hint: --endpoint projects/lab/branches/main"]);
+    workspace.state().instances.clear();
+    test.run("--instance other").fails(4, &["these projects in the workspace"]);
+}
+
 #[test]
 fn an_invalid_role_name_is_refused_and_not_cached() {
     let workspace = workspace();

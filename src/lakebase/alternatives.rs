@@ -1,0 +1,85 @@
+//! What the user may have meant with a name that the workspace does not know: the endpoints of the same branch,
+//! the branches of the same project, the projects; or the instances.
+
+use crate::credential::redact::redact;
+use crate::error::Error;
+use crate::lakebase::listing::{
+    branches, check_resource_name, endpoints, instances, projects, with_names,
+};
+use crate::lakebase::resolve::DatabaseSelector;
+use crate::lakebase::workspace_api::Api;
+use crate::net::refusal::Outcome;
+use crate::quoting::sh_word;
+use crate::suggest::nearest;
+
+/// Names of one kind that exist.
+pub struct Alternatives {
+    /// What they are, in the plural, and where: `branches of projects/shop`.
+    what: String,
+    names: Vec<String>,
+    /// The flag that takes one of them.
+    flag: &'static str,
+    /// Whether a part of the missing name exists: then the rest may just be being made.
+    pub in_existing_project: bool,
+}
+
+impl Alternatives {
+    /// Lists those beside a name that is missing.
+    pub fn of(api: &Api<'_>, missing: &DatabaseSelector) -> Outcome<Alternatives> {
+        if missing.is_instance() {
+            let names: Vec<_> =
+                instances(api)?.into_iter().filter_map(|instance| instance.name).collect();
+            // Without instances, the database is one of a project.
+            if !names.is_empty() {
+                let what = "instances".to_owned();
+                return Ok(Alternatives {
+                    what,
+                    names,
+                    flag: "--instance",
+                    in_existing_project: false,
+                });
+            }
+        }
+
+        let parts: Vec<&str> = missing.name().split('/').collect();
+        let parent = |ids: usize| parts.get(..2 * ids).map(|parts| parts.join("/"));
+        let mut found = Alternatives {
+            what: "projects".to_owned(),
+            names: names_of(projects(api)?.into_iter().map(|project| project.name)),
+            flag: "--endpoint",
+            in_existing_project: false,
+        };
+        let Some(project) = parent(1).filter(|name| found.names.contains(name)) else {
+            return Ok(found);
+        };
+        found.in_existing_project = parts.len() > 2;
+        found.what = format!("branches of {project}");
+        let there = branches(api, &project)?.into_iter().filter(|branch| !branch.is_gone);
+        found.names = names_of(there.map(|branch| branch.name));
+        let Some(branch) = parent(2).filter(|name| found.names.contains(name)) else {
+            return Ok(found);
+        };
+        found.what = format!("endpoints of {branch}");
+        found.names = names_of(endpoints(api, &branch)?.into_iter().map(|endpoint| endpoint.name));
+        // A list may still have what is gone.
+        found.names.retain(|name| name != missing.name());
+        Ok(found)
+    }
+
+    /// Adds them to the error for the missing name.
+    pub fn explain(&self, error: Error, missing: &DatabaseSelector) -> Error {
+        let Alternatives { what, names, flag, .. } = self;
+        let Some(first) = names.first() else {
+            return error.because(format!("this identity sees no {what} in the workspace"));
+        };
+        let error = error.because(format!("this identity sees these {what} in the workspace:"));
+        let meant = nearest(missing.name(), names.iter().map(String::as_str)).unwrap_or(first);
+        with_names(error, names.iter().map(String::as_str))
+            .hint(format!("{flag} {}", sh_word(&redact(meant))))
+    }
+}
+
+/// The names that can be pasted into a shell and a path.
+fn names_of(names: impl Iterator<Item = Option<String>>) -> Vec<String> {
+    names.flatten().filter(|name| check_resource_name(name, "resource").is_ok()).collect()
+}
