@@ -6,13 +6,14 @@ use crate::auth::provider::ProviderCall;
 use crate::cache::policy::{FetchCall, Freshness, offline, refresh_limits};
 use crate::config::table::Id;
 use crate::config::value::{Origin, scopes};
+use crate::credential::jwt::expiry_within;
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
 use crate::credential::token::{MIN_LIFE_MS, Token};
 use crate::error::{Error, Result};
 use crate::lakebase::workspace_api::Api;
 use crate::login::store::Logins;
-use crate::net::refusal::{CallError, Outcome};
+use crate::net::refusal::{CallError, Outcome, Refusal};
 use crate::platform::time::{Deadline, HOUR};
 use crate::session::{Answered, Session, provider_key};
 
@@ -178,24 +179,8 @@ impl Session<'_> {
         let token = self.workspace_token(Freshness::Used { refused: None }, deadline)?;
         match self.ask_with(&token, &url, deadline, &ask) {
             Err(CallError::Refused(refusal)) if refusal.is_about_token() => {
-                let provider = self.plan.provider;
-                if !provider.renews {
-                    let origin = self.plan.settings.origin(provider.secret.unwrap_or(Id::Token));
-                    let hint = format!("put a new personal access token in {origin}");
-                    let error = refusal.into_error().hint(hint);
-                    let secret = provider.secret.unwrap_or(Id::Token);
-                    let logins = Logins::of(self.policy.context).ok();
-                    let is_named = self.plan.settings.get(Id::AuthType).is_some();
-                    let other = logins.filter(|_| !is_named);
-                    let error = match other.and_then(|all| self.plan.settings.find_login(&all)) {
-                        Some(login) => error.hint(format!(
-                            "{}  # to use the login of {}",
-                            self.plan.settings.removal(secret),
-                            redact(&login.who)
-                        )),
-                        None => error,
-                    };
-                    return Err(CallError::Other(error));
+                if !self.plan.provider.renews {
+                    return Err(CallError::Other(self.token_refused(refusal)));
                 }
                 // The refusal does not say which of the two tokens it means.
                 self.management_slot().evict();
@@ -205,6 +190,33 @@ impl Session<'_> {
             }
             outcome => outcome,
         }
+    }
+
+    /// The error for a refused token that is a setting, so that nothing renews it.
+    fn token_refused(&self, refusal: Refusal) -> Error {
+        let settings = &self.plan.settings;
+        let id = self.plan.provider.secret.unwrap_or(Id::Token);
+        let origin = settings.origin(id);
+        let hint = format!("put a new personal access token in {origin}");
+        let error = refusal.into_error().hint(hint);
+
+        let token = settings.secret(id).map(Secret::expose).unwrap_or_default();
+        let expired = expiry_within(token.as_bytes()).filter(|at| *at <= self.policy.context.now());
+        let error = match expired {
+            Some(at) => error.because(format!(
+                "the token from {origin} has expired, at {at}: it is an OAuth token, which nothing renews there"
+            )),
+            None => error,
+        };
+
+        let is_named = settings.get(Id::AuthType).is_some();
+        let logins = Logins::of(self.policy.context).ok().filter(|_| !is_named);
+        let instead = match logins.and_then(|all| settings.find_login(&all)) {
+            Some(login) => format!("to use the login of {}", redact(&login.who)),
+            None if expired.is_some() => "and then: lakebase-token login".to_owned(),
+            None => return error,
+        };
+        error.hint(format!("{}  # {instead}", settings.removal(id)))
     }
 
     fn ask_with<T>(

@@ -249,6 +249,20 @@ fn the_error_for_a_refused_personal_access_token_names_its_setting() {
         .fails(4, &["Invalid access token.", "a new personal access token in DATABRICKS_TOKEN"]);
     assert_eq!(workspace.count(MINT), 1);
     test.set("DATABRICKS_TOKEN", PAT).run("").token();
+
+    // An OAuth token that somebody has pasted there works until it expires.
+    let oauth = |skew| workspace.signer.sign(CLIENT_ID, Scope::Workspace, 3600, skew);
+    test.set("DATABRICKS_TOKEN", &oauth(0)).run("--no-cache").token();
+    test.set("DATABRICKS_TOKEN", &oauth(-7200));
+    // It is sent: our clock may be the one that is wrong.
+    workspace.state().knows_our_time = false;
+    test.run("--no-cache").fails(
+        4,
+        &[
+            "the token from DATABRICKS_TOKEN has expired, at 20",
+            "hint: unset DATABRICKS_TOKEN  # and then: lakebase-token login",
+        ],
+    );
 }
 
 #[test]
