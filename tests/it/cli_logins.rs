@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::support::{MINUTE, Outcome, Test, executable, has, spawn, workspace};
-use crate::sandbox::workspace::{ENDPOINT, Workspace};
+use crate::sandbox::workspace::{ENDPOINT, USER, Workspace};
 
 /// `databricks auth token`: renews a login that has expired, and writes the file as it was read at the
 /// start with one login changed. It takes 0.2 s. While the file `hang` exists it does not end. Where there is a
@@ -62,7 +62,7 @@ pub fn person(workspace: &Workspace, profiles: &[&str]) -> Test {
 
     let mut cache = json!({ "url": workspace.url, "tokens": {}, "selectors": {} });
     for name in profiles {
-        let refresh = workspace.state().log_in();
+        let refresh = workspace.state().log_in(USER);
         cache["tokens"][name] = json!({ "access": "old", "refresh": refresh, "expires": 0 });
         cache["selectors"][name] = (*name).into();
     }

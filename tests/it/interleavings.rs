@@ -26,23 +26,21 @@ use lakebase_token::login::store::Logins;
 use lakebase_token::platform::context::Context;
 use lakebase_token::platform::environment::Environment;
 use lakebase_token::platform::steps::{Step, set_hook};
-use lakebase_token::platform::time::{Deadline, Timestamp};
+use lakebase_token::platform::time::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
 use super::cli_logins::{SELECTORS, Selector, is_alive, person};
 use super::faults::{Class, times};
-use super::support::{Dice, HOUR, MINUTE, Test, has, workspace};
+use super::support::{Dice, HOUR, MINUTE, Test, has, login_of, store_login, workspace};
 use crate::sandbox::jwt::{Scope, now, random};
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::{CLIENT_ID, MINT, TOKEN, USER, Workspace};
+use crate::sandbox::workspace::{CLIENT_ID, MINT, OTHER_USER, TOKEN, USER, Workspace};
 
 /// More decisions than any schedule takes, unless its calls wait for each other.
 const MAX_TURNS: usize = 3_000;
 
 const MAX_TIME: Duration = Duration::from_secs(120);
-
-const OTHER_USER: &str = "grace.hopper@example.com";
 
 const WRONG_SECRET: &str = "dose99999999999999999999999999999999";
 
@@ -164,23 +162,23 @@ impl<'w> World<'w> {
     /// A login is stored whose token has expired.
     fn log_in(&self) {
         let ago = self.context().now().plus(-2 * HOUR);
-        let refresh = self.workspace.state().log_in();
+        let refresh = Secret::new(self.workspace.state().log_in(USER));
         self.store(&Login {
             access: Secret::new("old"),
             issued: ago,
             expires: ago.plus(HOUR),
-            renew_with: RenewWith::Refresh(Some(Secret::new(refresh))),
+            renew_with: RenewWith::Refresh(Some(refresh)),
             ..self.login(USER)
         });
     }
 
     /// A login of this person, with a token that is valid.
     fn login(&self, who: &str) -> Login {
-        login(self.workspace, who, self.context().now())
+        login_of(self.workspace, who, self.context().now())
     }
 
     fn store(&self, login: &Login) {
-        store(login, &self.context());
+        store_login(login, &self.context());
     }
 
     fn key(&self) -> LoginKey {
@@ -201,31 +199,6 @@ impl<'w> World<'w> {
             RenewWith::Pat(_) => None,
         }
     }
-}
-
-fn login(workspace: &Workspace, who: &str, now: Timestamp) -> Login {
-    let token = workspace.signer.sign(who, Scope::Workspace, 3600, workspace.state().skew);
-    Login {
-        key: LoginKey::Host(workspace.url.clone()),
-        host: workspace.url.clone(),
-        workspace_id: None,
-        who: who.to_owned(),
-        logged_in: now,
-        access: Secret::new(token),
-        issued: now,
-        expires: now.plus(HOUR),
-        renewal_begun: None,
-        renew_with: RenewWith::Refresh(None),
-    }
-}
-
-fn store(login: &Login, context: &Context) {
-    let logins = Logins::of(context).unwrap();
-    logins.with_lock(&login.key, soon(), || logins.store(login, soon())).unwrap();
-}
-
-fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(10))
 }
 
 fn context(test: &Test, clock: &Arc<AtomicI64>, others: &[(&str, String)]) -> Context {
@@ -266,7 +239,7 @@ fn act(
         Actor::Call(line) | Actor::WrongSecret(line) => call(context, line),
         Actor::Person(line) => call(context, line),
         Actor::OtherLogin => {
-            store(other.expect("a login to store"), context);
+            store_login(other.expect("a login to store"), context);
             (0, String::new(), String::new())
         }
         Actor::Selector((flags, _)) => call(context, format!("get {flags}").trim_end()),

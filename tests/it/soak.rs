@@ -1,14 +1,20 @@
-//! A month by moved clocks: shells and pools that ask at random, a password file that is kept up to date, a
-//! workspace that is down one hour in a hundred, secrets that are replaced each week. `tests/campaign` takes
-//! thirty days, a plain run two.
+//! A month by moved clocks: shells and pools that ask at random, a password file that is kept up to date, two
+//! people who log in by turns, a workspace that is down one hour in a hundred, secrets that are replaced each
+//! week, and a real Postgres. `tests/campaign` takes thirty days, a plain run two.
 
 use std::fs;
+use std::process::Command;
+
+use lakebase_token::credential::secret::Secret;
+use lakebase_token::login::record::{Login, LoginKey, RenewWith};
+use lakebase_token::login::renewal::{TokenNeed, renew};
 
 use super::faults::{is_campaign, times};
-use super::support::{Dice, MINUTE, Test, workspace};
+use super::support::{Dice, MINUTE, Test, login_of, sandbox_with_psql, store_login};
+use crate::sandbox::Sandbox;
 use crate::sandbox::jwt::{Scope, now};
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::{CLIENT_ID, MINT, Workspace};
+use crate::sandbox::workspace::{CLIENT_ID, MINT, OTHER_USER, USER, Workspace};
 
 const MINUTES_OF_A_DAY: usize = 24 * 60;
 
@@ -21,14 +27,29 @@ const LIFE_OF_USE_MINUTES: usize = 40;
 /// Beside a file that is checked, it is replaced when it would not outlive two checks and five minutes.
 const LIFE_BESIDE_A_FILE_MINUTES: usize = 30;
 
-/// Two homes: one where shells and pools ask, one where a file is kept up to date, too.
+/// How often a password is also used by psql.
+const LOGIN_MINUTES: usize = 60;
+
+/// The homes: shells and pools ask in each.
+const PRINCIPAL: usize = 0;
+
+/// Here a file is kept up to date, too.
+const WITH_FILE: usize = 1;
+
+/// Here people log in.
+const PEOPLE: usize = 2;
+
 struct Month<'w> {
+    sandbox: &'w Sandbox,
     workspace: &'w Workspace,
-    homes: [Test; 2],
+    homes: [Test; 3],
+    /// Whose login is stored.
+    person: &'static str,
     dice: Dice,
     down_until: usize,
     asked: usize,
     refused_while_down: usize,
+    psql_logins: usize,
     mints: usize,
     minutes_of_a_secret: usize,
 }
@@ -45,11 +66,17 @@ impl Month<'_> {
             let no = Answer::Json(503, serde_json::json!({ "message": "maintenance" }));
             self.workspace.fault("/", usize::MAX, no);
         }
-        if minute % self.minutes_of_a_secret == self.minutes_of_a_secret - 1 {
-            self.replace_secret(minute / self.minutes_of_a_secret);
+        let (week, minute_of_week) =
+            (minute / self.minutes_of_a_secret, minute % self.minutes_of_a_secret);
+        if minute_of_week == self.minutes_of_a_secret - 1 {
+            self.replace_secret(week);
+        }
+        if minute_of_week == self.minutes_of_a_secret / 2 {
+            self.person = if self.person == USER { OTHER_USER } else { USER };
+            self.log_in();
         }
 
-        for home in 0..2 {
+        for home in [PRINCIPAL, WITH_FILE, PEOPLE] {
             // Twenty shells and five pools.
             for _ in 0..25 {
                 if self.dice.percent(6) {
@@ -59,9 +86,12 @@ impl Month<'_> {
         }
         if minute.is_multiple_of(CHECK_MINUTES) {
             let line = format!("write pgpass --interval 10m {}", timeout_flag(is_down));
-            let outcome = self.homes[1].run(&line);
+            let outcome = self.homes[WITH_FILE].run(&line);
             assert!(outcome.code == 0 || is_down, "{outcome:?}");
             self.check_file();
+        }
+        if minute % LOGIN_MINUTES == LOGIN_MINUTES - 1 {
+            self.use_psql(is_down);
         }
         for home in &self.homes {
             home.set_clock(MINUTE);
@@ -69,35 +99,89 @@ impl Month<'_> {
         self.workspace.state().skew += 60;
     }
 
-    fn ask(&mut self, home: usize, is_down: bool) {
+    fn role(&self, home: usize) -> &'static str {
+        if home == PEOPLE { self.person } else { CLIENT_ID }
+    }
+
+    /// A credential; none if the workspace is down, which refuses.
+    fn credential(&mut self, home: usize, is_down: bool) -> Option<String> {
+        if home == PEOPLE {
+            self.renew();
+        }
         self.asked += 1;
         let outcome = self.homes[home].run(&format!("get {}", timeout_flag(is_down)));
         if outcome.code == 5 && is_down {
             self.refused_while_down += 1;
-            return;
+            return None;
         }
         assert_eq!(outcome.code, 0, "{outcome:?}");
-        self.logs_in(outcome.stdout.trim_end());
+        Some(outcome.stdout.trim_end().to_owned())
+    }
+
+    fn ask(&mut self, home: usize, is_down: bool) {
+        if let Some(password) = self.credential(home, is_down) {
+            self.is_accepted(&password, self.role(home));
+        }
     }
 
     /// Whether Postgres would accept the password now.
-    fn logs_in(&self, password: &str) {
+    fn is_accepted(&self, password: &str, role: &str) {
         let time = now() + self.workspace.state().skew;
         let checked = self.workspace.signer.check_at(password, Scope::Database, time);
-        assert_eq!(checked.as_deref(), Ok(CLIENT_ID));
+        assert_eq!(checked.as_deref(), Ok(role));
     }
 
     fn check_file(&self) {
-        let file = fs::read_to_string(self.homes[1].home.path().join(".pgpass")).unwrap();
+        let file = fs::read_to_string(self.homes[WITH_FILE].password_file()).unwrap();
         assert_eq!(file.lines().count(), 1);
-        self.logs_in(file.trim_end().rsplit(':').next().unwrap());
+        self.is_accepted(file.trim_end().rsplit(':').next().unwrap(), CLIENT_ID);
+    }
+
+    /// Each home's credential as a password, and the file's.
+    fn use_psql(&mut self, is_down: bool) {
+        for home in [PRINCIPAL, WITH_FILE, PEOPLE] {
+            if let Some(password) = self.credential(home, is_down) {
+                self.log_in_by_psql(self.role(home), "PGPASSWORD", &password);
+            }
+        }
+        let file = self.homes[WITH_FILE].password_file();
+        self.log_in_by_psql(CLIENT_ID, "PGPASSFILE", file.to_str().unwrap());
+    }
+
+    fn log_in_by_psql(&mut self, role: &str, variable: &str, value: &str) {
+        let mut psql = Command::new("psql");
+        psql.args(["-wAtc", "select current_user"]).env_clear();
+        psql.env("PATH", std::env::var_os("PATH").unwrap()).envs(self.sandbox.env());
+        let output = psql.env("PGUSER", role).env(variable, value).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), role, "{stderr}");
+        self.psql_logins += 1;
+    }
+
+    /// Stores a login of the person whose turn it is.
+    fn log_in(&self) {
+        let context = self.homes[PEOPLE].context(|_| ());
+        let refresh = Secret::new(self.workspace.state().log_in(self.person));
+        let login = Login {
+            renew_with: RenewWith::Refresh(Some(refresh)),
+            ..login_of(self.workspace, self.person, context.now())
+        };
+        store_login(&login, &context);
+    }
+
+    /// Renews the login if it has five minutes left, which the program does in a process of its own: that one
+    /// would have the real clock. It may fail while the workspace is down.
+    fn renew(&self) {
+        let context = self.homes[PEOPLE].context(|_| ());
+        let key = LoginKey::Host(self.workspace.url.clone());
+        let _ = renew(&context, &key, TokenNeed::Life(5 * MINUTE));
     }
 
     fn replace_secret(&mut self, week: usize) {
         let secret = format!("dose{week:032}");
         self.workspace.state().clients.insert(CLIENT_ID.to_owned(), secret.clone());
-        for home in &mut self.homes {
-            home.set("DATABRICKS_CLIENT_SECRET", &secret);
+        for home in [PRINCIPAL, WITH_FILE] {
+            self.homes[home].set("DATABRICKS_CLIENT_SECRET", &secret);
         }
     }
 }
@@ -119,27 +203,38 @@ fn sizes(home: &Test) -> [usize; 3] {
 
 #[test]
 fn a_month_passes_without_a_failed_login_and_with_few_mints() {
-    let workspace = workspace();
+    let Some(sandbox) = sandbox_with_psql("soak::a_month_passes") else { return };
+    let workspace = &sandbox.workspace;
     let days = times(2, 30);
-    let homes = [Test::at(&workspace), Test::at(&workspace)];
-    let dice = Dice(0x5eed_0000_0000_0001);
+    let homes = [Test::at(workspace), Test::at(workspace), Test::of_person(workspace)];
     let mut month = Month {
-        workspace: &workspace,
+        sandbox: &sandbox,
+        workspace,
         homes,
-        dice,
+        person: USER,
+        dice: Dice(0x5eed_0000_0000_0001),
         down_until: 0,
         asked: 0,
         refused_while_down: 0,
+        psql_logins: 0,
         mints: 0,
         // A week of a month.
         minutes_of_a_secret: days * MINUTES_OF_A_DAY / 4,
     };
+    for home in &mut month.homes {
+        for (name, value) in sandbox.env() {
+            if ["SSL_CERT_FILE", "PGPORT", "PGDATABASE"].contains(&name) {
+                home.set(name, &value);
+            }
+        }
+    }
+    month.log_in();
     let minutes = days * MINUTES_OF_A_DAY;
     let mut before = [0; 3];
     for minute in 0..minutes {
         month.minute(minute);
         if minute == MINUTES_OF_A_DAY {
-            before = sizes(&month.homes[1]);
+            before = sizes(&month.homes[WITH_FILE]);
         }
         // The stand-in keeps every request; only their number is needed.
         if minute.is_multiple_of(MINUTES_OF_A_DAY) {
@@ -149,15 +244,17 @@ fn a_month_passes_without_a_failed_login_and_with_few_mints() {
     }
 
     let mints = month.mints + workspace.count(MINT);
-    let least = minutes / LIFE_OF_USE_MINUTES + minutes / LIFE_BESIDE_A_FILE_MINUTES;
+    // Each of the four people who log in after the first one needs another one.
+    let least = 2 * (minutes / LIFE_OF_USE_MINUTES) + minutes / LIFE_BESIDE_A_FILE_MINUTES + 4;
     eprintln!(
-        "{days} days: {} asked, {} refused while the workspace was down; {mints} mints, {least} would do",
-        month.asked, month.refused_while_down
+        "{days} days: {} asked, {} refused while the workspace was down; {} logins by psql; {mints} mints, \
+         {least} would do",
+        month.asked, month.refused_while_down, month.psql_logins
     );
     assert!(mints <= least * 105 / 100 + 4, "{mints} mints, and {least} would do");
     assert!(mints >= least / 2, "{mints}: the clock did not move");
     assert!(month.refused_while_down * 1000 <= month.asked, "a quarter of an hour is bridged");
-    let after = sizes(&month.homes[1]);
+    let after = sizes(&month.homes[WITH_FILE]);
     eprintln!("files, descriptors, KiB: {before:?}, {after:?}");
     assert!(after[0] <= before[0] + 2, "the cache grows");
     if is_campaign() {

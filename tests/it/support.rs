@@ -15,12 +15,16 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lakebase_token::credential::secret::Secret;
+use lakebase_token::login::record::{Login, LoginKey, RenewWith};
+use lakebase_token::login::store::Logins;
 use lakebase_token::platform::context::Context;
-use lakebase_token::platform::time::Timestamp;
+use lakebase_token::platform::time::{Deadline, Timestamp};
 use serde_json::{Value, json};
 
 #[cfg(unix)]
 use crate::sandbox::Sandbox;
+use crate::sandbox::jwt::Scope;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, ENDPOINT, State, Workspace};
 
 /// The variable with the user's home.
@@ -473,4 +477,31 @@ impl Dice {
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.roll(from.len())]
     }
+}
+
+/// A login of this person that is stored nowhere yet, with a workspace token and without a refresh token.
+pub fn login_of(workspace: &Workspace, who: &str, now: Timestamp) -> Login {
+    let token = workspace.signer.sign(who, Scope::Workspace, 3600, workspace.state().skew);
+    Login {
+        key: LoginKey::Host(workspace.url.clone()),
+        host: workspace.url.clone(),
+        workspace_id: None,
+        who: who.to_owned(),
+        logged_in: now,
+        access: Secret::new(token),
+        issued: now,
+        expires: now.plus(HOUR),
+        renewal_begun: None,
+        renew_with: RenewWith::Refresh(None),
+    }
+}
+
+/// Stores a login as `lakebase-token login` does.
+pub fn store_login(login: &Login, context: &Context) {
+    let logins = Logins::of(context).unwrap();
+    logins.with_lock(&login.key, soon(), || logins.store(login, soon())).unwrap();
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(10))
 }

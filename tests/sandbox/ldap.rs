@@ -5,9 +5,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use super::jwt::{Scope, Signer};
+use super::jwt::{Scope, Signer, now};
+use super::workspace::State;
 
 /// The prefix that Postgres puts before the role (`ldapprefix`).
 pub const PREFIX: &str = "cn=";
@@ -15,20 +16,20 @@ pub const PREFIX: &str = "cn=";
 const SUCCESS: u8 = 0;
 const INVALID_CREDENTIALS: u8 = 49;
 
-/// Starts the server and returns its port. The server runs until the process ends.
-pub fn start(signer: Arc<Signer>) -> io::Result<u16> {
+/// Starts the server, with the workspace's clock, and returns its port. The server runs until the process ends.
+pub fn start(signer: Arc<Signer>, workspace: Arc<Mutex<State>>) -> io::Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let signer = signer.clone();
-            std::thread::spawn(move || serve(stream, &signer));
+            let (signer, workspace) = (signer.clone(), workspace.clone());
+            std::thread::spawn(move || serve(stream, &signer, &workspace));
         }
     });
     Ok(port)
 }
 
-fn serve(mut stream: TcpStream, signer: &Signer) -> Option<()> {
+fn serve(mut stream: TcpStream, signer: &Signer, workspace: &Mutex<State>) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     loop {
         // LDAPMessage: SEQUENCE { messageID INTEGER, protocolOp }
@@ -41,8 +42,9 @@ fn serve(mut stream: TcpStream, signer: &Signer) -> Option<()> {
         let password = String::from_utf8_lossy(take(&mut bind, 0x80)?).into_owned();
 
         let role = name.strip_prefix(PREFIX).unwrap_or_default();
-        let is_valid =
-            signer.check(&password, Scope::Database).is_ok_and(|subject| subject == role);
+        let time = now() + workspace.lock().ok()?.skew;
+        let checked = signer.check_at(&password, Scope::Database, time);
+        let is_valid = checked.is_ok_and(|subject| subject == role);
         let code = if is_valid { SUCCESS } else { INVALID_CREDENTIALS };
         // [APPLICATION 1] BindResponse: resultCode ENUMERATED, matchedDN, diagnosticMessage
         let response = value(0x61, &[0x0a, 1, code, 0x04, 0, 0x04, 0]);

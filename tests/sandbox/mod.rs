@@ -32,7 +32,7 @@ use serde_json::json;
 #[cfg(unix)]
 use postgres::Postgres;
 #[cfg(unix)]
-use workspace::{CLIENT_ID, CLIENT_SECRET, USER, Workspace};
+use workspace::{CLIENT_ID, CLIENT_SECRET, OTHER_USER, USER, Workspace};
 
 /// A certificate authority, and a server certificate for loopback that it has signed.
 pub struct Certificates {
@@ -110,13 +110,13 @@ impl Sandbox {
         let folder = tempfile::Builder::new().prefix("lakebase-sandbox-").tempdir()?;
         let certificates = Certificates::make(folder.path())?;
         let workspace = Workspace::start(Some(certificates.tls.clone()))?;
-        let directory = ldap::start(workspace.signer.clone())?;
+        let directory = ldap::start(workspace.signer.clone(), workspace.shared())?;
         let postgres = Postgres::start(
             folder.path(),
             &certificates.certificate,
             &certificates.key,
             directory,
-            &[CLIENT_ID, USER],
+            &[CLIENT_ID, USER, OTHER_USER],
         );
 
         // The endpoint's host is loopback, so that PGHOST alone selects the endpoint.

@@ -26,6 +26,7 @@ use super::server::{Answer, Request, Server, decode};
 pub const CLIENT_ID: &str = "5f3cbb5e-0b1f-4c39-9b0a-7b2f4a1de001";
 pub const CLIENT_SECRET: &str = "dose0123456789abcdef0123456789abcdef";
 pub const USER: &str = "ada.lovelace@example.com";
+pub const OTHER_USER: &str = "grace.hopper@example.com";
 /// A personal access token of [`USER`].
 pub const PAT: &str = "dapi0123456789abcdef0123456789abcdef";
 /// Where tokens of the workspace are granted.
@@ -102,6 +103,8 @@ pub struct State {
     codes: HashMap<String, Code>,
     /// The scopes of each login.
     login_scopes: HashMap<u64, String>,
+    /// Whose each login is, if not [`USER`]'s.
+    login_subjects: HashMap<u64, &'static str>,
     /// Workspace tokens without the scope all-apis, with their scopes.
     narrow: HashMap<String, String>,
     /// Valid refresh tokens, with the login that they belong to.
@@ -306,10 +309,12 @@ fn add_new_fields(value: &mut Value) {
 }
 
 impl State {
-    /// A login of a person, and its refresh token.
-    pub fn log_in(&mut self) -> String {
+    /// A login of this person, and its refresh token.
+    pub fn log_in(&mut self, who: &'static str) -> String {
         let refresh = format!("refresh-{}", BASE64_URL_SAFE_NO_PAD.encode(random::<24>()));
-        self.refresh.insert(refresh.clone(), u64::from_le_bytes(random::<8>()));
+        let family = u64::from_le_bytes(random());
+        self.refresh.insert(refresh.clone(), family);
+        self.login_subjects.insert(family, who);
         refresh
     }
 
@@ -382,6 +387,7 @@ impl State {
             claims: Vec::new(),
             codes: HashMap::new(),
             login_scopes: HashMap::new(),
+            login_subjects: HashMap::new(),
             narrow: HashMap::new(),
             refresh: HashMap::new(),
             used: HashMap::new(),
@@ -630,8 +636,9 @@ fn grant(signer: &Signer, state: &mut State, request: &Request) -> Answer {
     state.committed = Some(SystemTime::now());
     let scopes = state.login_scopes.get(&family).cloned();
     let scopes = scopes.unwrap_or_else(|| "offline_access all-apis".to_owned());
+    let who = state.login_subjects.get(&family).copied().unwrap_or(USER);
     let mut answer = json!({
-        "access_token": workspace_token(signer, state, USER, &scopes),
+        "access_token": workspace_token(signer, state, who, &scopes),
         "token_type": "Bearer",
         "expires_in": state.token_life,
         "scope": scopes,
