@@ -318,7 +318,7 @@ impl<'a> Session<'a> {
 
     /// The error for a failure that may be about the name of the database.
     fn not_found(&self, failure: CallError, deadline: Deadline) -> Error {
-        let is_missing = matches!(&failure, CallError::Refused(refusal) if refusal.status == 404);
+        let is_missing = failure.is_missing();
         let error = self.explained(failure).into_error();
         let names_project = self.plan.selector.name().starts_with("projects/");
         if is_missing && (names_project || self.plan.selector.is_instance()) {

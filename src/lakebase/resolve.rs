@@ -192,13 +192,14 @@ fn database_by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<
     }
 
     let mut names = Vec::new();
+    let mut closed = Vec::new();
     for project in projects(api)? {
-        names.push(checked_name(&project.name, "project")?.to_owned());
-        for branch in branches(api, checked_name(&project.name, "project")?)? {
-            if branch.is_gone {
-                continue;
-            }
-            for endpoint in endpoints(api, checked_name(&branch.name, "branch")?)? {
+        let project = checked_name(&project.name, "project")?.to_owned();
+        let branches = if_open(branches(api, &project), &project, &mut closed)?;
+        names.push(project);
+        for branch in branches.iter().filter(|branch| !branch.is_gone) {
+            let branch = checked_name(&branch.name, "branch")?;
+            for endpoint in if_open(endpoints(api, branch), branch, &mut closed)? {
                 let uid = endpoint.uid.as_deref().unwrap_or_default();
                 if listens_on(api, host, &endpoint.hosts, uid, label) {
                     let name = checked_name(&endpoint.name, "endpoint")?.to_owned();
@@ -215,10 +216,30 @@ fn database_by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<
     let example = names.first().map_or("projects/PROJECT", String::as_str);
     let error = Error::usage(message)
         .because("no project that this identity may see has an endpoint with this host:");
-    let error = with_names(error, names.iter().map(String::as_str))
+    let error = with_names(error, names.iter().map(String::as_str));
+    let error = match &closed[..] {
+        [] => error,
+        _ => {
+            let error = error.because("the workspace does not show what is in these of them:");
+            with_names(error, closed.iter().map(String::as_str))
+        }
+    };
+    let error = error
         .hint(format!("--endpoint {example}, and no {origin}, if that is of another database"))
         .hint(format!("--endpoint {example} --pg-host {}, if it is a tunnel", redact(host)));
     Err(CallError::Other(error))
+}
+
+/// What a list has. One that this identity may not see, or whose parent is gone, is empty: the host may be
+/// elsewhere. Its name is added to `closed`.
+fn if_open<T>(listed: Outcome<Vec<T>>, parent: &str, closed: &mut Vec<String>) -> Outcome<Vec<T>> {
+    match listed {
+        Err(failure) if failure.is_forbidden() || failure.is_missing() => {
+            closed.push(parent.to_owned());
+            Ok(Vec::new())
+        }
+        listed => listed,
+    }
 }
 
 /// Whether an endpoint or instance listens on this host. The API must state this host or, if it is a pooled

@@ -62,6 +62,10 @@ impl CallError {
         matches!(self, CallError::Refused(refusal) if refusal.status == 403 && !refusal.is_about_token())
     }
 
+    pub fn is_missing(&self) -> bool {
+        matches!(self, CallError::Refused(refusal) if refusal.status == 404)
+    }
+
     /// Adds the right that the call needs if the server's words are about a right, and not about the
     /// network, the workspace or the token.
     pub fn with_missing_right(self, right: &str) -> CallError {

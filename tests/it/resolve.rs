@@ -137,6 +137,33 @@ fn a_host_is_resolved_to_its_endpoint_on_any_page_of_the_lists() {
     assert_eq!(workspace.count(MINT), 3);
 }
 
+/// Of a list of projects, some may be closed to this identity, or be gone already.
+#[test]
+fn a_project_that_the_workspace_does_not_show_hides_no_other_ones_host() {
+    let workspace = workspace();
+    add_project(&workspace);
+    let no =
+        |status, code: &str| Answer::Json(status, json!({ "error_code": code, "message": "no" }));
+    let mut test = unnamed(&workspace);
+    test.set("PGHOST", "ep-calm-sea-3.db.example.com");
+    for answer in [no(403, "PERMISSION_DENIED"), no(404, "NOT_FOUND")] {
+        workspace.fault("/api/2.0/postgres/projects/shop/branches", 1, answer);
+        test.run("--no-cache").token();
+        assert_eq!(minted_for(&workspace), "projects/lab/branches/main/endpoints/rw");
+    }
+    // Where the host is in the closed one, the error says so.
+    let closed = no(403, "PERMISSION_DENIED");
+    workspace.fault("/api/2.0/postgres/projects/lab/branches/main/endpoints", 9, closed);
+    test.run("--no-cache").fails(
+        2,
+        &["does not show what is in these of them:", "because: projects/lab/branches/main\n"],
+    );
+    // A failure is none.
+    workspace.state().faults.clear();
+    workspace.fault("/api/2.0/postgres/projects/shop/branches", 9, no(400, "BAD_REQUEST"));
+    test.run("--no-cache").fails(4, &["BAD_REQUEST"]);
+}
+
 #[test]
 fn the_host_of_an_instance_is_resolved_with_one_request() {
     let workspace = workspace();
