@@ -65,8 +65,8 @@ pub struct Error {
     pub unreachable: Option<String>,
     /// The exit code, if it is not the kind's.
     pub exit: Option<u8>,
-    /// A refusal that may pass by itself, such as of something that is being made.
-    pub may_pass: bool,
+    /// A refusal that may be temporary, such as of something that is being created.
+    pub is_temporary: bool,
     /// A refusal of the scopes that were asked for, or of their lack.
     pub about_scopes: bool,
 }
@@ -82,7 +82,7 @@ impl Error {
             time_lacking: None,
             unreachable: None,
             exit: None,
-            may_pass: false,
+            is_temporary: false,
             about_scopes: false,
         }
     }
@@ -143,7 +143,6 @@ impl Error {
         self
     }
 
-    /// This host could not be reached.
     pub fn unreachable(mut self, host: &str) -> Error {
         self.unreachable = Some(host.to_owned());
         self

@@ -17,7 +17,7 @@
 //! | layer | what is in it |
 //! |---|---|
 //! | `error` `suggest` `quoting` | errors with their hints and exit codes; "did you mean"; quoting for shells |
-//! | `credential/{secret,redact,encoding,destination}` | a text that is not printed by accident; cleaning of foreign text for messages; percent and hexadecimal encoding; which hosts are trusted with a secret |
+//! | `credential/{secret,redact,encoding,destination}` | a text that is not printed by accident; redaction of secrets in text from outside; percent and hexadecimal encoding; which hosts are trusted with a secret |
 //! | `platform/` | the operating system: environment, clocks, locks; `private_file` (our files), `target_file` (files that other programs read), `process` (running a CLI), `signals` (what happens on SIGTERM); only `unix` and `windows*` name crates for a system, only `windows_calls` has unsafe code |
 //! | `credential/` | tokens, JWTs, connections |
 //! | `net/`, `login/{record,store}` | one HTTP request, its proxies and certificates; TLS to Postgres; the files of stored logins |
@@ -30,7 +30,7 @@
 //! | `commands/` | the commands; `login/` has several files |
 //! | `cli/` | command line, help, and the commands that print it: `man`, `completions` |
 //!
-//! Five tables hold all growth: settings (`config/table.rs`), auth types (`auth/chain.rs`), formats
+//! Most extensions are a row in one of five tables: settings (`config/table.rs`), auth types (`auth/chain.rs`), formats
 //! (`formats.rs`), targets (`targets/table.rs`) and commands (`cli/table.rs`). To add one is to add a
 //! row and a function; help, manual page, completions and the tests of documents follow from the row.
 //!
@@ -74,8 +74,8 @@ use crate::platform::log;
 
 /// The whole program: takes the arguments after the program's name, returns the exit code.
 ///
-/// stdout gets the result and nothing else, and nothing at all on failure. stderr gets the errors,
-/// in lines that start with the program's name.
+/// stdout gets the result and nothing else. On failure it is empty, except for the reports of `status`,
+/// `service status` and `doctor`. stderr gets the errors, in lines that start with the program's name.
 pub fn run(
     argv: &[OsString],
     context: &Context,

@@ -4,10 +4,10 @@
 //! named, the one with the stronger origin counts (flag, environment, profile), and two of equal
 //! origin are an error. How values are resolved is `config/resolve.rs`'s business, how a plan becomes
 //! a credential `session.rs`'s. Lifetimes and intervals are checked in `plan/lifetimes.rs`, scopes
-//! and read-only tables in `plan/rights.rs`, what a Postgres server must prove in `plan/tls.rs`.
+//! and read-only tables in `plan/restrictions.rs`, what a Postgres server must prove in `plan/tls.rs`.
 
 mod lifetimes;
-mod rights;
+mod restrictions;
 mod selection;
 mod tls;
 
@@ -69,12 +69,12 @@ pub struct Plan {
     pub wait: Option<Duration>,
     pub refresh: bool,
     pub offline: bool,
-    pub cache: CachePlace,
+    pub cache: CacheLocation,
 }
 
 /// Where credentials are cached.
 #[derive(Debug)]
-pub enum CachePlace {
+pub enum CacheLocation {
     Folder(PathBuf),
     /// As the settings want it.
     Off,
@@ -82,11 +82,11 @@ pub enum CachePlace {
     Nowhere(&'static str),
 }
 
-impl CachePlace {
+impl CacheLocation {
     pub fn folder(&self) -> Option<&Path> {
         match self {
-            CachePlace::Folder(folder) => Some(folder),
-            CachePlace::Off | CachePlace::Nowhere(_) => None,
+            CacheLocation::Folder(folder) => Some(folder),
+            CacheLocation::Off | CacheLocation::Nowhere(_) => None,
         }
     }
 }
@@ -102,7 +102,7 @@ impl Plan {
         let provider = chain::choose(&settings, context)?;
         check_workspace(&settings)?;
         check_urls(&settings)?;
-        rights::check_scopes(&settings, provider)?;
+        restrictions::check_scopes(&settings, provider)?;
 
         let cache = cache_place(&settings, context)?;
         check_offline(&settings, &cache)?;
@@ -117,7 +117,7 @@ impl Plan {
             port: DEFAULT_PORT,
             tls: TlsSettings::default(),
             ttl: None,
-            tables: rights::tables(&settings, purpose)?,
+            tables: restrictions::tables(&settings, purpose)?,
             min_ttl: lifetimes::min_ttl(&settings)?,
             interval: lifetimes::interval(&settings)?,
             timeout: lifetimes::timeout(&settings)?,
@@ -236,8 +236,10 @@ pub fn check_workspace(settings: &Settings) -> Result<()> {
         && host.split('.').nth(1) == Some("database")
         && in_databricks_domain(host)
     {
-        return Err(Error::usage(format!("{url} from {origin} is a Postgres host, no workspace"))
-            .hint(format!("PGHOST={host}, and DATABRICKS_HOST with the URL of the workspace")));
+        return Err(Error::usage(format!(
+            "{url} from {origin} is a Postgres host, not a workspace"
+        ))
+        .hint(format!("PGHOST={host}, and DATABRICKS_HOST with the URL of the workspace")));
     }
     if !url.starts_with("https://accounts.") && !url.starts_with("https://accounts-dod.") {
         return Ok(());
@@ -256,7 +258,7 @@ fn check_urls(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-fn check_offline(settings: &Settings, cache: &CachePlace) -> Result<()> {
+fn check_offline(settings: &Settings, cache: &CacheLocation) -> Result<()> {
     if !settings.is_on(Id::Offline) {
         return Ok(());
     }
@@ -264,9 +266,9 @@ fn check_offline(settings: &Settings, cache: &CachePlace) -> Result<()> {
         _ if settings.is_on(Id::Refresh) => {
             Error::usage("--offline and --refresh contradict each other")
         }
-        CachePlace::Folder(_) => return Ok(()),
-        CachePlace::Off => Error::usage("--offline needs the cache, and it is off"),
-        CachePlace::Nowhere(why) => {
+        CacheLocation::Folder(_) => return Ok(()),
+        CacheLocation::Off => Error::usage("--offline needs the cache, and it is off"),
+        CacheLocation::Nowhere(why) => {
             Error::usage("--offline needs the cache, and there is none").because(*why)
         }
     };
@@ -294,13 +296,13 @@ fn port(settings: &Settings) -> Result<u16> {
     })
 }
 
-fn cache_place(settings: &Settings, context: &Context) -> Result<CachePlace> {
+fn cache_place(settings: &Settings, context: &Context) -> Result<CacheLocation> {
     if settings.is_on(Id::NoCache) {
-        return Ok(CachePlace::Off);
+        return Ok(CacheLocation::Off);
     }
     let text = match settings.text(Id::CacheDir) {
         None => return Ok(usual_cache_place(context)),
-        Some("off") => return Ok(CachePlace::Off),
+        Some("off") => return Ok(CacheLocation::Off),
         Some(text) => text,
     };
 
@@ -311,21 +313,21 @@ fn cache_place(settings: &Settings, context: &Context) -> Result<CachePlace> {
         return Err(Error::usage(format!("{origin} is not an absolute path: {}", redact(text)))
             .hint("a path that begins with / or ~/"));
     }
-    Ok(CachePlace::Folder(path))
+    Ok(CacheLocation::Folder(path))
 }
 
 /// The folder that is used without a setting.
-fn usual_cache_place(context: &Context) -> CachePlace {
+fn usual_cache_place(context: &Context) -> CacheLocation {
     let Some(folder) = context.cache_home() else {
-        return CachePlace::Nowhere(NO_HOME);
+        return CacheLocation::Nowhere(NO_HOME);
     };
     if !is_root_in_other_users_folder(&folder) {
-        return CachePlace::Folder(folder);
+        return CacheLocation::Folder(folder);
     }
 
     // A folder of root's there would lock the owner of the home out of it.
     context.note(&format!(
         "nothing is cached: {NOT_ROOTS_HOME}; LAKEBASE_TOKEN_CACHE names another folder"
     ));
-    CachePlace::Nowhere(NOT_ROOTS_HOME)
+    CacheLocation::Nowhere(NOT_ROOTS_HOME)
 }

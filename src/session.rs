@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::cache::entry::{Cacheable, CachedText, OptionalToken};
-use crate::cache::policy::{CacheRequest, Fetch, FetchCall, Freshness, Policy};
+use crate::cache::policy::{CacheRequest, Fetch, FetchCall, Need, Policy};
 use crate::cache::store::{CacheFolder, CacheInputs, Slot};
 use crate::config::table::Id;
 use crate::config::value::scopes;
@@ -177,8 +177,8 @@ impl<'a> Session<'a> {
         self.cache.evict_all_but(None);
     }
 
-    fn printed(&self) -> Freshness<'static> {
-        Freshness::Printed { min_ttl: self.plan.min_ttl }
+    fn printed(&self) -> Need<'static> {
+        Need::Printed { min_ttl: self.plan.min_ttl }
     }
 
     fn database_slot(&self) -> Slot<'_, Token> {
@@ -243,7 +243,7 @@ impl<'a> Session<'a> {
     fn get<T: Cacheable>(
         &self,
         slot: &Slot<'_, T>,
-        freshness: Freshness<'_>,
+        need: Need<'_>,
         deadline: Deadline,
         fetch: &Fetch<'_, T>,
     ) -> Result<T> {
@@ -260,7 +260,7 @@ impl<'a> Session<'a> {
             })
         };
         let fetch = &fetch_redacted;
-        self.policy.get(&CacheRequest { slot, freshness, fetch, deadline, lock_wait })
+        self.policy.get(&CacheRequest { slot, need, fetch, deadline, lock_wait })
     }
 
     /// Says which setting may be wrong: a secret that is none, the scopes, or the name of an unreachable
@@ -292,8 +292,8 @@ impl<'a> Session<'a> {
         let missing = &self.plan.selector;
         match self.with_bearer(deadline, |api| Alternatives::of(api, missing)) {
             Ok(Answered { answer: found, .. }) => {
-                let may_pass = found.in_existing_project;
-                Error { may_pass, ..found.explain(error, missing) }
+                let is_temporary = found.in_existing_project;
+                Error { is_temporary, ..found.explain(error, missing) }
             }
             Err(_) => error,
         }
@@ -340,7 +340,7 @@ impl<'a> Session<'a> {
         let is_known = |secret: &Secret| *secret == minted.answer.secret;
         if self.plan.settings.secrets().any(is_known) {
             let error = Error::failed("the workspace returned a configured secret");
-            return Err(error.because("that is no database credential").into());
+            return Err(error.because("that is not a database credential").into());
         }
         // The subject of the workspace token: the credential itself names none.
         let token = Token { subject: minted.subject, ..minted.answer };
@@ -391,11 +391,11 @@ impl<'a> Session<'a> {
             Ok(CachedText { text: answer, issued, expires: issued.plus(DAY), subject })
         };
         let slot = self.text_slot(what);
-        let freshness = Freshness::Used { refused: None };
-        let mut cached = self.get(&slot, freshness, deadline, &fetch)?;
+        let need = Need::Used { refused: None };
+        let mut cached = self.get(&slot, need, deadline, &fetch)?;
         if self.is_of_another(&cached) {
             slot.evict();
-            cached = self.get(&slot, freshness, deadline, &fetch)?;
+            cached = self.get(&slot, need, deadline, &fetch)?;
         }
         Ok(cached.text)
     }

@@ -6,7 +6,7 @@
 
 use crate::auth::provider::{AzureTokens, ProviderCall, has};
 use crate::cache::entry::OptionalToken;
-use crate::config::host_url::Host;
+use crate::config::host_url::WorkspaceUrl;
 use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::destination::{is_loopback_url, takes_entra_tokens};
@@ -171,7 +171,8 @@ pub fn known_authority(settings: &Settings, id: Id) -> Result<String> {
         return Ok(Azure::of(settings)?.environment.authority.to_owned());
     };
     let (name, origin) = (settings.name(id), settings.origin(id));
-    let url = Host::parse(text, origin).map(|host| format!("{}/", host.url)).unwrap_or_default();
+    let url =
+        WorkspaceUrl::parse(text, origin).map(|host| format!("{}/", host.url)).unwrap_or_default();
     let workspace = settings.text(Id::Host).unwrap_or_default();
     if AUTHORITIES.contains(&url.as_str()) || is_loopback_url(&url) && is_loopback_url(workspace) {
         return Ok(url);
@@ -204,7 +205,7 @@ impl Principal {
 
 /// A token for a resource from Entra's token endpoint (its version 1, as in the SDKs). `proof` is
 /// the secret or the assertion of the service principal.
-pub fn entra(
+pub fn request_entra_token(
     call: &ProviderCall<'_>,
     principal: &Principal,
     resource: &str,
@@ -317,7 +318,7 @@ pub fn resolve_workspace(call: &ProviderCall<'_>, service: &AzureTokens) -> Resu
 
 /// Refuses an answer that names a host outside this cloud, because tokens would be sent there.
 fn workspace_in(name: &str, environment: &Environment) -> Result<String> {
-    let host = Host::parse(name, "Azure").map_err(|e| Error::failed(e.message))?;
+    let host = WorkspaceUrl::parse(name, "Azure").map_err(|e| Error::failed(e.message))?;
     match domain_of(&host.url) {
         Some(domain) if std::ptr::eq(domain.environment, environment) => Ok(host.url),
         _ => Err(Error::failed(format!("{} is not a workspace of this Azure cloud", host.url))),

@@ -1,7 +1,7 @@
 //! The text of a cache entry: lines of a name and a value.
 //!
-//! An entry repeats its key, carries a salted fingerprint of what authenticated it, so that another
-//! secret finds nothing here, and ends in a hash of the whole, so that a damaged entry is a miss.
+//! An entry repeats its key, carries a salted fingerprint of what authenticated it, so that a
+//! different secret is a miss, and ends in a hash of the whole, so that a damaged entry is a miss.
 
 use std::hash::{DefaultHasher, Hasher};
 

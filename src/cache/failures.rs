@@ -66,7 +66,7 @@ impl CacheFolder<'_> {
     /// The state of the files that a login changes.
     fn logins(&self) -> String {
         let files = (self.cache.login_files)(self.cache.settings, self.cache.context);
-        files.iter().map(|path| files::state(path)).collect::<Vec<_>>().join(" ")
+        files.iter().map(|path| files::change_stamp(path)).collect::<Vec<_>>().join(" ")
     }
 
     /// The inputs that must match before another caller's failure is reused: the route to a server

@@ -7,8 +7,8 @@
 //! | over 10 min, or a third of the lifetime | the cached one; the process that gets the    |
 //! |                                         | lock at once refreshes it, for at most 2 s   |
 //! | less                                    | wait for the lock, read the cache again,     |
-//! |                                         | else fetch; if that fails for a passing      |
-//! |                                         | reason, the cached one while it has a minute |
+//! |                                         | else fetch; if that fails temporarily, the   |
+//! |                                         | cached one while it has a minute             |
 //!
 //! The table holds for a token that is printed. A token that is only used in this call is fresh while
 //! it has more than a minute left and the workspace has not refused it. With `--refresh`, only a token
@@ -45,7 +45,7 @@ const MAX_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a cached token is needed for.
 #[derive(Clone, Copy)]
-pub enum Freshness<'s> {
+pub enum Need<'s> {
     /// It is printed, and must have at least this many milliseconds of life; 0 if the caller did not
     /// say.
     Printed { min_ttl: i64 },
@@ -55,22 +55,22 @@ pub enum Freshness<'s> {
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Band {
+pub enum Freshness {
     Fresh,
     RefreshEarly,
     MustRefresh,
 }
 
-impl Band {
+impl Freshness {
     /// The row for a token that is printed, by its lifetime and the life left, in milliseconds.
-    pub fn of(lifetime: i64, left: i64, min_ttl: i64) -> Band {
+    pub fn of(lifetime: i64, left: i64, min_ttl: i64) -> Freshness {
         let (early, must) = refresh_limits(lifetime, min_ttl);
         if left > early {
-            Band::Fresh
+            Freshness::Fresh
         } else if left > must {
-            Band::RefreshEarly
+            Freshness::RefreshEarly
         } else {
-            Band::MustRefresh
+            Freshness::MustRefresh
         }
     }
 }
@@ -116,7 +116,7 @@ pub struct FetchCall<'a> {
 /// when.
 pub struct CacheRequest<'a, T> {
     pub slot: &'a Slot<'a, T>,
-    pub freshness: Freshness<'a>,
+    pub need: Need<'a>,
     pub fetch: &'a Fetch<'a, T>,
     pub deadline: Deadline,
     /// How long to wait for another process that is busy, as the caller's own fetch may.
@@ -145,13 +145,15 @@ impl Policy<'_> {
     /// Gets a value by the table at the head of this file.
     pub fn get<T: Cacheable>(&self, request: &CacheRequest<'_, T>) -> Result<T> {
         let cached = request.slot.load();
-        let band = cached.as_ref().map_or(Band::MustRefresh, |cached| self.band(request, cached));
-        // The clock may go on meanwhile: by hours, where the machine is asleep.
-        let (got, is_late) = match (band, cached) {
-            (Band::Fresh, Some(cached)) => return Ok(cached),
-            (Band::RefreshEarly, Some(cached)) => {
+        let freshness = cached
+            .as_ref()
+            .map_or(Freshness::MustRefresh, |cached| self.freshness(request, cached));
+        // The machine may sleep for hours during the fetch.
+        let (got, is_late) = match (freshness, cached) {
+            (Freshness::Fresh, Some(cached)) => return Ok(cached),
+            (Freshness::RefreshEarly, Some(cached)) => {
                 let got = self.refresh_early(request, cached)?;
-                let is_late = self.band(request, &got) == Band::MustRefresh;
+                let is_late = self.freshness(request, &got) == Freshness::MustRefresh;
                 (got, is_late)
             }
             (_, cached) => {
@@ -177,33 +179,42 @@ impl Policy<'_> {
         fetch(&call).inspect_err(|error| cache_failure(slot, error, deadline))
     }
 
-    fn band<T: Cacheable>(&self, request: &CacheRequest<'_, T>, cached: &T) -> Band {
+    fn freshness<T: Cacheable>(&self, request: &CacheRequest<'_, T>, cached: &T) -> Freshness {
         let now = self.context.now();
         let left = cached.left(now);
         if left <= 0 {
-            return Band::MustRefresh;
+            return Freshness::MustRefresh;
         }
 
-        match request.freshness {
-            Freshness::Used { refused } => {
+        match request.need {
+            Need::Used { refused } => {
                 let is_refused = refused.is_some_and(|refused| cached.is(refused));
-                if left > MIN_LIFE_MS && !is_refused { Band::Fresh } else { Band::MustRefresh }
+                if left > MIN_LIFE_MS && !is_refused {
+                    Freshness::Fresh
+                } else {
+                    Freshness::MustRefresh
+                }
             }
-            Freshness::Printed { min_ttl } => self.band_of_printed(cached, min_ttl, now),
+            Need::Printed { min_ttl } => self.freshness_of_printed(cached, min_ttl, now),
         }
     }
 
-    fn band_of_printed<T: Cacheable>(&self, cached: &T, min_ttl: i64, now: Timestamp) -> Band {
+    fn freshness_of_printed<T: Cacheable>(
+        &self,
+        cached: &T,
+        min_ttl: i64,
+        now: Timestamp,
+    ) -> Freshness {
         // Minted after this call began: as new as any that we could get.
         if cached.issued() > self.began && cached.issued() <= now {
-            return Band::Fresh;
+            return Freshness::Fresh;
         }
         if self.refresh {
-            return Band::MustRefresh;
+            return Freshness::MustRefresh;
         }
 
         let min_ttl = if is_young(cached.issued(), now) { 0 } else { min_ttl };
-        Band::of(cached.lifetime(), cached.left(now), min_ttl)
+        Freshness::of(cached.lifetime(), cached.left(now), min_ttl)
     }
 
     /// The second row: no caller has to wait, so only the first one tries.
@@ -233,7 +244,7 @@ impl Policy<'_> {
                     return Err(error);
                 }
                 // What is too old by now is no fallback, which `get` notices.
-                let is_late = self.band(request, &old) == Band::MustRefresh;
+                let is_late = self.freshness(request, &old) == Freshness::MustRefresh;
                 Ok(if is_late { old } else { self.fall_back(old, &error) })
             }
         }
@@ -310,7 +321,7 @@ impl Policy<'_> {
     }
 
     fn is_fresh<T: Cacheable>(&self, request: &CacheRequest<'_, T>, cached: &T) -> bool {
-        self.band(request, cached) == Band::Fresh
+        self.freshness(request, cached) == Freshness::Fresh
     }
 
     /// Whether the entry went while its successor was being fetched: another person has logged in,
@@ -319,16 +330,16 @@ impl Policy<'_> {
         self.login_can_change && slot.load().is_none()
     }
 
-    /// The cached one for a passing reason, with a note; else the error.
+    /// The cached one if the failure is temporary, with a note; else the error.
     fn fall_back_or_fail<T: Cacheable>(
         &self,
         request: &CacheRequest<'_, T>,
         old: Option<T>,
         error: Error,
     ) -> Result<T> {
-        let will_do = match request.freshness {
-            Freshness::Printed { .. } => !self.refresh,
-            Freshness::Used { refused } => refused.is_none(),
+        let will_do = match request.need {
+            Need::Printed { .. } => !self.refresh,
+            Need::Used { refused } => refused.is_none(),
         };
         let is_good = |old: &T| {
             error.kind == ErrorKind::Unavailable
@@ -439,11 +450,11 @@ mod tests {
 
     #[test]
     fn a_limit_itself_belongs_to_the_later_row() {
-        let band = |left| Band::of(60 * MINUTE, left, 0);
-        assert_eq!(band(20 * MINUTE + 1), Band::Fresh);
-        assert_eq!(band(20 * MINUTE), Band::RefreshEarly);
-        assert_eq!(band(10 * MINUTE + 1), Band::RefreshEarly);
-        assert_eq!(band(10 * MINUTE), Band::MustRefresh);
+        let freshness = |left| Freshness::of(60 * MINUTE, left, 0);
+        assert_eq!(freshness(20 * MINUTE + 1), Freshness::Fresh);
+        assert_eq!(freshness(20 * MINUTE), Freshness::RefreshEarly);
+        assert_eq!(freshness(10 * MINUTE + 1), Freshness::RefreshEarly);
+        assert_eq!(freshness(10 * MINUTE), Freshness::MustRefresh);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::credential::token::MAX_TOKEN_BYTES;
 use crate::platform::context::Context;
 use crate::platform::files;
 use crate::platform::lock::LockFile;
-use crate::platform::private_file::{self, Found, Replacement};
+use crate::platform::private_file::{self, PrivateRead, Replacement};
 use crate::platform::time::{DAY, MINUTE, Timestamp};
 
 /// The largest file that is read: room for a token, or for the text of an error.
@@ -212,9 +212,9 @@ impl<T: Cacheable> Slot<'_, T> {
     ) -> Option<R> {
         let path = self.folder.cache.folder?.join(name);
         let reason = match private_file::read_private(&path, MAX_ENTRY_BYTES) {
-            Found::Nothing => return None,
-            Found::Unsafe(reason) => reason,
-            Found::Content(content) => match self.entry_key().read(&content) {
+            PrivateRead::Nothing => return None,
+            PrivateRead::Unsafe(reason) => reason,
+            PrivateRead::Content(content) => match self.entry_key().read(&content) {
                 Ok(fields) => return take(&fields?),
                 Err(reason) => reason,
             },

@@ -19,7 +19,6 @@ pub fn version() -> String {
     format!("lakebase-token {}\n", env!("CARGO_PKG_VERSION"))
 }
 
-/// The help of the whole program.
 pub fn program() -> String {
     let mut text = String::from(
         "lakebase-token prints a valid Databricks Lakebase (Postgres) password, from its cache or\n\
@@ -40,7 +39,7 @@ pub fn program() -> String {
          \x20 lakebase-token status                  show the settings and where they come from\n\n\
          in a script, with PGHOST and PGUSER set:\n\
          \x20 PGPASSWORD=$(lakebase-token) && export PGPASSWORD && psql\n\n\
-         `lakebase-token help COMMAND`, `help settings` and `help formats` have the rest.\n\n",
+         More: `lakebase-token help COMMAND`, `help settings`, `help formats`.\n\n",
     );
     exit_codes(&mut text, &COMMANDS[0]);
     text
@@ -52,7 +51,6 @@ const MAX_LINES: usize = 24;
 /// The flags that a command's help shows of those that commands share.
 const SHOWN: [Id; 5] = [Id::Profile, Id::Host, Id::Endpoint, Id::PgUser, Id::Timeout];
 
-/// The help of one command.
 pub fn command(command: &Command) -> String {
     let name = format!("lakebase-token {}", command.name);
     let usage = with_targets(command.usage);
@@ -67,7 +65,7 @@ pub fn command(command: &Command) -> String {
         }
     }
     let foot = match command.subcommands.first() {
-        Some(first) => format!("{name} {} --help has the flags of an action.\n", first.name),
+        Some(first) => format!("The flags of an action: `{name} {} --help`\n", first.name),
         None => pointers(command),
     };
     page(&head, command.more, &list, &foot)
@@ -80,7 +78,7 @@ pub fn subcommand(command: &Command, subcommand: &Subcommand) -> String {
     let head = format!("{name}: {}\n\nusage: {name} {usage}\n", subcommand.about);
     let mut list = String::new();
     flags(&mut list, command, subcommand.takes);
-    let more = format!("`lakebase-token {} --help` says more.", command.name);
+    let more = format!("See also: `lakebase-token {} --help`", command.name);
     page(&head, &more, &list, &pointers(command))
 }
 
@@ -101,7 +99,6 @@ fn page(head: &str, more: &str, list: &str, foot: &str) -> String {
     format!("{text}\n{list}\n{foot}")
 }
 
-/// Where the rest is.
 fn pointers(command: &Command) -> String {
     if command.common.is_empty() {
         return "lakebase-token man prints the manual.\n".to_owned();
@@ -124,14 +121,11 @@ fn flags(text: &mut String, command: &Command, takes: fn(Id) -> bool) {
     let of_targets = table::flags().filter(|_| command.takes_target);
     let own = of_targets.chain(command.flags.iter().copied()).filter(|id| takes(*id));
     let shared = SHOWN.iter().copied().filter(|id| command.common.contains(id) && takes(*id));
-    settings(text, &own.chain(shared).collect::<Vec<_>>());
-    item(text, 32, "-h, --help", "print this help");
-}
-
-fn settings(text: &mut String, ids: &[Id]) {
-    for row in ids.iter().map(|id| &SETTINGS[*id as usize]) {
-        item(text, 32, &flag(row), row.about);
+    for id in own.chain(shared) {
+        let row = &SETTINGS[id as usize];
+        item(text, 32, &flag(row), if id == Id::Timeout { command.timeout } else { row.about });
     }
+    item(text, 32, "-h, --help", "print this help");
 }
 
 fn flag(row: &Setting) -> String {

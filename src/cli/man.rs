@@ -122,8 +122,8 @@ fn freshness(page: &mut String) {
 fn foot(page: &mut String) {
     page.push_str(
         ".SH ENVIRONMENT\n\
-         A flag takes precedence over its variables, and these over the profile. All variables of \
-         Databricks unified authentication are understood, and\n",
+         A flag takes precedence over its variables, and these over the profile. lakebase-token \
+         reads the variables of Databricks unified authentication (lakebase-token help settings), and:\n",
     );
     item(page, "LAKEBASE_TOKEN_LOG", "a file that gets a line for each mint, write and failure");
     page.push_str(

@@ -33,6 +33,8 @@ pub struct Command {
     pub common: &'static [Id],
     /// Whether it takes a target, and with it the flags of targets.
     pub takes_target: bool,
+    /// What `--timeout` limits, and its default.
+    pub timeout: &'static str,
     /// How many arguments may follow its name.
     pub max_words: usize,
     /// The arguments that completions offer after its name.
@@ -60,6 +62,7 @@ pub const ROW: Command = Command {
     flags: &[],
     common: &[],
     takes_target: false,
+    timeout: "time limit of the whole call (10s)",
     max_words: 0,
     completions: Vec::new,
     subcommands: &[],

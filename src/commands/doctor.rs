@@ -46,14 +46,14 @@ use crate::targets::table::password_file;
 
 pub const COMMAND: Command = Command {
     name: "doctor",
-    about: "try each step up to a login, and say which one fails",
+    about: "try each step up to a Postgres login, and say which one fails",
     more: "Tries these steps in order and prints a line for each: configuration, workspace, \
-           identity, database, state of the database, credential, login, psql. Stops at the first \
+           identity, database, its state, credential, login, psql. Stops at the first \
            step that fails, and says why and what fixes it. The step login needs no psql; the step psql \
            shows whether the environment prevents a login, and is not tried if psql is not \
-           installed. Warnings are about other programs. --timeout applies to each step (30s). \
-           --format is text or json.",
+           installed. Warnings are about other programs. --format is text or json.",
     flags: &[Id::Format, Id::ReadOnly, Id::Wait, Id::Report],
+    timeout: "time limit of each step (30s)",
     common: DATABASE_FLAGS,
     exit_codes: "exit codes: 0 every step that could be tried works; otherwise as for get",
     run,

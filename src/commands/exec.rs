@@ -1,7 +1,7 @@
 //! `exec`: becomes a child program that has the credential in its environment.
 //!
-//! The child program replaces this process (execve), so signals, terminal and exit code are its
-//! own. The password reaches no file, no argv and no pipe. The exit codes are those of `env` and `nohup`
+//! On Unix the child program replaces this process (execve), so signals, terminal and exit code are its
+//! own; on Windows this process waits for it (`platform/windows.rs`). The password reaches no file, no argv and no pipe. The exit codes are those of `env` and `nohup`
 //! (POSIX): 125 for a failure of lakebase-token, 126 not executable, 127 not found.
 
 use std::ffi::{OsStr, OsString};
@@ -9,7 +9,7 @@ use std::io;
 
 use crate::commands::command::{Call, Command, DATABASE_FLAGS, ROW};
 use crate::commands::wait;
-use crate::config::host_url::Host;
+use crate::config::host_url::WorkspaceUrl;
 use crate::config::table::Id;
 use crate::config::value::Origin;
 use crate::credential::connection::{Credential, Purpose};
@@ -33,8 +33,8 @@ pub const COMMAND: Command = Command {
            DATABRICKS_AUTH_TYPE=pat instead; with --as NAME the token goes into that variable, and \
            DATABRICKS_TOKEN and DATABRICKS_AUTH_TYPE are not set. For a database, --as NAME sets one \
            variable more, to the password or, with --format url, to a URL.\n\n\
-           The program replaces lakebase-token, so the exit code is the program's own. If the \
-           program does not start, the exit code is 125 (no credential), 126 (not executable) or \
+           The exit code is the program's own: on Unix it replaces lakebase-token, on Windows \
+           lakebase-token waits for it. If the program does not start, the exit code is 125 (no credential), 126 (not executable) or \
            127 (not found).",
     flags: &[Id::For, Id::As, Id::Format, Id::Clean, Id::ReadOnly, Id::Wait],
     common: DATABASE_FLAGS,
@@ -137,7 +137,8 @@ impl ChildEnvironment {
         let inherited = self.0.iter().find(|(name, _)| is_same_name(name, "DATABRICKS_HOST"));
         let inherited = inherited.and_then(|(_, url)| url.to_str().map(str::to_owned));
         let is_other = |url: String| {
-            Host::parse(&url, Origin::Default).is_ok_and(|host| host.url != credential.workspace)
+            WorkspaceUrl::parse(&url, Origin::Default)
+                .is_ok_and(|host| host.url != credential.workspace)
         };
         if inherited.is_some_and(is_other) {
             let secrets = plan.settings.secret_variables();

@@ -22,7 +22,7 @@ pub const COMMAND: Command = Command {
            the credential and nothing else; on failure it is empty.",
     flags: &[Id::For, Id::Format, Id::ReadOnly, Id::Wait],
     common: DATABASE_FLAGS,
-    exit_codes: "exit codes: 0 printed, 1 internal failure or malformed answer,\n\
+    exit_codes: "exit codes: 0 printed, 1 internal failure or malformed response,\n\
             2 usage or configuration, 3 login required, 4 refused by the server,\n\
             5 temporarily unavailable",
     run,

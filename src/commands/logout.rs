@@ -27,6 +27,7 @@ pub const COMMAND: Command = Command {
            workspace too. The tokens of a browser login expire by themselves.",
     flags: &[Id::All],
     common: WORKSPACE_FLAGS,
+    timeout: "how long to wait for a renewal in another process (20s)",
     exit_codes: "exit codes: 0 logged out, or there was no login; otherwise as for get:\n\
             a token could not be revoked",
     run,

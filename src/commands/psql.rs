@@ -9,7 +9,7 @@ use crate::config::table::Id;
 pub const COMMAND: Command = Command {
     name: "psql",
     about: "start psql with a password",
-    usage: "[ARGUMENT OF psql…]",
+    usage: "[PSQL-ARGUMENT…]",
     more: "The same as exec -- psql. Flags before the word psql are lakebase-token's, those after it \
            are psql's: lakebase-token --endpoint shop psql -c 'select 1'. If a -- follows psql, the \
            flags before the -- are lakebase-token's, too.",

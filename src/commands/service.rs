@@ -27,7 +27,7 @@ pub const COMMAND: Command = Command {
            environment of your shell. If its first run fails, the installation is undone. The \
            other actions take only the flags that name the target, --name and --verbose; \
            uninstall also takes --purge.\n\n\
-           A service is called lakebase-token-pgpass, or after its file, profile or secret. A \
+           A service is named lakebase-token-pgpass, or lakebase-token- and its file, profile or secret. A \
            second service of the same name needs --name. With systemd, a service runs in a \
            sandbox: a --then command may write only to the target's folder, the cache and the \
            folders of the Databricks and Azure CLIs.",

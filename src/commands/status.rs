@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::auth::chain;
 use crate::auth::chain::ProviderChoice;
-use crate::cache::policy::Band;
+use crate::cache::policy::Freshness;
 use crate::commands::command::{Call, Command, DATABASE_FLAGS, ROW, has_foreign_password};
 use crate::config::settings::Settings;
 use crate::config::table::Id;
@@ -23,7 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lakebase::resolve::DatabaseSelector;
 use crate::login::rotating_pat;
 use crate::login::store::{Login, RenewWith};
-use crate::plan::{CachePlace, Plan};
+use crate::plan::{CacheLocation, Plan};
 use crate::platform::context::Context;
 use crate::platform::time::{Timestamp, show_duration};
 use crate::session::Session;
@@ -113,7 +113,7 @@ struct LoginState {
 struct Cached {
     purpose: Purpose,
     /// Nothing if it has expired.
-    band: Option<Band>,
+    freshness: Option<Freshness>,
     issued: Timestamp,
     expires: Option<Timestamp>,
 }
@@ -121,19 +121,19 @@ struct Cached {
 impl Cached {
     /// The `state` in JSON, which scripts read.
     fn state(&self) -> &'static str {
-        match self.band {
-            Some(Band::Fresh) => "fresh",
-            Some(Band::RefreshEarly) => "soft",
-            Some(Band::MustRefresh) => "stale",
+        match self.freshness {
+            Some(Freshness::Fresh) => "fresh",
+            Some(Freshness::RefreshEarly) => "soft",
+            Some(Freshness::MustRefresh) => "stale",
             None => "expired",
         }
     }
 
     fn words(&self) -> &'static str {
-        match self.band {
-            Some(Band::Fresh) => "fresh",
-            Some(Band::RefreshEarly) => "due for an early refresh",
-            Some(Band::MustRefresh) => "must be refreshed",
+        match self.freshness {
+            Some(Freshness::Fresh) => "fresh",
+            Some(Freshness::RefreshEarly) => "due for an early refresh",
+            Some(Freshness::MustRefresh) => "must be refreshed",
             None => "expired",
         }
     }
@@ -186,9 +186,9 @@ impl StatusReport {
         let session = Session::new(plan, call.context);
         let now = call.context.now();
         self.cache = match &plan.cache {
-            CachePlace::Folder(folder) => Some(folder.display().to_string()),
-            CachePlace::Off => Some("off".to_owned()),
-            CachePlace::Nowhere(_) => None,
+            CacheLocation::Folder(folder) => Some(folder.display().to_string()),
+            CacheLocation::Off => Some("off".to_owned()),
+            CacheLocation::Nowhere(_) => None,
         };
         self.cache_problem = session.cache_problem();
         self.note_database(plan, &session, call.context);
@@ -266,9 +266,9 @@ impl StatusReport {
         }
         self.cached.push(Cached {
             purpose,
-            band: Some(token.left(now))
+            freshness: Some(token.left(now))
                 .filter(|left| *left > 0)
-                .map(|left| Band::of(token.lifetime, left, 0)),
+                .map(|left| Freshness::of(token.lifetime, left, 0)),
             issued: token.issued,
             expires: token.expires,
         });

@@ -1,8 +1,8 @@
 //! `--wait`: tries to log in until the database accepts the credential, for scripts that start before
 //! the database does, or right after a branch was made.
 //!
-//! One attempt a second mints or takes a credential and logs in with it. A reason that may pass by
-//! itself leads to another attempt; any other one ends the call at once. What a refusal means is
+//! One attempt a second mints or takes a credential and logs in with it. A temporary failure leads to another
+//! attempt; any other one ends the call at once. What a refusal means is
 //! `lakebase/login_refusal.rs`'s business.
 
 use std::ffi::OsStr;
@@ -40,7 +40,7 @@ pub fn credential(plan: &Plan, context: &Context, parts: ConnectionParts) -> Res
 struct FailedAttempt {
     error: Box<Error>,
     /// Whether the next attempt may succeed.
-    may_pass: bool,
+    is_temporary: bool,
     /// Whether another credential may be accepted.
     wants_new: bool,
     /// Whether host and endpoint may be others now.
@@ -71,7 +71,7 @@ fn retry(plan: &Plan, context: &Context, progress: &mut Progress) -> Result<Cred
             Err(failed) => failed,
         };
 
-        if !failed.may_pass {
+        if !failed.is_temporary {
             return Err(*failed.error);
         }
         if deadline.passed() {
@@ -101,21 +101,21 @@ fn attempt_once(
     let all = ConnectionParts { user: true, host: true };
     let minted = session.credential(all, deadline.at_most(plan.timeout));
     let credential = minted.map_err(|error| FailedAttempt {
-        may_pass: error.kind == ErrorKind::Unavailable || error.may_pass,
-        host_may_have_changed: error.may_pass,
+        is_temporary: error.kind == ErrorKind::Unavailable || error.is_temporary,
+        host_may_have_changed: error.is_temporary,
         wants_new: false,
         error: Box::new(error),
     })?;
 
     let attempt = postgres_attempt(plan, &credential, context).map_err(|error| FailedAttempt {
         error: Box::new(error),
-        may_pass: false,
+        is_temporary: false,
         wants_new: false,
         host_may_have_changed: false,
     })?;
     log_in(&attempt.login, context, deadline.at_most(LOGIN_ATTEMPT_TIMEOUT)).map_err(
         |failure| FailedAttempt {
-            may_pass: failure.may_pass(),
+            is_temporary: failure.is_temporary(),
             wants_new: failure.is_about_credential(),
             host_may_have_changed: failure.host_may_have_changed(),
             error: Box::new(attempt.error(failure)),

@@ -29,6 +29,7 @@ pub const COMMAND: Command = Command {
            timer. Each credential outlives the next two checks. Prints a line for each change and \
            each failure. SIGTERM and SIGINT end it at once, also as process 1 of a container.",
     flags: &[Id::Interval, Id::Then],
+    timeout: "time limit of each check (10s)",
     takes_target: true,
     completions: || table::names().collect(),
     common: DATABASE_FLAGS,
@@ -62,7 +63,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
         process::reap_orphans();
         let began = call.context.now();
         let checked = match check(&mut call, &flags, !is_ready) {
-            // At the start only a failure that passes by itself is retried.
+            // At the start only a temporary failure is retried.
             Err(error) if !is_ready && error.kind != ErrorKind::Unavailable => return Err(error),
             Err(error) => Checked { failure: Some(error), max_pause: MAX_RETRY_PAUSE },
             Ok(checked) => {

@@ -16,8 +16,8 @@ pub const COMMAND: Command = Command {
     about: "bring ~/.pgpass, a file, a profile or a secret up to date, once",
     usage: "TARGET [FLAGS]",
     more: "A file is replaced as a whole, with mode 0600, and only if its content changes. In \
-           ~/.pgpass and ~/.databrickscfg only the entry of lakebase-token changes; every other \
-           byte stays. A profile gets the workspace token. A Databricks secret gets the database \
+           ~/.pgpass every line for the same host, port, database and role becomes ours, in \
+           ~/.databrickscfg only our profile changes; every other byte stays. A profile gets the workspace token. A Databricks secret gets the database \
            credential; its readers must read it again for each connection.\n\n\
            With --interval, for a timer that runs this command, the credential outlives the next \
            two runs. A --then command is stopped after --timeout.",
@@ -26,7 +26,7 @@ pub const COMMAND: Command = Command {
     completions: || table::names().collect(),
     common: DATABASE_FLAGS,
     max_words: 2,
-    exit_codes: "exit codes: 0 up to date, 1 internal failure or malformed answer,\n\
+    exit_codes: "exit codes: 0 up to date, 1 internal failure or malformed response,\n\
             2 usage or configuration, 3 login required, 4 refused by the server,\n\
             5 temporarily unavailable",
     run,

@@ -1,6 +1,6 @@
 //! What is checked in all settings, and made uniform, before a command sees them.
 
-use crate::config::host_url::{Host, is_id};
+use crate::config::host_url::{WorkspaceUrl, is_id};
 use crate::config::settings::Settings;
 use crate::config::table::{Id, SETTINGS, Trim, ValueKind};
 use crate::config::value::{Origin, parse_bool};
@@ -100,7 +100,7 @@ impl Settings {
 
     fn normalise_host(&mut self) -> Result<()> {
         let Some(text) = self.text(Id::Host) else { return Ok(()) };
-        let host = Host::parse(text, self.origin(Id::Host))?;
+        let host = WorkspaceUrl::parse(text, self.origin(Id::Host))?;
 
         if let Some((_, value)) = self.values.iter_mut().find(|(id, _)| *id == Id::Host) {
             value.text = Secret::new(host.url);

@@ -207,13 +207,13 @@ fn trim(bytes: &[u8]) -> &[u8] {
 }
 
 /// Whether the file has this profile, and whether it is ours.
-pub fn owner(file: &[u8], name: &str) -> Option<bool> {
+pub fn is_our_profile(file: &[u8], name: &str) -> Option<bool> {
     let lines = ProfileLines::of(file, name);
     lines.exists().then(|| lines.is_marked())
 }
 
 /// The value of a key in our profile.
-pub fn ours<'a>(file: &'a [u8], name: &str, wanted: &str) -> Option<&'a [u8]> {
+pub fn value_in_our_profile<'a>(file: &'a [u8], name: &str, wanted: &str) -> Option<&'a [u8]> {
     let lines = ProfileLines::of(file, name);
     if !lines.is_ours() {
         return None;
@@ -374,7 +374,7 @@ mod tests {
             put("[a]\nk=1\n"),
             format!("[a]\nk=1\n\n[DEFAULT]\n{MARK}\nhost = https://h\ntoken = t2\n")
         );
-        assert_eq!(owner(b"# a comment\n[a]\nk=1\n", DEFAULT), None);
+        assert_eq!(is_our_profile(b"# a comment\n[a]\nk=1\n", DEFAULT), None);
         // Comments are not a profile: Python cannot read keys before all headers.
         assert!(put("; c\n\n[a]\nk=1\n").starts_with("; c\n\n[a]\nk=1\n\n[DEFAULT]\n"));
     }
@@ -388,7 +388,7 @@ mod tests {
             ("[DEFAULT]\n", DEFAULT, Some(false)),
             ("# k = 1\n; k = 1\n= 1\n[a]\n", DEFAULT, None),
         ] {
-            assert_eq!(owner(file.as_bytes(), name), expected, "{file:?} {name}");
+            assert_eq!(is_our_profile(file.as_bytes(), name), expected, "{file:?} {name}");
         }
         let before = "token = theirs\n[a]\nk = 1\n";
         assert_eq!(after_put(before), format!("{before}\n{}", after_put("")));
@@ -407,12 +407,12 @@ mod tests {
     }
 
     #[test]
-    fn owner_tells_our_profile_from_others() {
-        assert_eq!(owner(b"[a]\nk=1\n", "x"), None);
-        assert_eq!(owner(b"[a]\nk=1\n", "a"), Some(false));
-        assert_eq!(owner(after_put("").as_bytes(), "x"), Some(true));
-        assert_eq!(ours(after_put("").as_bytes(), "x", "token"), Some(&b"t2"[..]));
-        assert_eq!(ours(b"[x]\ntoken=theirs\n", "x", "token"), None);
+    fn is_our_profile_tells_our_profile_from_others() {
+        assert_eq!(is_our_profile(b"[a]\nk=1\n", "x"), None);
+        assert_eq!(is_our_profile(b"[a]\nk=1\n", "a"), Some(false));
+        assert_eq!(is_our_profile(after_put("").as_bytes(), "x"), Some(true));
+        assert_eq!(value_in_our_profile(after_put("").as_bytes(), "x", "token"), Some(&b"t2"[..]));
+        assert_eq!(value_in_our_profile(b"[x]\ntoken=theirs\n", "x", "token"), None);
     }
 
     fn get(text: &str, wanted: &str) -> Vec<(String, String)> {

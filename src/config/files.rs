@@ -51,7 +51,7 @@ pub fn read_secret(flag: &str, path: &str, limit: Duration) -> Result<Secret> {
         within(limit, move || files::read_start(&path, MAX_SECRET_FILE_BYTES).map(Secret::new));
     let Some(content) = read.map_err(cannot_read)? else {
         let waited = show_duration(limit);
-        return Err(Error::usage(format!("{shown} has given nothing for {waited}")));
+        return Err(Error::usage(format!("no data came from {shown} within {waited}")));
     };
 
     let content = content.map_err(cannot_read)?;

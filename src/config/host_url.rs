@@ -14,7 +14,7 @@ use crate::net::http::check_url;
 
 /// A workspace URL and the ids that its query holds.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Host {
+pub struct WorkspaceUrl {
     /// Scheme, host and port in lower case, without a slash at the end.
     pub url: String,
     /// From `?w=`, `?o=` or `?workspace_id=`.
@@ -23,9 +23,9 @@ pub struct Host {
     pub account_id: Option<String>,
 }
 
-impl Host {
+impl WorkspaceUrl {
     /// Reads a workspace URL; messages name its `origin`.
-    pub fn parse(text: &str, origin: impl Display) -> Result<Host> {
+    pub fn parse(text: &str, origin: impl Display) -> Result<WorkspaceUrl> {
         let text = text.trim();
         let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
         let end = rest.bytes().position(|b| b"/?#".contains(&b)).unwrap_or(rest.len());
@@ -45,11 +45,11 @@ impl Host {
 
         // Most URLs have no query, and this runs at every call.
         if tail.len() < 2 {
-            return Ok(Host { url, workspace_id: None, account_id: None });
+            return Ok(WorkspaceUrl { url, workspace_id: None, account_id: None });
         }
         let query = tail.split('#').next().and_then(|tail| tail.split_once('?'));
         let query = query.map_or("", |(_, query)| query);
-        Ok(Host {
+        Ok(WorkspaceUrl {
             url,
             workspace_id: id_in(query, "w", is_id)
                 .or_else(|| id_in(query, "o", is_number))
@@ -86,7 +86,9 @@ fn check(text: &str, scheme: &str, authority: &str) -> std::result::Result<Strin
 
     if scheme.eq_ignore_ascii_case("http") {
         if !is_loopback(host) {
-            return Err(format!("is not https, so it would show secrets: http://{host}"));
+            return Err(format!(
+                "is not https, so secrets would be sent in clear text: http://{host}"
+            ));
         }
     } else if !scheme.eq_ignore_ascii_case("https") {
         return Err(format!("does not begin with https://: {}", redact(text)));
@@ -142,14 +144,14 @@ mod tests {
             ("http://127.0.0.1:80", "http://127.0.0.1:80"),
             ("http://[::1]:80/", "http://[::1]:80"),
         ] {
-            assert_eq!(Host::parse(text, "test").unwrap().url, url);
+            assert_eq!(WorkspaceUrl::parse(text, "test").unwrap().url, url);
         }
     }
 
     #[test]
     fn ids_in_the_query_are_kept() {
         let ids = |text: &str| {
-            let host = Host::parse(text, "test").unwrap();
+            let host = WorkspaceUrl::parse(text, "test").unwrap();
             (host.workspace_id.unwrap_or_default(), host.account_id.unwrap_or_default())
         };
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
@@ -178,7 +180,7 @@ mod tests {
             "https://::1",
             "https://é",
         ] {
-            let error = Host::parse(text, "DATABRICKS_HOST").unwrap_err();
+            let error = WorkspaceUrl::parse(text, "DATABRICKS_HOST").unwrap_err();
             assert_eq!(error.kind as u8, 2, "{text}");
             assert!(
                 error.message.contains("DATABRICKS_HOST") && !error.message.contains("hunter2")

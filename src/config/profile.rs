@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::databrickscfg::{self, DEFAULT, RESERVED};
 use crate::config::files::{cannot_read, read_config};
-use crate::config::host_url::Host;
+use crate::config::host_url::WorkspaceUrl;
 use crate::config::value::Origin;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
@@ -226,7 +226,8 @@ pub fn has_cli_login(text: &str, workspace: &str) -> bool {
         let is_cli =
             |(key, value): &(&str, &str)| *key == "auth_type" && *value == "databricks-cli";
         let is_here = |(key, value): &(&str, &str)| {
-            *key == "host" && Host::parse(value, name).is_ok_and(|host| host.url == workspace)
+            *key == "host"
+                && WorkspaceUrl::parse(value, name).is_ok_and(|host| host.url == workspace)
         };
         section.iter().any(is_cli) && section.iter().any(is_here)
     })

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use crate::config::files::read_secret;
-use crate::config::host_url::Host;
+use crate::config::host_url::WorkspaceUrl;
 use crate::config::profile::{Profile, Requested, read_profile};
 use crate::config::settings::Settings;
 use crate::config::table::{Id, Precedence, SETTINGS, Setting, ValueKind};
@@ -214,7 +214,7 @@ impl Settings {
 fn is_profile_of(login: &Login, profile: &Profile) -> bool {
     let value = |id: Id| profile.value(SETTINGS[id as usize].name);
     let is_same_host =
-        |own: &str| Host::parse(own, &profile.name).is_ok_and(|own| own.url == login.host);
+        |own: &str| WorkspaceUrl::parse(own, &profile.name).is_ok_and(|own| own.url == login.host);
     let has_method = SETTINGS.iter().any(|row| !row.method.is_empty() && value(row.id).is_some());
     let workspace_id = value(Id::WorkspaceId).filter(|id| *id != "none");
 

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::config::files::{expand_home, read_config};
-use crate::config::host_url::Host;
+use crate::config::host_url::WorkspaceUrl;
 use crate::config::profile::{ConfigFile, has_cli_login};
 use crate::config::table::{Id, SETTINGS, Setting, ValueKind};
 use crate::config::value::{Origin, Value, parse_bool, trimmed, unfilled};
@@ -126,8 +126,8 @@ impl Settings {
     pub fn profile_of_another_host(&self) -> Option<(&str, &str)> {
         let (name, _) = self.profile.as_ref()?;
         let own = self.profile_host.as_deref()?;
-        let is_same = |own: Host| Some(own.url.as_str()) == self.text(Id::Host);
-        let is_other = !Host::parse(own.trim(), Origin::Default).is_ok_and(is_same);
+        let is_same = |own: WorkspaceUrl| Some(own.url.as_str()) == self.text(Id::Host);
+        let is_other = !WorkspaceUrl::parse(own.trim(), Origin::Default).is_ok_and(is_same);
         is_other.then_some((name, own))
     }
 

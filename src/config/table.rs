@@ -214,8 +214,8 @@ settings! {
         flag: "scopes",
         value: "SCOPE[,…]",
         about: "OAuth scopes of the workspace token (all-apis)",
-        long: "The OAuth scopes to ask for when lakebase-token itself gets the workspace token, or \
-               with login, which adds offline_access. The default is all-apis; postgres is enough \
+        long: "The OAuth scopes to request for the workspace token, where lakebase-token itself \
+               requests it; login also requests offline_access. The default is all-apis; postgres is enough \
                to mint. With fewer scopes than all-apis, the workspace may not say who you are: the \
                role is then the login's subject if that is an address, else --pg-user must name \
                it.",
@@ -401,11 +401,11 @@ settings! {
         name: "pg_sslmode",
         env: &["PGSSLMODE"],
         profile: true,
-        long: "How the Postgres server proves who it is: require, verify-ca or verify-full; weaker \
-               modes count as unset. If unset: verify-full for hosts in Databricks' domains, with \
-               the certificates that this machine trusts, and require for other hosts, such as a \
-               tunnel. The formats dotenv, url and libpq-json, which are read on other machines, \
-               then have require.",
+        long: "libpq's sslmode: require encrypts only; verify-ca and verify-full verify the server's \
+               certificate. Weaker modes count as unset. If unset: verify-full for hosts in \
+               Databricks' domains, with the certificates that this machine trusts, and require for \
+               other hosts, such as a tunnel. The formats dotenv, url and libpq-json, which are read \
+               on other machines, then use require.",
         ..flag("sslmode", "MODE", "libpq's sslmode (verify-full at Databricks' hosts)")
     },
     PgSslRootCert => Setting {
@@ -453,11 +453,11 @@ settings! {
     },
     MinTtl => Setting {
         env: &["LAKEBASE_TOKEN_MIN_TTL"],
-        long: "Mints a new credential if the cached one has less life left than this. Without it, \
+        long: "Mints a new credential if the cached one expires sooner than this. Without it, \
                a printed credential has at least ten minutes left, or a third of its lifetime if \
                that is less (a minute while the workspace is unreachable). A credential issued \
                within the last minute is always accepted.",
-        ..flag("min-ttl", "TIME", "mint if the cached credential has less life left")
+        ..flag("min-ttl", "TIME", "mint if the cached credential expires sooner")
     },
     Timeout => Setting {
         env: &["LAKEBASE_TOKEN_TIMEOUT"],
@@ -468,11 +468,11 @@ settings! {
     Wait => Setting {
         env: &["LAKEBASE_TOKEN_WAIT"],
         long: "Tries to log in once a second, for this long (1s to 30m, from the start of the \
-               program), until the database accepts the credential. Retries what may pass by \
-               itself: a database that starts or wakes, a new branch, a role that is being made. \
+               program), until the database accepts the credential. Retries temporary failures: a \
+               database that is starting or waking, a new branch, a role that is being created. \
                Any other failure ends the call at once. --timeout then limits each mint, and not \
                the whole call.",
-        ..flag("wait", "TIME", "retry the login for this long")
+        ..flag("wait", "TIME", "retry the Postgres login for up to this long")
     },
     Report => Setting {
         trim: Trim::Nothing,

@@ -170,7 +170,7 @@ fn refuse_other_secret(text: &str, api: &Api<'_>) -> Result<()> {
     if !known.any(|known| is_same(known.expose())) && !begins_like_api_secret(text) {
         return Ok(());
     }
-    Err(Error::failed("the workspace answers with a secret that is no database credential")
+    Err(Error::failed("the workspace answers with a secret that is not a database credential")
         .because("it is the token of the request, or begins like a personal access token"))
 }
 

@@ -15,7 +15,7 @@ use crate::net::tls_failure::TlsFailure;
 /// The most groups that a message lists.
 const MAX_GROUPS: usize = 10;
 
-const WAKING_HINT: &str = "try again: a suspended database needs some seconds to start";
+const WAKING_HINT: &str = "try again: a suspended database takes a few seconds to start";
 
 // What Lakebase's proxy and PostgreSQL say, where the SQLSTATE alone does not tell.
 const EXTERNAL_REFUSAL: &str = "External authorization failed";
@@ -37,8 +37,8 @@ pub struct PostgresAttempt<'a> {
 }
 
 impl LoginFailure {
-    /// Whether a failure may pass by itself: the database starts, wakes, or learns of a new branch.
-    pub fn may_pass(&self) -> bool {
+    /// Whether a failure may be temporary: the database starts, wakes, or learns of a new branch.
+    pub fn is_temporary(&self) -> bool {
         match self {
             LoginFailure::NotResolved(_)
             | LoginFailure::NotConnected(_)
@@ -114,7 +114,7 @@ impl PostgresAttempt<'_> {
                 Error::unavailable(format!("{server} has closed the connection"))
                     .because(e)
                     .hint(WAKING_HINT)
-                    .hint("check PGPORT, if that is no Postgres server")
+                    .hint("check PGPORT, if that is not a Postgres server")
             }
             LoginFailure::NoTls => Error::failed(format!("{server} offers no TLS"))
                 .because("a password is never sent without TLS")

@@ -44,7 +44,7 @@ pub fn resolve_host(
     if let Some((host, origin)) = named
         && !hosts_of_endpoint(&answer).iter().any(|stated| stated.eq_ignore_ascii_case(host))
     {
-        let error = Error::usage(format!("{} from {origin} is no host of {name}", redact(host)))
+        let error = Error::usage(format!("{} from {origin} is not a host of {name}", redact(host)))
             .because("a pooled host takes its place only if it is a host of that endpoint")
             .hint(format!("leave out {origin}, or {pooled}"));
         return Err(error.into());

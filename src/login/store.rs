@@ -22,7 +22,7 @@ use crate::platform::files;
 use crate::platform::lock::LockFile;
 use crate::platform::path_owners::{NOT_ROOTS_HOME, is_root_in_other_users_folder};
 use crate::platform::private_file::{
-    Folder, Found, OTHERS_MAY_WRITE, private_folder, read_private,
+    Folder, OTHERS_MAY_WRITE, PrivateRead, private_folder, read_private,
 };
 use crate::platform::target_file::{HookMark, TargetFile};
 use crate::platform::time::Deadline;
@@ -56,9 +56,9 @@ impl<'a> Logins<'a> {
     pub fn get(&self, key: &LoginKey) -> Option<Login> {
         let path = self.path(key);
         let reason = match read_private(&path, MAX_LOGIN_BYTES) {
-            Found::Nothing => return None,
-            Found::Unsafe(reason) => reason,
-            Found::Content(content) => match Login::parse(&content) {
+            PrivateRead::Nothing => return None,
+            PrivateRead::Unsafe(reason) => reason,
+            PrivateRead::Content(content) => match Login::parse(&content) {
                 Some(login) if login.key == *key => return Some(login),
                 _ => "it is damaged",
             },
@@ -131,7 +131,7 @@ impl<'a> Logins<'a> {
     /// An id that distinguishes the comments of this user's tokens from those of other machines.
     pub fn install_id(&self) -> Result<String> {
         let path = self.folder.join("install-id");
-        if let Found::Content(content) = read_private(&path, MAX_LOGIN_BYTES)
+        if let PrivateRead::Content(content) = read_private(&path, MAX_LOGIN_BYTES)
             && let Some(id) = parse_install_id(&content)
         {
             return Ok(id);
@@ -194,8 +194,8 @@ impl<'a> Logins<'a> {
 
 fn read_login(path: &Path) -> Option<Login> {
     match read_private(path, MAX_LOGIN_BYTES) {
-        Found::Content(content) => Login::parse(&content),
-        Found::Nothing | Found::Unsafe(_) => None,
+        PrivateRead::Content(content) => Login::parse(&content),
+        PrivateRead::Nothing | PrivateRead::Unsafe(_) => None,
     }
 }
 

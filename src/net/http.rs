@@ -98,7 +98,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Gets a page; a redirect is not followed.
+    /// Like [`Client::send`], but a redirect is an answer and no error.
     pub fn page(&self, url: &str, deadline: Deadline) -> Result<Answer> {
         self.send_with_retries(&Request::get(url, &[]), deadline)
     }

@@ -78,7 +78,7 @@ impl Route<'_> {
     }
 
     fn untrusted(&self, failure: &TlsFailure) -> Error {
-        let error = Error::unavailable(format!("no trustworthy TLS connection to {}", self.host))
+        let error = Error::unavailable(format!("no verified TLS connection to {}", self.host))
             .because(redact(&failure.why));
         if let Some(hint) = failure.hint {
             return error.hint(hint);
@@ -92,7 +92,7 @@ impl Route<'_> {
             }
             // Windows gets the certificates of an authority when it first needs them.
             None if cfg!(windows) => error
-                .hint("open the workspace in a browser of Windows once, and try again")
+                .hint("open the workspace once in a Windows browser, and try again")
                 .hint(INSPECTION_HINT),
             None => error.hint(INSPECTION_HINT),
         }

@@ -19,13 +19,13 @@ pub struct TlsFailure {
 }
 
 /// A captive portal or a proxy that answers itself sends a page in the place of a handshake.
-const NO_TLS_HINT: &str = "what answers does not speak TLS: check the host, its port, the proxy and the network's login page";
+const NO_TLS_HINT: &str = "check the host, its port and the proxy, and whether the network has a login page: the response was not TLS";
 
 const CLOCK_HINT: &str = "check this machine's clock: date";
 
 /// *ring*, which rustls uses here, has P-256 with SHA-256, P-384 with SHA-384, Ed25519 and RSA.
-const ALGORITHM_HINT: &str = "a certificate with ECDSA P-256 and SHA-256, P-384 and SHA-384, or RSA, \
-                              from your TLS inspection; or a network without inspection";
+const ALGORITHM_HINT: &str = "a certificate with ECDSA P-256 and SHA-256, P-384 and SHA-384, or RSA \
+                              in your TLS inspection proxy, or a network without TLS inspection";
 
 impl TlsFailure {
     pub fn new(why: impl ToString) -> TlsFailure {

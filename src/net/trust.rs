@@ -48,7 +48,7 @@ pub fn trusted_certificates(context: &Context) -> Result<Vec<Certificate<'static
 pub fn certificates(context: &Context) -> Result<Vec<CertificateDer<'static>>> {
     let named = context.var("SSL_CERT_FILE").map(|file| certificates_in(Path::new(file)));
     let named = named.transpose().map_err(|why| {
-        Error::usage(format!("SSL_CERT_FILE gives no certificate: {}", redact(&why)))
+        Error::usage(format!("SSL_CERT_FILE has no usable certificate: {}", redact(&why)))
             .hint("unset SSL_CERT_FILE  # or SSL_CERT_FILE=/path/to/ca.pem")
     })?;
 
@@ -73,7 +73,7 @@ pub fn certificates_in(file: &Path) -> std::result::Result<Vec<CertificateDer<'s
     let content = files::read_limited(file, MAX_FILE_BYTES).map_err(|e| format!("{shown}: {e}"))?;
     // Windows editors begin a file with a byte order mark.
     let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&content);
-    // TLS would leave out what it cannot read without a word.
+    // rustls would silently skip what it cannot parse.
     let is_sound = |certificate: &CertificateDer<'static>| {
         RootCertStore::empty().add(certificate.clone()).is_ok()
     };

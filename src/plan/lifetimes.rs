@@ -62,7 +62,7 @@ fn missing_unit(id: Id, text: &str) -> Option<String> {
 /// The error for a duration outside its bounds.
 pub fn out_of_bounds(settings: &Settings, id: Id, bounds: &str) -> Error {
     let text = redact(settings.text(id).unwrap_or_default());
-    Error::usage(format!("{} is {text}; allowed is {bounds}", settings.origin(id)))
+    Error::usage(format!("{} is {text}; it must be between {bounds}", settings.origin(id)))
 }
 
 /// In milliseconds; 0 if it is not set.
@@ -74,7 +74,7 @@ pub fn min_ttl(settings: &Settings) -> Result<i64> {
 pub fn interval(settings: &Settings) -> Result<Option<Duration>> {
     let interval = duration(settings, Id::Interval)?;
     if interval.is_some_and(|interval| !INTERVAL.contains(&interval)) {
-        return Err(out_of_bounds(settings, Id::Interval, "1m to 30m"));
+        return Err(out_of_bounds(settings, Id::Interval, "1m and 30m"));
     }
     Ok(interval)
 }
@@ -82,7 +82,7 @@ pub fn interval(settings: &Settings) -> Result<Option<Duration>> {
 pub fn timeout(settings: &Settings) -> Result<Duration> {
     let timeout = duration(settings, Id::Timeout)?.unwrap_or(DEFAULT_TIMEOUT);
     if !TIMEOUT.contains(&timeout) {
-        return Err(out_of_bounds(settings, Id::Timeout, "100ms to 10m"));
+        return Err(out_of_bounds(settings, Id::Timeout, "100ms and 10m"));
     }
     Ok(timeout)
 }
@@ -91,7 +91,7 @@ pub fn timeout(settings: &Settings) -> Result<Duration> {
 pub fn wait(settings: &Settings, is_database: bool) -> Result<Option<Duration>> {
     let Some(wait) = duration(settings, Id::Wait)? else { return Ok(None) };
     if !WAIT.contains(&wait) {
-        return Err(out_of_bounds(settings, Id::Wait, "1s to 30m"));
+        return Err(out_of_bounds(settings, Id::Wait, "1s and 30m"));
     }
     let why = if settings.is_on(Id::Offline) {
         "--wait and --offline contradict each other"
@@ -111,7 +111,7 @@ pub fn wait(settings: &Settings, is_database: bool) -> Result<Option<Duration>> 
 pub fn ttl(settings: &Settings, selector: &DatabaseSelector) -> Result<Option<u64>> {
     let Some(ttl) = duration(settings, Id::Ttl)? else { return Ok(None) };
     if !TTL_SECONDS.contains(&ttl.as_secs()) || ttl.subsec_nanos() > 0 {
-        return Err(out_of_bounds(settings, Id::Ttl, "5m to 1h"));
+        return Err(out_of_bounds(settings, Id::Ttl, "5m and 1h"));
     }
 
     if selector.is_instance() {

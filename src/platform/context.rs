@@ -149,7 +149,7 @@ impl Context {
         let mut bytes = [0; N];
         SystemRandom::new()
             .fill(&mut bytes)
-            .map_err(|_| Error::failed("the system gives no random bytes"))?;
+            .map_err(|_| Error::failed("the operating system gives no random bytes"))?;
         Ok(bytes)
     }
 

@@ -59,7 +59,7 @@ pub fn is_executable(path: &Path) -> bool {
 }
 
 /// A text that is another one after each change of a file.
-pub fn state(path: &Path) -> String {
+pub fn change_stamp(path: &Path) -> String {
     match system::symlink_metadata(path) {
         Ok(FileMetadata { inode, size, change_stamp: (seconds, nanos), .. }) => {
             format!("{inode}:{size}:{seconds}.{nanos}")

@@ -108,7 +108,7 @@ impl Drop for LockGuard<'_> {
         // A panic unwinds in tests only (`tests/it/interleavings.rs`), in the place of a kill, which leaves the
         // lock to a child.
         if self.is_handed_over.get() || std::thread::panicking() {
-            self.guard.take().map(system::leave);
+            self.guard.take().map(system::release_without_unlock);
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::platform::time::Timestamp;
 pub use crate::platform::system::Folder;
 
 /// The result of reading a private file.
-pub enum Found {
+pub enum PrivateRead {
     Nothing,
     /// A file that is not trusted, with the reason.
     Unsafe(&'static str),
@@ -41,41 +41,43 @@ fn refusal(metadata: &FileMetadata) -> Option<&'static str> {
 }
 
 /// Reads a private file of at most this many bytes.
-pub fn read_private(path: &Path, max_bytes: usize) -> Found {
+pub fn read_private(path: &Path, max_bytes: usize) -> PrivateRead {
     step(Step::Read);
     content_of(system::open_file(path), max_bytes)
 }
 
 /// The same for a file in an open folder.
-pub fn read_private_in(folder: &Folder, name: &OsStr, max_bytes: usize) -> Found {
+pub fn read_private_in(folder: &Folder, name: &OsStr, max_bytes: usize) -> PrivateRead {
     step(Step::Read);
     match folder.open_file(name) {
-        Ok(None) => Found::Nothing,
+        Ok(None) => PrivateRead::Nothing,
         Ok(Some(file)) => content_of(Ok(file), max_bytes),
         Err(e) => content_of(Err(e), max_bytes),
     }
 }
 
-fn content_of(file: io::Result<File>, max_bytes: usize) -> Found {
+fn content_of(file: io::Result<File>, max_bytes: usize) -> PrivateRead {
     let file = match file {
         Ok(file) => file,
-        Err(e) if system::is_symlink_error(&e) => return Found::Unsafe("it is a symbolic link"),
-        Err(_) => return Found::Nothing,
+        Err(e) if system::is_symlink_error(&e) => {
+            return PrivateRead::Unsafe("it is a symbolic link");
+        }
+        Err(_) => return PrivateRead::Nothing,
     };
-    let Ok(metadata) = system::metadata_of(&file) else { return Found::Nothing };
+    let Ok(metadata) = system::metadata_of(&file) else { return PrivateRead::Nothing };
     if let Some(reason) = refusal(&metadata) {
-        return Found::Unsafe(reason);
+        return PrivateRead::Unsafe(reason);
     }
     let size = metadata.size as usize;
     if size > max_bytes {
-        return Found::Unsafe("it is too large");
+        return PrivateRead::Unsafe("it is too large");
     }
 
     // Exactly its size: private files are replaced and never appended to, so it cannot have grown.
     let mut content = vec![0; size];
     match (&file).read_exact(&mut content) {
-        Ok(()) => Found::Content(content),
-        Err(_) => Found::Nothing,
+        Ok(()) => PrivateRead::Content(content),
+        Err(_) => PrivateRead::Nothing,
     }
 }
 
@@ -217,9 +219,9 @@ mod tests {
 
     fn reason(path: &Path) -> &'static str {
         match read_private(path, 100) {
-            Found::Unsafe(reason) => reason,
-            Found::Nothing => "nothing",
-            Found::Content(_) => "content",
+            PrivateRead::Unsafe(reason) => reason,
+            PrivateRead::Nothing => "nothing",
+            PrivateRead::Content(_) => "content",
         }
     }
 
@@ -232,7 +234,9 @@ mod tests {
 
         for content in [&b"one"[..], b"two"] {
             put(&folder, "entry", content).unwrap();
-            let Found::Content(read) = read_private(&folder.join("entry"), 100) else { panic!() };
+            let PrivateRead::Content(read) = read_private(&folder.join("entry"), 100) else {
+                panic!()
+            };
             assert_eq!(read, content);
         }
 

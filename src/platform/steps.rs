@@ -1,6 +1,6 @@
 //! A hook for tests that run several calls side by side, one step of one call at a time
-//! (`tests/it/interleavings.rs`). Each step calls the hook before an action that another process
-//! can observe or interfere with.
+//! (`tests/it/interleavings.rs`). The code calls the hook before each action that
+//! another process can observe or interfere with, and before it uses an answer or a child's output.
 //! A release build has no hook.
 
 /// What a call is about to do.

@@ -19,7 +19,7 @@ use crate::platform::context::Context;
 use crate::platform::file_metadata::{FileKind, FileMetadata};
 use crate::platform::lock::LockFile;
 use crate::platform::path_owners::PathEnd;
-use crate::platform::private_file::{self, Found, Replaced, Replacement, read_private_in};
+use crate::platform::private_file::{self, PrivateRead, Replaced, Replacement, read_private_in};
 use crate::platform::system::{self, Folder};
 use crate::platform::time::Deadline;
 use crate::quoting::sh_word;
@@ -185,7 +185,7 @@ impl TargetFile {
     /// The mark of a hook that has to run, if there is one and it is ours.
     fn pending_hook(&self) -> Option<PendingHook> {
         match read_private_in(&self.folder, &self.mark_name(), 100) {
-            Found::Content(nonce) => Some(PendingHook(nonce)),
+            PrivateRead::Content(nonce) => Some(PendingHook(nonce)),
             _ => None,
         }
     }

@@ -314,7 +314,7 @@ impl Lock {
 
 /// Ends our part in a lock that a child shares. The guard's own drop would unlock for the child, too;
 /// our file is closed with the [`Lock`].
-pub fn leave(held: HeldLock<'_>) {
+pub fn release_without_unlock(held: HeldLock<'_>) {
     std::mem::forget(held);
 }
 

@@ -380,7 +380,7 @@ impl Lock {
 }
 
 /// Ends our part in a lock that a child shares: the child has the file open.
-pub fn leave(held: HeldLock<'_>) {
+pub fn release_without_unlock(held: HeldLock<'_>) {
     drop(held);
 }
 

@@ -64,9 +64,9 @@ fn wide(text: &OsStr) -> Vec<u16> {
 }
 
 /// Memory that a call has allocated.
-struct Local(*mut c_void);
+struct LocalAllocation(*mut c_void);
 
-impl Drop for Local {
+impl Drop for LocalAllocation {
     fn drop(&mut self) {
         // SAFETY: the pointer comes from a call whose result LocalFree frees, and is freed once.
         unsafe { LocalFree(self.0) };
@@ -130,7 +130,7 @@ fn text_of(sid: PSID) -> io::Result<String> {
     let mut text: *mut u16 = null_mut();
     // SAFETY: the SID is valid.
     done(unsafe { ConvertSidToStringSidW(sid, &mut text) })?;
-    let _freed = Local(text.cast());
+    let _freed = LocalAllocation(text.cast());
     // SAFETY: the call has written a text that ends with a zero.
     let units = unsafe {
         let length = (0..).take_while(|n| *text.add(*n) != 0).count();
@@ -141,10 +141,10 @@ fn text_of(sid: PSID) -> io::Result<String> {
 
 /// What protects a new file or folder: an access control list that gives this user all rights, gives no
 /// other user any, and inherits nothing.
-struct Private(Local);
+struct OwnerOnlyDescriptor(LocalAllocation);
 
-impl Private {
-    fn new() -> io::Result<Private> {
+impl OwnerOnlyDescriptor {
+    fn new() -> io::Result<OwnerOnlyDescriptor> {
         let user = &Identity::of_process()?.shown;
         // Security Descriptor Definition Language: P protected, OICI inherited by files and folders.
         let text = format!("O:{user}D:P(A;OICI;FA;;;{user})");
@@ -159,7 +159,7 @@ impl Private {
                 null_mut(),
             )
         })?;
-        Ok(Private(Local(descriptor)))
+        Ok(OwnerOnlyDescriptor(LocalAllocation(descriptor)))
     }
 
     fn attributes(&self) -> SECURITY_ATTRIBUTES {
@@ -179,7 +179,7 @@ pub fn open_private(
     disposition: u32,
     flags: u32,
 ) -> io::Result<File> {
-    let (name, private) = (wide(path.as_os_str()), Private::new()?);
+    let (name, private) = (wide(path.as_os_str()), OwnerOnlyDescriptor::new()?);
     let flags = flags | FILE_ATTRIBUTE_NORMAL;
     // SAFETY: the name ends with a zero.
     let handle = unsafe {
@@ -195,14 +195,14 @@ pub fn open_private(
 
 /// Makes a folder that only this user can enter.
 pub fn create_private_folder(path: &Path) -> io::Result<()> {
-    let (name, private) = (wide(path.as_os_str()), Private::new()?);
+    let (name, private) = (wide(path.as_os_str()), OwnerOnlyDescriptor::new()?);
     // SAFETY: the name ends with a zero.
     done(unsafe { CreateDirectoryW(name.as_ptr(), &private.attributes()) })
 }
 
 /// Takes all rights to a file from other users.
 pub fn make_private(file: &File) -> io::Result<()> {
-    let private = Private::new()?;
+    let private = OwnerOnlyDescriptor::new()?;
     let (mut present, mut defaulted) = (0, 0);
     let mut list: *mut ACL = null_mut();
     // SAFETY: the descriptor is valid; the list is a part of it.
@@ -293,7 +293,7 @@ pub fn owner_and_rights(file: &File) -> io::Result<(Trustee, Option<AccessEntrie
 struct Security {
     owner: PSID,
     list: *mut ACL,
-    _descriptor: Local,
+    _descriptor: LocalAllocation,
 }
 
 impl Security {
@@ -316,7 +316,7 @@ impl Security {
         if code != 0 {
             return Err(io::Error::from_raw_os_error(code as i32));
         }
-        Ok(Security { owner, list, _descriptor: Local(descriptor) })
+        Ok(Security { owner, list, _descriptor: LocalAllocation(descriptor) })
     }
 
     /// The trustee and the access mask of an entry.

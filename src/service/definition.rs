@@ -105,7 +105,7 @@ fn program(context: &Context) -> Result<String> {
         format!("another user can replace {}", redact(&part.to_string_lossy()))
     } else if let Some(folder) = emptied_folders(context).find(|folder| program.starts_with(folder))
     {
-        format!("files in {} do not last", redact(&folder.to_string_lossy()))
+        format!("{} is a temporary folder", redact(&folder.to_string_lossy()))
     } else {
         return text(&program);
     };

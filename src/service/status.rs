@@ -9,7 +9,7 @@ use crate::service::manage::{CONTROL_WAIT, Service, connection};
 use crate::targets::target::Entry;
 
 pub struct ServiceReport {
-    /// What, and its state.
+    /// A label, and its value.
     pub lines: Vec<(&'static str, String)>,
     /// The exit code: 0 if the service works, else that of the last run, or 1.
     pub code: u8,

@@ -5,7 +5,7 @@ use crate::credential::connection::Purpose;
 use crate::credential::token::Token;
 use crate::error::Error;
 use crate::lakebase::credentials::MintTarget;
-use crate::plan::CachePlace;
+use crate::plan::CacheLocation;
 use crate::session::{ROLE, Session};
 
 impl Session<'_> {
@@ -38,21 +38,21 @@ impl Session<'_> {
     /// Where credentials are cached, or why they are not.
     pub fn cache_words(&self) -> String {
         match (&self.plan.cache, self.cache.problem()) {
-            (CachePlace::Folder(folder), None) => format!("cached in {}", folder.display()),
-            (CachePlace::Folder(folder), Some(why)) => {
+            (CacheLocation::Folder(folder), None) => format!("cached in {}", folder.display()),
+            (CacheLocation::Folder(folder), Some(why)) => {
                 format!("not cached in {}: {why}", folder.display())
             }
-            (CachePlace::Off, _) => "not cached, since the cache is off".to_owned(),
-            (CachePlace::Nowhere(why), _) => format!("not cached: {why}"),
+            (CacheLocation::Off, _) => "not cached, since the cache is off".to_owned(),
+            (CacheLocation::Nowhere(why), _) => format!("not cached: {why}"),
         }
     }
 
     /// Why nothing can be stored in the cache folder, tried with a file.
     pub fn cache_problem(&self) -> Option<String> {
         match self.plan.cache {
-            CachePlace::Folder(_) => self.cache.problem().or_else(|| self.cache.try_to_store()),
-            CachePlace::Off => None,
-            CachePlace::Nowhere(why) => Some(why.to_owned()),
+            CacheLocation::Folder(_) => self.cache.problem().or_else(|| self.cache.try_to_store()),
+            CacheLocation::Off => None,
+            CacheLocation::Nowhere(why) => Some(why.to_owned()),
         }
     }
 }

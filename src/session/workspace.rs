@@ -3,7 +3,7 @@
 
 use crate::auth::entra;
 use crate::auth::provider::ProviderCall;
-use crate::cache::policy::{FetchCall, Freshness, offline, refresh_limits};
+use crate::cache::policy::{FetchCall, Need, offline, refresh_limits};
 use crate::config::table::Id;
 use crate::config::value::{Origin, scopes};
 use crate::credential::jwt::expiry_within;
@@ -19,19 +19,15 @@ use crate::session::{Answered, Session, provider_key};
 
 impl Session<'_> {
     /// The workspace token, cached or fetched by the chosen provider.
-    pub(super) fn workspace_token(
-        &self,
-        freshness: Freshness<'_>,
-        deadline: Deadline,
-    ) -> Result<Token> {
+    pub(super) fn workspace_token(&self, need: Need<'_>, deadline: Deadline) -> Result<Token> {
         let provider = self.plan.provider;
         let Some(fetch_from_provider) = provider.fetch else {
             return Err(Error::usage(format!("{provider} gives no tokens")));
         };
-        let (refused, min_life_ms) = match freshness {
-            Freshness::Printed { .. } if self.plan.refresh => (false, i64::MAX),
-            Freshness::Printed { min_ttl } => (false, refresh_limits(HOUR, min_ttl).0),
-            Freshness::Used { refused } => (refused.is_some(), MIN_LIFE_MS),
+        let (refused, min_life_ms) = match need {
+            Need::Printed { .. } if self.plan.refresh => (false, i64::MAX),
+            Need::Printed { min_ttl } => (false, refresh_limits(HOUR, min_ttl).0),
+            Need::Used { refused } => (refused.is_some(), MIN_LIFE_MS),
         };
         let slot = self.workspace_slot();
         let url = self.url(deadline)?;
@@ -51,7 +47,7 @@ impl Session<'_> {
         if !provider.cached {
             return self.policy.fetch_uncached(&slot, deadline, &fetch);
         }
-        self.get(&slot, freshness, deadline, &fetch)
+        self.get(&slot, need, deadline, &fetch)
     }
 
     fn with_provider_call<T>(
@@ -103,8 +99,8 @@ impl Session<'_> {
             let ask = |call: &ProviderCall<'_>| entra::management_token(call, service);
             self.with_provider_call(url, call, ask)
         };
-        let freshness = Freshness::Used { refused: None };
-        let token = self.get(&self.management_slot(), freshness, deadline, &fetch);
+        let need = Need::Used { refused: None };
+        let token = self.get(&self.management_slot(), need, deadline, &fetch);
         entra::workspace_headers(&self.plan.settings, service, token)
     }
 
@@ -115,7 +111,7 @@ impl Session<'_> {
         failure: CallError,
         deadline: Deadline,
     ) -> Result<Answered<String>> {
-        let token = self.workspace_token(Freshness::Used { refused: None }, deadline)?;
+        let token = self.workspace_token(Need::Used { refused: None }, deadline)?;
         match token.subject.filter(|subject| subject.contains('@')) {
             Some(address) => Ok(Answered { answer: address.clone(), subject: Some(address) }),
             None => {
@@ -176,7 +172,7 @@ impl Session<'_> {
             return Err(CallError::Other(offline()));
         }
         let url = self.url(deadline)?;
-        let token = self.workspace_token(Freshness::Used { refused: None }, deadline)?;
+        let token = self.workspace_token(Need::Used { refused: None }, deadline)?;
         match self.ask_with(&token, &url, deadline, &ask) {
             Err(CallError::Refused(refusal)) if refusal.is_about_token() => {
                 if !self.plan.provider.renews {
@@ -184,7 +180,7 @@ impl Session<'_> {
                 }
                 // The refusal does not say which of the two tokens it means.
                 self.management_slot().evict();
-                let refused = Freshness::Used { refused: Some(&token.secret) };
+                let refused = Need::Used { refused: Some(&token.secret) };
                 let token = self.workspace_token(refused, deadline)?;
                 self.ask_with(&token, &url, deadline, &ask)
             }

@@ -19,7 +19,9 @@ pub static PROFILE: EntryEditor = EntryEditor {
     shared: false,
     check,
     put,
-    read: |entry, file| databrickscfg::ours(file, entry.target.first_key(), "token"),
+    read: |entry, file| {
+        databrickscfg::value_in_our_profile(file, entry.target.first_key(), "token")
+    },
     remove,
 };
 
@@ -34,7 +36,7 @@ fn check(target: &Target, file: &[u8]) -> Result<()> {
         return Ok(());
     }
 
-    match databrickscfg::owner(file, name) {
+    match databrickscfg::is_our_profile(file, name) {
         None if name == databrickscfg::DEFAULT => {
             Err(Error::usage("profile DEFAULT is used by every program that names no profile")
                 .hint("another name, or --force to write it"))

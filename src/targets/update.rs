@@ -208,8 +208,11 @@ impl<'a> Update<'a> {
         if self.plan.interval.is_none() || !falls_short {
             return Ok(());
         }
-        Err(Error::unavailable(format!("{} has no newer credential yet", self.shown()))
-            .because(format!("its current one: {token}")))
+        Err(Error::unavailable(format!(
+            "{} has a credential that does not outlive the next two checks",
+            self.shown()
+        ))
+        .because(format!("no newer one could be minted yet; the current one: {token}")))
     }
 
     fn entry<'e>(&'e self, connection: &'e Connection, workspace: &'e str) -> Entry<'e> {

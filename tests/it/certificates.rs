@@ -63,7 +63,7 @@ fn a_file_of_certificates_is_read_or_told_what_is_wrong_with_it() {
     for (content, words) in bad {
         fs::write(&path, content).unwrap();
         let outcome = at(&workspace, &given).run("--no-cache");
-        outcome.fails(2, &["SSL_CERT_FILE gives no certificate: ", &given, words]);
+        outcome.fails(2, &["SSL_CERT_FILE has no usable certificate: ", &given, words]);
     }
     let folder = folder.path().display().to_string();
     at(&workspace, &folder).run("").fails(2, &[&folder, "it is not a regular file"]);
@@ -100,7 +100,7 @@ fn a_list_of_folders_may_have_empty_and_missing_ones() {
     for list in ["/nowhere".to_owned(), format!("{empty}"), ":".to_owned()] {
         let mut test = Test::at(&workspace);
         let outcome = test.set("SSL_CERT_DIR", &list).run("--no-cache");
-        outcome.fails(5, &["no trustworthy TLS connection"]);
+        outcome.fails(5, &["no verified TLS connection"]);
     }
 }
 
@@ -115,14 +115,14 @@ fn where_other_programs_have_certificates_is_told() {
         let mut test = Test::at(&workspace);
         test.set(name, "/corp.pem");
         let hint = format!("hint: SSL_CERT_FILE=\"${name}\"");
-        test.run("--no-cache").fails(5, &["no trustworthy TLS connection", &hint]);
+        test.run("--no-cache").fails(5, &["no verified TLS connection", &hint]);
     }
     let outcome = Test::at(&workspace).run("--no-cache");
     outcome.fails(5, &["SSL_CERT_FILE=/path/to/ca.pem"]);
 }
 
 #[test]
-fn a_clock_that_is_off_is_told_by_dates() {
+fn a_wrong_clock_is_reported_with_both_dates() {
     for (before, after, words) in [
         (2020, 2021, "the certificate is valid until 2021-01-01T00:00:00Z"),
         (2090, 2091, "the certificate is valid from 2090-01-01T00:00:00Z"),

@@ -85,7 +85,7 @@ fn zsh_completes_from_the_tables() {
     }
     let test = Test::bare();
     let mut zsh = Command::new("zsh");
-    zsh.arg(repository().join("tests/it/clients/complete.zsh")).arg(executable());
+    zsh.arg(repository().join("tests/it/scripts/complete.zsh")).arg(executable());
     zsh.args(LINES.iter().map(|(line, ..)| line)).env("HOME", test.home.path());
     let listed = output(zsh.env("TERM", "dumb").current_dir(test.home.path()));
 

@@ -19,7 +19,7 @@ use lakebase_token::config::settings::Settings;
 use lakebase_token::config::table::Id;
 use lakebase_token::credential::secret::Secret;
 
-use super::official;
+use super::official_sdk;
 use super::support::{self, Dice, Test, not_run, repository, spawn};
 
 const HOSTS: [&str; 16] = [
@@ -537,7 +537,7 @@ fn the_official_sdks_choose_the_same_workspace_and_identity() {
             Err(why) => not_run(test, &format!("no SDK for Go: {why}")),
         }
     }
-    match official::python() {
+    match official_sdk::python() {
         Ok(path) => judges.push(("Python", python(&path))),
         Err(why) => not_run(test, &format!("no SDK for Python: {why}")),
     }

@@ -83,7 +83,7 @@ fn the_first_step_that_fails_is_named_with_what_fixes_it() {
             &[("SSL_CERT_FILE", system_certificates)],
             "workspace",
             5,
-            &["no trustworthy TLS", "SSL_CERT_FILE="],
+            &["no verified TLS", "SSL_CERT_FILE="],
         ),
         (&[("DATABRICKS_CLIENT_SECRET", "x")], "identity", 4, &["invalid_client"]),
         (&[("LAKEBASE_ENDPOINT", missing_endpoint)], "state", 4, &["endpoint id not found"]),

@@ -10,8 +10,8 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::clients::{JDBC, has_node_postgres, node_path};
 use super::consumers::{Installation, python_with, words};
+use super::password_file_readers::{JDBC, has_node_postgres, node_path};
 use super::support::{building, has, not_run, repository, say_not_run, spawn};
 use crate::sandbox::workspace::{CLIENT_ID, MINT};
 

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use lakebase_token::cache::policy::{CacheRequest, FetchCall, Freshness, Policy};
+use lakebase_token::cache::policy::{CacheRequest, FetchCall, Need, Policy};
 use lakebase_token::cache::store::{CacheFolder, CacheInputs};
 use lakebase_token::config::settings::Settings;
 use lakebase_token::credential::secret::Secret;
@@ -395,14 +395,10 @@ impl Table {
                 }
                 answer.map(|()| Token { secret: Secret::new("new"), ..self.token(0, HOUR) })
             };
-            let freshness = if who.uses {
-                Freshness::Used { refused: None }
-            } else {
-                Freshness::Printed { min_ttl: 0 }
-            };
+            let need =
+                if who.uses { Need::Used { refused: None } } else { Need::Printed { min_ttl: 0 } };
             let lock_wait = Duration::MAX;
-            let wanted =
-                CacheRequest { slot: &slot, freshness, fetch: &fetch, deadline, lock_wait };
+            let wanted = CacheRequest { slot: &slot, need, fetch: &fetch, deadline, lock_wait };
             policy.get(&wanted).map(|token| token.secret.expose().to_owned())
         })
     }

@@ -266,7 +266,7 @@ fn an_untrusted_authority_is_refused_with_a_hint() {
     let other = Certificates::make(folder.path()).unwrap();
     test.set("SSL_CERT_FILE", other.authority.to_str().unwrap());
     workspace.take_requests();
-    test.run("--no-cache").fails(5, &["no trustworthy TLS connection", "SSL_CERT_FILE"]);
+    test.run("--no-cache").fails(5, &["no verified TLS connection", "SSL_CERT_FILE"]);
     assert!(workspace.take_requests().is_empty());
 
     // A folder of certificates is as good as a file.
@@ -277,7 +277,8 @@ fn an_untrusted_authority_is_refused_with_a_hint() {
     test.run("--no-cache").token();
 
     test.unset("SSL_CERT_DIR").set("SSL_CERT_FILE", "/does/not/exist.pem");
-    test.run("--no-cache").fails(2, &["SSL_CERT_FILE gives no certificate: /does/not/exist.pem"]);
+    test.run("--no-cache")
+        .fails(2, &["SSL_CERT_FILE has no usable certificate: /does/not/exist.pem"]);
 }
 
 #[test]

@@ -997,7 +997,7 @@ fn an_answer_of_az_may_have_text_a_byte_order_mark_and_colours_around_it() {
 }
 
 #[test]
-fn without_a_named_tenant_az_is_asked_without_one_and_other_words_count() {
+fn without_a_tenant_az_runs_without_one_and_refusals_are_explained() {
     let around = Around::new();
     let provider = KNOWN.iter().find(|provider| provider.name == "azure-cli").unwrap();
     for status in [403, 404] {

@@ -67,7 +67,7 @@ type End = Option<(u8, String, String)>;
 /// A state to start from, and what takes place in it.
 struct Scenario {
     name: &'static str,
-    prepare: fn(&World),
+    prepare: fn(&SharedState),
     actors: &'static [Actor],
     /// How many mints, or renewals, are enough.
     needed: usize,
@@ -94,9 +94,9 @@ const SCENARIOS: [Scenario; 10] = [
         needed: 2,
         ..USUAL
     },
-    Scenario { name: "a stranger", actors: &[ONE, Actor::WrongSecret("get")], ..USUAL },
+    Scenario { name: "a wrong secret", actors: &[ONE, Actor::WrongSecret("get")], ..USUAL },
     Scenario {
-        name: "a stranger late",
+        name: "a wrong secret, must refresh",
         prepare: |world| world.minted_ago(55 * MINUTE),
         actors: &[ONE, Actor::WrongSecret("get")],
         ..USUAL
@@ -128,14 +128,14 @@ const SCENARIOS: [Scenario; 10] = [
 ];
 
 /// A home, a workspace and a clock that all calls share.
-struct World<'w> {
+struct SharedState<'w> {
     workspace: &'w Workspace,
     test: Test,
     clock: Arc<AtomicI64>,
 }
 
-impl<'w> World<'w> {
-    fn new(workspace: &'w Workspace) -> World<'w> {
+impl<'w> SharedState<'w> {
+    fn new(workspace: &'w Workspace) -> SharedState<'w> {
         {
             let mut state = workspace.state();
             state.requests.clear();
@@ -143,7 +143,7 @@ impl<'w> World<'w> {
             state.lost_answer = None;
             state.skew = 0;
         }
-        World { workspace, test: Test::at(workspace), clock: Arc::default() }
+        SharedState { workspace, test: Test::at(workspace), clock: Arc::default() }
     }
 
     fn pass(&self, millis: i64) {
@@ -442,7 +442,7 @@ struct Played {
 struct Gate(UnixListener);
 
 impl Gate {
-    fn open(world: &World<'_>) -> Gate {
+    fn open(world: &SharedState<'_>) -> Gate {
         let gate = UnixListener::bind(world.test.home.path().join("gate")).unwrap();
         gate.set_nonblocking(true).unwrap();
         Gate(gate)
@@ -456,7 +456,7 @@ impl Gate {
 
 /// Plays a schedule. The runs that wait at the gate take turns, too.
 fn play(
-    world: &World<'_>,
+    world: &SharedState<'_>,
     actors: &[Actor],
     decide: &mut dyn Decide,
     gate: Option<&Gate>,
@@ -551,7 +551,7 @@ fn play(
     played
 }
 
-/// What a call gets of the world.
+/// What a call gets of the shared state.
 struct Home {
     env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     key: LoginKey,
@@ -601,7 +601,11 @@ fn thread(
 }
 
 /// What is wrong with the end of a call, by the clock of that moment.
-fn problem(world: &World<'_>, actor: Actor, end: Option<&(u8, String, String)>) -> Option<String> {
+fn problem(
+    world: &SharedState<'_>,
+    actor: Actor,
+    end: Option<&(u8, String, String)>,
+) -> Option<String> {
     let (code, token, stderr) = end?;
     if *code != 0 {
         return None;
@@ -621,7 +625,7 @@ fn problem(world: &World<'_>, actor: Actor, end: Option<&(u8, String, String)>) 
 }
 
 /// What is wrong after a schedule.
-fn problems(world: &World<'_>, scenario: &Scenario, played: &Played) -> Vec<String> {
+fn problems(world: &SharedState<'_>, scenario: &Scenario, played: &Played) -> Vec<String> {
     let mut found = played.problems.clone();
     let mut add = |is_right: bool, text: String| {
         if !is_right {
@@ -708,7 +712,7 @@ fn lost_login(scenario: &Scenario, played: &Played) -> bool {
 }
 
 /// A process that another test starts shares our open files for a moment, until it runs its program.
-fn locks_are_free(world: &World<'_>) -> bool {
+fn locks_are_free(world: &SharedState<'_>) -> bool {
     (0..1_000).any(|_| {
         let are_free = no_lock_is_held(world);
         if !are_free {
@@ -718,7 +722,7 @@ fn locks_are_free(world: &World<'_>) -> bool {
     })
 }
 
-fn no_lock_is_held(world: &World<'_>) -> bool {
+fn no_lock_is_held(world: &SharedState<'_>) -> bool {
     let folders =
         [world.test.cache_folder(), world.test.home.path().join(".local/state/lakebase-token")];
     let files = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
@@ -736,7 +740,7 @@ fn try_schedule(
     scenario: &Scenario,
     schedule: &Schedule,
 ) -> Result<Played, String> {
-    let mut world = World::new(workspace);
+    let mut world = SharedState::new(workspace);
     (scenario.prepare)(&world);
     let hangs = schedule.fault.is_some_and(|(_, fault)| fault == Fault::Hangs);
     if hangs {
@@ -870,7 +874,7 @@ fn random_schedules_of_three_calls_keep_their_promises() {
     let mut class = Class::new("interleavings: three calls at random");
     for seed in (first..).take(rounds) {
         for scenario in &TRIPLES {
-            let world = World::new(&workspace);
+            let world = SharedState::new(&workspace);
             (scenario.prepare)(&world);
             // Of neighbouring seeds, xorshift's first numbers would be alike.
             let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
@@ -905,7 +909,8 @@ fn selectors_of_one_cli_login_take_turns_also_if_one_is_killed() {
     let mut class = Class::new("interleavings: selectors of one CLI login");
     let (rounds, mut gated) = (times(25, 1_000), 0);
     for round in 0..rounds {
-        let world = World { test: person(&workspace, &["work"]), ..World::new(&workspace) };
+        let world =
+            SharedState { test: person(&workspace, &["work"]), ..SharedState::new(&workspace) };
         let actors = [0, 1].map(|_| Actor::Selector(&SELECTORS[dice.roll(SELECTORS.len())]));
         let (switches, kills_left) = (dice.pick(&[5, 20, 50]), dice.roll(2));
         let own = Dice(dice.roll(usize::MAX) as u64 | 1);

@@ -65,7 +65,7 @@ fn a_target_under_a_limit_fails_with_its_reason_and_keeps_its_content() {
 }
 
 #[test]
-fn what_took_effect_is_no_failure() {
+fn a_failed_sync_after_the_rename_is_a_note() {
     if !has("limits::what_took_effect", "strace") {
         return;
     }

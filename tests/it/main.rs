@@ -18,6 +18,8 @@ mod agents; // Claude Code, Codex, OpenCode, Gemini CLI
 #[cfg(unix)]
 mod artefact; // the static build
 #[cfg(unix)]
+mod auth_token; // auth token, for Databricks' SDKs
+#[cfg(unix)]
 mod browsers; // Chromium, other users at the callback, WSL
 mod cache; // entries that are damaged, foreign or from the future; folders that cannot be written
 #[cfg(unix)]
@@ -26,8 +28,6 @@ mod certificates; // files of certificates, and what is wrong with them
 mod cli; // help, mistakes, the command lines of documents
 #[cfg(unix)]
 mod cli_logins; // many runs of the Databricks CLI at once, runs that hang
-#[cfg(unix)]
-mod clients; // psql, asyncpg, node-postgres and pgjdbc while the password changes
 #[cfg(unix)]
 mod completions; // bash, zsh, fish; the manual page
 #[cfg(unix)]
@@ -60,12 +60,12 @@ mod limits; // ulimit, file systems that lack something
 mod login; // by a browser or a pasted address, for a workspace or a profile
 mod mint; // both credential APIs
 #[cfg(unix)]
-mod official; // the official SDKs judge the stand-in workspace
+mod official_sdk; // the official SDKs against the stand-in workspace
 #[cfg(unix)]
 mod packages; // what a release consists of
-mod pat_login; // login --pat: the pasted token, and the rotating ones
 #[cfg(unix)]
-mod plugin; // auth token, for Databricks' SDKs
+mod password_file_readers; // psql, asyncpg, node-postgres and pgjdbc while the password changes
+mod pat_login; // login --pat: the pasted token, and the rotating ones
 #[cfg(unix)]
 mod pooled; // an endpoint's PgBouncer, with and without tokens
 #[cfg(unix)]
@@ -86,6 +86,8 @@ mod resolve; // host, endpoint, instance, project, role
 mod rights; // --read-only and --scopes
 mod secrecy; // no secret where it must not be
 #[cfg(unix)]
+mod secret_destinations; // which hosts may get a secret
+#[cfg(unix)]
 mod service; // systemd, launchd, cron
 mod settings; // the rules of unified authentication, and bad input
 #[cfg(unix)]
@@ -97,8 +99,6 @@ mod status; // what would be used
 mod targets; // a profile of .databrickscfg, a Databricks secret
 #[cfg(unix)]
 mod tidy; // the repository itself
-#[cfg(unix)]
-mod trust; // which hosts may get a secret
 mod values; // values as people paste them
 #[cfg(unix)]
 mod wait; // a database that is not ready yet

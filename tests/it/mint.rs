@@ -77,7 +77,7 @@ fn a_lifetime_is_sent_only_if_it_is_set() {
     assert_minutes(life(&test.run("-f json --pg-host h")), 60);
     assert_eq!(body(&workspace, MINT)["ttl"], "3600s");
     for (text, words) in [
-        ("4m59s", "LAKEBASE_TOKEN_TTL is 4m59s; allowed is 5m to 1h"),
+        ("4m59s", "LAKEBASE_TOKEN_TTL is 4m59s; it must be between 5m and 1h"),
         ("61m", "LAKEBASE_TOKEN_TTL is 61m"),
         ("300500ms", "5m to 1h"),
         ("900", "hint: 900s, if these are seconds"),
@@ -250,7 +250,7 @@ fn the_error_for_a_refused_personal_access_token_names_its_setting() {
     assert_eq!(workspace.count(MINT), 1);
     test.set("DATABRICKS_TOKEN", PAT).run("").token();
 
-    // An OAuth token that somebody has pasted there works until it expires.
+    // An OAuth token that a user pasted there works until it expires.
     let oauth = |skew| workspace.signer.sign(CLIENT_ID, Scope::Workspace, 3600, skew);
     test.set("DATABRICKS_TOKEN", &oauth(0)).run("--no-cache").token();
     test.set("DATABRICKS_TOKEN", &oauth(-7200));

@@ -116,7 +116,7 @@ fn the_debian_package_is_installed_used_and_purged_in_an_empty_root() {
     if has(test, "zsh") {
         let folder = root.join("usr/share/zsh/vendor-completions");
         let mut zsh = Command::new("zsh");
-        let complete = repository().join("tests/it/clients/complete.zsh");
+        let complete = repository().join("tests/it/scripts/complete.zsh");
         zsh.arg(complete).arg(folder).arg("lakebase-token wr").env("TERM", "dumb");
         let output = zsh.env("HOME", sandbox.home()).output().unwrap();
         assert!(words(&output).contains("write"), "{}", words(&output));
@@ -146,7 +146,7 @@ fn the_wheel_has_the_program_and_the_module() {
     let mut python = Command::new(venv.join("bin/python"));
     // PATH is empty: the module finds the program of its own wheel.
     python.env_clear().envs(sandbox.env()).env("PATH", "/nowhere");
-    let output = python.arg(repository().join("tests/it/clients/wheel.py")).output().unwrap();
+    let output = python.arg(repository().join("tests/it/scripts/wheel.py")).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "4 True\n", "{}", words(&output));
 }
 

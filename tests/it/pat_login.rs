@@ -169,9 +169,9 @@ fn a_login_with_an_invalid_token_stores_nothing() {
     for (line, words) in [
         ("login --pat --no-browser", "no use for --no-browser"),
         ("login --pat-lifetime 1h", "no use for --pat-lifetime"),
-        ("login --pat --pat-lifetime 10m", "allowed is 15m to 90d"),
-        ("login --pat --pat-lifetime 91d", "allowed is 15m to 90d"),
-        ("login --pat --pat-lifetime 1h --pat-max-age 50m", "allowed is 10m to 40m"),
+        ("login --pat --pat-lifetime 10m", "it must be between 15m and 90d"),
+        ("login --pat --pat-lifetime 91d", "it must be between 15m and 90d"),
+        ("login --pat --pat-lifetime 1h --pat-max-age 50m", "it must be between 10m and 40m"),
     ] {
         test.run(line).fails(2, &[words]);
     }
@@ -690,7 +690,7 @@ fn a_thousand_rotations_with_faults_neither_lose_nor_accumulate_tokens() {
 /// Runs a command in a terminal of its own and types these keys.
 #[cfg(unix)]
 fn run_in_terminal(test: &Test, args: &[&str], keys: &str) -> Value {
-    let script = super::support::repository().join("tests/it/clients/terminal.py");
+    let script = super::support::repository().join("tests/it/scripts/terminal.py");
     let mut command = Command::new("python3");
     command.env_clear().envs(test.env.iter().cloned());
     command.env("PATH", std::env::var_os("PATH").unwrap());

@@ -41,7 +41,7 @@ fn hints(stderr: &str) -> Vec<&str> {
 }
 
 #[test]
-fn each_403_of_a_workspace_has_its_own_mend() {
+fn each_403_of_a_workspace_has_its_own_hint() {
     let workspace = workspace();
     for (body, words) in refusals() {
         for (path, line) in [

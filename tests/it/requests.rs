@@ -8,7 +8,7 @@ use std::process::Command;
 
 use super::differential;
 use super::identities::{Around, KNOWN, Known, asked_of_az};
-use super::official;
+use super::official_sdk;
 use super::support::{Test, has, not_run, repository};
 use crate::sandbox::server::{Request, decode};
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, Workspace, basic};
@@ -109,7 +109,7 @@ fn judges(test: &str) -> Vec<(&'static str, PathBuf, Option<PathBuf>)> {
         }
     }
     let script = repository().join("tests/it/differential/ask.py");
-    match official::python() {
+    match official_sdk::python() {
         Ok(python) => judges.push(("Python", python, Some(script))),
         Err(why) => not_run(test, &format!("no SDK for Python: {why}")),
     }

@@ -74,7 +74,7 @@ fn a_read_only_credential_goes_to_commands_and_files_of_its_own_only() {
     }
     for tables in ["orders", "a.b", "a.b.c.d", "a..c", ",", "a.b.c,", "a.b.c d", "a.b/x.c"] {
         let argv = ["--read-only", tables].map(Into::into);
-        test.run_args(&argv).fails(2, &["names no table", "CATALOG.SCHEMA.TABLE"]);
+        test.run_args(&argv).fails(2, &["which is not a table", "CATALOG.SCHEMA.TABLE"]);
     }
     assert!(workspace.take_requests().is_empty());
 

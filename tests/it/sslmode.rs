@@ -7,9 +7,9 @@ use std::process::Output;
 
 use rcgen::{CertificateParams, KeyPair, SanType};
 
-use super::clients::JDBC;
 use super::consumers::{Installation, python_with, words};
 use super::drivers::{build_java, build_pgx};
+use super::password_file_readers::JDBC;
 use super::support::{Test, executable, has, is_root, not_run, repository, workspace};
 use crate::sandbox::Certificates;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, ENDPOINT_HOST};

@@ -338,7 +338,7 @@ fn doctor_and_status_say_of_a_missing_cli_what_get_says() {
 }
 
 #[test]
-fn keys_in_capitals_are_not_called_nothing() {
+fn upper_case_keys_in_a_profile_are_reported() {
     let test = Test::bare();
     test.write(".databrickscfg", "[DEFAULT]\nHOST = https://a.cloud.databricks.com\nTOKEN = x\n");
     test.run("").fails(2, &["its keys are lower-case"]);

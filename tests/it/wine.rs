@@ -72,7 +72,7 @@ fn psql_logs_in_by_exec_and_by_the_password_file() {
 #[ignore = "tests/windows/run starts it"]
 fn ctrl_c_at_a_console_reaches_the_child_of_exec() {
     let sandbox = Sandbox::start().unwrap();
-    let script = repository().join("tests/it/clients/console.py");
+    let script = repository().join("tests/it/scripts/console.py");
     let typed = [
         ["", "=>"],
         [r"select pg_sleep(60);\r", "pg_sleep(60);"],

@@ -54,7 +54,7 @@ fn ours(test: &Test) -> String {
 }
 
 #[test]
-fn a_password_that_takes_precedence_over_the_file_is_said() {
+fn a_password_that_takes_precedence_over_the_file_is_warned_of() {
     let workspace = workspace();
     let mut test = with_file(&workspace);
     let warning = "PGPASSWORD is set, and takes precedence over ";
@@ -608,7 +608,7 @@ fn a_credential_that_expires_before_the_next_checks_is_an_error() {
     let down = Answer::Json(503, json!({ "error_code": "TEMPORARILY_UNAVAILABLE" }));
     workspace.fault("/", 1000, down);
     let late = test.run("write pgpass --interval 10m --timeout 2s");
-    late.fails(5, &["has no newer credential yet", "valid until "]);
+    late.fails(5, &["does not outlive the next two checks", "valid until "]);
     assert!(!ours(&test).is_empty());
     let plain = test.run("write pgpass --timeout 2s");
     assert_eq!(plain.code, 0, "{plain:?}");

@@ -2,7 +2,7 @@
 //! of a machine in Azure, the identity tokens of GitHub and Azure DevOps, and Databricks' metadata
 //! service; and a proxy that connects all their host names to this server.
 //!
-//! The answers are those of the platforms' documentation; `tests/it/official.rs` runs both official
+//! The answers are those of the platforms' documentation; `tests/it/official_sdk.rs` runs both official
 //! SDKs against them.
 
 use std::io::{self, Read, Write};

@@ -2,7 +2,7 @@
 //! and secrets.
 //!
 //! Paths, answers and error bodies are those of the official SDKs and of the CLI's test server;
-//! `tests/it/official.rs` runs the official Python SDK against it. The stand-in records every request.
+//! `tests/it/official_sdk.rs` runs the official Python SDK against it. The stand-in records every request.
 //! Tests can shorten lifetimes, move its clock and inject faults.
 
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! `azure-client-secret`: a service principal of Entra, with its client secret.
 
 use crate::auth::entra;
-use crate::auth::entra::{Azure, Principal, entra, is_azure};
+use crate::auth::entra::{Azure, Principal, is_azure, request_entra_token};
 use crate::auth::provider::{AzureTokens, Provider, ProviderCall, ROW, has};
 use crate::config::table::Id;
 use crate::credential::token::Token;
@@ -30,6 +30,6 @@ fn token(call: &ProviderCall<'_>, resource: &str) -> Result<Token> {
         let origin = call.settings.origin(Id::AzureClientSecret);
         e.because(format!("azure_client_secret comes from {origin}"))
     };
-    entra(call, &Principal::configured(call.settings)?, resource, &proof)
+    request_entra_token(call, &Principal::configured(call.settings)?, resource, &proof)
         .map_err(|e| e.if_denied(because))
 }

@@ -6,7 +6,7 @@
 //! on purpose. The platform replaces the token's file, so each call reads it again.
 
 use crate::auth::entra::{
-    self, ASSERTION_TYPE, Azure, MISSING_CREDENTIAL, Principal, entra, is_azure,
+    self, ASSERTION_TYPE, Azure, MISSING_CREDENTIAL, Principal, is_azure, request_entra_token,
 };
 use crate::auth::provider::{Provider, ProviderCall, ROW, has};
 use crate::auth::providers::file_oidc::id_token_in;
@@ -72,6 +72,6 @@ fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
         [("client_assertion_type", ASSERTION_TYPE), ("client_assertion", token.secret.expose())];
     let resource = Azure::of(call.settings)?.application;
     let policy = || MISSING_CREDENTIAL.to_owned();
-    entra(call, &principal(call.settings)?, resource, &proof)
+    request_entra_token(call, &principal(call.settings)?, resource, &proof)
         .map_err(|e| e.if_denied(|e| token.explain(e, policy)))
 }

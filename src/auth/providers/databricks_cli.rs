@@ -247,10 +247,10 @@ fn explain(program: &str, shown: &str, stderr: &str, flag: &str, value: &str) ->
         return circle();
     }
     let error = if says(&TOO_OLD) {
-        Error::usage(format!("{program} is too old, or is no Databricks CLI"))
+        Error::usage(format!("{program} is too old, or is not the Databricks CLI"))
             .hint(MIN_VERSION_HINT)
     } else if says(&NO_PROFILE) {
-        Error::usage("the Databricks CLI does not know which profile is meant")
+        Error::usage("the Databricks CLI cannot tell which profile to use")
             .hint("--profile NAME, or DATABRICKS_CONFIG_PROFILE")
     } else if says(&NO_KEYRING) {
         Error::login("the Databricks CLI cannot open the keyring that has its logins")

@@ -3,7 +3,9 @@
 //! (<https://learn.microsoft.com/entra/workload-id/workload-identity-federation>).
 
 use crate::auth::entra;
-use crate::auth::entra::{ASSERTION_TYPE, Azure, MISSING_CREDENTIAL, Principal, entra, is_azure};
+use crate::auth::entra::{
+    ASSERTION_TYPE, Azure, MISSING_CREDENTIAL, Principal, is_azure, request_entra_token,
+};
 use crate::auth::provider::{Provider, ProviderCall, ROW, has};
 use crate::auth::providers::github_oidc::{id_token, is_github_job};
 use crate::config::table::Id;
@@ -37,5 +39,6 @@ fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
     let resource = Azure::of(call.settings)?.application;
     let principal = Principal::configured(call.settings)?;
     let policy = || MISSING_CREDENTIAL.to_owned();
-    entra(call, &principal, resource, &proof).map_err(|e| e.if_denied(|e| token.explain(e, policy)))
+    request_entra_token(call, &principal, resource, &proof)
+        .map_err(|e| e.if_denied(|e| token.explain(e, policy)))
 }

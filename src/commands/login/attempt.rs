@@ -47,7 +47,7 @@ pub fn duration_ms(settings: &Settings, id: Id, default: i64, min: i64, max: i64
     let Some(duration) = plan::duration(settings, id)? else { return Ok(default) };
     let millis = duration.as_millis().try_into().unwrap_or(i64::MAX);
     if !(min..=max).contains(&millis) || millis % SECOND != 0 {
-        let range = format!("{} to {}", show_millis(min), show_millis(max));
+        let range = format!("{} and {}", show_millis(min), show_millis(max));
         return Err(plan::out_of_bounds(settings, id, &range));
     }
     Ok(millis)

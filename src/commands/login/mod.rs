@@ -33,7 +33,7 @@ pub const COMMAND: Command = Command {
     more: "Opens the workspace's login page ($BROWSER, else the platform's browser) and stores the login \
            in the state folder, for this profile or workspace. Other commands renew it and open no \
            browser. With --no-browser, for example over SSH, open the printed URL in any browser and \
-           paste the URL that the browser ends on. --timeout is 5m here.\n\n\
+           paste the URL that the browser ends on.\n\n\
            With --pat it asks for a personal access token (or reads a line of stdin), creates a \
            rotating token with it and stores only that. A rotating token that is used and older than \
            --pat-max-age creates its successor, and is deleted ten minutes later: while the login is \
@@ -41,8 +41,9 @@ pub const COMMAND: Command = Command {
            --pat-lifetime ends.",
     flags: &[Id::NoBrowser, Id::Scopes, Id::Pat, Id::PatLifetime, Id::PatMaxAge, Id::RevokePasted],
     common: WORKSPACE_FLAGS,
-    exit_codes: "exit codes: 0 logged in, 1 broken, 2 usage or configuration, 4 refused,\n\
-            5 not available, or not in time",
+    timeout: "time limit for logging in (5m)",
+    exit_codes: "exit codes: 0 logged in, 1 internal error or malformed response, 2 usage or configuration,\n\
+            4 refused, 5 temporarily unavailable, or timed out",
     run,
     ..ROW
 };

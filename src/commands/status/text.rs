@@ -87,7 +87,7 @@ impl StatusReport {
         let password = self.cached.iter().find(|cached| cached.purpose == Purpose::Database);
         match password {
             None => "no password yet".to_owned(),
-            Some(Cached { band: None, .. }) => "a password that has expired".to_owned(),
+            Some(Cached { freshness: None, .. }) => "a password that has expired".to_owned(),
             Some(Cached { expires: Some(expires), .. }) => {
                 format!("a password that expires {}", from_now(*expires, now))
             }
@@ -219,7 +219,7 @@ impl Cached {
         let words = self.words();
         let expiry = match self.expires {
             None => ", without a known expiry".to_owned(),
-            Some(expires) if self.band.is_none() => format!(" at {expires}"),
+            Some(expires) if self.freshness.is_none() => format!(" at {expires}"),
             Some(expires) => format!(", valid until {expires}"),
         };
         format!("{}: {words}{expiry}", self.purpose_name())

@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{SELECT_USER, words};
-use crate::clients::{JDBC, has_node_postgres, node_path};
 use crate::machine::{Machine, UID};
+use crate::password_file_readers::{JDBC, has_node_postgres, node_path};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::CLIENT_ID;
 use crate::service::machine;

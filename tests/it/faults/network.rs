@@ -352,7 +352,7 @@ fn invalid_certificates_are_not_trusted() {
         test.set("SSL_CERT_FILE", trusted.unwrap_or(&certificates.authority).to_str().unwrap());
         let ended = run(&test, &[]);
         let requests = workspace.take_requests();
-        class.tried(what, failed_well(&ended, 5, "no trustworthy TLS connection to 127.0.0.1:"));
+        class.tried(what, failed_well(&ended, 5, "no verified TLS connection to 127.0.0.1:"));
         class.tried(what, holds(requests.is_empty(), || format!("received {requests:?}")));
     };
     for (what, change) in invalid {

@@ -36,7 +36,7 @@ fn the_python_sdk_finds_a_workspace_here() {
     let python = match python() {
         Ok(python) => python,
         Err(why) => {
-            return not_run("official::the_python_sdk", &format!("no databricks-sdk: {why}"));
+            return not_run("official_sdk::the_python_sdk", &format!("no databricks-sdk: {why}"));
         }
     };
     let sandbox = Sandbox::start().unwrap();
@@ -101,7 +101,7 @@ print("judged")
 /// From a profile that we write, and as a child program that gets a token.
 #[test]
 fn the_python_sdk_uses_what_we_hand_out() {
-    let test = "official::the_python_sdk_uses";
+    let test = "official_sdk::the_python_sdk_uses";
     let python = match python() {
         Ok(python) => python,
         Err(why) => return not_run(test, &format!("no databricks-sdk: {why}")),

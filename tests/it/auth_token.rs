@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::differential;
 use super::login::person;
-use super::official;
+use super::official_sdk;
 use super::support::{Test, executable, has, not_run, repository, spawn, workspace};
 use crate::sandbox::workspace::*;
 
@@ -155,7 +155,7 @@ fn sdks(test: &str) -> Vec<(&'static str, Vec<PathBuf>)> {
             Err(why) => not_run(test, &format!("no SDK for Go: {why}")),
         }
     }
-    match official::python() {
+    match official_sdk::python() {
         Ok(python) => {
             sdks.push(("Python", vec![python, repository().join("tests/it/differential/ask.py")]));
         }
@@ -180,7 +180,7 @@ fn said(name: &str, output: &Output) -> String {
 
 #[test]
 fn the_sdks_for_go_and_python_refresh_through_two_expiries() {
-    let name = "plugin::the_sdks";
+    let name = "auth_token::the_sdks";
     let workspace = workspace();
     for (sdk, words) in sdks(name) {
         for selector in ["host", "profile"] {
@@ -209,7 +209,7 @@ fn the_sdks_for_go_and_python_refresh_through_two_expiries() {
 
 #[test]
 fn fifty_sdk_processes_at_once_cause_one_refresh() {
-    let name = "plugin::fifty_sdk_processes";
+    let name = "auth_token::fifty_sdk_processes";
     let workspace = workspace();
     for (sdk, words) in sdks(name) {
         // Each process of Python's takes a second of CPU to start.
@@ -235,7 +235,7 @@ fn fifty_sdk_processes_at_once_cause_one_refresh() {
 
 #[test]
 fn a_failing_helper_is_shown_by_the_sdks_and_no_token_is_in_their_words() {
-    let name = "plugin::a_failing_helper";
+    let name = "auth_token::a_failing_helper";
     let workspace = workspace();
     for (sdk, words) in sdks(name) {
         let mut test = logged_in(&workspace);

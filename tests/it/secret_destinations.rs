@@ -542,7 +542,7 @@ const OTHER: u32 = 4243;
 
 #[test]
 fn root_makes_no_folder_in_another_users_home() {
-    let name = "trust::root_makes_no_folder";
+    let name = "secret_destinations::root_makes_no_folder";
     if !is_root() {
         return not_run(name, "only root can be root");
     }
@@ -567,7 +567,7 @@ fn root_makes_no_folder_in_another_users_home() {
 
 #[test]
 fn another_users_symbolic_link_is_followed_nowhere_on_a_path() {
-    let name = "trust::another_users_symbolic_link";
+    let name = "secret_destinations::another_users_symbolic_link";
     if !is_root() {
         return not_run(name, "only root can make another user's link");
     }
@@ -659,7 +659,7 @@ fn a_dotenv_value_that_a_shell_would_interpret_is_refused() {
 
 #[test]
 fn any_server_answer_costs_less_than_64_mib() {
-    let test = "trust::memory";
+    let test = "secret_destinations::memory";
     if !has(test, "time") {
         return;
     }
@@ -728,7 +728,7 @@ fn any_server_answer_costs_less_than_64_mib() {
 
 #[test]
 fn no_other_process_of_the_user_reads_the_memory_of_watch() {
-    let name = "trust::memory_of_watch";
+    let name = "secret_destinations::memory_of_watch";
     if !is_root() {
         return not_run(name, "only root can start a process as another user");
     }

@@ -1,6 +1,6 @@
 //! Clients that read only the password file, while `write pgpass` replaces the password in it.
 //!
-//! Each program in `clients/` logs in again and again, and must never fail.
+//! Each program in `scripts/` logs in again and again, and must never fail.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ fn requires_pg(node_path: &str) -> bool {
 }
 
 fn clients() -> Vec<Client> {
-    let file = |name: &str| format!("{}/tests/it/clients/{name}", repository().display());
+    let file = |name: &str| format!("{}/tests/it/scripts/{name}", repository().display());
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
 
     let has_psql = succeeds(Command::new("psql").arg("--version"));
@@ -97,7 +97,7 @@ fn write_new_password(sandbox: &Sandbox) -> String {
 
 #[test]
 fn no_client_fails_during_a_thousand_rotations() {
-    let test = "clients::no_client_fails_during_a_thousand_rotations";
+    let test = "password_file_readers::no_client_fails_during_a_thousand_rotations";
     let sandbox = Sandbox::start().unwrap();
     if let Err(why) = &sandbox.postgres {
         return not_run(test, why);

@@ -19,9 +19,12 @@ pub fn tables(settings: &Settings, purpose: Purpose) -> Result<Vec<String>> {
 
     let mut tables: Vec<String> = list.split(',').map(|name| name.trim().to_owned()).collect();
     if let Some(name) = tables.iter().find(|name| !is_table(name)) {
-        return Err(Error::usage(format!("--read-only names no table: {}", redact(name)))
-            .because("a table has three names, with dots between them, and no blank in them")
-            .hint("the names in Unity Catalog: --read-only CATALOG.SCHEMA.TABLE[,…]"));
+        return Err(Error::usage(format!(
+            "--read-only names {}, which is not a table",
+            redact(name)
+        ))
+        .because("the name of a table has three parts with dots between them, and no spaces")
+        .hint("the names in Unity Catalog: --read-only CATALOG.SCHEMA.TABLE[,…]"));
     }
     tables.sort_unstable();
     tables.dedup();
