@@ -10,8 +10,10 @@ use serde_json::json;
 
 use crate::auth::providers::databricks_cli;
 use crate::commands::command::{Call, Command, ROW, WORKSPACE_FLAGS};
+use crate::config::host_url::WorkspaceUrl;
 use crate::config::settings::Settings;
 use crate::config::table::Id;
+use crate::config::value::Origin;
 use crate::credential::connection::Purpose;
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
@@ -61,7 +63,8 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     databricks_cli::refuse_circle(call.context)?;
 
     let plan = Plan::with_purpose(Purpose::Workspace, settings(&call)?, call.context)?;
-    if (plan.provider.missing)(&plan.settings, call.context).is_some() {
+    let is_missing = (plan.provider.missing)(&plan.settings, call.context).is_some();
+    if is_missing || has_secret_of_other_host(&plan, call.context) {
         return Err(not_logged_in(&plan.settings));
     }
     let session = Session::new(&plan, call.context);
@@ -92,6 +95,17 @@ fn settings(call: &Call<'_>) -> Result<Settings> {
     }
     let flags = [call.flags, &[(Id::AuthType, BROWSER.to_owned())]].concat();
     Settings::resolve(&flags, call.context)
+}
+
+/// Whether the secret is an inherited one, beside an inherited host that is not the one the SDK names: the Databricks
+/// CLI would not send it there.
+fn has_secret_of_other_host(plan: &Plan, context: &Context) -> bool {
+    let provider = plan.provider;
+    let mut ids = provider.secret.iter().chain(provider.secret_pointers);
+    let is_inherited = ids.any(|id| matches!(plan.settings.origin(*id), Origin::Env(_)));
+    let host = context.var("DATABRICKS_HOST").and_then(|host| host.to_str());
+    let host = host.and_then(|host| WorkspaceUrl::parse(host, Origin::Default).ok());
+    is_inherited && host.is_some_and(|host| host.url != plan.url())
 }
 
 /// The words in the middle are those by which the SDKs know that they should try the next auth type.

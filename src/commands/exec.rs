@@ -9,9 +9,10 @@ use std::io;
 
 use crate::commands::command::{Call, Command, DATABASE_FLAGS, ROW};
 use crate::commands::wait;
-use crate::config::host_url::WorkspaceUrl;
+use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::config::value::Origin;
+use crate::config::variables::identity_variables;
 use crate::credential::connection::{Credential, Purpose};
 use crate::credential::redact::redact;
 use crate::error::{Error, Result};
@@ -73,6 +74,10 @@ fn run(call: Call<'_>) -> Result<u8> {
         }
         Purpose::Workspace => {
             let variable = variable.unwrap_or(DATABRICKS_TOKEN);
+            if is_of_other_host(&plan, &credential, call.context) {
+                let names = plan.settings.secret_variables().chain(identity_variables());
+                names.for_each(|name| environment.remove(name));
+            }
             environment.set_workspace(&plan, &credential, variable);
         }
     }
@@ -132,25 +137,11 @@ impl ChildEnvironment {
     }
 
     fn set_workspace(&mut self, plan: &Plan, credential: &Credential, token_variable: &str) {
-        // Inherited secrets are the inherited host's; beside another host, Databricks' tools would send them
-        // there.
-        let inherited = self.0.iter().find(|(name, _)| is_same_name(name, "DATABRICKS_HOST"));
-        let inherited = inherited.and_then(|(_, url)| url.to_str().map(str::to_owned));
-        let is_other = |url: String| {
-            WorkspaceUrl::parse(&url, Origin::Default)
-                .is_ok_and(|host| host.url != credential.workspace)
-        };
-        if inherited.is_some_and(is_other) {
-            let secrets = plan.settings.secret_variables();
-            secrets
-                .filter(|name| name.starts_with("DATABRICKS_"))
-                .for_each(|name| self.remove(name));
-        }
-
         self.set("DATABRICKS_HOST", &credential.workspace);
         // A host that serves several workspaces answers only if the request names one.
-        if let Some(id) = plan.workspace_id() {
-            self.set("DATABRICKS_WORKSPACE_ID", id);
+        match plan.workspace_id() {
+            Some(id) => self.set("DATABRICKS_WORKSPACE_ID", id),
+            None => self.remove("DATABRICKS_WORKSPACE_ID"),
         }
 
         self.set(token_variable, credential.token.secret.expose());
@@ -160,6 +151,19 @@ impl ChildEnvironment {
             self.set("DATABRICKS_AUTH_TYPE", "pat");
         }
     }
+}
+
+/// Whether the inherited variables mean another workspace than the credential's, so that they may hold secrets of
+/// another host. Beside this host, a Databricks tool would send them here.
+fn is_of_other_host(plan: &Plan, credential: &Credential, context: &Context) -> bool {
+    let is_flag = |id| matches!(plan.settings.origin(id), Origin::Flag(_));
+    if !is_flag(Id::Host) && !is_flag(Id::Profile) {
+        return false;
+    }
+    let quiet = context.quiet.replace(true);
+    let (inherited, _) = Settings::resolve_partially(&[], context);
+    context.quiet.set(quiet);
+    inherited.text(Id::Host) != Some(credential.workspace.as_str())
 }
 
 /// The variable that gets a workspace token.

@@ -96,7 +96,9 @@ fn check(text: &str, scheme: &str, authority: &str) -> std::result::Result<Strin
 
     let mut url = [scheme, "://", authority].concat();
     url.make_ascii_lowercase();
-    if host.contains(['[', ']', ':']) && check_url(&url).is_err() {
+    let is_bracketed = host.starts_with('[') && host.ends_with(']') && !host[1..].contains('[');
+    let has_brackets = host.contains(['[', ']', ':']);
+    if has_brackets && (!is_bracketed || check_url(&url).is_err()) {
         return Err(format!("names no host: {}", redact(authority)));
     }
     // The port of https, which a browser does not show.
@@ -178,6 +180,9 @@ mod tests {
             "[",
             "a]b",
             "https://::1",
+            "https://[::1].cloud.databricks.com",
+            "https://[2001:db8::1]evil.example:443",
+            "https://[::1][::2]",
             "https://é",
         ] {
             let error = WorkspaceUrl::parse(text, "DATABRICKS_HOST").unwrap_err();

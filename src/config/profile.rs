@@ -67,7 +67,8 @@ impl Profile {
     pub fn meant_host(&self) -> Option<&str> {
         let is_host = |key: &str| {
             let letters = key.chars().filter(char::is_ascii_alphanumeric);
-            letters.collect::<String>().eq_ignore_ascii_case("host")
+            let letters = letters.collect::<String>().to_ascii_lowercase();
+            ["host", "databrickshost", "workspaceurl", "url"].contains(&letters.as_str())
         };
         let mut hosts = self.pairs.iter().filter(|(key, value)| is_host(key) && !value.is_empty());
         self.host().or_else(|| hosts.next().map(|(_, value)| value.as_str()))

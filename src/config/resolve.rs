@@ -66,6 +66,8 @@ impl Settings {
         }
 
         let variables = read_variables(context)?;
+        let token_variable = variables.iter().find(|known| known.row.id == Id::OidcTokenEnv);
+        self.inherited_token_variable = token_variable.map(|known| known.text.trim().to_owned());
         if matches!(self.origin(Id::Profile), Origin::Flag(_)) {
             self.load_around_profile(&variables, context)?;
         } else {

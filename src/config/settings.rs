@@ -15,6 +15,7 @@ use crate::credential::secret::Secret;
 use crate::error::Result;
 use crate::login::store::{Login, LoginKey, Logins};
 use crate::platform::context::Context;
+use crate::platform::environment::is_same_name;
 use crate::platform::time::Moment;
 
 /// More values than most calls have, so that their list does not grow.
@@ -35,6 +36,9 @@ pub struct Settings {
     pub ignored: Vec<&'static str>,
     /// Variables of libpq whose values count in a corrected form. psql itself does not correct them.
     pub(super) corrected: Vec<&'static str>,
+    /// The variable that an inherited DATABRICKS_OIDC_TOKEN_ENV names. It holds a secret even if that setting does
+    /// not count beside `--profile`.
+    pub(super) inherited_token_variable: Option<String>,
     /// Read once a call, since several providers use it.
     login: OnceCell<Option<Login>>,
     /// Read once a call, since the platform may replace the file at any time.
@@ -51,6 +55,7 @@ impl Default for Settings {
             file: ConfigFile::NotNeeded,
             ignored: Vec::new(),
             corrected: Vec::new(),
+            inherited_token_variable: None,
             login: OnceCell::new(),
             id_token: OnceCell::new(),
         }
@@ -86,17 +91,23 @@ impl Settings {
 
     /// The variables that may hold secrets, so that a child program can be started without them.
     pub fn secret_variables(&self) -> impl Iterator<Item = &str> {
-        secret_variables().chain(self.text(Id::OidcTokenEnv))
+        secret_variables().chain(self.token_variables())
+    }
+
+    /// The variables that settings name as holding an identity token.
+    fn token_variables(&self) -> impl Iterator<Item = &str> {
+        self.text(Id::OidcTokenEnv).into_iter().chain(self.inherited_token_variable.as_deref())
     }
 
     /// See [`holds_secret`].
     pub fn holds_secret(&self, name: &OsStr) -> bool {
-        holds_secret(name, self.text(Id::OidcTokenEnv).map(OsStr::new))
+        let is_named = |known: &str| is_same_name(name, known);
+        holds_secret(name, None) || self.token_variables().any(is_named)
     }
 
     /// See [`is_withheld_from_local_tools`].
     pub fn is_withheld_from_local_tools(&self, name: &OsStr) -> bool {
-        is_withheld_from_local_tools(name, self.text(Id::OidcTokenEnv).map(OsStr::new))
+        is_withheld_from_local_tools(name, None) || self.holds_secret(name)
     }
 
     /// Whether a switch was given or a boolean is true.

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 
-use crate::config::table::{SETTINGS, Setting, ValueKind};
+use crate::config::table::{Id, SETTINGS, Setting, ValueKind};
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::platform::environment::is_same_name;
@@ -18,6 +18,14 @@ pub const DEVOPS_TOKEN: &str = "SYSTEM_ACCESSTOKEN";
 pub fn secret_variables<'n>() -> impl Iterator<Item = &'n str> {
     let secrets = SETTINGS.iter().filter(|row| row.kind == ValueKind::Secret);
     secrets.flat_map(|row| row.env).copied().chain([OIDC_TOKEN, DEVOPS_TOKEN])
+}
+
+/// The variables that take part in Databricks unified authentication: with them, a Databricks tool would authenticate
+/// as their identity. Where its configuration file and its CLI are stays.
+pub fn identity_variables<'n>() -> impl Iterator<Item = &'n str> {
+    let rows = SETTINGS[..=Id::DebugHeaders as usize].iter();
+    let is_place = |row: &&Setting| matches!(row.id, Id::ConfigFile | Id::DatabricksCliPath);
+    rows.filter(move |row| !is_place(row)).flat_map(|row| row.env).copied()
 }
 
 /// Whether a variable may hold a secret. A tool that does not need it is started without it.

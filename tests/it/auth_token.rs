@@ -92,6 +92,20 @@ fn the_sdks_are_told_in_their_words_that_there_is_no_login() {
     test.run("auth token --profile none").fails(2, &["none"]);
 }
 
+/// The Databricks CLI, which an SDK takes us for, sends no inherited client secret to the host that is named.
+#[test]
+fn a_secret_beside_another_inherited_host_is_not_sent_to_the_one_that_an_sdk_names() {
+    let (workspace, other) = (workspace(), workspace());
+    let test = Test::at(&other);
+    let line = format!("auth token --host {}", workspace.url);
+    test.run(&line).fails(3, &["databricks OAuth is not configured for this host"]);
+    assert!(workspace.take_requests().is_empty());
+    // Without that host, or beside the same one, it is this host's.
+    let mut test = Test::at(&workspace);
+    assert_eq!(test.run(&line).code, 0);
+    assert_eq!(test.unset("DATABRICKS_HOST").run(&line).code, 0);
+}
+
 #[test]
 fn the_version_is_the_databricks_clis_only_for_sdks() {
     let workspace = workspace();

@@ -29,6 +29,75 @@ fn the_secrets_of_another_host_are_not_handed_on_beside_this_one() {
     }
 }
 
+/// Whatever leads to another host than the inherited variables: none of their identity is handed on.
+#[test]
+fn no_variable_of_another_identity_is_handed_on_beside_this_host() {
+    let (workspace, other) = (workspace(), super::support::workspace());
+    let profiles = format!(
+        "[a]\nhost = {}\ntoken = dapi-of-the-other-host\n[b]\nhost = {}\nclient_id = {CLIENT_ID}\nclient_secret = {CLIENT_SECRET}\n",
+        other.url, workspace.url
+    );
+    let secrets = [
+        ("DATABRICKS_CLIENT_ID", "canary-id"),
+        ("DATABRICKS_CLIENT_SECRET", "canary-secret"),
+        ("ARM_CLIENT_SECRET", "canary-arm"),
+        ("DATABRICKS_OIDC_TOKEN_ENV", "CI_JWT"),
+        ("CI_JWT", "canary-jwt"),
+        ("DATABRICKS_OIDC_TOKEN_FILEPATH", "/canary"),
+        ("DATABRICKS_WORKSPACE_ID", "1111"),
+        ("DATABRICKS_ACCOUNT_ID", "canary-account"),
+    ];
+    for inherited in [
+        &[("DATABRICKS_CONFIG_PROFILE", "a")][..],
+        &[("DATABRICKS_HOST", &other.url)],
+        &[("DATABRICKS_HOST", &other.url), ("DATABRICKS_CONFIG_PROFILE", "a")],
+        &[],
+    ] {
+        let mut test = prepared(&other);
+        test.write(".databrickscfg", &profiles);
+        test.unset("DATABRICKS_HOST");
+        for (name, value) in secrets.iter().chain(inherited) {
+            test.set(name, value);
+        }
+        for flags in [&["--as", "TOK"][..], &[], &["--clean", "--as", "TOK"]] {
+            let flags = [&["-p", "b", "--for", "workspace"], flags].concat();
+            let variables = environment(&test, &flags);
+            assert_eq!(value(&variables, "DATABRICKS_HOST"), Some(workspace.url.as_str()));
+            assert_eq!(value(&variables, "DATABRICKS_CONFIG_PROFILE"), None, "{flags:?}");
+            let leaked = |(name, value): &&(String, String)| {
+                name != "HOME" && (value.contains("canary") || value == "1111")
+            };
+            let leaked: Vec<_> = variables.iter().filter(leaked).collect();
+            assert!(leaked.is_empty(), "{inherited:?} {flags:?}: {leaked:?}");
+        }
+    }
+    // Where the inherited variables mean this host, they stay.
+    let mut test = prepared(&workspace);
+    test.write(".databrickscfg", &profiles);
+    test.set("DATABRICKS_CONFIG_PROFILE", "b");
+    let variables = environment(&test, &["-p", "b", "--for", "workspace", "--as", "TOK"]);
+    assert_eq!(value(&variables, "DATABRICKS_CONFIG_PROFILE"), Some("b"));
+    assert_eq!(value(&variables, "DATABRICKS_CLIENT_SECRET"), Some(CLIENT_SECRET));
+}
+
+/// A variable holds a secret even if the setting that names it does not count.
+#[test]
+fn clean_hides_a_token_that_an_ignored_setting_names() {
+    let workspace = workspace();
+    let mut test = prepared(&workspace);
+    let profile = format!(
+        "[b]\nhost = {}\nclient_id = {CLIENT_ID}\nclient_secret = {CLIENT_SECRET}\n",
+        workspace.url
+    );
+    test.write(".databrickscfg", &profile);
+    test.set("DATABRICKS_OIDC_TOKEN_ENV", "CI_JWT");
+    test.set("CI_JWT", "canary");
+    for flags in [&["-p", "b", "--clean"][..], &["-p", "b", "--clean", "--for", "workspace"]] {
+        let variables = environment(&test, flags);
+        assert!(!variables.iter().any(|(_, value)| value == "canary"), "{flags:?}");
+    }
+}
+
 /// The environment of the child program.
 fn environment(test: &Test, flags: &[&str]) -> Vec<(String, String)> {
     let tool = test.home.path().join("bin/environment");

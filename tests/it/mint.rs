@@ -79,7 +79,7 @@ fn a_lifetime_is_sent_only_if_it_is_set() {
     for (text, words) in [
         ("4m59s", "LAKEBASE_TOKEN_TTL is 4m59s; it must be between 5m and 1h"),
         ("61m", "LAKEBASE_TOKEN_TTL is 61m"),
-        ("300500ms", "5m to 1h"),
+        ("300500ms", "5m and 1h"),
         ("900", "hint: 900s, if these are seconds"),
         ("soon", "LAKEBASE_TOKEN_TTL is not a duration like 90s, 15m or 1h: soon"),
     ] {

@@ -129,7 +129,7 @@ fn where_no_pooled_host_can_be_meant_the_error_says_so() {
 
     for other in ["localhost", "ep-other-1.database.us-east-1.cloud.databricks.com"] {
         let mut test = Test::at(&workspace);
-        let words = format!("{other} from PGHOST is no host of {ENDPOINT}");
+        let words = format!("{other} from PGHOST is not a host of {ENDPOINT}");
         test.set("PGHOST", other)
             .run("-f json --pooled")
             .fails(2, &[&words, "leave out PGHOST, or --pooled"]);

@@ -497,7 +497,7 @@ fn a_secret_of_the_request_is_never_printed_as_a_password() {
         for line in ["--refresh", "--refresh --pg-host localhost"] {
             test.run(line).fails(1, &["a secret"]);
         }
-        test.run("exec --refresh -- /bin/true").fails(125, &["no database credential"]);
+        test.run("exec --refresh -- /bin/true").fails(125, &["not a database credential"]);
     }
 }
 

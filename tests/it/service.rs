@@ -507,7 +507,7 @@ fn mistakes_are_refused_before_any_request() {
         ("service install", &["missing target: pgpass, file, databrickscfg or secret"]),
         ("service install pgpas", &["unknown target: pgpas", "hint: pgpass"]),
         ("service install pgpass --name a/b", &["--name a/b is not a valid service name"]),
-        ("service install pgpass --interval 59s", &["--interval", "1m to 30m"]),
+        ("service install pgpass --interval 59s", &["--interval", "1m and 30m"]),
         ("service install pgpass --offline", &["a service does not take --offline"]),
         ("service install pgpass --purge", &["install has no flag --purge"]),
         ("service status pgpass --pg-host x", &["status has no flag --pg-host"]),

@@ -293,7 +293,7 @@ fn unusable_numbers_and_names_are_refused() {
         ("PGPORT", "0", "is not a port"),
         ("PGPORT", "65536", "1 to 65535"),
         ("PGSSLMODE", "required", "PGSSLMODE is not an sslmode: required"),
-        ("LAKEBASE_TOKEN_TIMEOUT", "0s", "100ms to 10m"),
+        ("LAKEBASE_TOKEN_TIMEOUT", "0s", "100ms and 10m"),
         ("LAKEBASE_TOKEN_TIMEOUT", "-1s", "not a duration"),
         ("LAKEBASE_TOKEN_MIN_TTL", "50", "not a duration like"),
         ("LAKEBASE_ENDPOINT", "ep-cool-sky-1234abcd", "only a label"),

@@ -209,8 +209,8 @@ fn a_wait_without_a_login_is_refused_or_ignored() {
     let mut test = Test::at(&workspace);
     test.run("--wait 5s --offline").fails(2, &["--wait and --offline contradict"]);
     test.run("--wait 5s --for workspace").fails(2, &["this is a workspace token"]);
-    test.run("--wait 100ms").fails(2, &["1s to 30m"]);
-    test.run("--wait 31m").fails(2, &["1s to 30m"]);
+    test.run("--wait 100ms").fails(2, &["1s and 30m"]);
+    test.run("--wait 31m").fails(2, &["1s and 30m"]);
     test.run("status --wait 5s").fails(2, &["status has no flag --wait"]);
     test.set("LAKEBASE_TOKEN_WAIT", "5s").run("--for workspace").token();
 }

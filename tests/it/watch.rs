@@ -152,7 +152,7 @@ fn a_mistake_at_the_start_is_an_error_and_not_retried() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     for (line, words) in [
-        ("watch pgpass --interval 1s", "1m to 30m"),
+        ("watch pgpass --interval 1s", "1m and 30m"),
         ("watch pgpas", "unknown target: pgpas"),
         ("watch pgpass --client-secret-file -", "can be read once"),
         ("watch pgpass --client-secret-file /dev/fd/63", "can be read once"),
