@@ -239,13 +239,25 @@ pub fn check_workspace(settings: &Settings) -> Result<()> {
         return Err(Error::usage(format!(
             "{url} from {origin} is a Postgres host, not a workspace"
         ))
-        .hint(format!("PGHOST={host}, and DATABRICKS_HOST with the URL of the workspace")));
+        .hint(format!("PGHOST={host}, and {}", other_workspace(origin))));
     }
     if !url.starts_with("https://accounts.") && !url.starts_with("https://accounts-dod.") {
         return Ok(());
     }
     Err(Error::usage(format!("{url} from {origin} is the account console, which has no databases"))
-        .hint("DATABRICKS_HOST with the URL of the workspace that the database belongs to"))
+        .hint(other_workspace(origin)))
+}
+
+/// The setting that needs another value, as this user has set it.
+fn other_workspace(origin: &Origin) -> String {
+    match origin {
+        Origin::Profile(name) => {
+            format!("in profile {}: host = the URL of the workspace", redact(name))
+        }
+        _ => origin
+            .assignment("https://WORKSPACE-URL")
+            .unwrap_or("DATABRICKS_HOST=https://WORKSPACE-URL".to_owned()),
+    }
 }
 
 /// Refuses passwords in URLs, because cache entries hold these URLs word for word.

@@ -15,7 +15,7 @@ pub fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&
 
 /// The optimal string alignment distance: Levenshtein's, but two neighbours that changed places
 /// count as one mistake.
-fn distance(a: &str, b: &str) -> usize {
+pub fn distance(a: &str, b: &str) -> usize {
     let a = a.as_bytes();
     let b = b.as_bytes();
     let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];

@@ -135,7 +135,7 @@ fn choose_named(name: &str, settings: &Settings, context: &Context) -> Result<&'
     if configured.is_none() {
         let needs = provider.needs;
         return Err(Error::usage(format!("auth type {name} from {origin} needs {needs}"))
-            .because(configured_summary(settings)));
+            .because(configured_summary(settings, context)));
     }
     check(provider, settings)
 }

@@ -3,6 +3,7 @@
 use crate::config::profile::{self, ConfigFile};
 use crate::config::settings::Settings;
 use crate::config::table::Id;
+use crate::config::variables::misspelled_variables;
 use crate::credential::redact::redact;
 use crate::error::Error;
 use crate::login::store::{Login, Logins};
@@ -17,7 +18,16 @@ pub fn error(settings: &Settings, context: &Context) -> Error {
     let error = no_workspace(settings)
         .or_else(|| incomplete_databricks_principal(settings))
         .or_else(|| incomplete_entra_principal(settings));
-    error.unwrap_or_else(|| no_identity(settings, context)).because(configured_summary(settings))
+    let error = error
+        .unwrap_or_else(|| no_identity(settings, context))
+        .because(configured_summary(settings, context));
+    let error = match settings.unknown_keys() {
+        Some(keys) => error.because(format!("{keys}; known keys are lower-case, such as host")),
+        None => error,
+    };
+    misspelled_variables(context).into_iter().fold(error, |error, (name, meant)| {
+        error.because(format!("{name} is set and means nothing; is it {meant}?"))
+    })
 }
 
 fn no_workspace(settings: &Settings) -> Option<Error> {
@@ -70,10 +80,14 @@ fn no_identity(settings: &Settings, context: &Context) -> Error {
         error = error.hint(format!("{flag}  # the login of {who}"));
     }
 
-    if let ConfigFile::NoDefault { profiles, .. } = &settings.file {
-        for name in profiles.iter().take(MAX_LOGINS) {
-            error = error.hint(format!("--profile {}", sh_word(&redact(name))));
-        }
+    let here = settings.profiles_here(context).unwrap_or_default();
+    let profiles = match &settings.file {
+        ConfigFile::NoDefault { profiles, .. } => profiles,
+        ConfigFile::NotNeeded => &here,
+        _ => &Vec::new(),
+    };
+    for name in profiles.iter().take(MAX_LOGINS) {
+        error = error.hint(format!("--profile {}", sh_word(&redact(name))));
     }
 
     let url = settings.text(Id::Host).unwrap_or("https://WORKSPACE-URL");
@@ -99,7 +113,7 @@ fn selectable_logins(settings: &Settings, context: &Context) -> Vec<Login> {
 }
 
 /// What is configured and what was not read, so that the user sees what is missing.
-pub fn configured_summary(settings: &Settings) -> String {
+pub fn configured_summary(settings: &Settings, context: &Context) -> String {
     const CONCERNS: [Id; 11] = [
         Id::Host,
         Id::Profile,
@@ -118,17 +132,18 @@ pub fn configured_summary(settings: &Settings) -> String {
         .filter(|(row, ..)| CONCERNS.contains(&row.id) || !row.method.is_empty())
         .map(|(row, text, origin)| format!("{}={} from {origin}", row.name, redact(text)))
         .collect();
-    if found.is_empty() && matches!(settings.file, ConfigFile::Read) {
-        return "the profile has no setting that says who you are; its keys are lower-case, such as host".to_owned();
-    }
     let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
 
     match &settings.file {
+        ConfigFile::Read if found == "nothing" => "found nothing".to_owned(),
         ConfigFile::Read => format!("found only {found}"),
+        ConfigFile::NotNeeded if settings.profiles_here(context).is_none() => {
+            format!("found only {found}, and there is no ~/.databrickscfg")
+        }
         ConfigFile::NotNeeded => {
             format!(
                 "found only {found}; ~/.databrickscfg was not read, since these are set and no \
-                 profile is named (--profile DEFAULT reads it)"
+                 profile is named"
             )
         }
         ConfigFile::NoHome => format!("found {found}, and {NO_HOME}"),

@@ -135,7 +135,7 @@ impl Line {
                     );
                 }
                 Arg::Value(word) if line.command.is_none() && word == "run" => {
-                    return Err(mistakes::run(&[&rest(&mut parser)?, child].concat()));
+                    return Err(mistakes::run(&line.flags, &[&rest(&mut parser)?, child].concat()));
                 }
                 Arg::Value(word) => line.add_word(word)?,
                 Arg::Short(short) => {
@@ -159,7 +159,7 @@ impl Line {
         }
         for (position, word) in words.iter().enumerate() {
             if let Some(row) = word.to_str().and_then(mistakes::flag_of_ours_only) {
-                return Err(mistakes::misplaced(&words, position, row));
+                return Err(mistakes::misplaced(&self.flags, &words, position, row));
             }
         }
         self.child = [psql::PROGRAM.into()].into_iter().chain(words).collect();
@@ -190,7 +190,7 @@ impl Line {
     fn without_dashes(&self, child: &[OsString]) -> Error {
         let name = self.command.map_or("exec", |command| command.name);
         Error::usage(format!("{name} needs `--` before the program to run"))
-            .hint(mistakes::exec_line(name, child))
+            .hint(mistakes::exec_line(name, &self.flags, child))
     }
 
     fn add_flag(&mut self, row: &Setting, value: String) -> Result<()> {

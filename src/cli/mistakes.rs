@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 
 use crate::cli::table::COMMANDS;
+use crate::commands::command::{flag_words, taken_apart};
 use crate::commands::psql;
 use crate::config::table::{Id, SETTINGS, Setting, ValueKind, flag_row};
 use crate::credential::redact::redact;
@@ -50,7 +51,8 @@ fn meant_command(word: &str) -> Option<&'static str> {
         "print" => "get",
         "connect" => "psql",
         "whoami" => "status",
-        "check" => "doctor",
+        "check" | "test" => "doctor",
+        "mint" => "get",
         "install" => "service install pgpass",
         "uninstall" => "service uninstall pgpass",
         "pgpass" => "write pgpass",
@@ -151,9 +153,9 @@ pub fn superfluous(command: &str, word: &str) -> Error {
         .hint(format!("lakebase-token {command} --help"))
 }
 
-/// The command line that starts this child program. Flags that only we have are moved to us, and a
-/// whole line in quotes is taken apart.
-pub fn exec_line(command: &str, child: &[OsString]) -> String {
+/// The command line that starts this child program with these flags. Flags that only we have are moved to us, and
+/// a whole line in quotes is taken apart.
+pub fn exec_line(command: &str, flags: &[(Id, String)], child: &[OsString]) -> String {
     let mut ours: Vec<String> = Vec::new();
     let mut theirs: Vec<String> = Vec::new();
     let mut words = child.iter().map(|word| word.to_string_lossy());
@@ -165,12 +167,12 @@ pub fn exec_line(command: &str, child: &[OsString]) -> String {
                     ours.extend(words.next().map(|value| shown_word(&value)));
                 }
             }
-            None if child.len() == 1 => theirs.push(redact(&word)),
+            None if child.len() == 1 => theirs.push(taken_apart(&word)),
             None => theirs.push(shown_word(&word)),
         }
     }
     let line = [
-        &["lakebase-token".to_owned(), command.to_owned()][..],
+        &["lakebase-token".to_owned(), format!("{command}{}", flag_words(flags))][..],
         &ours,
         &["--".to_owned()],
         &theirs,
@@ -186,17 +188,22 @@ pub fn flag_of_ours_only(word: &str) -> Option<&'static Setting> {
 }
 
 /// The error for the command `run`, which we do not have.
-pub fn run(child: &[OsString]) -> Error {
+pub fn run(flags: &[(Id, String)], child: &[OsString]) -> Error {
     let error = Error::usage("unknown command run");
     error.hint(if child.is_empty() {
         "lakebase-token exec -- PROGRAM".to_owned()
     } else {
-        exec_line("exec", child)
+        exec_line("exec", flags, child)
     })
 }
 
 /// The error for a flag of ours after `psql`, with the line that was meant.
-pub fn misplaced(words: &[OsString], position: usize, row: &Setting) -> Error {
+pub fn misplaced(
+    flags: &[(Id, String)],
+    words: &[OsString],
+    position: usize,
+    row: &Setting,
+) -> Error {
     let has_value =
         row.kind != ValueKind::Switch && !words[position].to_string_lossy().contains('=');
     let end = words.len().min(position + 1 + usize::from(has_value));
@@ -204,7 +211,7 @@ pub fn misplaced(words: &[OsString], position: usize, row: &Setting) -> Error {
     let line = [ours, &[psql::PROGRAM.into()], before, after].concat();
     let line: Vec<String> = line.iter().map(|word| shown_word(&word.to_string_lossy())).collect();
     Error::usage(format!("psql has no flag --{}: it is one of lakebase-token's", row.flag))
-        .hint(format!("lakebase-token {}", line.join(" ")))
+        .hint(format!("lakebase-token{} {}", flag_words(flags), line.join(" ")))
 }
 
 /// A command line that takes this flag.

@@ -7,7 +7,8 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 
 use crate::config::settings::Settings;
-use crate::config::table::Id;
+use crate::config::table::{Id, SETTINGS};
+use crate::config::variables::misspelled_variables;
 use crate::credential::connection::Connection;
 use crate::credential::redact::{printable, redact};
 use crate::credential::token::Token;
@@ -16,6 +17,7 @@ use crate::formats::EXPIRES_AT;
 use crate::plan::Plan;
 use crate::platform::context::Context;
 use crate::platform::time::Timestamp;
+use crate::quoting::sh_word;
 use crate::targets::table;
 use crate::targets::update::DEFAULT_INTERVAL;
 
@@ -118,6 +120,13 @@ impl Call<'_> {
         Ok(settings)
     }
 
+    /// Notes variables that are set and mean nothing, as they are misspelled.
+    pub fn note_misspelled_variables(&self) {
+        for (name, meant) in misspelled_variables(self.context) {
+            self.context.note(&format!("{name} is set and means nothing; is it {meant}?"));
+        }
+    }
+
     pub fn has_flag(&self, id: Id) -> bool {
         self.flags.iter().any(|(known, _)| *known == id)
     }
@@ -185,6 +194,29 @@ pub fn has_foreign_password(context: &Context) -> bool {
     let expires = context.var(EXPIRES_AT).and_then(OsStr::to_str).and_then(Timestamp::parse);
     let is_ours = expires.is_some_and(|expires| expires > context.now());
     context.var("PGPASSWORD").is_some() && !is_ours
+}
+
+/// Flags as words of a shell, each with a blank before it.
+pub fn flag_words(flags: &[(Id, String)]) -> String {
+    let words = flags.iter().map(|(id, value)| {
+        let flag = SETTINGS[*id as usize].flag;
+        match value.as_str() {
+            "" => format!(" --{flag}"),
+            value => format!(" --{flag} {}", sh_word(&redact(value))),
+        }
+    });
+    words.collect()
+}
+
+/// A whole command line that stands in one word, as words of a shell: with what only a shell understands, it
+/// is one for `sh`.
+pub fn taken_apart(line: &str) -> String {
+    let line = redact(line);
+    if line.contains(['$', '|', '&', ';', '<', '>', '`', '*']) {
+        format!("sh -c {}", sh_word(&line))
+    } else {
+        line
+    }
 }
 
 /// The warning of such a password.

@@ -105,6 +105,7 @@ struct Steps {
 impl Steps {
     /// Returns nothing after the first step that fails.
     fn try_all(&mut self, call: &Call<'_>) -> Option<()> {
+        call.note_misspelled_variables();
         let plan = self.configuration(call)?;
         let session = Session::new(&plan, call.context);
         warnings(&plan, &session, call.context).into_iter().for_each(|warning| self.warn(warning));
@@ -255,6 +256,14 @@ fn warnings(plan: &Plan, session: &Session<'_>, context: &Context) -> Vec<Error>
             Error::failed(FOREIGN_PASSWORD)
                 .hint("unset PGPASSWORD  # or start programs with lakebase-token exec"),
         );
+    }
+    for (name, what) in [("PGSERVICE", "the service of"), ("PGHOSTADDR", "the address in")] {
+        if context.var(name).is_some() {
+            warnings.push(
+                Error::failed(format!("libpq connects to {what} {name}, unless exec clears it"))
+                    .hint(format!("unset {name}  # or start programs with lakebase-token exec")),
+            );
+        }
     }
     let file = password_file(&plan.settings, context).ok();
     // On Windows, libpq does not check this.

@@ -7,7 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 
-use crate::commands::command::{Call, Command, DATABASE_FLAGS, ROW};
+use crate::commands::command::{Call, Command, DATABASE_FLAGS, ROW, flag_words, taken_apart};
 use crate::commands::wait;
 use crate::config::settings::Settings;
 use crate::config::table::Id;
@@ -83,10 +83,15 @@ fn run(call: Call<'_>) -> Result<u8> {
     }
 
     let failure = become_program(program, arguments, &environment.0);
-    Err(cannot_run(program, &environment.0, failure))
+    Err(cannot_run(program, call.flags, &environment.0, failure))
 }
 
-fn cannot_run(program: &OsStr, variables: &[(OsString, OsString)], why: io::Error) -> Error {
+fn cannot_run(
+    program: &OsStr,
+    flags: &[(Id, String)],
+    variables: &[(OsString, OsString)],
+    why: io::Error,
+) -> Error {
     let name = program.to_string_lossy();
     let error = Error::usage(format!("cannot run {}", redact(&name)));
     if why.kind() != io::ErrorKind::NotFound {
@@ -98,10 +103,10 @@ fn cannot_run(program: &OsStr, variables: &[(OsString, OsString)], why: io::Erro
         None => error.because("it is not found"),
     };
     let error = if name.contains('=') {
-        error.hint("lakebase-token exec -- env NAME=VALUE PROGRAM")
+        error.hint(format!("lakebase-token exec{} -- env NAME=VALUE PROGRAM", flag_words(flags)))
     // A whole command line in quotes is one word, the name of a program.
     } else if name.trim().contains(char::is_whitespace) {
-        error.hint(format!("lakebase-token exec -- {}", redact(&name)))
+        error.hint(format!("lakebase-token exec{} -- {}", flag_words(flags), taken_apart(&name)))
     } else {
         error
     };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::commands::command::{Call, Command, ROW, WORKSPACE_FLAGS};
 use crate::config::settings::Settings;
 use crate::config::table::Id;
+use crate::credential::redact::redact;
 use crate::error::{Error, Result};
 use crate::login::store::{Login, LoginKey, Logins, RenewWith};
 use crate::login::{rotating_pat, store};
@@ -48,7 +49,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
     }
     let logins = Logins::of(call.context)?;
     let lock_wait = duration(&settings, Id::Timeout)?.unwrap_or(DEFAULT_LOCK_WAIT);
-    let key = if settings.is_on(Id::All) { None } else { Some(key(&call, &settings, error)?) };
+    let key = if settings.is_on(Id::All) { None } else { Some(key(&call, &settings, &error)?) };
 
     let ended: Vec<Login> = match &key {
         None => logins.all(),
@@ -64,20 +65,30 @@ fn run(mut call: Call<'_>) -> Result<u8> {
 
     if lines.is_empty() {
         lines.push_str("not logged in\n");
+        // The profile may be a mistyped one.
+        if let Some(error) = error.filter(|_| call.has_flag(Id::Profile)) {
+            call.context.note(&error.to_string());
+        }
+    }
+    if let Some(login) = key.and_then(|_| settings.find_login(&logins)) {
+        let (who, words) = (redact(&login.who), login.key.shown_words());
+        call.context.note(&format!(
+            "the login of {who} for the workspace still counts; to end it, too: lakebase-token logout {words}"
+        ));
     }
     call.print_lines(&lines)?;
     Ok(0)
 }
 
 /// Which login is meant; `error` is what the settings failed with.
-fn key(call: &Call<'_>, settings: &Settings, error: Option<Error>) -> Result<LoginKey> {
+fn key(call: &Call<'_>, settings: &Settings, error: &Option<Error>) -> Result<LoginKey> {
     // A profile that no longer exists may still have a login.
     let by_profile = call.has_flag(Id::Profile) || !call.has_flag(Id::Host);
     if let Some(name) = settings.text(Id::Profile).filter(|_| by_profile) {
         return Ok(LoginKey::Profile(name.to_owned()));
     }
     settings.login_key().ok_or_else(|| {
-        error.unwrap_or_else(|| {
+        error.clone().unwrap_or_else(|| {
             Error::usage("no workspace is named")
                 .hint("lakebase-token logout --profile NAME")
                 .hint("lakebase-token logout --all")

@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::commands::command::{Call, Command, DATABASE_FLAGS, ROW, Subcommand};
+use crate::commands::command::{Call, Command, DATABASE_FLAGS, ROW, Subcommand, flag_words};
 use crate::config::settings::Settings;
 use crate::config::table::{Id, SETTINGS};
 use crate::credential::redact::redact;
@@ -116,19 +116,18 @@ fn unknown_action(name: &str, words: &[OsString], flags: &[(Id, String)]) -> Err
         let second = redact(&second.to_string_lossy());
         return error.hint(format!("lakebase-token service {second} {name}"));
     }
-    match nearest(name, names()) {
+    // What systemctl calls it.
+    let near = match name {
+        "stop" | "disable" | "remove" => Some("uninstall"),
+        "enable" => Some("install"),
+        _ => nearest(name, names()),
+    };
+    match near {
         Some(near) => {
             let words = words.iter().map(|word| sh_word(&redact(&word.to_string_lossy())));
-            let flags = flags.iter().flat_map(|(id, value)| {
-                let flag = format!("--{}", SETTINGS[*id as usize].flag);
-                [flag, sh_word(&redact(value))].into_iter().take(if value.is_empty() {
-                    1
-                } else {
-                    2
-                })
-            });
-            let line: Vec<String> = words.chain(flags).collect();
-            error.hint(format!("lakebase-token service {near} {}", line.join(" ")).trim_end())
+            let line: Vec<String> = [near.to_owned()].into_iter().chain(words).collect();
+            let flags = flag_words(flags);
+            error.hint(format!("lakebase-token service {}{flags}", line.join(" ")))
         }
         None => error.hint(all_actions()),
     }

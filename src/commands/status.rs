@@ -44,6 +44,7 @@ pub const COMMAND: Command = Command {
 };
 
 fn run(mut call: Call<'_>) -> Result<u8> {
+    call.note_misspelled_variables();
     let json = is_json(COMMAND.name, call.flags)?;
     let report = StatusReport::of(&call);
 

@@ -140,12 +140,14 @@ pub fn postgres_attempt<'c>(
         tls: &connection.tls,
         options: context.var("PGOPTIONS").and_then(OsStr::to_str),
     };
-    let origin = plan.settings.get(Id::PgUser).map(|value| value.origin.to_string());
+    let origin = |id| plan.settings.get(id).map(|value| value.origin.to_string());
     Ok(PostgresAttempt {
         login,
         identity: None,
         subject: credential.token.subject.as_deref(),
-        role_origin: origin,
+        role_origin: origin(Id::PgUser),
+        port_origin: origin(Id::PgPort),
+        database_origin: origin(Id::PgDatabase),
         direct_host: None,
     })
 }

@@ -45,8 +45,8 @@ fn run(mut call: Call<'_>) -> Result<u8> {
 }
 
 fn remove(update: &Update<'_>) -> Result<String> {
-    let target = update.shown();
-    Ok(match update.remove()? {
+    let (change, target) = update.remove()?;
+    Ok(match change {
         Change::Unchanged => format!("unchanged: no entry of ours in {target}\n"),
         _ => format!("removed from {target}\n"),
     })

@@ -74,6 +74,15 @@ fn check(text: &str, scheme: &str, authority: &str) -> std::result::Result<Strin
         return Err(format!("has quotes around it: {}", redact(text)));
     }
 
+    let lower = text.to_ascii_lowercase();
+    let is_cut = ["https//", "http//", "https:/", "https//:"].iter().any(|s| lower.starts_with(s));
+    if is_cut && !lower.starts_with("https://") || lower.matches("://").count() > 1 {
+        return Err(format!("has a broken or doubled https://: {}", redact(text)));
+    }
+    if authority.bytes().all(|b| b.is_ascii_digit()) && authority.len() > 3 {
+        return Err(format!("is a workspace id and no URL: {authority}"));
+    }
+
     let (host, port) = split_port(authority);
     let is_legal = |b: u8| b.is_ascii_alphanumeric() || b".-_[]:".contains(&b);
     if host.is_empty() || !host.bytes().all(is_legal) {

@@ -162,7 +162,9 @@ fn unknown_profile(
         .because(format!("profile {shown} comes from {origin}"))
         .because(format!("the file has {}", redact(&list(&profile_names(text)))));
 
-    let near = nearest(name, profile_names(text).into_iter());
+    let names = profile_names(text);
+    let same = names.iter().copied().find(|known| known.eq_ignore_ascii_case(name));
+    let near = same.or_else(|| nearest(name, names.into_iter()));
     let error = match near {
         Some(near) => {
             let near = quoting::sh_word(near);
@@ -216,6 +218,18 @@ fn profile_names(text: &str) -> Vec<&str> {
 /// The names of profiles in a message.
 pub fn list<T: Borrow<str>>(names: &[T]) -> String {
     if names.is_empty() { "no profile at all".to_owned() } else { names.join(", ") }
+}
+
+/// The profiles of this file that are for a workspace.
+pub fn profiles_at<'t>(text: &'t str, workspace: &str) -> Vec<&'t str> {
+    let is_at = |name: &&str| {
+        let section = databrickscfg::section(text, name).unwrap_or_default();
+        section.iter().any(|(key, value)| {
+            *key == "host"
+                && WorkspaceUrl::parse(value, *name).is_ok_and(|host| host.url == workspace)
+        })
+    };
+    profile_names(text).into_iter().filter(is_at).collect()
 }
 
 /// Whether a profile of this file is a login of the Databricks CLI at this workspace: `databricks

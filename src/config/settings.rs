@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::files::{expand_home, read_config};
 use crate::config::host_url::WorkspaceUrl;
-use crate::config::profile::{ConfigFile, has_cli_login};
+use crate::config::profile::{ConfigFile, has_cli_login, profiles_at};
 use crate::config::table::{Id, SETTINGS, Setting, ValueKind};
 use crate::config::value::{Origin, Value, parse_bool, trimmed, unfilled};
 use crate::config::variables::{holds_secret, is_withheld_from_local_tools, secret_variables};
@@ -32,6 +32,8 @@ pub struct Settings {
     /// The host that the profile's owner meant, however its key is spelt.
     pub profile_host: Option<String>,
     pub file: ConfigFile,
+    /// The keys of the profile that mean nothing here, most likely mistyped.
+    pub(super) unknown_keys: Vec<String>,
     /// Variables that are set and do not count, because a profile was named by flag.
     pub ignored: Vec<&'static str>,
     /// Variables of libpq whose values count in a corrected form. psql itself does not correct them.
@@ -53,6 +55,7 @@ impl Default for Settings {
             profile: None,
             profile_host: None,
             file: ConfigFile::NotNeeded,
+            unknown_keys: Vec::new(),
             ignored: Vec::new(),
             corrected: Vec::new(),
             inherited_token_variable: None,
@@ -71,6 +74,14 @@ impl Settings {
         {
             self.corrected.push(name);
         }
+    }
+
+    /// The keys of the profile that are not known, as half a sentence.
+    pub fn unknown_keys(&self) -> Option<String> {
+        let names: Vec<String> = self.unknown_keys.iter().map(|name| redact(name)).collect();
+        let profile = self.profile.as_ref().map_or("", |(name, _)| name);
+        (!names.is_empty())
+            .then(|| format!("profile {} has unknown keys: {}", redact(profile), names.join(", ")))
     }
 
     /// A value that is not secret.
@@ -268,6 +279,14 @@ impl Settings {
     }
 
     /// The path of the configuration file; `None` if HOME is not set.
+    /// The profiles that are for this workspace; nothing if there is no configuration file.
+    pub fn profiles_here(&self, context: &Context) -> Option<Vec<String>> {
+        let path = self.config_path(context).ok().flatten()?;
+        let text = read_config(&path).ok().flatten()?;
+        let names = profiles_at(&text, self.text(Id::Host).unwrap_or_default());
+        Some(names.into_iter().map(str::to_owned).collect())
+    }
+
     pub(super) fn config_path(&self, context: &Context) -> Result<Option<PathBuf>> {
         match self.text(Id::ConfigFile) {
             Some(path) => expand_home(path, context).map(Some),

@@ -7,6 +7,7 @@ use crate::config::table::{Id, SETTINGS, Setting, ValueKind};
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::platform::environment::is_same_name;
+use crate::suggest::distance;
 
 /// The variable that holds an identity token if `oidc_token_env` names no other.
 pub const OIDC_TOKEN: &str = "DATABRICKS_OIDC_TOKEN";
@@ -75,6 +76,34 @@ pub fn read_variables(context: &Context) -> Result<Vec<Variable<'_>>> {
 fn is_meant(name: &str, text: &str) -> bool {
     const SHARED: [&str; 3] = ["LAKEBASE_ENDPOINT_NAME", "LAKEBASE_ENDPOINT_PATH", "ENDPOINT_NAME"];
     !SHARED.contains(&name) || text.trim_start().starts_with("projects/")
+}
+
+/// Variables of ours and of Databricks' that no setting has.
+const OTHERS: [&str; 6] = [
+    "LAKEBASE_TOKEN_LOG",
+    "LAKEBASE_TOKEN_EXPIRES_AT",
+    "LAKEBASE_DATABASE_URL",
+    "LAKEBASE_URL",
+    OIDC_TOKEN,
+    "DATABRICKS_RUNTIME_VERSION",
+];
+
+/// The most letters by which a mistyped name differs.
+const MAX_MISTAKES: usize = 2;
+
+/// Variables that are set and nearly have the name of a setting, each with the name that is most likely meant.
+pub fn misspelled_variables(context: &Context) -> Vec<(String, &'static str)> {
+    let known = || SETTINGS.iter().flat_map(|row| row.env).copied().chain(OTHERS);
+    let is_ours = |name: &&str| {
+        ["LAKEBASE", "DATABRICK"].iter().any(|start| name.to_ascii_uppercase().starts_with(start))
+    };
+    let names = context.env.iter().filter_map(|(name, _)| name.to_str());
+    let unknown = names.filter(is_ours).filter(|name| !known().any(|known| known == *name));
+    let found = unknown.filter_map(|name| {
+        let (distance, meant) = known().map(|known| (distance(name, known), known)).min()?;
+        (distance <= MAX_MISTAKES).then(|| (name.to_owned(), meant))
+    });
+    found.collect()
 }
 
 /// Variables in which other programs name a database, and which are not read here.

@@ -19,8 +19,10 @@ pub struct Alternatives {
     names: Vec<String>,
     /// The flag that takes one of them.
     flag: &'static str,
-    /// Whether a part of the missing name exists: then the rest may just be being made.
+    /// Whether a part of the missing name exists: then the rest may just be being created.
     pub in_existing_project: bool,
+    /// The flag for a database of the other product that has the very name.
+    namesake: Option<String>,
 }
 
 impl Alternatives {
@@ -31,12 +33,15 @@ impl Alternatives {
                 instances(api)?.into_iter().filter_map(|instance| instance.name).collect();
             // Without instances, the database is one of a project.
             if !names.is_empty() {
-                let what = "instances".to_owned();
+                let project = format!("projects/{}", missing.name());
+                let all = projects(api).unwrap_or_default();
+                let is_project = all.iter().any(|known| known.name.as_ref() == Some(&project));
                 return Ok(Alternatives {
-                    what,
+                    what: "instances".to_owned(),
                     names,
                     flag: "--instance",
                     in_existing_project: false,
+                    namesake: is_project.then(|| format!("--endpoint {project}")),
                 });
             }
         }
@@ -48,8 +53,13 @@ impl Alternatives {
             names: names_of(projects(api)?.into_iter().map(|project| project.name)),
             flag: "--endpoint",
             in_existing_project: false,
+            namesake: None,
         };
         let Some(project) = parent(1).filter(|name| found.names.contains(name)) else {
+            let id = parts.get(1).copied().unwrap_or_default();
+            let all = instances(api).unwrap_or_default();
+            let is_instance = all.iter().any(|known| known.name.as_deref() == Some(id));
+            found.namesake = is_instance.then(|| format!("--instance {id}"));
             return Ok(found);
         };
         found.in_existing_project = parts.len() > 2;
@@ -73,6 +83,9 @@ impl Alternatives {
             return error.because(format!("this identity sees no {what} in the workspace"));
         };
         let error = error.because(format!("this identity sees these {what} in the workspace:"));
+        if let Some(flag) = &self.namesake {
+            return with_names(error, names.iter().map(String::as_str)).hint(flag);
+        }
         let meant = nearest(missing.name(), names.iter().map(String::as_str)).unwrap_or(first);
         with_names(error, names.iter().map(String::as_str))
             .hint(format!("{flag} {}", sh_word(&redact(meant))))

@@ -12,6 +12,9 @@ use crate::lakebase::pooled;
 use crate::lakebase::workspace_api::Me;
 use crate::net::tls_failure::TlsFailure;
 
+/// Where Lakebase listens.
+const PORT: u16 = 5432;
+
 /// The most groups that a message lists.
 const MAX_GROUPS: usize = 10;
 
@@ -30,8 +33,10 @@ pub struct PostgresAttempt<'a> {
     pub identity: Option<&'a Me>,
     /// The subject of the credential, which says less than the identity.
     pub subject: Option<&'a str>,
-    /// The setting that names the role; nothing if none does.
+    /// The settings that name the role, the port and the database; nothing where none does.
     pub role_origin: Option<String>,
+    pub port_origin: Option<String>,
+    pub database_origin: Option<String>,
     /// The endpoint's own host, if the login is to its pooled one.
     pub direct_host: Option<String>,
 }
@@ -102,9 +107,13 @@ impl PostgresAttempt<'_> {
                 )
             }
             LoginFailure::NotConnected(e) => {
-                Error::unavailable(format!("cannot connect to {server}"))
-                    .because(e)
-                    .hint("check the firewall and the workspace's IP access list")
+                let error = Error::unavailable(format!("cannot connect to {server}")).because(e);
+                let error = match self.other_port() {
+                    Some(origin) => error
+                        .because(format!("the port comes from {origin}, and Lakebase's is {PORT}")),
+                    None => error,
+                };
+                error.hint("check the firewall and the workspace's IP access list")
             }
             LoginFailure::NoAnswer(e) if is_timeout(&e) => {
                 Error::unavailable(format!("{server} has not answered in time"))
@@ -209,13 +218,17 @@ impl PostgresAttempt<'_> {
                 denied.hint("check the IP access list, and PGDATABASE and PGUSER")
             }
             "28000" => self.no_such_login(denied),
-            "3D000" => denied.hint("--pg-database with the name of an existing database"),
+            "3D000" => self
+                .with_database_origin(denied)
+                .hint("--pg-database with the name of an existing database"),
             "42501" => denied.hint(format!(
                 "GRANT CONNECT ON DATABASE {} TO {}",
                 name(self.login.database),
                 self.user_name()
             )),
-            "55000" => denied.hint("--pg-database with a database that takes connections"),
+            "55000" => self
+                .with_database_origin(denied)
+                .hint("--pg-database with a database that takes connections"),
             "53300" => {
                 passing.hint("close connections, or raise the limit of the role or the database")
             }
@@ -266,6 +279,21 @@ impl PostgresAttempt<'_> {
                 )
                 .hint(create(self.kind()))
                 .hint("--pg-user ROLE  # if your role has another name"),
+        }
+    }
+
+    /// The setting with a port that is not Lakebase's.
+    fn other_port(&self) -> Option<&str> {
+        self.port_origin.as_deref().filter(|_| self.login.port != PORT)
+    }
+
+    fn with_database_origin(&self, error: Error) -> Error {
+        match &self.database_origin {
+            Some(origin) => error.because(format!(
+                "the database {} comes from {origin}",
+                redact(self.login.database)
+            )),
+            None => error,
         }
     }
 

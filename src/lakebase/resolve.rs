@@ -153,7 +153,13 @@ pub fn check_host(text: &str, origin: &Origin) -> Result<()> {
             redact(text)
         ))
         .because("a password is sent to one named server only, never to a socket or a list")
-        .hint("PGHOST with the host that the workspace shows, or --endpoint projects/PROJECT"));
+        .hint(match origin {
+            Origin::Env(name) => format!(
+                "unset {name}  # the host is then that of --endpoint, or of the only project"
+            ),
+            _ => "--pg-host with the host that the workspace shows, or --endpoint projects/PROJECT"
+                .to_owned(),
+        }));
     }
     Ok(())
 }

@@ -109,7 +109,9 @@ fn what_is_wrong(content: &[u8]) -> &'static str {
 pub fn other_certificates(context: &Context) -> Option<&'static str> {
     const NAMES: [&str; 4] =
         ["DATABRICKS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"];
-    NAMES.into_iter().find(|name| context.var(name).is_some())
+    // One that is in use already helps no further.
+    let used = context.var("SSL_CERT_FILE");
+    NAMES.into_iter().find(|name| context.var(name).is_some() && context.var(name) != used)
 }
 
 /// One bundle is enough: `load_native_certs` would also parse the folder that holds the same

@@ -2,6 +2,7 @@
 
 use crate::cache::entry::Cacheable;
 use crate::credential::connection::Purpose;
+use crate::credential::redact::redact;
 use crate::credential::token::Token;
 use crate::error::Error;
 use crate::lakebase::credentials::MintTarget;
@@ -49,10 +50,14 @@ impl Session<'_> {
 
     /// Why nothing can be stored in the cache folder, tried with a file.
     pub fn cache_problem(&self) -> Option<String> {
-        match self.plan.cache {
-            CacheLocation::Folder(_) => self.cache.problem().or_else(|| self.cache.try_to_store()),
+        match &self.plan.cache {
+            CacheLocation::Folder(folder) => {
+                let why = self.cache.problem().or_else(|| self.cache.try_to_store())?;
+                let folder = redact(&folder.to_string_lossy());
+                Some(if why.contains(&folder) { why } else { format!("{folder}: {why}") })
+            }
             CacheLocation::Off => None,
-            CacheLocation::Nowhere(why) => Some(why.to_owned()),
+            CacheLocation::Nowhere(why) => Some((*why).to_owned()),
         }
     }
 }

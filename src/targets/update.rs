@@ -136,15 +136,17 @@ impl<'a> Update<'a> {
         Ok(done)
     }
 
-    /// Removes our entry from the target.
-    pub fn remove(&self) -> Result<Change> {
+    /// Removes our entry from the target. Returns the target's name, too, with the entry that was looked for.
+    pub fn remove(&self) -> Result<(Change, String)> {
         let deadline = self.plan.deadline();
         let session = Session::new(&self.plan, self.context);
+        let mut shown = self.shown();
         let change = match &self.storage {
             OpenStorage::File(how, file) => {
                 // A file that is not shared has one entry, which needs no role or host to be found.
                 let wants = if how.shared { self.wants() } else { ConnectionParts::default() };
                 let connection = session.connection(wants, deadline)?;
+                shown = self.shown_entry(&connection);
                 let edit = (how.remove)(&self.entry(&connection, self.plan.url()))?;
                 file.change(self.context, deadline, HookMark::Cancelled, edit.as_ref())?.0
             }
@@ -157,7 +159,7 @@ impl<'a> Update<'a> {
             let event = format!("removed our entry from {}", self.shown());
             log::event(self.context, Level::Info, &event);
         }
-        Ok(change)
+        Ok((change, shown))
     }
 
     fn put(

@@ -103,12 +103,28 @@ fn errors_suggest_what_the_user_meant() {
         ("-f", 2, &["--format needs a value: NAME"]),
         ("--ttl 15m --ttl 20m", 2, &["--ttl is given twice"]),
         ("exec psql", 125, &["exec needs `--` before the program to run"]),
+        // The hint has every flag of the line.
+        (
+            "-p prod exec --clean --endpoint shop psql -c x",
+            125,
+            &["hint: lakebase-token exec --profile prod --clean --endpoint shop -- psql -c x"],
+        ),
+        (
+            "-p prod psql --endpoint shop -c x",
+            125,
+            &["hint: lakebase-token --profile prod --endpoint shop psql -c x"],
+        ),
+        ("-p prod run psql", 2, &["hint: lakebase-token exec --profile prod -- psql"]),
+        ("service stop pgpass", 2, &["hint: lakebase-token service uninstall pgpass"]),
+        ("mint", 2, &["hint: lakebase-token get"]),
     ] {
         test.run(line).fails(code, words);
     }
 
     let argv = ["exec", "psql -Atc 1"].map(OsString::from);
     test.run_args(&argv).fails(125, &["hint: lakebase-token exec -- psql -Atc 1"]);
+    let argv = ["exec", "echo $PGHOST"].map(OsString::from);
+    test.run_args(&argv).fails(125, &["hint: lakebase-token exec -- sh -c 'echo $PGHOST'"]);
     let argv = [OsString::from("--profile"), OsString::new()];
     test.run_args(&argv).fails(2, &["--profile got an empty value"]);
 }

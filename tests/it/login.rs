@@ -195,8 +195,16 @@ fn a_login_belongs_to_its_profile_and_workspace() {
     assert_eq!(test.run("login").code, 0);
     let out = test.run("logout --profile work").stdout;
     assert_eq!(out, format!("logged out {USER} (--profile work)\n"));
-    assert_eq!(test.run("logout --profile work").stdout, "not logged in\n");
+    let outcome = test.run("logout --profile work");
+    assert_eq!(outcome.stdout, "not logged in\n");
+    assert!(outcome.stderr.contains("has no profile work"), "{outcome:?}");
     test.run("").token();
+    // A login that the profile uses is named.
+    test.write(".databrickscfg", &format!("[work]\nhost = {}\n", workspace.url));
+    test.unset("DATABRICKS_HOST");
+    let outcome = test.run("logout --profile work");
+    let hint = format!("to end it, too: lakebase-token logout --host {}", workspace.url);
+    assert!(outcome.code == 0 && outcome.stderr.contains(&hint), "{outcome:?}");
 }
 
 #[test]

@@ -427,6 +427,9 @@ fn the_error_for_an_unknown_name_lists_what_there_is_beside_it() {
     workspace.state().projects[1].branches[0].endpoints.clear();
     let outcome = test.run(line);
     outcome.fails(4, &["hint: --endpoint projects/lab/branches/main"]);
+    // The very name in the other product.
+    test.run("--endpoint legacy").fails(4, &["hint: --instance legacy"]);
+    test.run("--instance lab").fails(4, &["hint: --endpoint projects/lab"]);
     workspace.state().instances.clear();
     test.run("--instance other").fails(4, &["these projects in the workspace"]);
 }

@@ -285,6 +285,43 @@ fn pasted_urls_reach_the_same_workspace() {
     }
 }
 
+/// What is set and means nothing is named where it may be the reason.
+#[test]
+fn misspelled_variables_and_keys_are_named() {
+    let workspace = workspace();
+    let mut test = Test::bare();
+    test.set("DATABRICK_HOST", &workspace.url).set("LAKEBASE_ENDPIONT", "projects/shop");
+    let words = [
+        "DATABRICK_HOST is set and means nothing; is it DATABRICKS_HOST?",
+        "LAKEBASE_ENDPIONT is set and means nothing; is it LAKEBASE_ENDPOINT?",
+    ];
+    test.run("").fails(2, &words);
+    assert!(test.run("status").stderr.contains(words[0]));
+    // What other programs have is none.
+    test.unset("DATABRICK_HOST").unset("LAKEBASE_ENDPIONT");
+    test.set("LAKEBASE_TOKEN_LOG", "/dev/null").set("LAKEBASE_PROJECT", "x");
+    test.set("DATABRICKS_APP_NAME", "x").set("DATABRICKS_RUNTIME_VERSION", "16");
+    assert!(!test.run("status").stderr.contains("means nothing"));
+
+    test.write(".databrickscfg", "[work]\nHost = https://x.cloud.databricks.com\nTOKEN = y\n");
+    test.run("-p work").fails(2, &["profile work has unknown keys: Host, TOKEN; known keys are"]);
+    test.run("-p WORK").fails(2, &["hint: --profile work"]);
+}
+
+/// A workspace by variable, and a profile for it in the file: the profile is proposed.
+#[test]
+fn a_profile_for_the_workspace_is_proposed_where_none_was_named() {
+    let workspace = workspace();
+    let mut test = Test::bare();
+    test.set("DATABRICKS_HOST", &workspace.url);
+    test.run("").fails(2, &["and there is no ~/.databrickscfg"]);
+    let profile = format!("[other]\nhost = https://x\n[work]\nhost = {}\n", workspace.url);
+    test.write(".databrickscfg", &profile);
+    let outcome = test.run("");
+    outcome.fails(2, &["~/.databrickscfg was not read", "hint: --profile work\n"]);
+    assert!(!outcome.stderr.contains("--profile other"), "{outcome:?}");
+}
+
 #[test]
 fn unusable_numbers_and_names_are_refused() {
     let workspace = workspace();

@@ -341,7 +341,7 @@ fn doctor_and_status_say_of_a_missing_cli_what_get_says() {
 fn upper_case_keys_in_a_profile_are_reported() {
     let test = Test::bare();
     test.write(".databrickscfg", "[DEFAULT]\nHOST = https://a.cloud.databricks.com\nTOKEN = x\n");
-    test.run("").fails(2, &["its keys are lower-case"]);
+    test.run("").fails(2, &["known keys are lower-case"]);
 }
 
 #[test]

@@ -77,6 +77,8 @@ fuzz_target!(|answers: &[u8]| {
                 identity: None,
                 subject: Some("me"),
                 role_origin: None,
+                port_origin: None,
+                database_origin: None,
                 direct_host: None,
             };
             for (_, text) in attempt.error(failure).lines() {
