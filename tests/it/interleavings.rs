@@ -826,7 +826,7 @@ fn named() -> Option<(&'static Scenario, Schedule)> {
 #[test]
 fn every_schedule_of_two_calls_keeps_its_promises() {
     let workspace = workspace();
-    workspace.state().knows_our_time = false;
+    workspace.state().judges_requests = false;
     if let Some((scenario, schedule)) = named() {
         let played =
             try_schedule(&workspace, scenario, &schedule).unwrap_or_else(|e| panic!("{e}"));
@@ -867,7 +867,7 @@ const TRIPLES: [Scenario; 4] = [
 #[test]
 fn random_schedules_of_three_calls_keep_their_promises() {
     let workspace = workspace();
-    workspace.state().knows_our_time = false;
+    workspace.state().judges_requests = false;
     let named = std::env::var("LAKEBASE_TOKEN_SEED").ok().map(|seed| seed.parse().unwrap());
     let rounds = if named.is_some() { 1 } else { times(150, 25_000) };
     let first = named.unwrap_or_else(|| u64::from_le_bytes(random()) >> 1);
@@ -902,7 +902,7 @@ fn selectors_of_one_cli_login_take_turns_also_if_one_is_killed() {
         return;
     }
     let workspace = workspace();
-    workspace.state().knows_our_time = false;
+    workspace.state().judges_requests = false;
     let named = std::env::var("LAKEBASE_TOKEN_SEED").ok().map(|seed| seed.parse().unwrap());
     let seed = named.unwrap_or_else(|| u64::from_le_bytes(random()) | 1);
     let mut dice = Dice(seed);

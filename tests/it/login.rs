@@ -199,6 +199,12 @@ fn a_login_belongs_to_its_profile_and_workspace() {
     assert_eq!(outcome.stdout, "not logged in\n");
     assert!(outcome.stderr.contains("has no profile work"), "{outcome:?}");
     test.run("").token();
+    // A profile cannot use a login of another workspace.
+    test.write(".databrickscfg", "[work]\nhost = https://elsewhere.cloud.databricks.com\n");
+    test.set("DATABRICKS_CONFIG_PROFILE", "work");
+    let words = ["profile work is for another host", "hint: unset DATABRICKS_HOST"];
+    test.run("login").fails(2, &words);
+    test.unset("DATABRICKS_CONFIG_PROFILE");
     // A login that the profile uses is named.
     test.write(".databrickscfg", &format!("[work]\nhost = {}\n", workspace.url));
     test.unset("DATABRICKS_HOST");

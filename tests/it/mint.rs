@@ -255,7 +255,7 @@ fn the_error_for_a_refused_personal_access_token_names_its_setting() {
     test.set("DATABRICKS_TOKEN", &oauth(0)).run("--no-cache").token();
     test.set("DATABRICKS_TOKEN", &oauth(-7200));
     // It is sent: our clock may be the one that is wrong.
-    workspace.state().knows_our_time = false;
+    workspace.state().judges_requests = false;
     test.run("--no-cache").fails(
         4,
         &[

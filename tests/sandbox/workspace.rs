@@ -86,8 +86,9 @@ pub struct State {
     pub change_answer: Option<ChangeAnswer>,
     /// Whether each refresh ends the refresh token and brings another one (RFC 6749 §6 allows both).
     pub rotates: bool,
-    /// Whether the caller's clock is right: a caller whose clock is wrong sends what has expired.
-    pub knows_our_time: bool,
+    /// Whether requests are judged. A caller whose clock is wrong sends what has expired, and one that got hostile
+    /// answers sends what is in them.
+    pub judges_requests: bool,
     variant: Variant,
     /// The kinds of requests that were one too many.
     limited: Vec<String>,
@@ -381,7 +382,7 @@ impl State {
             down: Instant::now(),
             change_answer: None,
             rotates: variant != Variant::KeptRefreshTokens,
-            knows_our_time: true,
+            judges_requests: true,
             violations: Vec::new(),
             client_scopes: None,
             claims: Vec::new(),
@@ -475,7 +476,7 @@ fn regular_answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: 
     }
 
     let violation = request_rules::violation(&request, now() + state.skew);
-    let violation = violation.filter(|_| state.knows_our_time);
+    let violation = violation.filter(|_| state.judges_requests);
     state.violations.extend(violation);
     state.requests.push(request.clone());
     let applies = |fault: &&mut Fault| fault.times > 0 && request.path.starts_with(fault.path);

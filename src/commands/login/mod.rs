@@ -61,6 +61,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
             .hint("lakebase-token login --profile NAME"));
     };
     plan::check_workspace(&settings)?;
+    refuse_profile_of_another_host(&settings)?;
 
     let attempt = Attempt {
         context: call.context,
@@ -91,6 +92,19 @@ fn timeout(settings: &Settings) -> Result<Duration> {
     } else {
         Ok(LOGIN_TIMEOUT)
     }
+}
+
+/// A login is stored for its profile, which cannot use one of another workspace. With `--host`, it is that workspace's.
+fn refuse_profile_of_another_host(settings: &Settings) -> Result<()> {
+    let (origin, profile) = (settings.origin(Id::Host), settings.profile_of_another_host());
+    let Some((name, own)) = profile.filter(|_| !matches!(origin, Origin::Flag(_))) else {
+        return Ok(());
+    };
+    let host = settings.text(Id::Host).unwrap_or_default();
+    Err(Error::usage(format!("profile {} is for another host than {host}", redact(name)))
+        .because(format!("its own host is {}", redact(own)))
+        .because(format!("{host} comes from {origin}"))
+        .hint(settings.removal(Id::Host)))
 }
 
 /// Refuses flags that belong to the other way of logging in.

@@ -39,7 +39,7 @@ fn no_jump_of_the_clock_makes_an_expired_credential_valid() {
             state.credential_life = life;
             state.token_life = life;
             state.skew = skew / 1000;
-            state.knows_our_time = false;
+            state.judges_requests = false;
         }
         let test = Test::at(&workspace);
         test.set_clock(before);

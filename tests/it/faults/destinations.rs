@@ -284,6 +284,7 @@ fn no_answer_decides_where_a_secret_goes() {
     let audience = format!("{AZURE_HOST}/oidc/v1/token");
     let policy = Policy::new(GITHUB_ISSUER, GITHUB_SUBJECT, &audience, Some(CLIENT_ID));
     around.workspace.state().policies.push(policy);
+    around.workspace.state().judges_requests = false;
     let (port, received) = recorder();
 
     // The instance metadata service has an address that no test can take.
