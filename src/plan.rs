@@ -99,7 +99,12 @@ impl Plan {
 
     /// The same for a target that takes only one of the two tokens.
     pub fn with_purpose(purpose: Purpose, settings: Settings, context: &Context) -> Result<Plan> {
-        let provider = chain::choose(&settings, context)?;
+        // After a logout, an entry can still be removed.
+        let provider = if settings.is_on(Id::Remove) {
+            chain::choose_if_needed(&settings, context)
+        } else {
+            chain::choose(&settings, context)?
+        };
         check_workspace(&settings)?;
         check_urls(&settings)?;
         restrictions::check_scopes(&settings, provider)?;

@@ -16,7 +16,7 @@
 use std::ptr;
 
 use crate::auth::no_identity::{self, configured_summary};
-use crate::auth::provider::{Provider, ROW, has};
+use crate::auth::provider::{Provider, ProviderCall, ROW, has};
 use crate::auth::providers::{
     azure_cli, azure_client_secret, azure_devops_oidc, azure_msi, azure_workload_identity,
     databricks_cli, env_oidc, file_oidc, github_oidc, github_oidc_azure, metadata_service,
@@ -26,6 +26,7 @@ use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::config::value::Origin;
 use crate::credential::redact::redact;
+use crate::credential::token::Token;
 use crate::error::{Error, Result};
 use crate::platform::context::Context;
 use crate::suggest::nearest;
@@ -95,6 +96,19 @@ fn is_gcp(settings: &Settings) -> bool {
         Some(cloud) => cloud.eq_ignore_ascii_case("gcp"),
         None => host.ends_with(".gcp.databricks.com"),
     }
+}
+
+/// In the place of an auth type, for a call that may need none: the error comes when a token is needed.
+const NONE: Provider = Provider { name: "none", cached: false, fetch: Some(fetch_none), ..ROW };
+
+fn fetch_none(call: &ProviderCall<'_>) -> Result<Token> {
+    choose(call.settings, call.context)?;
+    Err(Error::usage("no Databricks identity is configured"))
+}
+
+/// The auth type that will be used, if a token is needed.
+pub fn choose_if_needed(settings: &Settings, context: &Context) -> &'static Provider {
+    choose(settings, context).unwrap_or(&NONE)
 }
 
 /// The auth type that will be used.

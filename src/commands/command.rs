@@ -212,7 +212,7 @@ pub fn flag_words(flags: &[(Id, String)]) -> String {
 /// is one for `sh`.
 pub fn taken_apart(line: &str) -> String {
     let line = redact(line);
-    if line.contains(['$', '|', '&', ';', '<', '>', '`', '*']) {
+    if cfg!(unix) && line.contains(['$', '|', '&', ';', '<', '>', '`', '*']) {
         format!("sh -c {}", sh_word(&line))
     } else {
         line

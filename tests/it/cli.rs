@@ -123,7 +123,9 @@ fn errors_suggest_what_the_user_meant() {
 
     let argv = ["exec", "psql -Atc 1"].map(OsString::from);
     test.run_args(&argv).fails(125, &["hint: lakebase-token exec -- psql -Atc 1"]);
+    #[cfg(unix)]
     let argv = ["exec", "echo $PGHOST"].map(OsString::from);
+    #[cfg(unix)]
     test.run_args(&argv).fails(125, &["hint: lakebase-token exec -- sh -c 'echo $PGHOST'"]);
     let argv = [OsString::from("--profile"), OsString::new()];
     test.run_args(&argv).fails(2, &["--profile got an empty value"]);

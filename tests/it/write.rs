@@ -70,6 +70,34 @@ fn a_password_that_takes_precedence_over_the_file_is_warned_of() {
 }
 
 #[test]
+fn an_entry_is_removed_without_an_identity_where_the_settings_name_it() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    let file = test.home.path().join("app.env");
+    let line = format!("file {} --format dotenv", file.display());
+    for target in ["pgpass", "databrickscfg --to agents", &line] {
+        assert_eq!(test.run(&format!("write {target}")).code, 0);
+    }
+    for name in ["DATABRICKS_HOST", "DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET"] {
+        test.unset(name);
+    }
+    workspace.take_requests();
+    // Whose line of the password file is meant, is not known.
+    test.run("write --remove pgpass").fails(2, &["no Databricks identity is configured"]);
+    test.set("PGUSER", CLIENT_ID).set("PGHOST", ENDPOINT_HOST);
+    for target in ["pgpass", "databrickscfg --to agents", &line] {
+        let outcome = test.run(&format!("write --remove {target}"));
+        assert!(outcome.code == 0 && outcome.stdout.starts_with("removed from "), "{outcome:?}");
+    }
+    assert!(workspace.take_requests().is_empty() && !file.exists());
+    assert_eq!(fs::read_to_string(test.password_file()).unwrap_or_default(), "");
+    // The entry that was looked for is named.
+    let words = format!("for {CLIENT_ID}@{ENDPOINT_HOST}:5432/databricks_postgres");
+    let outcome = test.run("write --remove pgpass");
+    assert!(outcome.stdout.contains(&words), "{outcome:?}");
+}
+
+#[test]
 fn a_line_is_added_changed_and_removed_and_no_other_byte_changes() {
     let workspace = workspace();
     let test = with_file(&workspace);
