@@ -202,7 +202,7 @@ fn a_login_belongs_to_its_profile_and_workspace() {
     // A profile cannot use a login of another workspace.
     test.write(".databrickscfg", "[work]\nhost = https://elsewhere.cloud.databricks.com\n");
     test.set("DATABRICKS_CONFIG_PROFILE", "work");
-    let words = ["profile work is for another host", "hint: unset DATABRICKS_HOST"];
+    let words = ["profile work is for another host", "comes from DATABRICKS_HOST"];
     test.run("login").fails(2, &words);
     test.unset("DATABRICKS_CONFIG_PROFILE");
     // A login that the profile uses is named.
