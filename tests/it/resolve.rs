@@ -430,6 +430,10 @@ fn the_error_for_an_unknown_name_lists_what_there_is_beside_it() {
     // The very name in the other product.
     test.run("--endpoint legacy").fails(4, &["hint: --instance legacy"]);
     test.run("--instance lab").fails(4, &["hint: --endpoint projects/lab"]);
+    let projects = std::mem::take(&mut workspace.state().projects);
+    test.run("--endpoint legacy/main")
+        .fails(4, &["this identity sees no projects in the workspace", "hint: --instance legacy"]);
+    workspace.state().projects = projects;
     workspace.state().instances.clear();
     test.run("--instance other").fails(4, &["these projects in the workspace"]);
 }
