@@ -222,9 +222,10 @@ pub fn delete_all(login: &Login, api: &Api<'_>) -> Outcome<()> {
     deleted.into_iter().collect()
 }
 
-/// The error for a login whose token has expired unused.
+/// The error for a login whose token has expired unused, or was refused before.
 pub fn expired_unused(login: &Login) -> Error {
     Error::login(format!("the login of {} has ended", login.who))
-        .because(format!("it was not used in time: its last token expired at {}", login.expires))
+        .because(format!("its last token is not valid since {}", login.expires))
+        .because("it was not used in time, or it was revoked")
         .hint(login.command())
 }
