@@ -114,6 +114,10 @@ struct Line {
 impl Line {
     /// Reads our own arguments; `child` has those after `--`, if `has_dashes`.
     fn read(own: &[OsString], child: &[OsString], has_dashes: bool) -> Result<Line> {
+        // What follows psql is psql's.
+        for word in own.iter().take_while(|word| *word != psql::PROGRAM) {
+            mistakes::refuse_one_dash(word)?;
+        }
         let mut line = Line::default();
         let mut parser = Parser::from_args(own);
         while let Some(arg) = parser.next().map_err(mistakes::unreadable)? {

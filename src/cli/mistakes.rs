@@ -1,14 +1,14 @@
 //! Wrong command lines: what the error says, and the command line that was meant. A message never
 //! repeats a value, because a user may type a secret there.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use crate::cli::table::COMMANDS;
 use crate::commands::command::{flag_words, taken_apart};
 use crate::commands::psql;
 use crate::config::table::{Id, SETTINGS, Setting, ValueKind, flag_row};
 use crate::credential::redact::redact;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::quoting;
 use crate::suggest::{is_plain, nearest};
 use crate::targets::table::TARGETS;
@@ -92,6 +92,16 @@ pub fn unknown_short_flag(short: char) -> Error {
         _ => "lakebase-token --help",
     };
     Error::usage(format!("unknown flag -{short}")).hint(hint)
+}
+
+/// Refuses `-host`, which would be read as several short flags.
+pub fn refuse_one_dash(word: &OsStr) -> Result<()> {
+    let name = word.to_str().and_then(|word| word.strip_prefix('-')).unwrap_or_default();
+    if name.len() < 2 || flag_row(name).is_none() {
+        return Ok(());
+    }
+    Err(Error::usage(format!("-{name} has one dash, and a flag of this name has two"))
+        .hint(format!("--{name}")))
 }
 
 /// What replaces a flag of psql, of the Databricks CLI or of databricks-oauth-rotator here.

@@ -117,6 +117,8 @@ fn errors_suggest_what_the_user_meant() {
         ("-p prod run psql", 2, &["hint: lakebase-token exec --profile prod -- psql"]),
         ("service stop pgpass", 2, &["hint: lakebase-token service uninstall pgpass"]),
         ("mint", 2, &["hint: lakebase-token get"]),
+        ("-host https://ws.example", 2, &["-host has one dash", "hint: --host"]),
+        ("status -profile work", 2, &["hint: --profile"]),
     ] {
         test.run(line).fails(code, words);
     }
