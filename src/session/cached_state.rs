@@ -53,8 +53,9 @@ impl Session<'_> {
         match &self.plan.cache {
             CacheLocation::Folder(folder) => {
                 let why = self.cache.problem().or_else(|| self.cache.try_to_store())?;
+                let names_path = why.contains(std::path::MAIN_SEPARATOR);
                 let folder = redact(&folder.to_string_lossy());
-                Some(if why.contains(&folder) { why } else { format!("{folder}: {why}") })
+                Some(if names_path { why } else { format!("{folder}: {why}") })
             }
             CacheLocation::Off => None,
             CacheLocation::Nowhere(why) => Some((*why).to_owned()),
