@@ -260,7 +260,8 @@ fn the_error_for_a_refused_personal_access_token_names_its_setting() {
         4,
         &[
             "the token from DATABRICKS_TOKEN has expired, at 20",
-            "hint: unset DATABRICKS_TOKEN  # and then: lakebase-token login",
+            "DATABRICKS_TOKEN",
+            "# and then: lakebase-token login",
         ],
     );
 }
