@@ -21,13 +21,11 @@ pub fn error(settings: &Settings, context: &Context) -> Error {
     let error = error
         .unwrap_or_else(|| no_identity(settings, context))
         .because(configured_summary(settings, context));
-    let error = match settings.unknown_keys() {
+    let error = match settings.unknown_keys(context) {
         Some(keys) => error.because(format!("{keys}; known keys are lower-case, such as host")),
         None => error,
     };
-    misspelled_variables(context).into_iter().fold(error, |error, (name, meant)| {
-        error.because(format!("{name} is set and means nothing; is it {meant}?"))
-    })
+    misspelled_variables(context).into_iter().fold(error, Error::because)
 }
 
 fn no_workspace(settings: &Settings) -> Option<Error> {
@@ -132,10 +130,12 @@ pub fn configured_summary(settings: &Settings, context: &Context) -> String {
         .filter(|(row, ..)| CONCERNS.contains(&row.id) || !row.method.is_empty())
         .map(|(row, text, origin)| format!("{}={} from {origin}", row.name, redact(text)))
         .collect();
+    if found.is_empty() && matches!(settings.file, ConfigFile::Read) {
+        return "found nothing".to_owned();
+    }
     let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
 
     match &settings.file {
-        ConfigFile::Read if found == "nothing" => "found nothing".to_owned(),
         ConfigFile::Read => format!("found only {found}"),
         ConfigFile::NotNeeded if settings.profiles_here(context).is_none() => {
             format!("found only {found}, and there is no ~/.databrickscfg")

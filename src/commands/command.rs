@@ -120,11 +120,9 @@ impl Call<'_> {
         Ok(settings)
     }
 
-    /// Notes variables that are set and mean nothing, as they are misspelled.
+    /// See [`misspelled_variables`].
     pub fn note_misspelled_variables(&self) {
-        for (name, meant) in misspelled_variables(self.context) {
-            self.context.note(&format!("{name} is set and means nothing; is it {meant}?"));
-        }
+        misspelled_variables(self.context).iter().for_each(|words| self.context.note(words));
     }
 
     pub fn has_flag(&self, id: Id) -> bool {

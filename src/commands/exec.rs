@@ -1,8 +1,8 @@
 //! `exec`: becomes a child program that has the credential in its environment.
 //!
 //! On Unix the child program replaces this process (execve), so signals, terminal and exit code are its
-//! own; on Windows this process waits for it (`platform/windows.rs`). The password reaches no file, no argv and no pipe. The exit codes are those of `env` and `nohup`
-//! (POSIX): 125 for a failure of lakebase-token, 126 not executable, 127 not found.
+//! own; on Windows this process waits for it (`platform/windows.rs`). The password reaches no file, no argv and
+//! no pipe. The exit codes are those of `env` and `nohup` (POSIX): 125 for a failure of lakebase-token, 126 not executable, 127 not found.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -34,9 +34,9 @@ pub const COMMAND: Command = Command {
            DATABRICKS_AUTH_TYPE=pat instead; with --as NAME the token goes into that variable, and \
            DATABRICKS_TOKEN and DATABRICKS_AUTH_TYPE are not set. For a database, --as NAME sets one \
            variable more, to the password or, with --format url, to a URL.\n\n\
-           The exit code is the program's own: on Unix it replaces lakebase-token, on Windows \
-           lakebase-token waits for it. If the program does not start, the exit code is 125 (no credential), 126 (not executable) or \
-           127 (not found).",
+           The exit code is the program's own: on Unix the program replaces lakebase-token, on \
+           Windows lakebase-token waits for it. If the program does not start, the exit code is 125 \
+           (no credential), 126 (not executable) or 127 (not found).",
     flags: &[Id::For, Id::As, Id::Format, Id::Clean, Id::ReadOnly, Id::Wait],
     common: DATABASE_FLAGS,
     takes_child: true,

@@ -8,7 +8,7 @@ use std::borrow::Borrow;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use crate::config::databrickscfg::{self, DEFAULT, RESERVED};
+use crate::config::databrickscfg::{self, DEFAULT, RESERVED, Section};
 use crate::config::files::{cannot_read, read_config};
 use crate::config::host_url::WorkspaceUrl;
 use crate::config::value::Origin;
@@ -222,14 +222,16 @@ pub fn list<T: Borrow<str>>(names: &[T]) -> String {
 
 /// The profiles of this file that are for a workspace.
 pub fn profiles_at<'t>(text: &'t str, workspace: &str) -> Vec<&'t str> {
-    let is_at = |name: &&str| {
-        let section = databrickscfg::section(text, name).unwrap_or_default();
-        section.iter().any(|(key, value)| {
-            *key == "host"
-                && WorkspaceUrl::parse(value, *name).is_ok_and(|host| host.url == workspace)
-        })
-    };
+    let is_at =
+        |name: &&str| is_at(&databrickscfg::section(text, name).unwrap_or_default(), workspace);
     profile_names(text).into_iter().filter(is_at).collect()
+}
+
+fn is_at(section: &Section<'_>, workspace: &str) -> bool {
+    let mut hosts = section.iter().filter(|(key, _)| *key == "host");
+    hosts.any(|(_, url)| {
+        WorkspaceUrl::parse(url, Origin::Default).is_ok_and(|host| host.url == workspace)
+    })
 }
 
 /// Whether a profile of this file is a login of the Databricks CLI at this workspace: `databricks
@@ -240,10 +242,6 @@ pub fn has_cli_login(text: &str, workspace: &str) -> bool {
         let section = databrickscfg::section(text, name).unwrap_or_default();
         let is_cli =
             |(key, value): &(&str, &str)| *key == "auth_type" && *value == "databricks-cli";
-        let is_here = |(key, value): &(&str, &str)| {
-            *key == "host"
-                && WorkspaceUrl::parse(value, name).is_ok_and(|host| host.url == workspace)
-        };
-        section.iter().any(is_cli) && section.iter().any(is_here)
+        section.iter().any(is_cli) && is_at(&section, workspace)
     })
 }

@@ -173,8 +173,6 @@ impl Settings {
         for (key, value) in &profile.pairs {
             if let Some(row) = SETTINGS.iter().find(|row| row.profile && row.name == *key) {
                 self.set(row.id, value, Origin::Profile(profile.name.clone()));
-            } else {
-                self.unknown_keys.push(key.clone());
             }
         }
         self.profile_host = profile.meant_host().map(str::to_owned);

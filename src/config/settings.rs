@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use crate::config::databrickscfg;
 use crate::config::files::{expand_home, read_config};
 use crate::config::host_url::WorkspaceUrl;
 use crate::config::profile::{ConfigFile, has_cli_login, profiles_at};
@@ -32,8 +33,6 @@ pub struct Settings {
     /// The host that the profile's owner meant, however its key is spelt.
     pub profile_host: Option<String>,
     pub file: ConfigFile,
-    /// The keys of the profile that mean nothing here, most likely mistyped.
-    pub(super) unknown_keys: Vec<String>,
     /// Variables that are set and do not count, because a profile was named by flag.
     pub ignored: Vec<&'static str>,
     /// Variables of libpq whose values count in a corrected form. psql itself does not correct them.
@@ -55,7 +54,6 @@ impl Default for Settings {
             profile: None,
             profile_host: None,
             file: ConfigFile::NotNeeded,
-            unknown_keys: Vec::new(),
             ignored: Vec::new(),
             corrected: Vec::new(),
             inherited_token_variable: None,
@@ -76,10 +74,14 @@ impl Settings {
         }
     }
 
-    /// The keys of the profile that are not known, as half a sentence.
-    pub fn unknown_keys(&self) -> Option<String> {
-        let names: Vec<String> = self.unknown_keys.iter().map(|name| redact(name)).collect();
-        let profile = self.profile.as_ref().map_or("", |(name, _)| name);
+    /// The keys of the profile that are not known, as half a sentence. Reads the file again, for an error only.
+    pub fn unknown_keys(&self, context: &Context) -> Option<String> {
+        let (profile, _) = self.profile.as_ref()?;
+        let text = read_config(&self.config_path(context).ok()??).ok()??;
+        let section = databrickscfg::section(&text, profile).ok()?;
+        let is_known = |key: &str| SETTINGS.iter().any(|row| row.profile && row.name == key);
+        let unknown = section.iter().filter(|(key, _)| !is_known(key));
+        let names: Vec<String> = unknown.map(|(key, _)| redact(key)).collect();
         (!names.is_empty())
             .then(|| format!("profile {} has unknown keys: {}", redact(profile), names.join(", ")))
     }

@@ -91,8 +91,8 @@ const OTHERS: [&str; 6] = [
 /// The most letters by which a mistyped name differs.
 const MAX_MISTAKES: usize = 2;
 
-/// Variables that are set and nearly have the name of a setting, each with the name that is most likely meant.
-pub fn misspelled_variables(context: &Context) -> Vec<(String, &'static str)> {
+/// A sentence for each variable that is set and nearly has the name of a setting.
+pub fn misspelled_variables(context: &Context) -> Vec<String> {
     let known = || SETTINGS.iter().flat_map(|row| row.env).copied().chain(OTHERS);
     let is_ours = |name: &&str| {
         ["LAKEBASE", "DATABRICK"].iter().any(|start| name.to_ascii_uppercase().starts_with(start))
@@ -101,7 +101,8 @@ pub fn misspelled_variables(context: &Context) -> Vec<(String, &'static str)> {
     let unknown = names.filter(is_ours).filter(|name| !known().any(|known| known == *name));
     let found = unknown.filter_map(|name| {
         let (distance, meant) = known().map(|known| (distance(name, known), known)).min()?;
-        (distance <= MAX_MISTAKES).then(|| (name.to_owned(), meant))
+        (distance <= MAX_MISTAKES)
+            .then(|| format!("{name} is set and means nothing; is it {meant}?"))
     });
     found.collect()
 }

@@ -29,7 +29,7 @@ fn the_secrets_of_another_host_are_not_handed_on_beside_this_one() {
     }
 }
 
-/// Whatever leads to another host than the inherited variables: none of their identity is handed on.
+/// Beside another host than the inherited variables name, none of their identity is handed on.
 #[test]
 fn no_variable_of_another_identity_is_handed_on_beside_this_host() {
     let (workspace, other) = (workspace(), super::support::workspace());

@@ -1,4 +1,4 @@
-//! `NO_PROXY`: a list covers a host if one of its entries does, whatever their order and case.
+//! `NO_PROXY`: a list covers a host if one of its entries does, in any order and case.
 //! `tests/it/proxies.rs` compares single entries with Go.
 
 #![no_main]
