@@ -435,6 +435,28 @@ mod tests {
     }
 
     #[test]
+    fn a_tilde_is_special_only_where_a_path_may_begin() {
+        for (name, special) in [("a~b", None), ("a~", None), ("~a", Some('~')), ("a:~b", Some('~'))]
+        {
+            assert_eq!(first_shell_special(name), special, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_password_that_pgbouncer_would_refuse_is_warned_of() {
+        let mut credential = credential("me", "db");
+        for (bytes, is_warned_of) in
+            [(PGBOUNCER_PASSWORD_BYTES - 1, false), (PGBOUNCER_PASSWORD_BYTES, true)]
+        {
+            credential.token.secret = Secret::new("x".repeat(bytes));
+            for format in FORMATS {
+                let is_warned_of = is_warned_of && format.name == "pgbouncer";
+                assert_eq!(format.warning(&credential).is_some(), is_warned_of, "{}", format.name);
+            }
+        }
+    }
+
+    #[test]
     fn awkward_names_are_escaped() {
         let awkward = credential(r#"a:b\c'd"e@f"#, "my db");
         let line = pgpass(&awkward).unwrap();

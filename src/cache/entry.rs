@@ -298,6 +298,45 @@ mod tests {
         assert_eq!(read.subject, token().subject);
     }
 
+    /// Writes and reads what is cached.
+    fn stored<T: Cacheable>(cached: &T) -> T {
+        let text = entry_key("k").write(&cached.to_fields(), [7; 8]);
+        T::from_fields(&entry_key("k").read(text.as_bytes()).unwrap().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_cached_text_lives_from_its_issue_to_its_expiry() {
+        let (issued, expires) = (Timestamp(10), Timestamp(50));
+        let subject = Some("ada lovelace".to_owned());
+        let read = stored(&CachedText { text: "a host".to_owned(), issued, expires, subject });
+        assert_eq!(read.text, "a host");
+        assert_eq!((read.issued(), read.expires(), read.lifetime()), (issued, Some(expires), 40));
+        assert_eq!(read.subject(), Some("ada lovelace"));
+        assert_eq!(read.left(Timestamp(20)), 30);
+        let lines = read.to_fields();
+        assert!(lines.contains(&("lifetime", "40".to_owned())), "{lines:?}");
+    }
+
+    #[test]
+    fn an_optional_token_is_read_as_it_was_written() {
+        for secret in [None, Some(Secret::new("eyJ.a.b"))] {
+            let (issued, expires) = (Timestamp(1), Some(Timestamp(2)));
+            let written = OptionalToken { secret: secret.clone(), issued, expires, lifetime: 3 };
+            assert!(written.to_fields().iter().all(|(name, _)| *name != "subject"));
+            let read = stored(&written);
+            assert_eq!(read.secret, secret);
+            assert_eq!((read.issued(), read.expires(), read.lifetime()), (issued, expires, 3));
+            assert_eq!(read.subject(), None);
+        }
+    }
+
+    #[test]
+    fn only_a_token_can_be_the_one_that_was_refused() {
+        let [same, other] = ["eyJ.a.b", "eyJ.a.c"].map(Secret::new);
+        assert!(token().is(&same) && !token().is(&other));
+        assert!(!OptionalToken::from(token()).is(&same));
+    }
+
     #[test]
     fn no_changed_byte_goes_unnoticed() {
         let text = entry_key("k").write(&token().to_fields(), [7; 8]);
