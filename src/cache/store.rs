@@ -301,3 +301,116 @@ pub(super) fn with_parts(start: &str, parts: &[&str]) -> String {
     }
     key
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::entry::CachedText;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    fn context() -> Context {
+        Context { now: Box::new(|| NOW), say: Box::new(|_| ()), ..Context::of_process() }
+    }
+
+    /// Calls `f` with the entries of each identity, at a place that is a folder or none.
+    fn in_cache(folder: Option<&Path>, identity: &str, f: impl FnOnce(&CacheFolder<'_>)) {
+        let (context, settings) = (context(), Settings::default());
+        let cache = CacheInputs {
+            context: &context,
+            folder,
+            secret: None,
+            settings: &settings,
+            login_files: |_, _| Vec::new(),
+            route_variables: &[],
+        };
+        f(&CacheFolder::new(&[identity], cache));
+    }
+
+    fn text(issued: Timestamp) -> CachedText {
+        let expires = NOW.plus(DAY);
+        CachedText { text: "a host".to_owned(), issued, expires, subject: None }
+    }
+
+    #[test]
+    fn only_this_identitys_entries_are_evicted_and_never_a_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Some(folder.path());
+        in_cache(place, "ada", |ada| {
+            let [kept, gone] = ["kept", "gone"].map(|part| ada.slot::<CachedText>(&[part]));
+            kept.store(&text(NOW));
+            gone.store(&text(NOW));
+            assert!(gone.lock_file().is_some());
+            in_cache(place, "ben", |ben| {
+                let other = ben.slot::<CachedText>(&["gone"]);
+                other.store(&text(NOW));
+                ada.evict_all_but(Some(&kept.name));
+                assert!(other.load().is_some(), "another identity's");
+            });
+            assert!(kept.load().is_some() && gone.load().is_none());
+            assert!(folder.path().join(format!("{}.lock", gone.name)).exists());
+        });
+    }
+
+    #[test]
+    fn without_a_folder_a_call_remembers_what_it_stored() {
+        in_cache(None, "ada", |ada| {
+            let [one, two] = ["one", "two"].map(|part| ada.slot::<CachedText>(&[part]));
+            one.store(&text(NOW));
+            two.store(&text(NOW));
+            one.evict();
+            assert!(one.load().is_none() && two.load().is_some());
+            one.store(&text(NOW));
+            ada.evict_all_but(Some(&one.name));
+            assert!(one.load().is_some() && two.load().is_none());
+        });
+    }
+
+    #[test]
+    fn an_entry_may_be_issued_up_to_a_minute_ahead() {
+        in_cache(None, "ada", |ada| {
+            let slot = ada.slot::<CachedText>(&["one"]);
+            for (ahead, is_read) in [(MAX_AHEAD_MS, true), (MAX_AHEAD_MS + 1, false)] {
+                slot.store(&text(NOW.plus(ahead)));
+                assert_eq!(slot.load().is_some(), is_read, "{ahead}");
+            }
+        });
+    }
+
+    #[test]
+    fn what_ended_at_the_moment_itself_is_kept() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let ended = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
+        file.as_file().set_modified(ended).unwrap();
+        assert!(!has_ended(file.path(), NOW));
+        assert!(has_ended(file.path(), NOW.plus(1)));
+    }
+
+    #[test]
+    fn only_names_of_ours_are_swept() {
+        let hash = "0123456789abcdef";
+        let names = [
+            (format!("{hash}-{hash}"), true),
+            (format!("{hash}-{hash}-{hash}{FAILURE}"), true),
+            (format!(".{hash}"), true),
+            (format!("{hash}-{hash}{LOCK}"), false),
+            (format!("{hash}-{hash}-{hash}"), false),
+            (format!("{hash}-{hash}{FAILURE}"), false),
+            (hash.to_owned(), false),
+            ("0123-cafe".to_owned(), false),
+            (format!("{hash}-a-readable-name-"), false),
+            (format!("{hash}-readable-of-16-b"), false),
+            (format!("{hash}-of16charactersxx"), false),
+            (".cafe".to_owned(), false),
+        ];
+        for (name, is_swept) in names {
+            assert_eq!(is_ours(&name), is_swept, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_two_lists_of_parts_have_the_same_key() {
+        assert_eq!(with_parts("k", &["ab", ""]), "k2:ab,0:,");
+        assert_ne!(with_parts("", &["a", "b"]), with_parts("", &["a,1:b"]));
+    }
+}

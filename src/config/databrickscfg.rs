@@ -358,6 +358,8 @@ mod tests {
             format!("[x]\n{MARK}\nhost = https://h\n[a]\nk=1\n[x]\ntoken = t2\ntoken = t2\n")
         );
         assert_eq!(after_put("[x]"), format!("[x]\n{MARK}\nhost = https://h\ntoken = t2\n"));
+        let with_mark = after_put("\u{feff}[x]\ntoken = t1\n");
+        assert_eq!(with_mark, format!("\u{feff}[x]\n{MARK}\nhost = https://h\ntoken = t2\n"));
         // Bytes that are not UTF-8 stay.
         let latin = b"# caf\xe9\n[a]\nk=1\n";
         assert!(put(latin, "x", &PAIRS).starts_with(latin));

@@ -154,9 +154,21 @@ mod tests {
             ("x:8443/path", "https://x:8443"),
             ("http://127.0.0.1:80", "http://127.0.0.1:80"),
             ("http://[::1]:80/", "http://[::1]:80"),
+            ("http://[::1]", "http://[::1]"),
+            ("x:443", "https://x"),
+            ("https://x:443/path", "https://x"),
+            ("http://127.0.0.1:443", "http://127.0.0.1:443"),
+            ("404", "https://404"),
         ] {
             assert_eq!(WorkspaceUrl::parse(text, "test").unwrap().url, url);
         }
+    }
+
+    #[test]
+    fn only_quotes_are_said_to_be_in_the_way() {
+        let hint = |text| WorkspaceUrl::parse(text, "DATABRICKS_HOST").unwrap_err().hints.remove(0);
+        assert_eq!(hint("'https://x'"), "DATABRICKS_HOST=https://x  # without the quotes");
+        assert!(hint("http://x.example").starts_with("a URL such as "));
     }
 
     #[test]
@@ -193,6 +205,8 @@ mod tests {
             "https:/x.example",
             "https://https://x.example",
             "1234567890123456",
+            "1234",
+            "\"https://x\"",
             "https://[::1].cloud.databricks.com",
             "https://[2001:db8::1]evil.example:443",
             "https://[::1][::2]",

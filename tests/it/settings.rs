@@ -370,6 +370,20 @@ fn unusable_numbers_and_names_are_refused() {
 }
 
 #[test]
+fn settings_of_the_sdks_that_mean_nothing_here_are_accepted() {
+    let workspace = workspace();
+    let mut test = Test::at(&workspace);
+    for (name, value) in [
+        ("DATABRICKS_RATE_LIMIT", "15"),
+        ("DATABRICKS_RATE_LIMIT", "-1"),
+        ("DATABRICKS_DEBUG_HEADERS", "True"),
+        ("DATABRICKS_DEBUG_HEADERS", "0"),
+    ] {
+        test.set(name, value).run("").token();
+    }
+}
+
+#[test]
 fn a_workspace_token_ignores_postgres_settings() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
