@@ -134,16 +134,20 @@ pub fn configured_summary(settings: &Settings, context: &Context) -> String {
         return "found nothing".to_owned();
     }
     let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
+    let file = || {
+        let path = settings.config_path(context).ok().flatten();
+        path.map_or("~/.databrickscfg".to_owned(), |path| path.display().to_string())
+    };
 
     match &settings.file {
         ConfigFile::Read => format!("found only {found}"),
         ConfigFile::NotNeeded if settings.profiles_here(context).is_none() => {
-            format!("found only {found}, and there is no ~/.databrickscfg")
+            format!("found only {found}, and there is no {}", file())
         }
         ConfigFile::NotNeeded => {
             format!(
-                "found only {found}; ~/.databrickscfg was not read, since these are set and no \
-                 profile is named"
+                "found only {found}; {} was not read, since these are set and no profile is named",
+                file()
             )
         }
         ConfigFile::NoHome => format!("found {found}, and {NO_HOME}"),

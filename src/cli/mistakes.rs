@@ -124,6 +124,7 @@ fn meant_flag(long: &str) -> Option<&'static str> {
         "client-id" => "DATABRICKS_CLIENT_ID",
         "once" => "lakebase-token write pgpass",
         "log-file" => "LAKEBASE_TOKEN_LOG",
+        "path" => "--pgpass-file PATH, or lakebase-token write file PATH",
         _ => return None,
     })
 }

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 impl Settings {
     pub(super) fn check(&mut self) -> Result<()> {
         self.check_characters()?;
+        self.check_token()?;
         self.check_types()?;
         self.check_conflict()?;
         self.split_pg_host()?;
@@ -37,6 +38,18 @@ impl Settings {
             .hint(format!("remove it from {origin}")));
         }
         Ok(())
+    }
+
+    /// Refuses a token that was copied with the scheme of its header.
+    fn check_token(&self) -> Result<()> {
+        let Some(token) = self.secret(Id::Token) else { return Ok(()) };
+        let (scheme, rest) = token.expose().split_once(' ').unwrap_or_default();
+        if !scheme.eq_ignore_ascii_case("bearer") || rest.is_empty() {
+            return Ok(());
+        }
+        let origin = self.origin(Id::Token);
+        Err(Error::usage(format!("token from {origin} begins with the word {scheme}"))
+            .hint("the token alone, without that word"))
     }
 
     fn check_types(&self) -> Result<()> {

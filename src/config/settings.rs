@@ -289,7 +289,7 @@ impl Settings {
         Some(names.into_iter().map(str::to_owned).collect())
     }
 
-    pub(super) fn config_path(&self, context: &Context) -> Result<Option<PathBuf>> {
+    pub fn config_path(&self, context: &Context) -> Result<Option<PathBuf>> {
         match self.text(Id::ConfigFile) {
             Some(path) => expand_home(path, context).map(Some),
             None => Ok(context.home().map(|home| home.join(".databrickscfg"))),

@@ -125,9 +125,10 @@ fn mistaken_host(text: &str, origin: &Origin) -> Option<(&'static str, String)> 
         let host = redact(host.split(':').next().unwrap_or_default());
         return Some(match scheme {
             "postgres" | "postgresql" => ("is a connection URL", named(host)),
+            _ if host.contains(".database.") => ("is a URL", named(host)),
             _ => {
-                let named = named(host);
-                ("is a URL", format!("DATABRICKS_HOST, if it is the workspace; else {named}"))
+                let words = "if it is the workspace; the database is --endpoint projects/PROJECT";
+                ("is a URL", format!("DATABRICKS_HOST=https://{host}, {words}"))
             }
         });
     }

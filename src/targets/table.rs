@@ -204,6 +204,11 @@ fn path_of(
                     Error::usage(format!("target {} needs a path", row.name)).hint(row.command())
                 );
             };
+            // Elsewhere it means the standard output.
+            if path.as_os_str() == "-" {
+                return Err(Error::usage(format!("target {} needs a path, not -", row.name))
+                    .hint("lakebase-token, which prints the credential"));
+            }
             refuse_shared(&path, settings, context)?;
             Ok(Some(path))
         }

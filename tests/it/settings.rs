@@ -81,7 +81,7 @@ fn the_sdks_permutation_table() {
     refuses(
         &[HOST],
         file,
-        "~/.databrickscfg was not read, since these are set and no profile is named",
+        ".databrickscfg was not read, since these are set and no profile is named",
     );
     expect(&[("DATABRICKS_CONFIG_PROFILE", "abc")], file, "https://foo", "pat");
     expect(&[("DATABRICKS_CONFIG_PROFILE", "pat.with.dot")], file, "https://dot", "pat");
@@ -314,11 +314,11 @@ fn a_profile_for_the_workspace_is_proposed_where_none_was_named() {
     let workspace = workspace();
     let mut test = Test::bare();
     test.set("DATABRICKS_HOST", &workspace.url);
-    test.run("").fails(2, &["and there is no ~/.databrickscfg"]);
+    test.run("").fails(2, &["and there is no ", ".databrickscfg\n"]);
     let profile = format!("[other]\nhost = https://x\n[work]\nhost = {}\n", workspace.url);
     test.write(".databrickscfg", &profile);
     let outcome = test.run("");
-    outcome.fails(2, &["~/.databrickscfg was not read", "hint: --profile work\n"]);
+    outcome.fails(2, &[".databrickscfg was not read", "hint: --profile work\n"]);
     assert!(!outcome.stderr.contains("--profile other"), "{outcome:?}");
 }
 
@@ -347,6 +347,11 @@ fn unusable_numbers_and_names_are_refused() {
             "rate_limit from DATABRICKS_RATE_LIMIT is not a whole number",
         ),
         ("DATABRICKS_DEBUG_HEADERS", "yes", "is not true or false"),
+        (
+            "DATABRICKS_TOKEN",
+            "bearer dapi0123456789",
+            "token from DATABRICKS_TOKEN begins with the word bearer",
+        ),
         (
             "DATABRICKS_AUTH_TYPE",
             "password",

@@ -134,7 +134,16 @@ fn a_postgres_host_may_have_a_port_and_what_is_no_host_is_told() {
     workspace.take_requests();
     // Each beside a named endpoint, and without one.
     for (host, words, hint) in [
-        ("https://dbc-1.cloud.databricks.com/x", "is a URL", "DATABRICKS_HOST, if it is"),
+        (
+            "https://dbc-1.cloud.databricks.com/x",
+            "is a URL",
+            "DATABRICKS_HOST=https://dbc-1.cloud.databricks.com, if it is the workspace",
+        ),
+        (
+            "https://ep-x.database.cloud.databricks.com/",
+            "is a URL",
+            "PGHOST=ep-x.database.cloud.databricks.com",
+        ),
         (
             "postgresql://me:hunter22@ep-x.example:5432/db",
             "is a connection URL",
