@@ -165,6 +165,19 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_says_what_is_wrong() {
+        for (text, words) in [
+            ("https://é", "names no host"),
+            ("https://a b", "holds white space"),
+            ("\"https://x", "has quotes around it"),
+            ("https://x'", "has quotes around it"),
+        ] {
+            let error = WorkspaceUrl::parse(text, "DATABRICKS_HOST").unwrap_err();
+            assert!(error.message.contains(words), "{text}: {error:?}");
+        }
+    }
+
+    #[test]
     fn only_quotes_are_said_to_be_in_the_way() {
         let hint = |text| WorkspaceUrl::parse(text, "DATABRICKS_HOST").unwrap_err().hints.remove(0);
         assert_eq!(hint("'https://x'"), "DATABRICKS_HOST=https://x  # without the quotes");

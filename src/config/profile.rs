@@ -245,3 +245,21 @@ pub fn has_cli_login(text: &str, workspace: &str) -> bool {
         section.iter().any(is_cli) && is_at(&section, workspace)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_login_of_the_cli_at_this_workspace_counts() {
+        for (section, is_login) in [
+            ("host = https://x\nauth_type = databricks-cli\n", true),
+            ("host = https://y\nauth_type = databricks-cli\n", false),
+            ("host = https://x\nauth_type = pat\n", false),
+            ("host = https://x\ncluster_id = databricks-cli\n", false),
+        ] {
+            let text = format!("[other]\nhost = https://x\n[a]\n{section}");
+            assert_eq!(has_cli_login(&text, "https://x"), is_login, "{section}");
+        }
+    }
+}

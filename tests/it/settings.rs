@@ -163,7 +163,12 @@ fn the_default_profile_of_the_cli_counts() {
     expect(&[("DATABRICKS_CONFIG_PROFILE", "DEFAULT")], file, "https://d", "pat");
     refuses(&[("DATABRICKS_CONFIG_PROFILE", "__settings__")], file, "reserved section");
     let dangling = "[__settings__]\ndefault_profile = gone\n[DEFAULT]\nhost = d\ntoken = d\n";
-    refuses(&[], dangling, "has no profile gone");
+    let outcome = with(&[], dangling).run("get");
+    outcome.fails(2, &["has no profile gone", "hint: --profile NAME, with one of these names"]);
+    let near = dangling.replace("[DEFAULT]", "[gonee]");
+    let outcome = with(&[], &near).run("get");
+    outcome.fails(2, &["has no profile gone", "hint: --profile gonee"]);
+    assert!(!outcome.stderr.contains("--profile NAME"), "{outcome:?}");
     let empty = "[__settings__]\ndefault_profile =\n[DEFAULT]\nhost = d\ntoken = d\n";
     expect(&[], empty, "https://d", "pat");
 }
@@ -449,11 +454,22 @@ fn unreadable_configuration_files_are_named() {
 }
 
 #[test]
+fn an_identity_token_of_the_environment_completes_a_named_profile() {
+    let mut test = with(&[("DATABRICKS_OIDC_TOKEN", "a.b.c")], "[p]\nhost = x\n");
+    test.set("DATABRICKS_CONFIG_PROFILE", "none");
+    let status = test.run("status -p p --format json").stdout;
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["auth_type"], "env-oidc", "{status}");
+    assert_eq!(status["ignored"], json!(["DATABRICKS_CONFIG_PROFILE"]), "{status}");
+}
+
+#[test]
 fn an_unknown_profile_is_answered_with_the_existing_ones() {
     let file = "[__settings__]\nx = y\n[prod]\nhost = x\n[dev]\nhost = y\n";
     let test = with(&[], file);
     let outcome = test.run("-p prdo");
     outcome.fails(2, &["has no profile prdo", "the file has prod, dev", "hint: --profile prod"]);
+    assert!(!outcome.stderr.contains("login"), "the near name is the mend: {outcome:?}");
     // The SDKs go on without the file. A profile that is named by flag is an error here.
     let mut test = with(&[], "");
     let said = ["profile prod from --profile: there is no", FILE, "hint: lakebase-token login"];
