@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::support::{HOUR, Test, assert_private, spawn, wait_for, workspace};
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::{Consent, ENDPOINT, TOKEN, USER, Workspace};
+use crate::sandbox::workspace::{Consent, ENDPOINT, PAT, TOKEN, USER, Workspace};
 
 /// A person without any Databricks setting but the workspace, and a browser that keeps the last page.
 pub fn person(workspace: &Workspace) -> Test {
@@ -228,6 +228,12 @@ fn without_settings_the_only_login_names_the_workspace() {
     test.set("DATABRICKS_CLIENT_ID", "x");
     test.run("").fails(2, &["client_id from DATABRICKS_CLIENT_ID has no client_secret"]);
     test.unset("DATABRICKS_CLIENT_ID");
+    // Nor does the login name the workspace of another identity, or of a profile.
+    workspace.take_requests();
+    test.set("DATABRICKS_TOKEN", PAT).run("").fails(2, &["no workspace is configured"]);
+    test.unset("DATABRICKS_TOKEN").write(".databrickscfg", "[p]\nlakebase_endpoint = shop\n");
+    test.run("-p p").fails(2, &["no Databricks identity"]);
+    assert!(workspace.take_requests().is_empty());
     let outcome = test.run("logout");
     assert!(outcome.stdout.starts_with("logged out"), "{outcome:?}");
     assert_eq!(test.run(&line).code, 0);
