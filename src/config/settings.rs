@@ -296,3 +296,52 @@ impl Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(values: &[(Id, &str, Origin)]) -> Settings {
+        let mut settings = Settings::default();
+        for (id, text, origin) in values {
+            settings.set(*id, text, origin.clone());
+        }
+        settings
+    }
+
+    #[test]
+    fn a_hint_says_how_to_remove_a_value_where_it_is() {
+        for (origin, hint) in [
+            (Origin::Flag("host"), "leave out --host"),
+            (Origin::Env("DATABRICKS_HOST"), "unset DATABRICKS_HOST"),
+            (Origin::Profile("work".to_owned()), "remove host from profile work"),
+            (Origin::Query, "remove host from the workspace URL"),
+            (Origin::Login, "lakebase-token logout"),
+        ] {
+            assert_eq!(with(&[(Id::Host, "https://x", origin)]).removal(Id::Host), hint);
+        }
+        assert_eq!(Settings::default().removal(Id::Host), "set host");
+    }
+
+    #[test]
+    fn a_tenant_alone_is_no_identity() {
+        let origin = || Origin::Env("X");
+        assert!(!with(&[(Id::AzureTenantId, "t", origin())]).has_identity());
+        assert!(!with(&[(Id::Host, "https://x", origin())]).has_identity());
+        assert!(with(&[(Id::AzureClientId, "c", origin())]).has_identity());
+        let both = [(Id::AzureTenantId, "t", origin()), (Id::Token, "dapi", origin())];
+        assert!(with(&both).has_identity());
+    }
+
+    #[test]
+    fn a_value_is_set_once_and_an_empty_one_or_a_false_boolean_never() {
+        let settings = with(&[
+            (Id::Host, " ", Origin::Env("EMPTY")),
+            (Id::AzureUseMsi, "false", Origin::Env("FALSE")),
+            (Id::AzureUseMsi, "true", Origin::Env("FIRST")),
+            (Id::AzureUseMsi, "maybe", Origin::Env("SECOND")),
+        ]);
+        assert!(settings.get(Id::Host).is_none() && settings.is_on(Id::AzureUseMsi));
+        assert_eq!(settings.origin(Id::AzureUseMsi), &Origin::Env("FIRST"));
+    }
+}

@@ -214,6 +214,19 @@ fn a_login_belongs_to_its_profile_and_workspace() {
 }
 
 #[test]
+fn a_login_at_a_host_of_several_workspaces_is_for_its_own() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    test.set("DATABRICKS_WORKSPACE_ID", "5");
+    assert_eq!(test.run("login").code, 0);
+    test.run("").token();
+    test.set("DATABRICKS_WORKSPACE_ID", "6");
+    test.run("").fails(2, &["no Databricks identity"]);
+    // Where none is named, the login's own is meant.
+    test.unset("DATABRICKS_WORKSPACE_ID").run("").token();
+}
+
+#[test]
 fn without_settings_the_only_login_names_the_workspace() {
     let workspace = workspace();
     let mut test = person(&workspace);
