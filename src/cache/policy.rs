@@ -422,7 +422,117 @@ pub fn offline() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::entry::CachedText;
+    use crate::cache::store::tests::{NOW, context, in_cache, text};
     use crate::credential::token::Token;
+    use crate::platform::time::DAY;
+
+    /// A call that began this many milliseconds ago.
+    fn policy(context: &Context, ago: i64) -> Policy<'_> {
+        Policy {
+            context,
+            began: NOW.plus(-ago),
+            refresh: false,
+            offline: false,
+            login_can_change: false,
+            uses_cached_failures: true,
+            blocking_run: |_| None,
+        }
+    }
+
+    #[test]
+    fn a_refusal_counts_for_three_seconds_and_after_a_refresh_began() {
+        let context = context();
+        let counts = |refresh: bool, began_ago: i64, failed_ago: i64| {
+            let policy = Policy { refresh, ..policy(&context, began_ago) };
+            let at = NOW.plus(-failed_ago);
+            policy.refusal(Some(PastFailure { at, error: Error::denied("no") })).is_some()
+        };
+        assert!(counts(false, 0, 2_999) && !counts(false, 0, 3_000));
+        assert!(counts(true, 500, 499) && !counts(true, 500, 500) && !counts(true, 500, 501));
+        let error = Error::unavailable("later");
+        assert!(policy(&context, 0).refusal(Some(PastFailure { at: NOW, error })).is_none());
+    }
+
+    #[test]
+    fn a_failure_is_shared_with_the_calls_that_began_before_it() {
+        let (context, folder) = (context(), tempfile::tempdir().unwrap());
+        let (short, long) = (Deadline::after(MS * 900), Deadline::after(MS * 60_000));
+        in_cache(Some(folder.path()), "ada", |ada| {
+            let slot = ada.slot::<CachedText>(&["one"]);
+            let is_shared =
+                |ago, deadline| policy(&context, ago).shared_failure(&slot, deadline).is_some();
+            slot.cache_failure(&Error::unavailable("later"));
+            assert!(is_shared(1, long) && !is_shared(0, long));
+            let unused = Policy { uses_cached_failures: false, ..policy(&context, 1) };
+            assert!(unused.shared_failure(&slot, long).is_none());
+            // It lacked a second, which a call with more time may have.
+            slot.cache_failure(&Error::unavailable("slow").with_time_lacking(MS * 1_000));
+            assert!(is_shared(1, short) && !is_shared(1, long));
+            slot.cache_failure(&Error::denied("no"));
+            assert!(is_shared(0, long), "a refusal that still counts");
+        });
+    }
+
+    #[test]
+    fn another_process_may_have_stored_it_while_we_waited_for_the_lock() {
+        let (context, folder) = (context(), tempfile::tempdir().unwrap());
+        in_cache(Some(folder.path()), "ada", |ada| {
+            let slot = ada.slot::<Token>(&["one"]);
+            let token = |secret: &str, age: i64| Token {
+                secret: Secret::new(secret),
+                issued: NOW.plus(-age),
+                expires: Some(NOW.plus(60 * MINUTE - age)),
+                lifetime: 60 * MINUTE,
+                subject: None,
+            };
+            slot.store(&token("theirs", MINUTE));
+            let request = CacheRequest {
+                slot: &slot,
+                need: Need::Printed { min_ttl: 0 },
+                fetch: &|_| panic!("no fetch is needed"),
+                deadline: Deadline::after(MS * 10_000),
+                lock_wait: Duration::MAX,
+            };
+            let policy = policy(&context, 0);
+            let expired = token("ours", 61 * MINUTE);
+            assert_eq!(
+                policy.must_refresh(&request, Some(expired)).unwrap().secret.expose(),
+                "theirs"
+            );
+            let old = token("ours", 45 * MINUTE);
+            assert_eq!(policy.refresh_early(&request, old).unwrap().secret.expose(), "theirs");
+        });
+    }
+
+    #[test]
+    fn a_usable_credential_is_given_only_at_the_deadline_while_another_process_fetches() {
+        let (context, folder) = (context(), tempfile::tempdir().unwrap());
+        in_cache(Some(folder.path()), "ada", |ada| {
+            let slot = ada.slot::<CachedText>(&["one"]);
+            let mut held = slot.lock_file().unwrap();
+            let _guard = held.try_lock().unwrap().unwrap();
+            let begun = std::time::Instant::now();
+            let request = CacheRequest {
+                slot: &slot,
+                need: Need::Printed { min_ttl: 0 },
+                fetch: &|_| panic!("the other process fetches"),
+                deadline: Deadline::after(MS * 300),
+                lock_wait: Duration::MAX,
+            };
+            let policy = policy(&context, 0);
+            let error = policy.must_refresh(&request, None).unwrap_err();
+            assert_eq!(error.message, still_fetching().message);
+            // Waiting ends early only where something runs that does not end.
+            let stuck = Policy { blocking_run: |_| Some(Error::unavailable("stuck")), ..policy };
+            assert!(begun.elapsed() >= MS * 300);
+            slot.store(&CachedText { expires: NOW.plus(2 * MINUTE), ..text(NOW.plus(-DAY)) });
+            let again = CacheRequest { deadline: Deadline::after(MS * 60_000), ..request };
+            assert_eq!(stuck.must_refresh(&again, None).unwrap().text, "a host");
+        });
+    }
+
+    const MS: Duration = Duration::from_millis(1);
 
     fn minutes(lifetime: i64, min_ttl: i64) -> (i64, i64) {
         let (early, must) = refresh_limits(lifetime * MINUTE, min_ttl * MINUTE);

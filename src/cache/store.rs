@@ -303,18 +303,19 @@ pub(super) fn with_parts(start: &str, parts: &[&str]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::cache::entry::CachedText;
 
-    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+    pub const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
-    fn context() -> Context {
+    /// A process whose clock stands still.
+    pub fn context() -> Context {
         Context { now: Box::new(|| NOW), say: Box::new(|_| ()), ..Context::of_process() }
     }
 
-    /// Calls `f` with the entries of each identity, at a place that is a folder or none.
-    fn in_cache(folder: Option<&Path>, identity: &str, f: impl FnOnce(&CacheFolder<'_>)) {
+    /// Calls `f` with the entries of this identity, in a folder or without one.
+    pub fn in_cache(folder: Option<&Path>, identity: &str, f: impl FnOnce(&CacheFolder<'_>)) {
         let (context, settings) = (context(), Settings::default());
         let cache = CacheInputs {
             context: &context,
@@ -327,7 +328,7 @@ mod tests {
         f(&CacheFolder::new(&[identity], cache));
     }
 
-    fn text(issued: Timestamp) -> CachedText {
+    pub fn text(issued: Timestamp) -> CachedText {
         let expires = NOW.plus(DAY);
         CachedText { text: "a host".to_owned(), issued, expires, subject: None }
     }
