@@ -65,7 +65,7 @@ pub fn trimmed(text: &str, trim: Trim) -> &str {
 /// replaced by it.
 pub fn unfilled(text: &str) -> Option<&'static str> {
     let is_within =
-        |open: &str, close: &str| text.len() > 2 && text.starts_with(open) && text.ends_with(close);
+        |open: &str, close: &str| text.len() > 1 && text.starts_with(open) && text.ends_with(close);
     if is_within("\"", "\"") || is_within("'", "'") {
         return Some("has quotes around it");
     }
@@ -108,6 +108,38 @@ pub fn scopes(list: Option<&str>) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_placeholder_is_known_by_what_surrounds_it() {
+        for (text, words) in [
+            ("\"s\"", "quotes"),
+            ("''", "quotes"),
+            ("${SECRET}", "placeholder"),
+            ("a$(cat b)", "placeholder"),
+            ("%SECRET%", "placeholder"),
+            ("<secret>", "placeholder"),
+            ("op://vault/item", "reference"),
+            ("{{secrets/scope/key}}", "reference"),
+        ] {
+            assert!(unfilled(text).is_some_and(|why| why.contains(words)), "{text}");
+        }
+        for secret in ["", "\"", "%", "\"s", "s'", "<s", "s>", "%s", "a$b", "s{{", "dose1"] {
+            assert_eq!(unfilled(secret), None, "{secret}");
+        }
+    }
+
+    #[test]
+    fn booleans_are_those_of_go() {
+        for text in ["1", "t", "T", "TRUE", "true", "True"] {
+            assert_eq!(parse_bool(text), Some(true), "{text}");
+        }
+        for text in ["0", "f", "F", "FALSE", "false", "False"] {
+            assert_eq!(parse_bool(text), Some(false), "{text}");
+        }
+        for text in ["", "yes", "tRUE", "2"] {
+            assert_eq!(parse_bool(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn scopes_are_sorted_without_duplicates() {

@@ -121,3 +121,21 @@ pub fn check_name(what: impl fmt::Display, text: &str) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_is_said_with_what_it_does_not_prove() {
+        let words = |mode, file: Option<&str>| {
+            Tls { mode, mode_elsewhere: mode, root_file: file.map(str::to_owned) }.words()
+        };
+        assert_eq!(
+            words(REQUIRE, None),
+            "require, which encrypts but does not prove who the server is"
+        );
+        assert_eq!(words(VERIFY_FULL, None), "verify-full");
+        assert_eq!(words(VERIFY_FULL, Some("/ca")), "verify-full, with the certificates of /ca");
+    }
+}
