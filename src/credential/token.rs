@@ -150,6 +150,9 @@ mod tests {
     fn without_a_stated_expiry_the_jwts_counts_or_fifteen_minutes() {
         let token = Token::received("token", &jwt(r#"{"exp":1800000600}"#), None, NOW).unwrap();
         assert_eq!(minutes(&token), 10);
+        // A lifetime below zero says nothing.
+        let text = jwt(r#"{"iat":1800007200,"exp":1800003600}"#);
+        assert_eq!(minutes(&Token::received("token", &text, None, NOW).unwrap()), 60);
         for opaque in ["dapi0123", "a.b.c", &jwt("[1,2]"), &jwt(r#"{"exp":"soon","scope":[1]}"#)] {
             assert_eq!(minutes(&Token::received("token", opaque, None, NOW).unwrap()), 15);
         }

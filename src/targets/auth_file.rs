@@ -98,6 +98,10 @@ fn lines(file: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::settings::Settings;
+    use crate::credential::connection::{Connection, Tls};
+    use crate::platform::context::Context;
+    use crate::targets::table::named;
 
     const OURS: &[u8] = b"\"me\" \"new\"\n";
 
@@ -120,6 +124,24 @@ mod tests {
             let new = put(before.as_bytes(), "\"me\"", OURS);
             assert_eq!(String::from_utf8(new).unwrap(), after, "{before}");
         }
+    }
+
+    #[test]
+    fn our_line_is_found_and_no_other_one() {
+        let words = ["file", "users.txt"].map(std::ffi::OsStr::new);
+        let (settings, context) = (Settings::default(), Context::of_process());
+        let target = named(&words, &settings, &context).unwrap();
+        let connection = Connection {
+            user: Some("me".to_owned()),
+            host: None,
+            port: 5432,
+            database: None,
+            tls: Tls::encrypted(),
+        };
+        let entry = Entry { target: &target, connection: &connection, workspace: "" };
+        let file = b"\"mee\" \"a\"\n\"me\" \"b\"\n\"x\" \"c\"\n";
+        assert_eq!(read(&entry, file), Some(&b"\"me\" \"b\"\n"[..]));
+        assert_eq!(read(&entry, b"\"mee\" \"a\"\n"), None);
     }
 
     #[test]
