@@ -62,6 +62,7 @@ fn errors_suggest_what_the_user_meant() {
         ("gte", 2, &["unknown command gte", "hint: lakebase-token get"][..]),
         ("--port 5432", 2, &["unknown flag --port", "hint: --pg-port"]),
         ("write pgpass --path x", 2, &["unknown flag --path", "hint: --pgpass-file PATH"]),
+        ("write pgpass x", 2, &["target pgpass takes no path", "hint: lakebase-token write file"]),
         ("write file -", 2, &["target file needs a path, not -", "hint: lakebase-token, which"]),
         ("get prod", 2, &["get takes no argument prod"]),
         ("login foo", 2, &["login takes no argument foo", "hint: lakebase-token login --help"]),

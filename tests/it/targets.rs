@@ -121,6 +121,9 @@ fn a_profile_of_another_program_stays() {
     }
     let own = test.run("write databrickscfg -p me --to me --force");
     own.fails(2, &["profile me has the credentials", "hint: --to"]);
+    // Only that one: another profile, and a scope of its name, are other targets.
+    says(&test.run("write databrickscfg -p me --to other"), "wrote profile other");
+    says(&test.run("write secret -p me --scope me --key k --create-scope"), "wrote secret me/k");
     // A file that cannot be parsed is not written.
     test.set("DATABRICKS_HOST", &workspace.url).set("DATABRICKS_TOKEN", PAT);
     fs::write(&path, "[a\nnonsense").unwrap();
@@ -170,6 +173,15 @@ fn a_secret_gets_the_current_credential_and_is_written_only_if_it_changes() {
     workspace.take_requests();
     says(&test.run(&format!("{line} --create-scope")), "wrote secret app/pg");
     assert!(workspace.take_requests().contains(&format!("POST {CREATE_PATH}")));
+    // A scope that cannot be created is an error. The code alone says that one is missing, too.
+    let code = |code: &str| serde_json::json!({ "error_code": code, "message": "no scope" });
+    let missing = || Answer::Json(400, code("RESOURCE_DOES_NOT_EXIST"));
+    workspace.fault(GET_PATH, 1, missing());
+    workspace.fault(PUT_PATH, 1, missing());
+    workspace.fault(CREATE_PATH, 1, Answer::Json(403, code("PERMISSION_DENIED")));
+    test.run(&format!("{line} --create-scope")).fails(4, &["refused to create the scope"]);
+    workspace.fault(GET_PATH, 1, Answer::Json(404, code("")));
+    says(&test.run(line), "wrote secret app/pg");
 }
 
 #[test]

@@ -230,6 +230,10 @@ fn a_file_that_is_not_ours_is_refused_before_a_mint() {
         in_home.set("HOME", home.to_str().unwrap());
         in_home.run("write pgpass").fails(2, &["would be root's", "hint: sudo -u NAME"]);
         assert!(workspace.take_requests().is_empty());
+        assert_eq!(in_home.run("write pgpass --remove").code, 0);
+        let named = format!("write pgpass --pgpass-file {}/named", home.display());
+        assert_eq!(in_home.run(&named).code, 0, "a path that was named is meant");
+        fs::remove_file(home.join("named")).unwrap();
         fs::set_permissions(&shared, fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(test.run(&into).code, 0);
         workspace.take_requests();
