@@ -86,3 +86,41 @@ impl CacheFolder<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::cache::entry::CachedText;
+    use crate::cache::store::CacheInputs;
+    use crate::config::settings::Settings;
+    use crate::platform::context::Context;
+
+    #[test]
+    fn a_login_since_then_invalidates_a_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let login = folder.path().join("login");
+        let variables = [("LOGIN".into(), login.clone().into())];
+        let context = Context { env: variables.into_iter().collect(), ..Context::of_process() };
+        let settings = Settings::default();
+        let cache = CacheInputs {
+            context: &context,
+            folder: Some(&folder.path().join("cache")),
+            secret: None,
+            settings: &settings,
+            login_files: |_, context| vec![context.var("LOGIN").unwrap().into()],
+            route_variables: &[],
+        };
+        let cache = CacheFolder::new(&["ada"], cache);
+        let slot = cache.slot::<CachedText>(&["one"]);
+        slot.cache_failure(&Error::login("the login has ended"));
+        assert!(slot.failure().is_some());
+        fs::write(&login, "a new one").unwrap();
+        assert!(slot.failure().is_none());
+        slot.cache_failure(&Error::login("it has ended, too"));
+        assert!(slot.failure().is_some());
+        fs::write(&login, "another one").unwrap();
+        assert!(slot.failure().is_none());
+    }
+}
