@@ -324,6 +324,22 @@ mod tests {
     }
 
     #[test]
+    fn no_secret_is_for_local_tools() {
+        let settings = with(&[(Id::OidcTokenEnv, "MY_TOKEN", Origin::Env("X"))]);
+        for (name, is_withheld) in [
+            ("DATABRICKS_CLIENT_SECRET", true),
+            ("ARM_CLIENT_SECRET", true),
+            ("MY_TOKEN", true),
+            ("PATH", false),
+            ("HOME", false),
+            ("OTHER_TOKEN", false),
+        ] {
+            assert_eq!(settings.is_withheld_from_local_tools(name.as_ref()), is_withheld, "{name}");
+        }
+        assert!(!Settings::default().is_withheld_from_local_tools("MY_TOKEN".as_ref()));
+    }
+
+    #[test]
     fn a_tenant_alone_is_no_identity() {
         let origin = || Origin::Env("X");
         assert!(!with(&[(Id::AzureTenantId, "t", origin())]).has_identity());

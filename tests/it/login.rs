@@ -293,6 +293,17 @@ fn without_settings_the_only_login_names_its_profile() {
         assert!(!outcome.stderr.contains("the login of"), "{outcome:?}");
     }
 
+    // Or one of another workspace at the same host.
+    test.write(".databrickscfg", &other("workspace_id = 5"));
+    assert_eq!(test.run("login --profile work").code, 0);
+    for (id, is_meant) in [("6", false), ("5", true), ("none", true)] {
+        test.write(".databrickscfg", &other(&format!("workspace_id = {id}")));
+        let outcome = test.run("status --format json");
+        let status: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        let origin = &status["settings"]["profile"]["origin"];
+        assert_eq!(origin == "the only login", is_meant, "{id}: {status}");
+    }
+
     // With several logins, none is meant, and hints name each.
     test.write(".databrickscfg", &(profile("work") + &profile("home")));
     assert_eq!(test.run("login --profile home").code, 0);
