@@ -69,6 +69,14 @@ mod tests {
     }
 
     #[test]
+    fn a_uuid_has_five_groups_of_hexadecimal_digits() {
+        assert!(is_uuid("01234567-89ab-cdef-0123-456789ABCDEF"));
+        for text in ["", "01234567-89ab-cdef-0123", "01234567-89ab-cdef-0123-456789abcdeg", "a-b"] {
+            assert!(!is_uuid(text), "{text}");
+        }
+    }
+
+    #[test]
     fn hexadecimal_has_two_digits_a_byte() {
         assert_eq!(hex(&[0, 15, 255]), "000fff");
     }

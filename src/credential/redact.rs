@@ -250,6 +250,9 @@ mod tests {
         let long = redact(&"x ".repeat(5000));
         assert_eq!(long.chars().count(), 301);
         assert!(long.ends_with('…'));
+        // A long secret leaves room for what follows it.
+        let after = redact(&format!("{} eyJ{} end", "x ".repeat(50), "a".repeat(700)));
+        assert!(after.ends_with("*** end"), "{after}");
     }
 
     #[test]
@@ -283,6 +286,7 @@ mod tests {
             STANDARD.encode(format!("id:{secret}")),
             STANDARD.encode(format!("an-id:{secret}")),
             STANDARD.encode(format!("the-id:{secret}!")),
+            STANDARD.encode(format!("x-id:{secret}!")),
         ];
         for form in forms {
             assert_eq!(
@@ -311,6 +315,8 @@ mod tests {
             ("https://u:h#n?ter2@h/x", "https://***@h/x"),
             ("https://u:hun/ter2@h/x", "https://***@h/x"),
             ("https://h:8443/x", "https://h:8443/x"),
+            ("https://h/x:1@y", "https://h/x:1@y"),
+            ("eyJhbGci is short", "eyJhbGci is short"),
             ("me:p@hunter2@h.x", "***@h.x"),
             ("host=h user=me password=hunter2 port=1", "host=h user=me password=*** port=1"),
             ("host=h password='hunter two' port=1", "host=h password=*** port=1"),

@@ -150,9 +150,12 @@ mod tests {
     fn without_a_stated_expiry_the_jwts_counts_or_fifteen_minutes() {
         let token = Token::received("token", &jwt(r#"{"exp":1800000600}"#), None, NOW).unwrap();
         assert_eq!(minutes(&token), 10);
-        // A lifetime below zero says nothing.
-        let text = jwt(r#"{"iat":1800007200,"exp":1800003600}"#);
-        assert_eq!(minutes(&Token::received("token", &text, None, NOW).unwrap()), 60);
+        // A lifetime of zero or less says nothing.
+        for text in
+            [r#"{"iat":1800007200,"exp":1800003600}"#, r#"{"iat":1800003600,"exp":1800003600}"#]
+        {
+            assert_eq!(minutes(&Token::received("token", &jwt(text), None, NOW).unwrap()), 60);
+        }
         for opaque in ["dapi0123", "a.b.c", &jwt("[1,2]"), &jwt(r#"{"exp":"soon","scope":[1]}"#)] {
             assert_eq!(minutes(&Token::received("token", opaque, None, NOW).unwrap()), 15);
         }
@@ -166,6 +169,7 @@ mod tests {
         for text in ["", "a b", "a\nb", "a\0", "é", &"x".repeat(MAX_TOKEN_BYTES + 1)] {
             assert!(Token::received("token", text, None, NOW).is_err());
         }
+        assert!(Token::received("token", &"x".repeat(MAX_TOKEN_BYTES), None, NOW).is_ok());
         // The year 292 million neither panics nor wraps around.
         let far = Token::received("token", &jwt(r#"{"exp":9e18}"#), None, NOW).unwrap();
         assert!(far.left(NOW) > 0);
