@@ -423,6 +423,25 @@ mod tests {
     }
 
     #[test]
+    fn each_format_asks_only_for_what_it_prints() {
+        let credential = credential("me", "db");
+        for format in FORMATS {
+            let text = (format.render)(&credential).unwrap();
+            let has_role = ["me\"", "me'", "me:", "=me"].iter().any(|role| text.contains(role));
+            assert_eq!(format.user, has_role, "{}", format.name);
+            assert_eq!(format.host, text.contains("ep-x.example"), "{}", format.name);
+            assert_eq!(format.is_one_line, text.lines().count() == 1, "{}", format.name);
+        }
+        // The lines of a file by which clients find a role's password.
+        let by_role = FORMATS.iter().filter(|format| format.is_found_by_role);
+        assert_eq!(by_role.map(|format| format.name).collect::<Vec<_>>(), ["pgpass", "pgbouncer"]);
+        let shared = FORMATS.iter().filter(|format| format.shares_file);
+        assert_eq!(shared.map(|format| format.name).collect::<Vec<_>>(), ["pgbouncer"]);
+        let versioned = FORMATS.iter().filter(|format| format.has_api_version);
+        assert_eq!(versioned.map(|format| format.name).collect::<Vec<_>>(), ["exec-credential"]);
+    }
+
+    #[test]
     fn every_format_that_prints_the_role_refuses_control_characters() {
         for format in FORMATS {
             for bad in ["a\nb", "a\rb", "a\0b", "a\u{85}b"] {
