@@ -322,6 +322,55 @@ fn is_secret_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::context::Context;
+
+    /// A target by its words on the command line and these flags.
+    fn target(words: &[&str], flags: &[(Id, &str)], env: &[(&str, &str)]) -> Target {
+        let env = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let context = Context { env, ..Context::of_process() };
+        let flags: Vec<_> = flags.iter().map(|(id, text)| (*id, (*text).to_owned())).collect();
+        let settings = Settings::resolve(&flags, &context).unwrap();
+        let words: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
+        named(&words, &settings, &context).unwrap()
+    }
+
+    #[test]
+    fn a_target_is_named_by_the_words_that_chose_it() {
+        for (words, flags, id) in [
+            (&["file", "a b"][..], &[][..], &["file", "a b"][..]),
+            (&["databrickscfg", "--to", "x"], &[(Id::To, "x")], &["databrickscfg", "cfg", "x"]),
+            (
+                &["secret", "--scope", "s", "--key", "k"],
+                &[(Id::Scope, "s"), (Id::Key, "k")],
+                &["secret", "", "s", "k"],
+            ),
+        ] {
+            let env = [("DATABRICKS_CONFIG_FILE", "cfg")];
+            let path = &words[..if flags.is_empty() { 2 } else { 1 }];
+            let target = target(path, flags, &env);
+            assert_eq!(target.words(), words);
+            assert_eq!(target.id(), id);
+        }
+    }
+
+    #[test]
+    fn a_path_that_the_command_line_names_is_explicit() {
+        let by_flag = [(Id::PgPassFile, "p")];
+        let by_variable = [("PGPASSFILE", "p")];
+        assert!(target(&["file", "x"], &[], &[]).explicit);
+        assert!(target(&["pgpass"], &by_flag, &[]).explicit);
+        assert!(!target(&["pgpass"], &[], &by_variable).explicit);
+        let cfg = [("DATABRICKS_CONFIG_FILE", "cfg")];
+        assert!(!target(&["databrickscfg"], &[(Id::To, "x")], &cfg).explicit);
+    }
+
+    #[test]
+    fn the_password_file_is_the_one_of_libpq() {
+        let env = [("PGPASSFILE".into(), "p".into())].into_iter().collect();
+        let context = Context { env, ..Context::of_process() };
+        let settings = Settings::resolve(&[], &context).unwrap();
+        assert_eq!(password_file(&settings, &context).unwrap(), PathBuf::from("p"));
+    }
 
     #[test]
     fn names_are_unique_and_descriptions_are_short() {
