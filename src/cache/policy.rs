@@ -475,6 +475,26 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_says_whether_more_time_could_have_helped() {
+        let folder = tempfile::tempdir().unwrap();
+        in_cache(Some(folder.path()), "ada", |ada| {
+            let slot = ada.slot::<CachedText>(&["one"]);
+            let lacking = |error: &Error, deadline| {
+                cache_failure(&slot, error, deadline);
+                slot.failure().unwrap().error.time_lacking
+            };
+            let error = Error::unavailable("later");
+            assert_eq!(lacking(&error, Deadline::after(MS * 60_000)), None);
+            assert_eq!(lacking(&error, Deadline::after(Duration::ZERO)), Some(Duration::ZERO));
+            let slow = error.clone().with_time_lacking(MS);
+            assert_eq!(lacking(&slow, Deadline::after(Duration::ZERO)), Some(MS));
+            // What came from the cache is not cached again.
+            let cached = Error { from_cache: true, ..error };
+            assert_eq!(lacking(&cached, Deadline::after(MS * 60_000)), Some(MS));
+        });
+    }
+
+    #[test]
     fn another_process_may_have_stored_it_while_we_waited_for_the_lock() {
         let (context, folder) = (context(), tempfile::tempdir().unwrap());
         in_cache(Some(folder.path()), "ada", |ada| {

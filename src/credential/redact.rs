@@ -316,7 +316,7 @@ mod tests {
             ("https://u:hun/ter2@h/x", "https://***@h/x"),
             ("https://h:8443/x", "https://h:8443/x"),
             ("https://h/x:1@y", "https://h/x:1@y"),
-            ("eyJhbGci is short", "eyJhbGci is short"),
+            ("a=b=c=eyJhb is short", "a=b=c=eyJhb is short"),
             ("me:p@hunter2@h.x", "***@h.x"),
             ("host=h user=me password=hunter2 port=1", "host=h user=me password=*** port=1"),
             ("host=h password='hunter two' port=1", "host=h password=*** port=1"),
