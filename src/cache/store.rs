@@ -368,6 +368,23 @@ pub mod tests {
     }
 
     #[test]
+    fn the_largest_token_is_read_again_and_the_files_time_is_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        in_cache(Some(folder.path()), "ada", |ada| {
+            let slot = ada.slot::<CachedText>(&["one"]);
+            let text = CachedText {
+                text: "x".repeat(MAX_TOKEN_BYTES),
+                subject: Some("y".repeat(12 * 1024)),
+                ..text(NOW)
+            };
+            slot.store(&text);
+            assert_eq!(slot.load().unwrap().text, text.text);
+            assert_eq!(files::modified(&folder.path().join(&slot.name)), Some(text.expires));
+        });
+        in_cache(Some(folder.path()), "ada", |ada| assert_eq!(ada.try_to_store(), None));
+    }
+
+    #[test]
     fn an_entry_may_be_issued_up_to_a_minute_ahead() {
         in_cache(None, "ada", |ada| {
             let slot = ada.slot::<CachedText>(&["one"]);

@@ -71,3 +71,18 @@ pub fn expand_home(path: &str, context: &Context) -> Result<PathBuf> {
     };
     Ok(home.join(rest.trim_start_matches(std::path::is_separator)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_the_whole_first_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let secret = "x".repeat(32 * 1024);
+        std::fs::write(file.path(), format!(" {secret} \nanother line\n")).unwrap();
+        let path = file.path().to_str().unwrap();
+        let read = read_secret("client-secret-file", path, Duration::from_secs(10)).unwrap();
+        assert_eq!(read.expose(), secret);
+    }
+}

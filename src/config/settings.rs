@@ -324,6 +324,16 @@ mod tests {
     }
 
     #[test]
+    fn only_a_secret_can_be_a_placeholder() {
+        let unfilled =
+            |id, text| with(&[(id, text, Origin::Env("X"))]).unfilled_secrets().collect::<Vec<_>>();
+        let why = "client_secret from X is a placeholder that nothing has replaced by the secret";
+        assert_eq!(unfilled(Id::ClientSecret, "${SECRET}"), [why]);
+        assert!(unfilled(Id::ClientSecret, "dose1").is_empty());
+        assert!(unfilled(Id::PgDatabase, "${NAME}").is_empty());
+    }
+
+    #[test]
     fn no_secret_is_for_local_tools() {
         let settings = with(&[(Id::OidcTokenEnv, "MY_TOKEN", Origin::Env("X"))]);
         for (name, is_withheld) in [

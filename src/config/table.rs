@@ -586,6 +586,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_profile_holds_a_variable_of_a_pod() {
+        let is_pods = |row: &&Setting| row.name.starts_with("azure_federated_");
+        assert_eq!(SETTINGS.iter().filter(is_pods).filter(|row| !row.profile).count(), 3);
+        assert!(SETTINGS[Id::Host as usize].profile);
+    }
+
+    #[test]
     fn rows_are_well_formed() {
         for (position, row) in SETTINGS.iter().enumerate() {
             let name = row.name;
