@@ -157,6 +157,17 @@ fn the_path_is_the_flags_or_libpqs() {
 }
 
 #[test]
+fn a_message_names_the_file_behind_a_symbolic_link() {
+    let workspace = workspace();
+    let test = Test::at(&workspace);
+    let file = test.write("of-dotfiles", "");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    symlink(&file, test.home.path().join(".pgpass")).unwrap();
+    let outcome = test.run("write pgpass");
+    assert!(outcome.code == 0 && outcome.stdout.contains("of-dotfiles"), "{outcome:?}");
+}
+
+#[test]
 fn a_file_has_any_format_and_is_private() {
     let workspace = workspace();
     let test = Test::at(&workspace);
