@@ -156,6 +156,7 @@ fn the_path_is_the_flags_or_libpqs() {
     test.run("write pgpass").fails(2, &[HOME, "--pgpass-file"]);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_message_names_the_file_behind_a_symbolic_link() {
     let workspace = workspace();
