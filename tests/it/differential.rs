@@ -532,7 +532,7 @@ fn the_official_sdks_choose_the_same_workspace_and_identity() {
     let mut judges = Vec::new();
     let mut used = BTreeSet::new();
     // Where the SDK for Go is not here, that for Python is judged alone.
-    let mut go_agrees = vec![true; cases.len()];
+    let mut go_reads_alike = vec![true; cases.len()];
     if support::has(test, "go") {
         match go("judge") {
             Ok(judge) => judges.push(("Go", judge)),
@@ -557,13 +557,13 @@ fn the_official_sdks_choose_the_same_workspace_and_identity() {
             let reason = DIFFERENCES
                 .iter()
                 .filter(|difference| match difference.of {
-                    Of::Both => true,
+                    Of::Both | Of::Order => true,
                     Of::Python => name == "Python",
-                    Of::PythonAlone => name == "Python" && go_agrees[at],
+                    Of::PythonAlone => name == "Python" && go_reads_alike[at],
                 })
                 .find(|difference| (difference.explains)(case, ours, theirs));
             if name == "Go" {
-                go_agrees[at] = false;
+                go_reads_alike[at] = reason.is_some_and(|known| matches!(known.of, Of::Order));
             }
             match reason {
                 Some(known) => match reasons.iter_mut().find(|(why, _)| *why == known.why) {
@@ -632,9 +632,11 @@ const MAX_EXCUSED_PERCENT: u64 = 10;
 enum Of {
     /// Of both SDKs, or of the one for Go.
     Both,
+    /// The same, and only in the order of auth types: both read the same settings.
+    Order,
     /// Of the SDK for Python; that for Go may differ in another way.
     Python,
-    /// Of the SDK for Python, where that for Go agrees with us. So it cannot hide a fault of ours.
+    /// Of the SDK for Python, where that for Go reads the same settings as we do. So it cannot hide a fault of ours.
     PythonAlone,
 }
 
@@ -657,7 +659,7 @@ fn has(case: &Case, name: &str) -> bool {
 static DIFFERENCES: &[Difference] = &[
     Difference {
         why: "a configured auth type comes before the login of the Databricks CLI",
-        of: Of::Both,
+        of: Of::Order,
         explains: |_, ours, theirs| {
             theirs.auth_type == "databricks-cli" && CONFIGURED.contains(&&*ours.auth_type)
         },
@@ -683,7 +685,7 @@ static DIFFERENCES: &[Difference] = &[
     },
     Difference {
         why: "a configured Azure identity takes precedence over a job's own",
-        of: Of::Both,
+        of: Of::Order,
         explains: |case, ours, theirs| {
             let azure = ["ARM_CLIENT_ID", "ARM_USE_MSI"].iter().any(|name| has(case, name));
             let job = ["github-oidc", "azure-devops-oidc"].contains(&&*theirs.auth_type);
@@ -758,7 +760,11 @@ static DIFFERENCES: &[Difference] = &[
     Difference {
         why: "an account's host has no databases",
         of: Of::Both,
-        explains: |_, ours, _| ours.error.contains("is the account console"),
+        explains: |_, ours, theirs| {
+            let is_theirs = theirs.host.starts_with("https://accounts.")
+                || theirs.error.contains("more than one authorization method");
+            ours.error.contains("is the account console") && is_theirs
+        },
     },
     Difference {
         why: "the SDK for Python does not know azure-msi",
@@ -782,8 +788,12 @@ static DIFFERENCES: &[Difference] = &[
         of: Of::Python,
         explains: |_, ours, theirs| {
             let chosen = (&*ours.auth_type, &*theirs.auth_type);
-            [("github-oidc-azure", "azure-client-secret"), ("github-oidc", "env-oidc")]
-                .contains(&chosen)
+            [
+                ("github-oidc-azure", "azure-client-secret"),
+                ("github-oidc", "env-oidc"),
+                ("azure-devops-oidc", "azure-cli"),
+            ]
+            .contains(&chosen)
         },
     },
     Difference {
@@ -805,10 +815,12 @@ static DIFFERENCES: &[Difference] = &[
     },
     Difference {
         why: "the SDK for Python asks the workspace for the tenant of a service principal",
-        of: Of::PythonAlone,
-        explains: |_, ours, theirs| {
-            theirs.auth_type == "azure-client-secret"
-                && ours.error.ends_with(" has no azure_tenant_id")
+        of: Of::Python,
+        explains: |case, ours, theirs| {
+            let in_file = case.file.as_ref().is_some_and(|text| text.contains("azure_tenant_id"));
+            let is_missing = ours.error.ends_with(" has no azure_tenant_id");
+            let is_missing = is_missing || !in_file && !has(case, "ARM_TENANT_ID");
+            theirs.auth_type == "azure-client-secret" && is_missing
         },
     },
     Difference {
@@ -831,11 +843,12 @@ static DIFFERENCES: &[Difference] = &[
     Difference {
         why: "the SDK for Python keeps the path and the query of a host",
         of: Of::Python,
-        explains: |_, ours, theirs| {
+        explains: |case, ours, theirs| {
             let kept = |text: &str| text.contains("/sql/editor") || text.contains("?o=");
-            let no_metadata = theirs.error.contains("Invalid URL 'None'");
+            let is_set = case.env.iter().any(|(_, value)| kept(value))
+                || case.file.as_ref().is_some_and(|text| kept(text));
             kept(&theirs.host) && theirs.auth_type == ours.auth_type
-                || kept(&theirs.error) && no_metadata
+                || is_set && theirs.error.contains("Invalid URL 'None'")
         },
     },
     Difference {
