@@ -180,7 +180,12 @@ mod tests {
     #[test]
     fn only_quotes_are_said_to_be_in_the_way() {
         let hint = |text| WorkspaceUrl::parse(text, "DATABRICKS_HOST").unwrap_err().hints.remove(0);
-        assert_eq!(hint("'https://x'"), "DATABRICKS_HOST=https://x  # without the quotes");
+        // Each system's shell spells the assignment in its own way.
+        let quotes = hint("'https://x'");
+        assert!(
+            quotes.contains("https://x") && quotes.ends_with("# without the quotes"),
+            "{quotes}"
+        );
         assert!(hint("http://x.example").starts_with("a URL such as "));
     }
 
