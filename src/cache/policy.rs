@@ -440,6 +440,17 @@ mod tests {
         }
     }
 
+    /// A request that another process answers.
+    fn request<'a, T>(slot: &'a Slot<'a, T>, wait: Duration) -> CacheRequest<'a, T> {
+        CacheRequest {
+            slot,
+            need: Need::Printed { min_ttl: 0 },
+            fetch: &|_| panic!("no fetch is needed"),
+            deadline: Deadline::after(wait),
+            lock_wait: Duration::MAX,
+        }
+    }
+
     #[test]
     fn a_refusal_counts_for_three_seconds_and_after_a_refresh_began() {
         let context = context();
@@ -507,13 +518,7 @@ mod tests {
                 subject: None,
             };
             slot.store(&token("theirs", MINUTE));
-            let request = CacheRequest {
-                slot: &slot,
-                need: Need::Printed { min_ttl: 0 },
-                fetch: &|_| panic!("no fetch is needed"),
-                deadline: Deadline::after(MS * 10_000),
-                lock_wait: Duration::MAX,
-            };
+            let request = request(&slot, MS * 10_000);
             let policy = policy(&context, 0);
             let expired = token("ours", 61 * MINUTE);
             assert_eq!(
@@ -526,28 +531,22 @@ mod tests {
     }
 
     #[test]
-    fn a_usable_credential_is_given_only_at_the_deadline_while_another_process_fetches() {
+    fn waiting_for_another_process_ends_at_the_deadline_or_where_a_tool_hangs() {
         let (context, folder) = (context(), tempfile::tempdir().unwrap());
         in_cache(Some(folder.path()), "ada", |ada| {
             let slot = ada.slot::<CachedText>(&["one"]);
             let mut held = slot.lock_file().unwrap();
             let _guard = held.try_lock().unwrap().unwrap();
             let begun = std::time::Instant::now();
-            let request = CacheRequest {
-                slot: &slot,
-                need: Need::Printed { min_ttl: 0 },
-                fetch: &|_| panic!("the other process fetches"),
-                deadline: Deadline::after(MS * 300),
-                lock_wait: Duration::MAX,
-            };
+            let waiting = request(&slot, MS * 300);
             let policy = policy(&context, 0);
-            let error = policy.must_refresh(&request, None).unwrap_err();
+            let error = policy.must_refresh(&waiting, None).unwrap_err();
             assert_eq!(error.message, still_fetching().message);
-            // Waiting ends early only where something runs that does not end.
+            // A usable credential is given before the deadline if a tool hangs.
             let stuck = Policy { blocking_run: |_| Some(Error::unavailable("stuck")), ..policy };
             assert!(begun.elapsed() >= MS * 300);
             slot.store(&CachedText { expires: NOW.plus(2 * MINUTE), ..text(NOW.plus(-DAY)) });
-            let again = CacheRequest { deadline: Deadline::after(MS * 60_000), ..request };
+            let again = request(&slot, MS * 60_000);
             assert_eq!(stuck.must_refresh(&again, None).unwrap().text, "a host");
         });
     }

@@ -302,6 +302,7 @@ pub(super) fn with_parts(start: &str, parts: &[&str]) -> String {
     key
 }
 
+// The tests of policy.rs use this cache, too.
 #[cfg(test)]
 pub mod tests {
     use super::*;

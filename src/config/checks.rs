@@ -42,11 +42,11 @@ impl Settings {
 
     /// Refuses a token that was copied with the scheme of its header.
     fn check_token(&self) -> Result<()> {
-        let Some(token) = self.secret(Id::Token) else { return Ok(()) };
-        let (scheme, rest) = token.expose().split_once(' ').unwrap_or_default();
-        if !scheme.eq_ignore_ascii_case("bearer") || rest.is_empty() {
+        let words = self.secret(Id::Token).and_then(|token| token.expose().split_once(' '));
+        let Some((scheme, _)) = words.filter(|(first, _)| first.eq_ignore_ascii_case("bearer"))
+        else {
             return Ok(());
-        }
+        };
         let origin = self.origin(Id::Token);
         Err(Error::usage(format!("token from {origin} begins with the word {scheme}"))
             .hint("the token alone, without that word"))

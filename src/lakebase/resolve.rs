@@ -125,6 +125,7 @@ fn mistaken_host(text: &str, origin: &Origin) -> Option<(&'static str, String)> 
         let host = redact(host.split(':').next().unwrap_or_default());
         return Some(match scheme {
             "postgres" | "postgresql" => ("is a connection URL", named(host)),
+            // Each Lakebase host has this label, and no workspace has it.
             _ if host.contains(".database.") => ("is a URL", named(host)),
             _ => {
                 let words = "if it is the workspace; the database is --endpoint projects/PROJECT";

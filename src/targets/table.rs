@@ -322,7 +322,6 @@ fn is_secret_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::context::Context;
 
     /// A target by its words on the command line and these flags.
     fn target(words: &[&str], flags: &[(Id, &str)], env: &[(&str, &str)]) -> Target {

@@ -531,7 +531,7 @@ fn the_official_sdks_choose_the_same_workspace_and_identity() {
     let mut unexplained = Vec::new();
     let mut judges = Vec::new();
     let mut used = BTreeSet::new();
-    // Where the SDK for Go is not here, that for Python is judged alone.
+    // Go's SDK comes first, and Python's is judged by it. Without Go, it is judged alone.
     let mut go_reads_alike = vec![true; cases.len()];
     if support::has(test, "go") {
         match go("judge") {
