@@ -69,6 +69,9 @@ pub struct Error {
     pub is_temporary: bool,
     /// A refusal of the scopes that were asked for, or of their lack.
     pub about_scopes: bool,
+    /// A fault of this process, such as a file that it could not read or lock: other callers do not
+    /// share it.
+    pub is_unshared: bool,
 }
 
 impl Error {
@@ -84,6 +87,7 @@ impl Error {
             exit: None,
             is_temporary: false,
             about_scopes: false,
+            is_unshared: false,
         }
     }
 
@@ -110,6 +114,11 @@ impl Error {
     /// Exit code 5.
     pub fn unavailable(message: impl Into<String>) -> Error {
         Error::new(ErrorKind::Unavailable, message)
+    }
+
+    /// See [`Error::is_unshared`].
+    pub fn unshared(self) -> Error {
+        Error { is_unshared: true, ..self }
     }
 
     /// Adds a reason. Text from outside must have passed `redact`.
@@ -179,6 +188,7 @@ impl Error {
             "hints": self.hints,
             "time_lacking_ms": self.time_lacking.map(|lacking| lacking.as_millis() as u64),
             "unreachable": self.unreachable,
+            "is_unshared": self.is_unshared,
         })
     }
 
@@ -194,6 +204,7 @@ impl Error {
         error.hints = texts("hints");
         error.time_lacking = value["time_lacking_ms"].as_u64().map(Duration::from_millis);
         error.unreachable = value["unreachable"].as_str().map(str::to_owned);
+        error.is_unshared = value["is_unshared"] == true;
         Some(error)
     }
 }
@@ -233,6 +244,7 @@ mod tests {
             .hint("solution")
             .with_time_lacking(Duration::from_millis(5))
             .unreachable("h:1");
+        let error = error.unshared();
         assert_eq!(Error::from_json(&error.to_json()), Some(error));
         assert_eq!(Error::from_json(&json!({ "kind": 9, "message": "" })), None);
     }

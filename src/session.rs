@@ -7,7 +7,7 @@
 //!
 //! The workspace token and the requests with it are in `session/workspace.rs`.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -61,6 +61,8 @@ pub struct Session<'a> {
     tool_answer: OnceCell<Value>,
     /// How long a fetch inside the present one may wait for another process that is busy.
     lock_wait: Cell<Duration>,
+    /// The subject of the last workspace token of this call.
+    subject: RefCell<Option<String>>,
 }
 
 /// An answer, and the subject of the token that it was requested with.
@@ -99,6 +101,7 @@ impl<'a> Session<'a> {
             resolved_url: OnceCell::new(),
             tool_answer: OnceCell::new(),
             lock_wait: Cell::new(Duration::MAX),
+            subject: RefCell::default(),
         }
     }
 
@@ -120,8 +123,10 @@ impl<'a> Session<'a> {
         };
         let mut connection = self.connection(parts, deadline)?;
 
-        // A request for the connection may have shown that another person has logged in meanwhile.
-        if plan.purpose == Purpose::Database && self.is_of_another(&token) {
+        // During the requests for the connection, another person may have logged in, or the machine slept.
+        let is_outdated = || self.is_of_another(&token) || token.left(self.context().now()) <= 0;
+        if plan.purpose == Purpose::Database && is_outdated() {
+            self.database_slot().evict();
             token = self.database_credential(deadline)?;
             connection = self.connection(parts, deadline)?;
         }
@@ -229,13 +234,15 @@ impl<'a> Session<'a> {
         Ok(token)
     }
 
-    /// Whether the last workspace token is another person's than this.
+    /// Whether the last workspace token, cached or used in this call, is another person's than this. A token from
+    /// before the clock was set back cannot be read from the cache.
     fn is_of_another(&self, cached: &impl Cacheable) -> bool {
         let Some(subject) = cached.subject().filter(|_| self.plan.provider.login_can_change) else {
             return false;
         };
-        let now = self.workspace_slot().load().and_then(|token| token.subject);
-        now.is_some_and(|now| now != subject)
+        let stored = self.workspace_slot().load().and_then(|token| token.subject);
+        let used = self.subject.borrow();
+        [stored.as_deref(), used.as_deref()].into_iter().flatten().any(|last| last != subject)
     }
 
     /// Gets a value by [`Policy::get`]. Redacts our secrets in an error, and says where the name of an

@@ -124,11 +124,15 @@ pub fn choose(settings: &Settings, context: &Context) -> Result<&'static Provide
     if provider.login && settings.part_of_principal().is_some() {
         return Err(no_identity::error(settings, context));
     }
+    // A workspace that only a stored login names is meant for that login.
+    if provider.login && !provider.stored_login && settings.has_workspace_of_login() {
+        return Err(no_identity::error(settings, context));
+    }
     if provider.fetch.is_none() {
         let why = format!("it would be used because of {}", provider.needs);
         return Err(unsupported(provider, why));
     }
-    check(provider, settings)
+    check(provider, settings, context)
 }
 
 fn choose_named(name: &str, settings: &Settings, context: &Context) -> Result<&'static Provider> {
@@ -151,7 +155,7 @@ fn choose_named(name: &str, settings: &Settings, context: &Context) -> Result<&'
         return Err(Error::usage(format!("auth type {name} from {origin} needs {needs}"))
             .because(configured_summary(settings, context)));
     }
-    check(provider, settings)
+    check(provider, settings, context)
 }
 
 fn first_configured(settings: &Settings, context: &Context) -> Option<&'static Provider> {
@@ -180,7 +184,16 @@ fn unsupported(provider: &Provider, why: String) -> Error {
 }
 
 /// Refuses an auth type that must not be used with these settings.
-fn check(provider: &'static Provider, settings: &Settings) -> Result<&'static Provider> {
+fn check(
+    provider: &'static Provider,
+    settings: &Settings,
+    context: &Context,
+) -> Result<&'static Provider> {
+    if provider.stored_login
+        && let Some(error) = settings.login_error(context)
+    {
+        return Err(error.clone());
+    }
     check_group(provider, settings)?;
     check_profile_host(provider, settings)?;
     (provider.check)(settings)?;

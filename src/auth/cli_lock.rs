@@ -55,8 +55,9 @@ pub fn run(
     let work =
         |guard: &LockGuard<'_>| supervised(call, program, arguments, kept, shown, Some(guard));
     let ran = lock.while_locked(call.context, deadline, work);
-    let ran =
-        ran.map_err(|e| Error::failed("cannot lock the Databricks CLI's logins").because(e))?;
+    let ran = ran.map_err(|e| {
+        Error::failed("cannot lock the Databricks CLI's logins").because(e).unshared()
+    })?;
     ran.unwrap_or_else(|| Err(busy_with(CurrentRun::recorded(call.context).as_ref(), call.context)))
 }
 
@@ -86,8 +87,7 @@ fn supervised(
     shown: &str,
     lock: Option<&LockGuard<'_>>,
 ) -> Result<ToolOutput> {
-    let own = (call.context.own_executable)()
-        .map_err(|e| Error::failed("cannot find this program's own file").because(e))?;
+    let own = call.context.own_file()?;
     let limit = RUN_TIMEOUT.as_secs().to_string();
     let locked = if lock.is_some() { "locked" } else { "unlocked" };
     let program = program.to_str().ok_or_else(|| {

@@ -73,6 +73,9 @@ fn lacks(settings: &Settings, id: Id, missing: Id) -> Error {
 
 fn no_identity(settings: &Settings, context: &Context) -> Error {
     let mut error = Error::usage("no Databricks identity is configured");
+    for problem in Logins::of(context).map_or(Vec::new(), |logins| logins.problems()) {
+        error = error.because(format!("{}: {}", problem.message, problem.because.join(", ")));
+    }
     for login in selectable_logins(settings, context).iter().take(MAX_LOGINS) {
         let (flag, who) = (login.key.shown_words(), redact(&login.who));
         error = error.hint(format!("{flag}  # the login of {who}"));
@@ -100,11 +103,12 @@ fn no_identity(settings: &Settings, context: &Context) -> Error {
 
 /// The stored logins that a flag would select.
 fn selectable_logins(settings: &Settings, context: &Context) -> Vec<Login> {
-    let mut logins = Logins::of(context).map_or(Vec::new(), |logins| logins.all());
+    let Ok(stored) = Logins::of(context) else { return Vec::new() };
+    let mut logins = stored.all();
     match settings.text(Id::Host) {
         Some(host) => logins.retain(|login| login.host == host),
         // A single login needs no flag: it is here only because its profile means something else.
-        None if logins.len() == 1 => logins.clear(),
+        None if matches!(stored.only(), Ok(Some(_))) => logins.clear(),
         None => (),
     }
     logins

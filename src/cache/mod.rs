@@ -2,5 +2,6 @@
 
 pub mod entry;
 pub mod failures;
+pub mod freshness;
 pub mod policy;
 pub mod store;

@@ -14,20 +14,21 @@
 //! it has more than a minute left and the workspace has not refused it. With `--refresh`, only a token
 //! that was issued after the call began is fresh.
 //!
-//! `session.rs` fetches a token, `cache/store.rs` stores it.
+//! `freshness.rs` has the limits, `session.rs` fetches a token, `store.rs` stores it.
 
 use std::time::Duration;
 
 use crate::cache::entry::Cacheable;
 use crate::cache::failures::PastFailure;
+use crate::cache::freshness::{Freshness, is_young};
 use crate::cache::store::Slot;
 use crate::credential::secret::Secret;
-use crate::credential::token::MIN_LIFE_MS;
+use crate::credential::token::{MIN_LIFE_MS, with_our_time};
 use crate::error::{Error, ErrorKind, Result, TIMEOUT_HINT};
 use crate::platform::context::Context;
 use crate::platform::lock::{LockFile, LockGuard};
 use crate::platform::log::{self, Level};
-use crate::platform::time::{Deadline, MINUTE, Pauses, SECOND, Timestamp};
+use crate::platform::time::{Deadline, Pauses, SECOND, Timestamp};
 
 /// How long an early refresh may hold up its caller.
 const EARLY_REFRESH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -51,53 +52,6 @@ pub enum Need<'s> {
     Printed { min_ttl: i64 },
     /// It is used for requests of this call. `refused` is one that the workspace has already refused.
     Used { refused: Option<&'s Secret> },
-}
-
-/// A row of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freshness {
-    Fresh,
-    RefreshEarly,
-    MustRefresh,
-}
-
-impl Freshness {
-    /// The row for a token that is printed, by its lifetime and the life left, in milliseconds.
-    pub fn of(lifetime: i64, left: i64, min_ttl: i64) -> Freshness {
-        let (early, must) = refresh_limits(lifetime, min_ttl);
-        if left > early {
-            Freshness::Fresh
-        } else if left > must {
-            Freshness::RefreshEarly
-        } else {
-            Freshness::MustRefresh
-        }
-    }
-}
-
-/// The life left, in milliseconds, below which a token of this lifetime is refreshed early, and below
-/// which it must be refreshed.
-pub fn refresh_limits(lifetime: i64, min_ttl: i64) -> (i64, i64) {
-    let early = (20 * MINUTE).min(lifetime / 2);
-    let must = (10 * MINUTE).min(lifetime / 3);
-    if min_ttl == 0 {
-        return (early, must);
-    }
-
-    let must = must.max(min_ttl);
-    let early = early.max(must.saturating_add(5 * MINUTE));
-    (lifetime.min(early), must)
-}
-
-/// A token issued within the last minute satisfies any `--min-ttl`: another mint would not give a
-/// better one.
-fn is_young(issued: Timestamp, now: Timestamp) -> bool {
-    now.since(issued) <= MINUTE
-}
-
-/// Whether a token was handed out although it has less life than the caller needs.
-pub fn falls_short(token: &impl Cacheable, min_ttl: i64, now: Timestamp) -> bool {
-    token.left(now) < min_ttl && !is_young(token.issued(), now)
 }
 
 /// How something is fetched.
@@ -162,7 +116,8 @@ impl Policy<'_> {
                 (got, is_late)
             }
         };
-        if is_late { self.must_refresh(request, Some(got)) } else { Ok(got) }
+        let got = if is_late { self.must_refresh(request, Some(got))? } else { got };
+        self.unexpired(got)
     }
 
     /// Gets a token that is stored elsewhere; only its refusals are cached.
@@ -176,7 +131,21 @@ impl Policy<'_> {
             return Err(refusal);
         }
         let call = FetchCall { deadline, lock: None, lock_wait: Duration::MAX };
-        fetch(&call).inspect_err(|error| cache_failure(slot, error, deadline))
+        let got = fetch(&call).inspect_err(|error| cache_failure(slot, error, deadline))?;
+        self.unexpired(got)
+    }
+
+    /// Refuses what expired during the fetch: nothing that has expired is handed out.
+    fn unexpired<T: Cacheable>(&self, got: T) -> Result<T> {
+        let now = self.context.now();
+        match got.expires().filter(|expires| *expires <= now) {
+            Some(expires) => {
+                let words =
+                    format!("the new credential expired before it could be used, at {expires}");
+                Err(with_our_time(Error::unavailable(words), now))
+            }
+            None => Ok(got),
+        }
     }
 
     fn freshness<T: Cacheable>(&self, request: &CacheRequest<'_, T>, cached: &T) -> Freshness {
@@ -378,8 +347,8 @@ impl Policy<'_> {
     ) -> Option<Error> {
         let past = slot.failure().filter(|_| self.uses_cached_failures)?;
         let passed = Duration::from_millis(self.context.now().since(past.at).max(0) as u64);
-        let have_time = |lacking: Duration| deadline.left() > lacking.saturating_sub(passed);
-        let is_shared = past.at > self.began && !past.error.time_lacking.is_some_and(have_time);
+        let has_time = |lacking| has_more_time(deadline.left(), lacking, passed);
+        let is_shared = past.at > self.began && !past.error.time_lacking.is_some_and(has_time);
         if is_shared { Some(past.error) } else { self.refusal(Some(past)) }
     }
 
@@ -391,6 +360,11 @@ impl Policy<'_> {
     }
 }
 
+/// Whether the time left exceeds what another call lacked, less the time that has passed since.
+fn has_more_time(left: Duration, lacking: Duration, passed: Duration) -> bool {
+    left > lacking.saturating_sub(passed)
+}
+
 fn is_refusal(error: &Error) -> bool {
     matches!(error.kind, ErrorKind::Login | ErrorKind::Denied)
 }
@@ -400,9 +374,9 @@ fn store<T: Cacheable>(slot: &Slot<'_, T>, new: T) -> T {
     new
 }
 
-/// Caches a failure, unless it came from the cache.
+/// Caches a failure, unless it came from the cache or belongs to this process alone.
 fn cache_failure<T: Cacheable>(slot: &Slot<'_, T>, error: &Error, deadline: Deadline) {
-    if !error.from_cache {
+    if !error.from_cache && !error.is_unshared {
         let time_lacking = error.time_lacking.or(deadline.passed().then_some(Duration::ZERO));
         slot.cache_failure(&Error { time_lacking, ..error.clone() });
     }
@@ -425,7 +399,7 @@ mod tests {
     use crate::cache::entry::CachedText;
     use crate::cache::store::tests::{NOW, context, in_cache, text};
     use crate::credential::token::Token;
-    use crate::platform::time::DAY;
+    use crate::platform::time::{DAY, MINUTE};
 
     /// A call that began this many milliseconds ago.
     fn policy(context: &Context, ago: i64) -> Policy<'_> {
@@ -483,6 +457,9 @@ mod tests {
             slot.cache_failure(&Error::denied("no"));
             assert!(is_shared(0, long), "a refusal that still counts");
         });
+        assert!(has_more_time(MS * 800, MS * 999, MS * 200));
+        assert!(!has_more_time(MS * 800, MS * 1_000, MS * 200));
+        assert!(!has_more_time(Duration::ZERO, MS * 1_000, MS * 2_000));
     }
 
     #[test]
@@ -552,49 +529,4 @@ mod tests {
     }
 
     const MS: Duration = Duration::from_millis(1);
-
-    fn minutes(lifetime: i64, min_ttl: i64) -> (i64, i64) {
-        let (early, must) = refresh_limits(lifetime * MINUTE, min_ttl * MINUTE);
-        (early / MINUTE, must / MINUTE)
-    }
-
-    #[test]
-    fn a_credential_falls_short_if_another_would_not() {
-        let now = Timestamp(0).plus(100 * MINUTE);
-        let falls = |left: i64, age: i64| {
-            let token = Token {
-                secret: Secret::new("x"),
-                issued: now.plus(-age),
-                expires: Some(now.plus(left)),
-                lifetime: 60 * MINUTE,
-                subject: None,
-            };
-            falls_short(&token, 20 * MINUTE, now)
-        };
-        assert!(falls(20 * MINUTE - 1, 2 * MINUTE));
-        assert!(!falls(20 * MINUTE, 2 * MINUTE));
-        assert!(!falls(30 * MINUTE, 2 * MINUTE));
-        assert!(!falls(MINUTE, MINUTE) && falls(MINUTE, MINUTE + 1), "a young one");
-    }
-
-    #[test]
-    fn a_limit_itself_belongs_to_the_later_row() {
-        let freshness = |left| Freshness::of(60 * MINUTE, left, 0);
-        assert_eq!(freshness(20 * MINUTE + 1), Freshness::Fresh);
-        assert_eq!(freshness(20 * MINUTE), Freshness::RefreshEarly);
-        assert_eq!(freshness(10 * MINUTE + 1), Freshness::RefreshEarly);
-        assert_eq!(freshness(10 * MINUTE), Freshness::MustRefresh);
-    }
-
-    #[test]
-    fn limits_are_those_of_the_contract() {
-        assert_eq!(minutes(60, 0), (20, 10));
-        assert_eq!(minutes(15, 0), (7, 5));
-        assert_eq!(minutes(600, 0), (20, 10));
-        assert_eq!(minutes(60, 5), (20, 10), "less than the usual changes nothing");
-        assert_eq!(minutes(60, 20), (25, 20));
-        assert_eq!(minutes(60, 58), (60, 58));
-        assert_eq!(minutes(60, 180), (60, 180), "nothing is ever fresh enough");
-        assert_eq!(refresh_limits(i64::MAX, 0), (20 * MINUTE, 10 * MINUTE));
-    }
 }

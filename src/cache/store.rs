@@ -6,7 +6,7 @@
 //! share a prefix and can be evicted together. Anything odd about an entry is a note and a miss,
 //! never an error: a cache must not stop a credential.
 //!
-//! `entry.rs` has what an entry says, `policy.rs` when it is fresh enough.
+//! `entry.rs` has what an entry says, `freshness.rs` when it is fresh enough.
 
 use std::cell::{OnceCell, RefCell};
 use std::ffi::OsStr;
@@ -212,7 +212,7 @@ impl<T: Cacheable> Slot<'_, T> {
     ) -> Option<R> {
         let path = self.folder.cache.folder?.join(name);
         let reason = match private_file::read_private(&path, MAX_ENTRY_BYTES) {
-            PrivateRead::Nothing => return None,
+            PrivateRead::Nothing | PrivateRead::Unreadable(_) => return None,
             PrivateRead::Unsafe(reason) => reason,
             PrivateRead::Content(content) => match self.entry_key().read(&content) {
                 Ok(fields) => return take(&fields?),

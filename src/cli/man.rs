@@ -102,7 +102,7 @@ fn option(page: &mut String, row: &Setting) {
     item(page, name.trim_end(), &format!("{about}{variables}"));
 }
 
-/// `cache/policy.rs` for users.
+/// `cache/policy.rs` and `cache/freshness.rs` for users.
 fn freshness(page: &mut String) {
     page.push_str(
         ".SH FRESHNESS\n\

@@ -87,9 +87,10 @@ fn run(mut call: Call<'_>) -> Result<u8> {
 fn settings(call: &Call<'_>) -> Result<Settings> {
     let settings = call.settings()?;
     let is_cli = settings.text(Id::AuthType) == Some(databricks_cli::PROVIDER.name);
-    let has_login = settings
-        .login(call.context)
-        .is_some_and(|login| matches!(login.renew_with, RenewWith::Refresh(_)));
+    let has_login = settings.login_error(call.context).is_some()
+        || settings
+            .login(call.context)
+            .is_some_and(|login| matches!(login.renew_with, RenewWith::Refresh(_)));
     if !is_cli || !has_login {
         return Ok(settings);
     }

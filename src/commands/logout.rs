@@ -53,11 +53,14 @@ fn run(mut call: Call<'_>) -> Result<u8> {
 
     let ended: Vec<Login> = match &key {
         None => logins.all(),
-        Some(key) => logins.get(key).into_iter().collect(),
+        Some(key) => logins.get_usable(key)?.into_iter().collect(),
     };
     let (mut lines, failure) = end_all(&logins, &ended, lock_wait, &call);
-    for path in logins.remove_unreadable(key.as_ref())? {
-        lines.push_str(&format!("removed {}, which cannot be read\n", path.display()));
+    for path in logins.remove_unusable(key.as_ref())? {
+        let path = path.display();
+        let line =
+            format!("removed the unusable {path}; its tokens stay valid until they expire\n");
+        lines.push_str(&line);
     }
     if let Some(error) = failure {
         return Err(error);
@@ -70,7 +73,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
             call.context.note(&error.to_string());
         }
     }
-    if let Some(login) = key.and_then(|_| settings.find_login(&logins)) {
+    if let Some(login) = key.and_then(|_| settings.find_login(&logins).ok()?) {
         let (who, words) = (redact(&login.who), login.key.shown_words());
         call.context.note(&format!(
             "the login of {who} for the workspace still counts; to end it, too: lakebase-token logout {words}"
@@ -123,7 +126,7 @@ fn end_all(
 fn end(logins: &Logins<'_>, login: &Login, lock_wait: Duration, call: &Call<'_>) -> Result<()> {
     logins.with_lock(&login.key, Deadline::after(lock_wait), || {
         // Another process may have renewed it before this one got the lock.
-        let login = logins.get(&login.key).unwrap_or(login.clone());
+        let login = logins.get_usable(&login.key)?.unwrap_or(login.clone());
         // The cache keys contain the identity, which is unknown after the login is removed.
         let plan = plan_of(call, &login);
         let session = plan.as_ref().map(|plan| Session::new(plan, call.context));

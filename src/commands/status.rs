@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::auth::chain;
 use crate::auth::chain::ProviderChoice;
-use crate::cache::policy::Freshness;
+use crate::cache::freshness::Freshness;
 use crate::commands::command::{Call, Command, DATABASE_FLAGS, ROW, has_foreign_password};
 use crate::config::settings::Settings;
 use crate::config::table::Id;

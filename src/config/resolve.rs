@@ -186,8 +186,13 @@ impl Settings {
         if self.get(Id::Host).is_some() || self.profile.is_some() || self.has_identity() || is_pod {
             return Ok(());
         }
-        let logins = Logins::of(context).map_or(Vec::new(), |logins| logins.all());
-        let [login] = &logins[..] else { return Ok(()) };
+        let Ok(logins) = Logins::of(context) else { return Ok(()) };
+        let login = match logins.only() {
+            // After the login, an entry can still be removed.
+            Err(_) if self.is_on(Id::Remove) => return Ok(()),
+            only => only?,
+        };
+        let Some(login) = &login else { return Ok(()) };
         match &login.key {
             LoginKey::Host(url) => self.set(Id::Host, url, Origin::Login),
             LoginKey::Profile(name) => self.load_profile_of(login, name, context)?,

@@ -13,7 +13,7 @@ use crate::config::value::{Origin, Value, parse_bool, trimmed, unfilled};
 use crate::config::variables::{holds_secret, is_withheld_from_local_tools, secret_variables};
 use crate::credential::redact::redact;
 use crate::credential::secret::Secret;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::login::store::{Login, LoginKey, Logins};
 use crate::platform::context::Context;
 use crate::platform::environment::is_same_name;
@@ -41,7 +41,7 @@ pub struct Settings {
     /// not count beside `--profile`.
     pub(super) inherited_token_variable: Option<String>,
     /// Read once a call, since several providers use it.
-    login: OnceCell<Option<Login>>,
+    login: OnceCell<Result<Option<Login>>>,
     /// Read once a call, since the platform may replace the file at any time.
     id_token: OnceCell<std::result::Result<Secret, String>>,
 }
@@ -186,13 +186,29 @@ impl Settings {
     /// The stored login that these settings mean, as it was at the first call of this function: that
     /// of the profile, else that of the workspace.
     pub fn login(&self, context: &Context) -> Option<&Login> {
-        let read = || self.find_login(&Logins::of(context).ok()?);
-        self.login.get_or_init(read).as_ref()
+        self.read_login(context).as_ref().ok()?.as_ref()
+    }
+
+    /// Whether nothing but the only login names the workspace.
+    pub fn has_workspace_of_login(&self) -> bool {
+        [Id::Host, Id::Profile].iter().any(|id| matches!(self.origin(*id), Origin::Login))
+    }
+
+    /// Why that login is unusable.
+    pub fn login_error(&self, context: &Context) -> Option<&Error> {
+        self.read_login(context).as_ref().err()
+    }
+
+    fn read_login(&self, context: &Context) -> &Result<Option<Login>> {
+        self.login.get_or_init(|| match Logins::of(context) {
+            Ok(logins) => self.find_login(&logins),
+            Err(_) => Ok(None),
+        })
     }
 
     /// The same login as it is stored now.
-    pub fn find_login(&self, logins: &Logins<'_>) -> Option<Login> {
-        let host = self.text(Id::Host)?;
+    pub fn find_login(&self, logins: &Logins<'_>) -> Result<Option<Login>> {
+        let Some(host) = self.text(Id::Host) else { return Ok(None) };
         let workspace = LoginKey::Host(host.to_owned());
         let profile = self.login_key().filter(|key| *key != workspace);
 
@@ -201,8 +217,15 @@ impl Settings {
             (Some(theirs), Some(ours)) => theirs != ours,
             _ => false,
         };
-        let keys = profile.into_iter().chain([workspace]);
-        keys.filter_map(|key| logins.get(&key)).find(|login| login.host == host && !is_other(login))
+        for key in profile.into_iter().chain([workspace]) {
+            if let Some(login) = logins.get(&key)?
+                && login.host == host
+                && !is_other(&login)
+            {
+                return Ok(Some(login));
+            }
+        }
+        Ok(None)
     }
 
     /// The key of a login that is made with these settings.

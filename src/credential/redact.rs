@@ -134,7 +134,8 @@ fn redact_token(part: &str, follows_scheme: bool) -> String {
     let header = token.to_ascii_lowercase().find(HEADER).map(|at| at + HEADER.len());
     let is_scheme =
         |at: &usize| ["bearer", "basic"].contains(&token[*at..].to_ascii_lowercase().as_str());
-    let start = header.filter(|at| !is_scheme(at)).or_else(|| token_start(token));
+    let starts = [header.filter(|at| !is_scheme(at)), token_start(token)];
+    let start = starts.into_iter().flatten().min();
 
     // "Bearer abc123" contains a token, "Bearer token is expired" does not.
     let unlike_a_word = |b: u8| b.is_ascii_digit() || b"._~+/=".contains(&b);
@@ -337,6 +338,7 @@ mod tests {
             ("subject repo:acme@1/shop@2", "subject repo:acme@1/shop@2"),
             ("profile dose-tracking-prod", "profile dose-tracking-prod"),
             ("Authorization=c2VjcmV0OnNlY3JldA", "Authorization=***"),
+            ("x/eyJhbGciOi.eyJzdWIi.authorization=no", "x/***"),
             ("Authorization=Basic c2VjcmV0OnNlY3JldA", "Authorization=Basic ***"),
         ] {
             assert_eq!(

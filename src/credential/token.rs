@@ -1,6 +1,6 @@
 //! A token with its lifetime: when it was issued, when it expires, and for which subject.
 //!
-//! Whether a token is fresh enough for a caller is decided in `cache/policy.rs`.
+//! Whether a token is fresh enough for a caller is decided in `cache/freshness.rs`.
 
 use std::fmt;
 
@@ -58,9 +58,8 @@ impl Token {
         let expires_by_lifetime = now.plus(lifetime);
         let expires = stated.map_or(expires_by_lifetime, |stated| stated.min(expires_by_lifetime));
         if expires <= now {
-            return Err(Error::failed(format!("{what} has already expired, at {expires}"))
-                .because(format!("this machine's time is {now}; its clock may be wrong"))
-                .hint("date -u"));
+            let error = Error::failed(format!("{what} has already expired, at {expires}"));
+            return Err(with_our_time(error, now));
         }
 
         // If the workspace's clock is far behind, a new token has little time left by ours. The
@@ -90,6 +89,12 @@ impl fmt::Display for Token {
             None => f.write_str("with no known expiry"),
         }
     }
+}
+
+/// Adds this machine's time to an error about an expiry.
+pub fn with_our_time(error: Error, now: Timestamp) -> Error {
+    let reason = format!("this machine's time is {now}; its clock may be wrong");
+    error.because(reason).hint("date -u")
 }
 
 /// Refuses a text that cannot be a token. The alphabet is RFC 6750's `b64token`. Other characters

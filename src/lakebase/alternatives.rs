@@ -73,8 +73,7 @@ impl Alternatives {
         };
         found.in_existing_project = parts.len() > 2;
         found.what = format!("branches of {project}");
-        let there = branches(api, &project)?.into_iter().filter(|branch| !branch.is_gone);
-        found.names = names_of(there.map(|branch| branch.name));
+        found.names = names_of(branches(api, &project)?.into_iter().map(|branch| branch.name));
 
         let Some(branch) = parent(2).filter(|name| found.names.contains(name)) else {
             return Ok(found);

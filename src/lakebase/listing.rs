@@ -1,5 +1,5 @@
-//! The workspace's lists: projects, their branches, their endpoints; instances. Which of them is meant is
-//! `resolve.rs`'s business. Fields are those of databricks-sdk-go `service/postgres` and `service/database`.
+//! The workspace's lists: projects, their branches, their endpoints; instances. What is deleted may still be in a
+//! list for a while, and is left out. Which of them is meant is `resolve.rs`'s business. Fields are those of databricks-sdk-go `service/postgres` and `service/database`.
 
 use serde_json::Value;
 
@@ -21,7 +21,6 @@ pub struct Project {
 pub struct Branch {
     pub name: Option<String>,
     pub is_default: bool,
-    pub is_gone: bool,
 }
 
 pub struct Endpoint {
@@ -50,11 +49,9 @@ impl Project {
 
 impl Branch {
     fn of(branch: &Value) -> Branch {
-        let state = branch["status"]["current_state"].as_str();
         Branch {
             name: listed_text(&branch["name"]),
             is_default: branch["status"]["default"] == true,
-            is_gone: matches!(state, Some("ARCHIVED" | "DELETED")),
         }
     }
 }
@@ -74,12 +71,24 @@ impl Endpoint {
 }
 
 pub fn projects(api: &Api<'_>) -> Outcome<Vec<Project>> {
-    every_page(api, "to list projects", &format!("{POSTGRES}/projects"), "projects", Project::of)
+    let keep = |project: &Value| (!is_gone(project)).then(|| Project::of(project));
+    let path = format!("{POSTGRES}/projects");
+    let listed = every_page(api, "to list projects", &path, "projects", keep)?;
+    Ok(listed.into_iter().flatten().collect())
 }
 
 pub fn branches(api: &Api<'_>, project: &str) -> Outcome<Vec<Branch>> {
+    let keep = |branch: &Value| (!is_gone(branch)).then(|| Branch::of(branch));
     let path = format!("{POSTGRES}/{project}/branches");
-    every_page(api, "to list branches", &path, "branches", Branch::of)
+    let listed = every_page(api, "to list branches", &path, "branches", keep)?;
+    Ok(listed.into_iter().flatten().collect())
+}
+
+/// Whether a listed project or branch is deleted or archived.
+fn is_gone(listed: &Value) -> bool {
+    let is_deleted = listed["delete_time"].as_str().is_some_and(|time| !time.is_empty());
+    let state = listed["status"]["current_state"].as_str();
+    is_deleted || matches!(state, Some("ARCHIVED" | "DELETED"))
 }
 
 pub fn endpoints(api: &Api<'_>, branch: &str) -> Outcome<Vec<Endpoint>> {

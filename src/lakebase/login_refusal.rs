@@ -98,6 +98,11 @@ impl PostgresAttempt<'_> {
     }
 
     pub fn error(&self, failure: LoginFailure) -> Error {
+        // A server may repeat the password, which need not look like one.
+        self.told(failure).redacted(self.login.password)
+    }
+
+    fn told(&self, failure: LoginFailure) -> Error {
         let server = format!("{}:{}", redact(self.login.host), self.login.port);
         match failure {
             LoginFailure::NotResolved(e) => {

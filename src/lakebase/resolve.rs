@@ -205,7 +205,7 @@ fn database_by_host(api: &Api<'_>, host: &str, origin: impl Display) -> Outcome<
         let project = checked_name(&project.name, "project")?.to_owned();
         let branches = if_open(branches(api, &project), &project, &mut closed)?;
         names.push(project);
-        for branch in branches.iter().filter(|branch| !branch.is_gone) {
+        for branch in &branches {
             let branch = checked_name(&branch.name, "branch")?;
             for endpoint in if_open(endpoints(api, branch), branch, &mut closed)? {
                 let uid = endpoint.uid.as_deref().unwrap_or_default();

@@ -234,9 +234,14 @@ impl Login {
             Value::Null => RenewWith::Refresh(text(&value, "refresh_token").map(Secret::new)),
             pat => RenewWith::Pat(RotatingPat::parse(pat)?),
         };
+        let key = LoginKey::parse(&value["of"])?;
+        let host = text(&value, "host")?;
+        if matches!(&key, LoginKey::Host(url) if *url != host) {
+            return None;
+        }
         Some(Login {
-            key: LoginKey::parse(&value["of"])?,
-            host: text(&value, "host")?,
+            key,
+            host,
             workspace_id: text(&value, "workspace_id"),
             who: text(&value, "who")?,
             logged_in: time(&value, "since")?,

@@ -116,10 +116,10 @@ impl From<Login> for RenewedLogin {
 /// Renews a login, unless another process has done so meanwhile.
 pub fn renew(context: &Context, key: &LoginKey, need: TokenNeed) -> Result<RenewedLogin> {
     let logins = Logins::of(context)?;
-    let before = logins.get(key).ok_or_else(|| no_stored_login(key))?;
+    let before = logins.get(key)?.ok_or_else(|| no_stored_login(key))?;
 
     logins.with_lock(key, Deadline::after(RENEWAL_TIMEOUT), || {
-        let login = logins.get(key).ok_or_else(|| no_stored_login(key))?;
+        let login = logins.get(key)?.ok_or_else(|| no_stored_login(key))?;
         let was_replaced = before.access != login.access;
         let need = if was_replaced { TokenNeed::Life(MIN_LIFE_MS) } else { need };
         if login.serves(need, context.now()) {
@@ -236,7 +236,7 @@ impl Renewal<'_> {
     /// After a failed rotation: the stored token while it is valid, else the error. The rotation may
     /// have stored a newer login before it failed.
     fn keep_old_token(&self, login: &Login, error: Error) -> Result<RenewedLogin> {
-        let login = self.logins.get(&login.key).unwrap_or(login.clone());
+        let login = self.logins.get(&login.key).unwrap_or_default().unwrap_or(login.clone());
         if login.left(self.context.now()) > MIN_LIFE_MS {
             Ok(RenewedLogin { login, not_replaced: Some(error) })
         } else {

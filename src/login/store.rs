@@ -8,6 +8,7 @@
 //! with a browser, `login/rotating_pat.rs` the rotating tokens, and `login/renewal.rs` decides when
 //! which of them is used. `commands/login/` creates logins.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ use crate::platform::files;
 use crate::platform::lock::LockFile;
 use crate::platform::path_owners::{NOT_ROOTS_HOME, is_root_in_other_users_folder};
 use crate::platform::private_file::{
-    Folder, OTHERS_MAY_WRITE, PrivateRead, private_folder, read_private,
+    Folder, NOT_REGULAR, OF_ANOTHER_USER, OTHERS_MAY_WRITE, PrivateRead, private_folder,
+    read_private,
 };
 use crate::platform::target_file::{HookMark, TargetFile};
 use crate::platform::time::Deadline;
@@ -37,6 +39,9 @@ const FOLDER_LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// The beginning of the name of every login's file.
 const FILE_PREFIX: &str = "login-";
+
+/// The hint for a folder or a login of another user.
+const AS_OWNER: &str = "start lakebase-token as that user, or set HOME to this user's own";
 
 /// All logins of this user.
 pub struct Logins<'a> {
@@ -53,39 +58,89 @@ impl<'a> Logins<'a> {
         Ok(Logins { context, folder })
     }
 
-    pub fn get(&self, key: &LoginKey) -> Option<Login> {
-        let path = self.path(key);
-        let reason = match read_private(&path, MAX_LOGIN_BYTES) {
-            PrivateRead::Nothing => return None,
+    /// The login with this key. An unusable login is an error, so that no other identity takes its
+    /// place.
+    pub fn get(&self, key: &LoginKey) -> Result<Option<Login>> {
+        self.read(&self.path(key), Some(key))
+    }
+
+    /// For `login` and `logout`: an unusable login counts as missing, unless only reading it has failed.
+    pub fn get_usable(&self, key: &LoginKey) -> Result<Option<Login>> {
+        match self.get(key) {
+            Err(error) if !error.is_unshared => Ok(None),
+            read => read,
+        }
+    }
+
+    /// The login, if there is only one.
+    pub fn only(&self) -> Result<Option<Login>> {
+        match &self.paths()[..] {
+            [path] => self.read(path, None),
+            _ => Ok(None),
+        }
+    }
+
+    /// All usable logins.
+    pub fn all(&self) -> Vec<Login> {
+        self.paths().iter().filter_map(|path| self.read(path, None).ok()?).collect()
+    }
+
+    /// What is wrong with the other logins.
+    pub fn problems(&self) -> Vec<Error> {
+        self.paths().iter().filter_map(|path| self.read(path, None).err()).collect()
+    }
+
+    /// Removes the file of this login, or of every login, if the login is unusable. Returns the paths
+    /// of the removed files.
+    pub fn remove_unusable(&self, key: Option<&LoginKey>) -> Result<Vec<PathBuf>> {
+        let paths = key.map_or_else(|| self.paths(), |key| vec![self.path(key)]);
+        let mut unusable = Vec::new();
+        for path in paths {
+            match self.read(&path, None) {
+                Ok(_) => (),
+                // Reading it has failed, perhaps only this time.
+                Err(error) if error.is_unshared => return Err(error),
+                Err(_) => unusable.push(path),
+            }
+        }
+        if !unusable.is_empty() {
+            self.refuse_in_other_users_folder("change")?;
+        }
+        for path in &unusable {
+            files::remove(path).map_err(|e| cannot("remove", path, e))?;
+        }
+        Ok(unusable)
+    }
+
+    /// Reads the login in a file. If its key is known, the hint for an unusable login is to replace it.
+    fn read(&self, path: &Path, key: Option<&LoginKey>) -> Result<Option<Login>> {
+        let shown = || sh_word(&redact(&path.to_string_lossy()));
+        let reason = match read_private(path, MAX_LOGIN_BYTES) {
+            PrivateRead::Nothing => return Ok(None),
+            PrivateRead::Unreadable(e) => {
+                let is_denied = e.kind() == ErrorKind::PermissionDenied;
+                // In a folder that this user cannot enter, there is no login of this user.
+                if is_denied && path.symlink_metadata().is_err() {
+                    return Ok(None);
+                }
+                let error = cannot("read the login in", path, e);
+                let chmod = || format!("chmod 600 {}", shown());
+                return Err(if is_denied { error.hint(chmod()) } else { error });
+            }
             PrivateRead::Unsafe(reason) => reason,
             PrivateRead::Content(content) => match Login::parse(&content) {
-                Some(login) if login.key == *key => return Some(login),
+                Some(login) if self.path(&login.key) == *path => return Ok(Some(login)),
                 _ => "it is damaged",
             },
         };
-        self.context.note(&format!("the login in {} is not used: {reason}", path.display()));
-        None
-    }
-
-    /// All logins that can be read.
-    pub fn all(&self) -> Vec<Login> {
-        self.paths().iter().filter_map(|path| read_login(path)).collect()
-    }
-
-    /// Removes the file of this login, or of every login, if it cannot be read. Returns the paths of
-    /// the removed files.
-    pub fn remove_unreadable(&self, key: Option<&LoginKey>) -> Result<Vec<PathBuf>> {
-        let paths = key.map_or_else(|| self.paths(), |key| vec![self.path(key)]);
-        let is_unreadable = |path: &PathBuf| {
-            let exists = path.symlink_metadata().is_ok();
-            exists && read_login(path).is_none_or(|login| self.path(&login.key) != *path)
+        let hint = match (reason, key) {
+            (OF_ANOTHER_USER, _) => AS_OWNER.to_owned(),
+            (NOT_REGULAR, _) => format!("mv {0} {0}.old", shown()),
+            (_, Some(key)) => format!("lakebase-token login {}", key.shown_words()),
+            (_, None) => "lakebase-token logout --all".to_owned(),
         };
-
-        let unreadable: Vec<PathBuf> = paths.into_iter().filter(is_unreadable).collect();
-        for path in &unreadable {
-            files::remove(path).map_err(|e| cannot("remove", path, e))?;
-        }
-        Ok(unreadable)
+        let message = format!("the login in {} is unusable", path.display());
+        Err(Error::login(message).because(reason).hint(hint))
     }
 
     fn paths(&self) -> Vec<PathBuf> {
@@ -96,17 +151,26 @@ impl<'a> Logins<'a> {
         files::list(&self.folder).into_iter().filter(is_login).collect()
     }
 
-    /// Fails if no login could be stored. A person should not go through a login page in vain.
-    pub fn check_writable(&self) -> Result<()> {
-        self.create_folder()
-            .and_then(|_| TargetFile::open(&self.folder.join(FILE_PREFIX))?.check_folder())
-            .map_err(|error| match error.because.iter().any(|why| why == OTHERS_MAY_WRITE) {
+    /// Fails if this login could not be stored. A person should not go through a login page in vain.
+    pub fn check_writable(&self, key: &LoginKey) -> Result<()> {
+        let check = || {
+            let path = self.path(key);
+            // A link is replaced.
+            let is_link = path.is_symlink();
+            let path = if is_link { self.folder.join(FILE_PREFIX) } else { path };
+            let file = TargetFile::open(&path)?;
+            file.check_folder()?;
+            file.read().map(|_| ())
+        };
+        self.create_folder().and_then(|_| check()).map_err(|error| {
+            match error.because.iter().any(|why| why == OTHERS_MAY_WRITE) {
                 true => {
                     let folder = sh_word(&redact(&self.folder.to_string_lossy()));
                     error.hint(format!("chmod -R go= {folder}"))
                 }
                 false => error.hint("XDG_STATE_HOME, with a folder that can be written"),
-            })
+            }
+        })
     }
 
     /// Does `work` under the lock of this login: no other process renews, replaces or removes the
@@ -170,18 +234,23 @@ impl<'a> Logins<'a> {
         match file.change(self.context, deadline, HookMark::None, &edit) {
             // The change itself succeeded, only a later step failed.
             Err(_) if file.read().is_ok_and(|stored| stored == content) => Ok(()),
-            outcome => outcome.map(|_| ()),
+            outcome => outcome.map(|_| ()).map_err(Error::unshared),
         }
     }
 
-    fn create_folder(&self) -> Result<Folder> {
-        if is_root_in_other_users_folder(&self.folder) {
-            // A folder of root's there would lock the owner of the home out of it.
-            let folder = self.folder.display();
-            return Err(Error::failed(format!("cannot create the folder {folder}"))
-                .because(NOT_ROOTS_HOME)
-                .hint("start lakebase-token as that user, or set HOME to root's own"));
+    fn refuse_in_other_users_folder(&self, what: &str) -> Result<()> {
+        if !is_root_in_other_users_folder(&self.folder) {
+            return Ok(());
         }
+        let folder = self.folder.display();
+        Err(Error::failed(format!("cannot {what} the folder {folder}"))
+            .because(NOT_ROOTS_HOME)
+            .hint(AS_OWNER))
+    }
+
+    fn create_folder(&self) -> Result<Folder> {
+        // A folder of root's there would lock the owner of the home out of it.
+        self.refuse_in_other_users_folder("create")?;
         private_folder(&self.folder).map_err(|e| cannot("create the folder", &self.folder, e))
     }
 
@@ -189,13 +258,6 @@ impl<'a> Logins<'a> {
     pub fn path(&self, key: &LoginKey) -> PathBuf {
         let digest = digest(&SHA256, key.flag().as_bytes());
         self.folder.join(format!("{FILE_PREFIX}{}", hex(&digest.as_ref()[..16])))
-    }
-}
-
-fn read_login(path: &Path) -> Option<Login> {
-    match read_private(path, MAX_LOGIN_BYTES) {
-        PrivateRead::Content(content) => Login::parse(&content),
-        PrivateRead::Nothing | PrivateRead::Unsafe(_) => None,
     }
 }
 
@@ -210,5 +272,5 @@ fn trimmed(content: &[u8]) -> String {
 }
 
 fn cannot(what: &str, path: &Path, why: std::io::Error) -> Error {
-    Error::failed(format!("cannot {what} {}", path.display())).because(why)
+    Error::failed(format!("cannot {what} {}", path.display())).because(why).unshared()
 }

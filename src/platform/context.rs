@@ -160,6 +160,12 @@ impl Context {
         base / 2 + base * part / 512
     }
 
+    /// This program's own file, to start it again.
+    pub fn own_file(&self) -> Result<PathBuf> {
+        let cannot = |e| Error::failed("cannot find this program's own file").because(e);
+        (self.own_executable)().map_err(|e| cannot(e).unshared())
+    }
+
     /// Sleeps for the duration, or until the deadline.
     pub fn sleep(&self, duration: Duration, deadline: Deadline) {
         if !step(Step::Sleep) {

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::platform::file_metadata::FileMetadata;
-use crate::platform::steps::{Step, step};
+use crate::platform::steps::{Step, try_step};
 use crate::platform::system;
 use crate::platform::time::Timestamp;
 
@@ -84,7 +84,7 @@ pub fn has_separator(program: &OsStr) -> bool {
 
 /// Removes a file, or the symbolic link in its place.
 pub fn remove(path: &Path) -> io::Result<()> {
-    step(Step::Remove);
+    try_step(Step::Remove)?;
     system::remove_file(path)
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::platform::context::Context;
 use crate::platform::path_owners::open_or_create_folder;
-use crate::platform::steps::{Step, step};
+use crate::platform::steps::{Step, try_step};
 use crate::platform::system::{self, Folder, HeldLock, Lock};
 use crate::platform::time::{Deadline, Pauses};
 
@@ -39,7 +39,7 @@ impl LockFile {
 
     /// Takes the lock unless another process has it.
     pub fn try_lock(&mut self) -> io::Result<Option<LockGuard<'_>>> {
-        step(Step::TryLock);
+        try_step(Step::TryLock)?;
         match self.0.try_hold() {
             Ok(guard) => {
                 Ok(Some(LockGuard { guard: Some(guard), is_handed_over: Cell::new(false) }))

@@ -7,13 +7,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::platform::file_metadata::{FileKind, FileMetadata};
 use crate::platform::path_owners::open_or_create_folder;
-use crate::platform::steps::{Step, step};
+use crate::platform::steps::{Step, try_step};
 use crate::platform::system;
 use crate::platform::time::Timestamp;
 
@@ -22,17 +23,22 @@ pub use crate::platform::system::Folder;
 /// The result of reading a private file.
 pub enum PrivateRead {
     Nothing,
+    /// Reading failed, perhaps only this time.
+    Unreadable(io::Error),
     /// A file that is not trusted, with the reason.
     Unsafe(&'static str),
     Content(Vec<u8>),
 }
 
+pub const NOT_REGULAR: &str = "it is not a regular file";
+pub const OF_ANOTHER_USER: &str = "it belongs to another user";
+
 /// Why a file is not a private one of ours.
 fn refusal(metadata: &FileMetadata) -> Option<&'static str> {
     if metadata.kind != FileKind::Regular {
-        Some("it is not a regular file")
+        Some(NOT_REGULAR)
     } else if metadata.owner != system::user_id() {
-        Some("it belongs to another user")
+        Some(OF_ANOTHER_USER)
     } else if metadata.mode & 0o077 != 0 {
         Some("others may read it")
     } else {
@@ -42,14 +48,12 @@ fn refusal(metadata: &FileMetadata) -> Option<&'static str> {
 
 /// Reads a private file of at most this many bytes.
 pub fn read_private(path: &Path, max_bytes: usize) -> PrivateRead {
-    step(Step::Read);
-    content_of(system::open_file(path), max_bytes)
+    content_of(try_step(Step::Read).and_then(|()| system::open_file(path)), max_bytes)
 }
 
 /// The same for a file in an open folder.
 pub fn read_private_in(folder: &Folder, name: &OsStr, max_bytes: usize) -> PrivateRead {
-    step(Step::Read);
-    match folder.open_file(name) {
+    match try_step(Step::Read).and_then(|()| folder.open_file(name)) {
         Ok(None) => PrivateRead::Nothing,
         Ok(Some(file)) => content_of(Ok(file), max_bytes),
         Err(e) => content_of(Err(e), max_bytes),
@@ -62,9 +66,13 @@ fn content_of(file: io::Result<File>, max_bytes: usize) -> PrivateRead {
         Err(e) if system::is_symlink_error(&e) => {
             return PrivateRead::Unsafe("it is a symbolic link");
         }
-        Err(_) => return PrivateRead::Nothing,
+        Err(e) if matches!(e.kind(), NotFound | NotADirectory) => return PrivateRead::Nothing,
+        Err(e) => return PrivateRead::Unreadable(e),
     };
-    let Ok(metadata) = system::metadata_of(&file) else { return PrivateRead::Nothing };
+    let metadata = match system::metadata_of(&file) {
+        Ok(metadata) => metadata,
+        Err(e) => return PrivateRead::Unreadable(e),
+    };
     if let Some(reason) = refusal(&metadata) {
         return PrivateRead::Unsafe(reason);
     }
@@ -77,7 +85,7 @@ fn content_of(file: io::Result<File>, max_bytes: usize) -> PrivateRead {
     let mut content = vec![0; size];
     match (&file).read_exact(&mut content) {
         Ok(()) => PrivateRead::Content(content),
-        Err(_) => PrivateRead::Nothing,
+        Err(e) => PrivateRead::Unreadable(e),
     }
 }
 
@@ -89,7 +97,7 @@ pub fn private_folder(path: &Path) -> io::Result<Folder> {
     let folder = open_or_create_folder(path)?;
     let metadata = folder.metadata()?;
     if metadata.owner != system::user_id() {
-        return Err(io::Error::other("it belongs to another user"));
+        return Err(io::Error::other(OF_ANOTHER_USER));
     }
     if metadata.mode & 0o022 != 0 {
         return Err(io::Error::other(OTHERS_MAY_WRITE));
@@ -128,13 +136,13 @@ pub fn replace(
     content: &[u8],
     how: &Replacement<'_>,
 ) -> io::Result<Replaced> {
-    step(Step::Write);
+    try_step(Step::Write)?;
     let replaced = write_new(folder, content, how).and_then(|()| {
         if how.still_right.is_some_and(|still_right| !still_right()) {
             folder.remove(&how.temporary)?;
             return Ok(Replaced::Cancelled);
         }
-        step(Step::Rename);
+        try_step(Step::Rename)?;
         folder.rename(&how.temporary, name)?;
         // What has taken effect is no failure: some file systems cannot sync a folder (EINVAL).
         match if how.sync { folder.sync() } else { Ok(()) } {
@@ -221,6 +229,7 @@ mod tests {
         match read_private(path, 100) {
             PrivateRead::Unsafe(reason) => reason,
             PrivateRead::Nothing => "nothing",
+            PrivateRead::Unreadable(_) => "unreadable",
             PrivateRead::Content(_) => "content",
         }
     }

@@ -3,6 +3,8 @@
 //! another process can observe or interfere with, and before it uses an answer or a child's output.
 //! A release build has no hook.
 
+use std::io;
+
 /// What a call is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -23,10 +25,15 @@ pub enum Step {
     Sleep,
 }
 
-/// Returns whether the test has taken the place of what follows; only for [`Step::Sleep`].
+/// Returns whether the test has taken the place of what follows.
 #[cfg(not(debug_assertions))]
 pub fn step(_: Step) -> bool {
     false
+}
+
+/// The same, with an error if the test makes the action fail.
+pub fn try_step(next: Step) -> io::Result<()> {
+    if step(next) { Err(io::Error::other("a test makes it fail")) } else { Ok(()) }
 }
 
 #[cfg(debug_assertions)]

@@ -3,7 +3,8 @@
 
 use crate::auth::entra;
 use crate::auth::provider::ProviderCall;
-use crate::cache::policy::{FetchCall, Need, offline, refresh_limits};
+use crate::cache::freshness::refresh_limits;
+use crate::cache::policy::{FetchCall, Need, offline};
 use crate::config::table::Id;
 use crate::config::value::{Origin, scopes};
 use crate::credential::jwt::expiry_within;
@@ -44,10 +45,13 @@ impl Session<'_> {
             }
             Ok(token)
         };
-        if !provider.cached {
-            return self.policy.fetch_uncached(&slot, deadline, &fetch);
-        }
-        self.get(&slot, need, deadline, &fetch)
+        let token = if provider.cached {
+            self.get(&slot, need, deadline, &fetch)?
+        } else {
+            self.policy.fetch_uncached(&slot, deadline, &fetch)?
+        };
+        self.subject.borrow_mut().clone_from(&token.subject);
+        Ok(token)
     }
 
     fn with_provider_call<T>(
@@ -207,7 +211,7 @@ impl Session<'_> {
 
         let is_named = settings.get(Id::AuthType).is_some();
         let logins = Logins::of(self.policy.context).ok().filter(|_| !is_named);
-        let instead = match logins.and_then(|all| settings.find_login(&all)) {
+        let instead = match logins.and_then(|all| settings.find_login(&all).ok()?) {
             Some(login) => format!("to use the login of {}", redact(&login.who)),
             None if expired.is_some() => "and then: lakebase-token login".to_owned(),
             None => return error,

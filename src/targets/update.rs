@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::Path;
 
-use crate::cache::policy::falls_short;
+use crate::cache::freshness::falls_short;
 use crate::config::settings::Settings;
 use crate::config::table::Id;
 use crate::credential::connection::{Connection, Credential};

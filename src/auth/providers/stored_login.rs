@@ -30,7 +30,8 @@ pub const BROWSER: Provider = Provider {
         let is_named = settings.text(Id::AuthType) == Some(BROWSER.name);
         // A login by a pasted token is the row below, whose tokens are not cached.
         let is_possible = is_named && !has_pat_login(settings, context);
-        settings.get(Id::Host).is_some() && (is_possible || has_browser_login(settings, context))
+        let is_there = || has_browser_login(settings, context) || is_unusable(settings, context);
+        settings.get(Id::Host).is_some() && (is_possible || is_there())
     },
     identity,
     missing: |settings, context| (!has_browser_login(settings, context)).then(|| absent(settings)),
@@ -51,7 +52,9 @@ fn login_files(settings: &Settings, context: &Context) -> Vec<PathBuf> {
 pub const PAT: Provider = Provider {
     name: store::PAT,
     needs: "host or profile, and a login made by lakebase-token login --pat",
-    configured: has_pat_login,
+    configured: |settings, context| {
+        has_pat_login(settings, context) || is_unusable(settings, context)
+    },
     missing: |settings, context| (!has_pat_login(settings, context)).then(|| absent(settings)),
     cached: false,
     ..BROWSER
@@ -64,6 +67,11 @@ fn has_browser_login(settings: &Settings, context: &Context) -> bool {
 
 fn has_pat_login(settings: &Settings, context: &Context) -> bool {
     settings.login(context).is_some_and(is_pat)
+}
+
+/// Whether the login is unusable: then the chain ends here, with an error.
+fn is_unusable(settings: &Settings, context: &Context) -> bool {
+    settings.login_error(context).is_some()
 }
 
 fn is_pat(login: &Login) -> bool {
@@ -83,7 +91,7 @@ fn absent(settings: &Settings) -> Error {
 
 fn fetch(call: &ProviderCall<'_>) -> Result<Token> {
     // Another process may have renewed the login since this call began.
-    let Some(login) = call.settings.find_login(&Logins::of(call.context)?) else {
+    let Some(login) = call.settings.find_login(&Logins::of(call.context)?)? else {
         return Err(absent(call.settings));
     };
 
@@ -134,8 +142,7 @@ fn renew(
     need: TokenNeed,
     deadline: Deadline,
 ) -> Result<Token> {
-    let program = (call.context.own_executable)()
-        .map_err(|e| Error::failed("cannot find this program's own file").because(e))?;
+    let program = call.context.own_file()?;
     let need = match need {
         TokenNeed::Another => "another".to_owned(),
         TokenNeed::Life(least) => least.to_string(),

@@ -29,7 +29,7 @@ pub struct Attempt<'a> {
 impl Attempt<'_> {
     /// Stores a new login, then revokes the tokens of the previous login with the same key.
     pub fn store(&self, login: &Login) -> Result<()> {
-        let previous = self.logins.get(&self.key);
+        let previous = self.logins.get_usable(&self.key)?;
         self.logins.store(login, Deadline::after(WORKSPACE_TIMEOUT))?;
 
         // Only after the new login is stored: if that fails, the person keeps the previous login.

@@ -71,7 +71,7 @@ fn run(mut call: Call<'_>) -> Result<u8> {
         logins: Logins::of(call.context)?,
         deadline: Deadline::after(timeout(&settings)?),
     };
-    attempt.logins.check_writable()?;
+    attempt.logins.check_writable(&attempt.key)?;
     note_precedence(&settings, call.context);
 
     let login =

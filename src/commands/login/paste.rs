@@ -120,7 +120,8 @@ fn create_login(attempt: &Attempt<'_>, api: &Api<'_>, who: &str, times: PatTimes
     check_is_no_rotating_token(attempt, api.token, &listed)?;
     let install_id = logins.install_id()?;
 
-    let old = logins.get(&attempt.key).filter(|old| old.who == who && old.host == attempt.host);
+    let old = logins.get_usable(&attempt.key)?;
+    let old = old.filter(|old| old.who == who && old.host == attempt.host);
     let old_pat = old.as_ref().and_then(|old| match &old.renew_with {
         RenewWith::Pat(pat) => Some(pat),
         RenewWith::Refresh(_) => None,
