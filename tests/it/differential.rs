@@ -1,13 +1,17 @@
 //! The official SDKs and this program get the same environment, and must choose the same workspace
-//! and auth type and send the same ids and secrets, or both refuse. The list at the end has the known differences, each with its reason.
+//! and auth type and send the same ids and secrets, or both refuse. `differences.rs` has the known
+//! differences.
 //!
 //! Environments are generated from a seed: subsets of variables, profiles in all notations, hosts of
 //! all clouds, CLIs that are absent, logged in or logged out. `LAKEBASE_TOKEN_ENVIRONMENTS=10000`
 //! tries more of them than CI does, `LAKEBASE_TOKEN_SEED` others.
 
+mod differences;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,8 +23,9 @@ use lakebase_token::config::settings::Settings;
 use lakebase_token::config::table::Id;
 use lakebase_token::credential::secret::Secret;
 
+use self::differences::{DIFFERENCES, Difference, Of};
 use super::official_sdk;
-use super::support::{self, Dice, Test, not_run, repository, spawn};
+use super::support::{self, Dice, HeldAddress, Test, not_run, refusing_address, repository, spawn};
 
 const HOSTS: [&str; 16] = [
     "https://one.cloud.databricks.com",
@@ -65,7 +70,7 @@ const AUTH_TYPES: [&str; 16] = [
 const CONFIGURED: &[&str] = AUTH_TYPES.split_at(4).1.split_at(8).0;
 
 /// Variables that belong together.
-const RECIPES: [&[(&str, &str)]; 14] = [
+const RECIPES: [&[(&str, &str)]; 15] = [
     &[("DATABRICKS_HOST", "one.example.org"), ("DATABRICKS_TOKEN", "dapi1")],
     &[
         ("DATABRICKS_HOST", "one.example.org"),
@@ -98,6 +103,12 @@ const RECIPES: [&[(&str, &str)]; 14] = [
         ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "b"),
     ],
     &[
+        ("DATABRICKS_HOST", "adb-7.6.azuredatabricks.net"),
+        ("ARM_CLIENT_ID", "a"),
+        ("ACTIONS_ID_TOKEN_REQUEST_URL", "https://actions.example.org/github?v=1"),
+        ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "b"),
+    ],
+    &[
         ("DATABRICKS_HOST", "one.example.org"),
         ("DATABRICKS_CLIENT_ID", "id"),
         ("ACTIONS_ID_TOKEN_REQUEST_URL", "https://actions.example.org/github?v=1"),
@@ -118,6 +129,7 @@ enum Cli {
 }
 
 /// One environment.
+#[derive(Clone, PartialEq)]
 struct Case {
     env: Vec<(String, String)>,
     file: Option<String>,
@@ -126,23 +138,42 @@ struct Case {
 }
 
 /// The outcome: a workspace and an auth type, or a refusal.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Verdict {
     host: String,
     auth_type: String,
     error: String,
     /// What the auth type sends, as far as it comes from a setting.
     values: String,
+    profile: String,
+    workspace_id: String,
+    /// Of an SDK: the environment that says without a file what the SDK has read.
+    read: Vec<(String, String)>,
+    /// Of the SDK for Python: whether its parser refuses the file.
+    is_file_refused: bool,
+}
+
+impl Case {
+    fn set(&mut self, name: &str, value: &str) {
+        self.drop(&[name]);
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Removes the variables whose names begin so.
+    fn drop(&mut self, names: &[&str]) {
+        self.env.retain(|(known, _)| !names.iter().any(|name| known.starts_with(name)));
+    }
 }
 
 /// The folder with the programs and files of all cases.
 struct Ground {
     folder: tempfile::TempDir,
+    refusing: (SocketAddr, HeldAddress),
 }
 
 impl Ground {
     fn new() -> Ground {
-        let ground = Ground { folder: tempfile::tempdir().unwrap() };
+        let ground = Ground { folder: tempfile::tempdir().unwrap(), refusing: refusing_address() };
         let token = r#"{"access_token":"t","token_type":"Bearer","expiry":"2099-01-01T00:00:00Z"}"#;
         let az = r#"{"accessToken":"t","expiresOn":"2099-01-01 00:00:00.000000","expires_on":4070908800,"tokenType":"Bearer","user":{"type":"user","name":"ada"}}"#;
         for (folder, name, text) in [
@@ -282,10 +313,25 @@ impl Ground {
         Case { env, file, databricks, az }
     }
 
+    /// What was read in another way than by the SDKs, once.
+    fn known_cases(&self) -> impl Iterator<Item = Case> {
+        let env = [("HOME", self.text("home")), ("PATH", "/nonexistent".to_owned())];
+        let env = env.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        let host = "[DEFAULT]\nhost = https://one.cloud.databricks.com\n";
+        let lines =
+            ["token = a ;b #c", "token = dapi1\t# mine", "client_id = id\nclient_secret = #pw"];
+        lines.into_iter().map(move |line| Case {
+            env: env.clone(),
+            file: Some(format!("{host}{line}\n")),
+            databricks: Cli::Absent,
+            az: Cli::Absent,
+        })
+    }
+
     /// What this program says.
     fn ours(&self, case: &Case) -> Verdict {
         let mut test = Test::bare();
-        test.instance_metadata = "http://127.0.0.1:1".to_owned();
+        test.instance_metadata = format!("http://{}", self.refusing.0);
         for (name, value) in &case.env {
             test.set(name, value);
         }
@@ -310,15 +356,94 @@ impl Ground {
         }
         // Other auth types find what is missing when they fetch, before the first request.
         if error.is_empty() && CONFIGURED.contains(&&*auth_type) {
-            test.set("HTTPS_PROXY", "http://127.0.0.1:1");
+            test.set("HTTPS_PROXY", &format!("http://{}", self.refusing.0));
             let outcome = test.run("--for workspace --no-cache --timeout 150ms");
             if outcome.code != 5 {
                 error = outcome.stderr;
             }
         }
         let values = values(&auth_type, &test);
-        Verdict { host: text(&report["host"]), auth_type, error, values }
+        Verdict {
+            host: text(&report["host"]),
+            auth_type,
+            error,
+            values,
+            profile: text(&report["profile"]),
+            workspace_id: text(&report["workspace_id"]),
+            read: Vec::new(),
+            is_file_refused: false,
+        }
     }
+
+    /// Whether this difference says what the SDK decides: what this program does on the settings that the SDK
+    /// has read, with the change of the difference.
+    fn predicts(
+        &self,
+        known: &Difference,
+        judge: &str,
+        pair: (&Case, &Verdict),
+        theirs: &Verdict,
+    ) -> bool {
+        let (case, ours) = pair;
+        if known.of == Of::PythonFile {
+            return true;
+        }
+        let (mut case, mut theirs) = as_read(case, theirs);
+        (known.as_if)(&mut case, ours, &mut theirs);
+        self.decides(judge, &case, &theirs, 3)
+    }
+
+    /// Whether an SDK has decided as this program does, up to so many differences that do not lie in reading.
+    fn decides(&self, judge: &str, case: &Case, theirs: &Verdict, differences: u32) -> bool {
+        // An empty value counts in the SDK for Python, but only as one auth type too many.
+        let set = |(name, value): &(String, String)| match &**value {
+            "" => (name.clone(), "true".to_owned()),
+            value => (name.clone(), value.to_owned()),
+        };
+        let counted = Case { env: case.env.iter().map(set).collect(), ..case.clone() };
+        let ours = Some(self.ours(&counted)).filter(|ours| ours.error.contains(CONFLICT));
+        let ours = ours.unwrap_or_else(|| self.ours(case));
+        let predicts = |known: &Difference| {
+            let (mut changed, mut theirs) = (case.clone(), theirs.clone());
+            (known.as_if)(&mut changed, &ours, &mut theirs);
+            self.decides(judge, &changed, &theirs, differences - 1)
+        };
+        is_same(&ours, theirs)
+            || differences > 0
+                && DIFFERENCES.iter().any(|known| {
+                    !known.is_in_reading()
+                        && known.is_of(judge)
+                        && (known.explains)(case, &ours, theirs)
+                        && predicts(known)
+                })
+    }
+
+    /// Whether this program decides on the settings that an SDK has read as it did.
+    fn reads_alike(&self, case: &Case, ours: &Verdict, theirs: &Verdict) -> bool {
+        let ours = Verdict { profile: String::new(), ..ours.clone() };
+        let case = Case { env: theirs.read.clone(), file: None, ..case.clone() };
+        is_same(&ours, &self.ours(&case))
+    }
+}
+
+/// The settings that the SDK has read, without a file; and its verdict without what only its reading shows.
+fn as_read(case: &Case, theirs: &Verdict) -> (Case, Verdict) {
+    let (mut env, mut theirs) = (theirs.read.clone(), theirs.clone());
+    theirs.profile.clear();
+    if let Some((_, host)) = env.iter_mut().find(|(name, _)| name == "DATABRICKS_HOST") {
+        // The SDK for Python finds the cloud by the end of the text.
+        let plain = host.trim_start_matches("https://").trim_end_matches('/');
+        if plain.contains(['/', '?', ' ']) {
+            *host = "https://databricks.example.org".to_owned();
+            theirs.host.clone_from(host);
+        }
+    }
+    // Both may read a value over several lines, which this program would refuse.
+    theirs.values.retain(|character| !character.is_whitespace());
+    for (_, value) in &mut env {
+        value.retain(|character| !character.is_whitespace());
+    }
+    (Case { env, file: None, ..case.clone() }, theirs)
 }
 
 /// The settings that an auth type sends, joined.
@@ -447,6 +572,14 @@ fn profiles(dice: &mut Dice) -> String {
     text
 }
 
+/// Whether there is a file with profiles.
+fn has_file(case: &Case) -> bool {
+    match case.env.iter().find(|(name, _)| name == "DATABRICKS_CONFIG_FILE") {
+        Some((_, path)) => Path::new(path).exists(),
+        None => case.file.is_some(),
+    }
+}
+
 /// What an SDK says to each case.
 fn judged(mut judge: Command, ground: &Ground, cases: &[Case]) -> Vec<Verdict> {
     let mut lines = String::new();
@@ -466,15 +599,30 @@ fn judged(mut judge: Command, ground: &Ground, cases: &[Case]) -> Vec<Verdict> {
     let text = String::from_utf8(output.stdout).unwrap();
     let verdicts: Vec<Verdict> = text
         .lines()
-        .map(|line| {
+        .zip(cases)
+        .map(|(line, case)| {
             let value: Value = serde_json::from_str(line).unwrap();
             let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+            let setting = |(name, value): (&String, &Value)| {
+                (name.clone(), value.as_str().unwrap().to_owned())
+            };
             let mut verdict = Verdict {
                 host: text("host"),
                 auth_type: text("auth_type"),
                 error: text("error"),
                 values: text("values"),
+                profile: text("profile"),
+                workspace_id: text("workspace_id"),
+                read: value["read"].as_object().unwrap().iter().map(setting).collect(),
+                is_file_refused: value["is_refused"] == true,
             };
+            // The SDKs keep the name of a profile without a file, and the CLI's word for no workspace id.
+            if !has_file(case) {
+                verdict.profile.clear();
+            }
+            if verdict.workspace_id == "none" {
+                verdict.workspace_id.clear();
+            }
             // The SDKs configure some auth types without a workspace, where every request fails.
             if verdict.error.is_empty() && verdict.host.is_empty() {
                 verdict.error = "no host".to_owned();
@@ -500,9 +648,12 @@ pub fn go(name: &str) -> Result<Command, String> {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.success() { Ok(()) } else { Err(said) }
     };
-    if !folder.join("go.sum").exists() {
+    const SDK: &str = "github.com/databricks/databricks-sdk-go";
+    const VERSION: &str = "v0.180.0";
+    let known = fs::read_to_string(folder.join("go.mod")).unwrap_or_default();
+    if !folder.join("go.sum").exists() || !known.contains(&format!("{SDK} {VERSION}")) {
         fs::write(folder.join("go.mod"), "module judge\n\ngo 1.24\n").unwrap();
-        run(&["get", "github.com/databricks/databricks-sdk-go@v0.180.0"])?;
+        run(&["get", &format!("{SDK}@{VERSION}")])?;
     }
     let (package, program) = (format!("./{name}"), format!("{name}.program"));
     run(&["build", "-mod=mod", "-o", &program, &package])?;
@@ -524,9 +675,10 @@ pub fn set(name: &str, default: u64) -> u64 {
 fn the_official_sdks_choose_the_same_workspace_and_identity() {
     let test = "differential::the_official_sdks";
     let ground = Ground::new();
-    let mut dice = Dice(set("LAKEBASE_TOKEN_SEED", 20_261_121).max(1));
+    let mut dice = Dice::seeded(20_261_121);
     let count = set("LAKEBASE_TOKEN_ENVIRONMENTS", 2000);
-    let cases: Vec<Case> = (0..count).map(|_| ground.case(&mut dice)).collect();
+    let generated = (0..count).map(|_| ground.case(&mut dice));
+    let cases: Vec<Case> = ground.known_cases().chain(generated).collect();
     let ours: Vec<Verdict> = cases.iter().map(|case| ground.ours(case)).collect();
     let mut unexplained = Vec::new();
     let mut judges = Vec::new();
@@ -554,16 +706,18 @@ fn the_official_sdks_choose_the_same_workspace_and_identity() {
                 compared += u64::from(theirs.error.is_empty() && !theirs.values.is_empty());
                 continue;
             }
-            let reason = DIFFERENCES
-                .iter()
-                .filter(|difference| match difference.of {
-                    Of::Both | Of::Order => true,
-                    Of::Python => name == "Python",
-                    Of::PythonAlone => name == "Python" && go_reads_alike[at],
-                })
-                .find(|difference| (difference.explains)(case, ours, theirs));
+            let reason = DIFFERENCES.iter().find(|known| {
+                known.is_of(name)
+                    && (go_reads_alike[at] || known.of != Of::PythonReading)
+                    && (known.explains)(case, ours, theirs)
+                    && ground.predicts(known, name, (case, ours), theirs)
+            });
             if name == "Go" {
-                go_reads_alike[at] = reason.is_some_and(|known| matches!(known.of, Of::Order));
+                go_reads_alike[at] = reason.is_some_and(|known| match known.of {
+                    Of::Order => true,
+                    Of::Reading => false,
+                    _ => ground.reads_alike(case, ours, theirs),
+                });
             }
             match reason {
                 Some(known) => match reasons.iter_mut().find(|(why, _)| *why == known.why) {
@@ -594,7 +748,7 @@ fn the_official_sdks_choose_the_same_workspace_and_identity() {
         }
     }
     // Some are too rare for a short run.
-    if count >= 20_000 {
+    if count >= 60_000 {
         let unused = DIFFERENCES.iter().filter(|difference| !used.contains(difference.why));
         let unused: Vec<&str> = unused.map(|difference| difference.why).collect();
         assert!(unused.is_empty(), "no environment shows: {unused:?}");
@@ -604,270 +758,66 @@ fn the_official_sdks_choose_the_same_workspace_and_identity() {
     assert!(total == 0, "{total} unexplained:\n\n{}", unexplained.join("\n\n"));
 }
 
-/// The same workspace, auth type and values; or both refuse, and name the same conflict if there is one.
+/// The same workspace, auth type and values; or both refuse, for the same reason.
 fn is_same(ours: &Verdict, theirs: &Verdict) -> bool {
     if ours.error.is_empty() && theirs.error.is_empty() {
-        let bare = |host: &str| host.trim_end_matches('/').to_ascii_lowercase();
+        let bare = |host: &str| {
+            host.trim_start_matches("https://").trim_end_matches('/').to_ascii_lowercase()
+        };
+        // The SDK for Python does not name a profile that it takes because no other is named.
+        let named =
+            |profile: &str| if profile == "DEFAULT" { String::new() } else { profile.to_owned() };
         // The host of a resource id is resolved by a request only.
         let located = ours.host.is_empty() && theirs.host == "https://adb-42.6.azuredatabricks.net";
         return ours.auth_type == theirs.auth_type
             && ours.values == theirs.values
+            && named(&ours.profile) == named(&theirs.profile)
+            && ours.workspace_id == theirs.workspace_id
             && (located || bare(&ours.host) == bare(&theirs.host));
     }
     if ours.error.is_empty() || theirs.error.is_empty() {
         return false;
     }
-    let conflict = "more than one authorization method configured";
-    let named = |verdict: &Verdict| {
-        let tail = verdict.error.split(&format!("{conflict}: ")).nth(1);
-        tail.map(|tail| tail.split(['.', '\n']).next().unwrap_or_default().to_owned())
-    };
-    named(ours) == named(theirs)
+    refusal(ours) == refusal(theirs)
 }
+
+/// What a refusal is about.
+#[derive(Debug, PartialEq)]
+enum Refusal {
+    /// These methods are configured at once.
+    Conflict(String),
+    /// A setting, a profile or a file is not what it must be.
+    Settings,
+    /// What is configured cannot be used.
+    Unusable,
+}
+
+fn refusal(verdict: &Verdict) -> Refusal {
+    let error = &verdict.error;
+    if let Some(tail) = error.split(&format!("{CONFLICT}: ")).nth(1) {
+        return Refusal::Conflict(tail.split(['.', '\n']).next().unwrap_or_default().to_owned());
+    }
+    // The first ones are the SDKs' words, and Python's for a file and a number.
+    let of_settings = [
+        "resolve: ",
+        "ParsingError",
+        "Error: While reading",
+        "invalid literal for int",
+        "could not convert string",
+        "has no profile ",
+        "cannot read /",
+        " is not true or false",
+        " is not a whole number",
+        " is a reserved section",
+    ];
+    if of_settings.iter().any(|words| error.contains(words)) {
+        return Refusal::Settings;
+    }
+    Refusal::Unusable
+}
+
+/// What all three say.
+const CONFLICT: &str = "more than one authorization method configured";
 
 /// How many environments one difference may explain.
 const MAX_EXCUSED_PERCENT: u64 = 10;
-
-/// Whose difference it is.
-enum Of {
-    /// Of both SDKs, or of the one for Go.
-    Both,
-    /// The same, and only in the order of auth types: both read the same settings.
-    Order,
-    /// Of the SDK for Python; that for Go may differ in another way.
-    Python,
-    /// Of the SDK for Python, where that for Go reads the same settings as we do. So it cannot hide a fault of ours.
-    PythonAlone,
-}
-
-/// A known difference: in which environments, with which verdict of ours, and which of theirs.
-struct Difference {
-    why: &'static str,
-    of: Of,
-    explains: fn(&Case, &Verdict, &Verdict) -> bool,
-}
-
-/// Whether the SDK for Python went through all auth types, or failed in one that it tried.
-fn found_nothing(theirs: &Verdict) -> bool {
-    theirs.error.starts_with("ValueError: default auth: ")
-}
-
-fn has(case: &Case, name: &str) -> bool {
-    case.env.iter().any(|(known, value)| known == name && !value.is_empty())
-}
-
-static DIFFERENCES: &[Difference] = &[
-    Difference {
-        why: "a configured auth type comes before the login of the Databricks CLI",
-        of: Of::Order,
-        explains: |_, ours, theirs| {
-            theirs.auth_type == "databricks-cli" && CONFIGURED.contains(&&*ours.auth_type)
-        },
-    },
-    Difference {
-        why: "an Azure resource id means the Azure CLI, not the Databricks CLI",
-        of: Of::Both,
-        explains: |case, ours, theirs| {
-            let named = has(case, "DATABRICKS_AZURE_RESOURCE_ID") || ours.host.is_empty();
-            theirs.auth_type == "databricks-cli" && ours.auth_type == "azure-cli" && named
-        },
-    },
-    Difference {
-        why: "the Databricks CLI comes before the Azure CLI only if a profile shows its login",
-        of: Of::Both,
-        explains: |case, ours, theirs| {
-            let host = ours.host.trim_start_matches("https://");
-            let shows =
-                |section: &str| section.contains("databricks-cli") && section.contains(host);
-            let shown = case.file.iter().any(|text| text.split("\n[").any(shows));
-            theirs.auth_type == "databricks-cli" && ours.auth_type == "azure-cli" && !shown
-        },
-    },
-    Difference {
-        why: "a configured Azure identity takes precedence over a job's own",
-        of: Of::Order,
-        explains: |case, ours, theirs| {
-            let azure = ["ARM_CLIENT_ID", "ARM_USE_MSI"].iter().any(|name| has(case, name));
-            let job = ["github-oidc", "azure-devops-oidc"].contains(&&*theirs.auth_type);
-            let file = case.file.as_ref().is_some_and(|text| text.contains("azure_"));
-            job && (azure || file) && CONFIGURED.contains(&&*ours.auth_type)
-        },
-    },
-    Difference {
-        why: "the failure of a configured auth type is final; the SDKs go on to the next",
-        of: Of::Both,
-        explains: |_, ours, theirs| {
-            let told = [
-                "identity token",
-                "error: the token ",
-                "cannot act as the group",
-                "is not on this machine",
-            ];
-            theirs.error.is_empty() && told.iter().any(|words| ours.error.contains(words))
-        },
-    },
-    Difference {
-        why: "a configured auth type that is not supported (basic, Google) is an error with what to use \
-              instead; the SDKs go on to the next",
-        of: Of::Both,
-        explains: |_, ours, theirs| {
-            let refused = ours.error.contains("does not support the auth type");
-            refused && theirs.error.is_empty()
-        },
-    },
-    Difference {
-        why: "a value over several lines is refused, since the SDKs do not agree on it",
-        of: Of::Both,
-        explains: |case, ours, _| {
-            let odd = ["\"\"\"", "`", "\\"];
-            let file =
-                case.file.as_ref().is_some_and(|text| odd.iter().any(|odd| text.contains(odd)));
-            file && ours.error.starts_with("cannot read")
-        },
-    },
-    Difference {
-        why: "a profile's secret or login is for that profile's host only",
-        of: Of::Both,
-        explains: |case, ours, theirs| {
-            let told = [" is for another host than ", ", but the workspace is "];
-            let told = told.iter().any(|words| ours.error.contains(words));
-            told && theirs.error.is_empty() && has(case, "DATABRICKS_HOST")
-        },
-    },
-    Difference {
-        why: "an incomplete service principal is an error, never a fallback to a person's login",
-        of: Of::Both,
-        explains: |case, ours, theirs| {
-            let login = ["databricks-cli", "azure-cli", "external-browser"];
-            let parts = ["CLIENT_ID", "CLIENT_SECRET", "ARM_CLIENT_SECRET"];
-            let env =
-                case.env.iter().any(|(name, _)| parts.iter().any(|part| name.ends_with(part)));
-            let file = case.file.as_ref().is_some_and(|text| text.contains("client_"));
-            login.contains(&&*theirs.auth_type) && !ours.error.is_empty() && (env || file)
-        },
-    },
-    Difference {
-        why: "Entra tokens are sent to Databricks' domains only",
-        of: Of::Both,
-        explains: |case, ours, theirs| {
-            let told = ours.error.contains("is not in a domain of Databricks");
-            // Go's SDK goes on to a job's identity or to a login.
-            let names = ["ARM_CLIENT_ID", "ARM_USE_MSI", "DATABRICKS_AZURE_RESOURCE_ID"];
-            let azure = names.iter().any(|name| has(case, name));
-            told && (theirs.auth_type.contains("azure") || azure && theirs.error.is_empty())
-        },
-    },
-    Difference {
-        why: "an account's host has no databases",
-        of: Of::Both,
-        explains: |_, ours, theirs| {
-            let is_theirs = theirs.host.starts_with("https://accounts.")
-                || theirs.error.contains("more than one authorization method");
-            ours.error.contains("is the account console") && is_theirs
-        },
-    },
-    Difference {
-        why: "the SDK for Python does not know azure-msi",
-        of: Of::Python,
-        explains: |_, ours, theirs| {
-            ours.auth_type == "azure-msi"
-                && (theirs.auth_type.starts_with("azure-") || found_nothing(theirs))
-        },
-    },
-    Difference {
-        why: "the SDK for Python needs a client id with a job's identity token",
-        of: Of::Python,
-        explains: |case, ours, theirs| {
-            let job = ["github-oidc", "azure-devops-oidc"].contains(&&*ours.auth_type);
-            let later = ["env-oidc", "file-oidc", "azure-cli"].contains(&&*theirs.auth_type);
-            job && !has(case, "DATABRICKS_CLIENT_ID") && (later || found_nothing(theirs))
-        },
-    },
-    Difference {
-        why: "the SDK for Python tries auth types in another order",
-        of: Of::Python,
-        explains: |_, ours, theirs| {
-            let chosen = (&*ours.auth_type, &*theirs.auth_type);
-            [
-                ("github-oidc-azure", "azure-client-secret"),
-                ("github-oidc", "env-oidc"),
-                ("azure-devops-oidc", "azure-cli"),
-            ]
-            .contains(&chosen)
-        },
-    },
-    Difference {
-        why: "the SDK for Python takes a false value for a configured auth type",
-        of: Of::Python,
-        explains: |case, _, theirs| {
-            let is_false = |value: &str| ["0", "f", "false"].contains(&&*value.to_lowercase());
-            case.env.iter().any(|(name, value)| name == "ARM_USE_MSI" && is_false(value))
-                && theirs.error.contains(" method configured: azure and ")
-        },
-    },
-    Difference {
-        why: "the SDK for Python takes any text for true, and a false value for a setting",
-        of: Of::PythonAlone,
-        explains: |case, _, _| {
-            let file = case.file.as_ref().is_some_and(|text| text.contains("azure_use_msi"));
-            has(case, "ARM_USE_MSI") || has(case, "DATABRICKS_DEBUG_HEADERS") || file
-        },
-    },
-    Difference {
-        why: "the SDK for Python asks the workspace for the tenant of a service principal",
-        of: Of::Python,
-        explains: |case, ours, theirs| {
-            let in_file = case.file.as_ref().is_some_and(|text| text.contains("azure_tenant_id"));
-            let is_missing = ours.error.ends_with(" has no azure_tenant_id");
-            let is_missing = is_missing || !in_file && !has(case, "ARM_TENANT_ID");
-            theirs.auth_type == "azure-client-secret" && is_missing
-        },
-    },
-    Difference {
-        why: "the SDK for Python takes a profile without any key",
-        of: Of::PythonAlone,
-        explains: |_, ours, _| ours.error.contains("has no profile "),
-    },
-    Difference {
-        why: "the SDK for Python reads files in another way: indented lines continue, keys in any case, \
-              quotes and comments are kept, an empty value counts, a repeated key is an error",
-        of: Of::PythonAlone,
-        explains: |case, _, theirs| {
-            let odd = ["\n  ", "\t", "'", "\"", " #", " ;", "Host", "\n\n"];
-            let empty = |line: &str| line.trim_end().ends_with(['=', ':']);
-            let is_odd =
-                |text: &String| odd.iter().any(|odd| text.contains(odd)) || text.lines().any(empty);
-            case.file.as_ref().is_some_and(is_odd) || theirs.error.contains("Error: While reading")
-        },
-    },
-    Difference {
-        why: "the SDK for Python keeps the path and the query of a host",
-        of: Of::Python,
-        explains: |case, ours, theirs| {
-            let kept = |text: &str| text.contains("/sql/editor") || text.contains("?o=");
-            let is_set = case.env.iter().any(|(_, value)| kept(value))
-                || case.file.as_ref().is_some_and(|text| kept(text));
-            kept(&theirs.host) && theirs.auth_type == ours.auth_type
-                || is_set && theirs.error.contains("Invalid URL 'None'")
-        },
-    },
-    Difference {
-        why: "the SDK for Python does not take a host with a query for one on Azure",
-        of: Of::PythonAlone,
-        explains: |_, _, theirs| theirs.error.contains("?o="),
-    },
-    Difference {
-        why: "the SDK for Python does not count azure_login_app_id as a setting of Azure",
-        of: Of::PythonAlone,
-        explains: |case, _, _| has(case, "DATABRICKS_AZURE_LOGIN_APP_ID"),
-    },
-    Difference {
-        why: "the SDK for Python decides by the host alone whether a workspace is on Azure",
-        of: Of::PythonAlone,
-        explains: |case, ours, _| {
-            let file = case.file.as_ref().is_some_and(|text| text.contains("resource_id"));
-            let named = has(case, "DATABRICKS_AZURE_RESOURCE_ID") || file;
-            ours.auth_type.starts_with("azure") && named
-        },
-    },
-];

@@ -11,6 +11,7 @@ mod sandbox;
 
 #[cfg(unix)]
 mod machine;
+mod stopwatch;
 mod support;
 
 #[cfg(unix)]
@@ -53,8 +54,10 @@ mod identities; // federation, Azure, the metadata service
 mod ini; // .databrickscfg beside go-ini
 #[cfg(all(unix, debug_assertions))]
 mod interleavings; // every order of the steps of two calls
+mod judges; // requests that the stand-in workspace does not let pass
 #[cfg(unix)]
 mod launchd; // services with a stand-in for launchctl
+mod leaks; // pieces of secrets in texts
 #[cfg(unix)]
 mod limits; // ulimit, file systems that lack something
 mod login; // by a browser or a pasted address, for a workspace or a profile
@@ -90,7 +93,7 @@ mod secret_destinations; // which hosts may get a secret
 #[cfg(unix)]
 mod service; // systemd, launchd, cron
 mod settings; // the rules of unified authentication, and bad input
-#[cfg(unix)]
+#[cfg(all(unix, debug_assertions))]
 mod soak; // a month by moved clocks
 #[cfg(unix)]
 mod sslmode; // what a Postgres server must prove, with real clients

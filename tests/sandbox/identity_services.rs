@@ -9,9 +9,9 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::jwt::{Scope, Signer, now};
+use super::jwt::{Scope, Signer, claims, now};
 use super::server::{Answer, Request};
 use super::workspace::State;
 
@@ -231,14 +231,6 @@ fn entra(state: &State, request: &Request) -> Result<String, Answer> {
     } else {
         refuse(401, "invalid_client", "AADSTS7000215: Invalid client secret provided.")
     }
-}
-
-/// The claims of a JWT. Its signature is not checked.
-fn claims(token: &str) -> Value {
-    use base64::Engine as _;
-    let payload = token.split('.').nth(1).unwrap_or_default();
-    let bytes = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();
-    serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
 /// The subject of the token that the workspace gives for a token exchange.

@@ -25,6 +25,13 @@ pub enum Scope {
 }
 
 impl Scope {
+    fn audience(self) -> &'static str {
+        match self {
+            Scope::Workspace | Scope::Database => "900800700600",
+            Scope::Management => "https://management.azure.com/",
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Scope::Workspace => "all-apis",
@@ -46,7 +53,7 @@ impl Signer {
         let claims = json!({
             "iss": "https://sandbox.example/oidc",
             "sub": subject,
-            "aud": "900800700600",
+            "aud": scope.audience(),
             "scope": scope.name(),
             "iat": iat,
             "exp": iat + life,
@@ -86,6 +93,9 @@ impl Signer {
         let payload = signed.split_once('.').ok_or("not a valid JWT encoding")?.1;
         let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).map_err(|_| "not a valid JWT")?;
         let claims: Value = serde_json::from_slice(&payload).map_err(|_| "not a valid JWT")?;
+        if claims["aud"] != scope.audience() {
+            return Err("wrong audience");
+        }
         if claims["scope"] != scope.name() {
             return Err("wrong scope");
         }
@@ -94,6 +104,13 @@ impl Signer {
         }
         Ok(claims["sub"].as_str().unwrap_or_default().to_owned())
     }
+}
+
+/// The claims of a JWT. Its signature is not checked.
+pub fn claims(token: &str) -> Value {
+    let payload = token.split('.').nth(1).unwrap_or_default();
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
 /// Seconds since 1970.

@@ -10,7 +10,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 use std::time::Duration;
 
@@ -79,6 +79,13 @@ fn follow(name: &str, value: &Value, arguments: &[String]) {
             child.env(LEFT_BEHIND, number.to_string()).spawn().unwrap();
         }
         "write" => fs::write(text, "x").unwrap(),
+        // Waits for a file, unless the test has ended and removed its folder.
+        "until" => {
+            let file = Path::new(text);
+            while !file.exists() && file.parent().is_some_and(Path::exists) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
         // As a browser: follows redirects, and keeps the last page.
         "get" => {
             let browser = ureq::Agent::config_builder().http_status_as_error(false).build();

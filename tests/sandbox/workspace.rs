@@ -5,8 +5,10 @@
 //! `tests/it/official_sdk.rs` runs the official Python SDK against it. The stand-in records every request.
 //! Tests can shorten lifetimes, move its clock and inject faults.
 
-use std::collections::HashMap;
-use std::io;
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,7 +22,7 @@ use time::format_description::well_known::Rfc3339;
 use super::identity_services::{self, Policy};
 use super::jwt::{Scope, Signer, hex, now, random};
 use super::models;
-use super::request_rules;
+use super::request_rules::{self, Judged};
 use super::server::{Answer, Request, Server, decode};
 
 pub const CLIENT_ID: &str = "5f3cbb5e-0b1f-4c39-9b0a-7b2f4a1de001";
@@ -43,6 +45,8 @@ pub const INSTANCE_HOST: &str =
 /// The public client of logins with a browser.
 const PUBLIC_CLIENT: &str = "databricks-cli";
 const WORKSPACE_ID: &str = "900800700600";
+/// All scopes of the stand-in.
+const SCOPES: &str = "all-apis offline_access postgres database sql scim secrets iam jobs";
 
 /// What tests can change and read.
 pub struct State {
@@ -86,10 +90,21 @@ pub struct State {
     pub change_answer: Option<ChangeAnswer>,
     /// Whether each refresh ends the refresh token and brings another one (RFC 6749 §6 allows both).
     pub rotates: bool,
-    /// Whether requests are judged. A caller whose clock is wrong sends what has expired, and one that got hostile
-    /// answers sends what is in them.
-    pub judges_requests: bool,
-    variant: Variant,
+    /// How much of the requests is judged.
+    pub judged: Judged,
+    /// On a host for many workspaces, the id that leads to this one.
+    pub routed: Option<&'static str>,
+    pub variant: Variant,
+    /// Whether an answer differed from the usual workspace's, because of the variant.
+    differed: Cell<bool>,
+    /// Whether lists have a deleted project and deleted branches, as in that variant.
+    pub has_deleted: bool,
+    /// Whether this variant refuses now. Meanwhile, requests count in no test and change nothing.
+    pub refuses: bool,
+    /// How often it has refused since it began to.
+    pub refusals: usize,
+    /// The connections of such requests.
+    pub refused_connections: HashSet<usize>,
     /// The kinds of requests that were one too many.
     limited: Vec<String>,
     /// Personal access tokens that are deleted and still listed.
@@ -235,7 +250,8 @@ impl Workspace {
     }
 
     pub fn connections(&self) -> usize {
-        self.server.connections.load(std::sync::atomic::Ordering::SeqCst)
+        let all = self.server.connections.load(std::sync::atomic::Ordering::SeqCst);
+        all - self.state().refused_connections.len()
     }
 }
 
@@ -245,9 +261,21 @@ impl Drop for Workspace {
         if std::thread::panicking() {
             return;
         }
-        let violations =
-            self.state.lock().map(|state| state.violations.clone()).unwrap_or_default();
+        if self.state().differed.get() {
+            list_as_met();
+        }
+        let violations = self.state().violations.clone();
         assert!(violations.is_empty(), "the platform would refuse: {violations:#?}");
+    }
+}
+
+/// Adds the running test to the list of those that have met the variant, for tests/run.
+fn list_as_met() {
+    if let (Some(list), Some(test)) =
+        (std::env::var_os("LAKEBASE_TOKEN_VARIANT_MET"), std::thread::current().name())
+    {
+        let list = OpenOptions::new().append(true).create(true).open(list);
+        list.and_then(|mut list| list.write_all(format!("{test}\n").as_bytes())).unwrap();
     }
 }
 
@@ -268,6 +296,10 @@ pub enum Variant {
     RateLimits,
     /// Each identity is in groups, whose names are roles of the database, too.
     GroupRoles,
+    /// While `refuses` is set, each mint and each change is refused.
+    NoCanUse,
+    /// The same, and each grant of a token.
+    InvalidScope,
 }
 
 impl Variant {
@@ -280,20 +312,50 @@ impl Variant {
             Ok("new-fields") => Variant::NewFields,
             Ok("rate-limits") => Variant::RateLimits,
             Ok("group-roles") => Variant::GroupRoles,
+            Ok("no-can-use") => Variant::NoCanUse,
+            Ok("invalid-scope") => Variant::InvalidScope,
             Ok(other) => panic!("no variant is called {other}"),
             Err(_) => Variant::Usual,
         }
     }
 
-    /// Changes an answer to what this variant sends.
-    fn change(self, answer: &mut Answer) {
-        let Answer::Json(status, body) = answer else { return };
+    /// Whether a call is tried first while the workspace refuses, and the words of the refusal.
+    pub fn refusal(self) -> Option<&'static str> {
+        match self {
+            Variant::NoCanUse => Some("User does not have CAN_USE on project shop"),
+            Variant::InvalidScope => Some("Scopes 'all-apis' are not assigned to the client"),
+            _ => None,
+        }
+    }
+
+    /// The refusal of a request.
+    fn refused(self, request: &Request) -> Option<Answer> {
+        let words = self.refusal()?;
+        let is_grant = self == Variant::InvalidScope && request.path == TOKEN;
+        let changes = request.method != "GET" && request.path.starts_with("/api/");
+        match (is_grant, changes) {
+            (true, _) => {
+                let body = json!({ "error": "invalid_scope", "error_description": words });
+                Some(Answer::Json(400, body))
+            }
+            (_, true) => Some(error(403, "PERMISSION_DENIED", words)),
+            _ => None,
+        }
+    }
+
+    /// Changes an answer to what this variant sends. Returns whether it did.
+    fn change(self, answer: &mut Answer) -> bool {
+        let Answer::Json(status, body) = answer else { return false };
         match self {
             Variant::EmptyBodies if *status == 200 && *body == json!({}) => {
                 *answer = Answer::Text { status: 200, headers: Vec::new(), body: Vec::new() };
+                true
             }
-            Variant::NewFields => add_new_fields(body),
-            _ => (),
+            Variant::NewFields => {
+                add_new_fields(body);
+                body.is_object()
+            }
+            _ => false,
         }
     }
 }
@@ -356,6 +418,11 @@ impl State {
             skew: 0,
             page_size: if variant == Variant::StaleLists { 1 } else { 100 },
             variant,
+            differed: Cell::new(false),
+            has_deleted: false,
+            refuses: false,
+            refusals: 0,
+            refused_connections: HashSet::new(),
             deleted: Vec::new(),
             faults: Vec::new(),
             requests: Vec::new(),
@@ -382,7 +449,8 @@ impl State {
             down: Instant::now(),
             change_answer: None,
             rotates: variant != Variant::KeptRefreshTokens,
-            judges_requests: true,
+            judged: Judged::All,
+            routed: None,
             violations: Vec::new(),
             client_scopes: None,
             claims: Vec::new(),
@@ -396,13 +464,33 @@ impl State {
         }
     }
 
-    fn page(&self, request: &Request, list: &str, items: Vec<Value>) -> Answer {
-        let start: usize = request.value("page_token").and_then(|t| t.parse().ok()).unwrap_or(0);
+    fn lists_deleted(&self) -> bool {
+        self.variant == Variant::StaleLists || self.has_deleted
+    }
+
+    /// A page of a list. What is deleted stands before the first item.
+    fn page(
+        &self,
+        request: &Request,
+        list: &str,
+        items: Vec<Value>,
+        deleted: Option<Value>,
+    ) -> Answer {
+        // Only what this list has given leads to its next page.
+        let token = request.value("page_token").unwrap_or(format!("{list}-0"));
+        let start = token.strip_prefix(&format!("{list}-")).and_then(|at| at.parse().ok());
+        let Some(start) = start.filter(|start: &usize| *start == 0 || *start < items.len()) else {
+            return error(400, "INVALID_PARAMETER_VALUE", "page_token is not valid");
+        };
         let page_size = request.value("page_size").and_then(|size| size.parse().ok());
         let size = page_size.unwrap_or(self.page_size).min(self.page_size);
         let end = (start + size).min(items.len());
-        let next = if end < items.len() { end.to_string() } else { String::new() };
-        let page: Vec<Value> = items.get(start..end).unwrap_or_default().to_vec();
+        if self.variant == Variant::StaleLists && (deleted.is_some() || end < items.len()) {
+            self.differed.set(true);
+        }
+        let next = if end < items.len() { format!("{list}-{end}") } else { String::new() };
+        let mut page: Vec<Value> = deleted.into_iter().filter(|_| start == 0).collect();
+        page.extend_from_slice(items.get(start..end).unwrap_or_default());
         Answer::Json(200, json!({ list: page, "next_page_token": next }))
     }
 }
@@ -415,7 +503,9 @@ fn answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: Request)
         return Answer::Close;
     }
     let variant = state.lock().expect("no handler panicked").variant;
-    variant.change(&mut answer);
+    if variant.change(&mut answer) {
+        state.lock().expect("no handler panicked").differed.set(true);
+    }
     if let Some(change) = &mut state.lock().expect("no handler panicked").change_answer {
         match &mut answer {
             Answer::Json(_, value) => change(&path, value),
@@ -461,6 +551,9 @@ fn regular_answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: 
         state.down = Instant::now() + Duration::from_secs(seconds.unwrap_or(0));
         return Answer::Json(200, Value::Null);
     }
+    let violation =
+        request_rules::violation(&request, now() + state.skew, state.judged, state.routed);
+    state.violations.extend(violation);
     if state.down > Instant::now() {
         return error(503, "TEMPORARILY_UNAVAILABLE", "the sandbox is down");
     }
@@ -472,13 +565,20 @@ fn regular_answer(signer: &Signer, state: &Mutex<State>, scheme: &str, request: 
     let is_limited = state.variant == Variant::RateLimits && is_the_programs;
     if is_limited && !state.limited.contains(&kind) {
         state.limited.push(kind);
+        state.differed.set(true);
         return too_many_requests();
     }
 
-    let violation = request_rules::violation(&request, now() + state.skew);
-    let violation = violation.filter(|_| state.judges_requests);
-    state.violations.extend(violation);
-    state.requests.push(request.clone());
+    if state.refuses {
+        state.refused_connections.insert(request.connection);
+        if let Some(refusal) = state.variant.refused(&request) {
+            state.refusals += 1;
+            state.differed.set(true);
+            return refusal;
+        }
+    } else {
+        state.requests.push(request.clone());
+    }
     let applies = |fault: &&mut Fault| fault.times > 0 && request.path.starts_with(fault.path);
     if let Some(fault) = state.faults.iter_mut().find(applies) {
         fault.times -= 1;
@@ -548,6 +648,10 @@ fn error(status: u16, code: &str, message: &str) -> Answer {
     Answer::Json(status, json!({ "error_code": code, "message": message }))
 }
 
+fn malformed(what: &str) -> Answer {
+    error(400, "INVALID_PARAMETER_VALUE", &format!("{what} is malformed"))
+}
+
 /// The login page of the public client. Each button is a link to the same URL with a decision.
 fn authorize(state: &mut State, request: &Request) -> Answer {
     let value = |name: &str| request.value(name).unwrap_or_default();
@@ -556,7 +660,8 @@ fn authorize(state: &mut State, request: &Request) -> Answer {
     let is_valid = value("response_type") == "code"
         && value("client_id") == PUBLIC_CLIENT
         && value("code_challenge_method") == "S256"
-        && value("scope").split(' ').any(|scope| scope == "offline_access")
+        && has_scope(&value("scope"), "offline_access")
+        && has_scopes(SCOPES, &value("scope"))
         && !value("code_challenge").is_empty()
         && port.is_some_and(|port: u16| (8020..=8040).contains(&port));
     if !is_valid {
@@ -615,6 +720,14 @@ fn grant(signer: &Signer, state: &mut State, request: &Request) -> Answer {
         family
     } else {
         let token = value("refresh_token");
+        if value("client_id") != PUBLIC_CLIENT {
+            return refuse(401, "Client is invalid");
+        }
+        let login = state.refresh.get(&token);
+        let granted = login.and_then(|family| state.login_scopes.get(family)).map(String::as_str);
+        if !has_scopes(granted.unwrap_or(SCOPES), &value("scope")) {
+            return refuse(400, "The scope is wider than the login's");
+        }
         if let Some(family) = state.used.get(&token).copied() {
             state.refresh.retain(|_, known| *known != family);
         }
@@ -625,10 +738,13 @@ fn grant(signer: &Signer, state: &mut State, request: &Request) -> Answer {
         family
     };
 
-    let is_kept = !state.rotates && value("grant_type") == "refresh_token";
+    let is_kept = (state.refuses || !state.rotates) && value("grant_type") == "refresh_token";
     let refresh = if is_kept {
         let token = value("refresh_token");
         state.used.remove(&token);
+        if state.variant == Variant::KeptRefreshTokens {
+            state.differed.set(true);
+        }
         token
     } else {
         format!("refresh-{}", BASE64_URL_SAFE_NO_PAD.encode(random::<24>()))
@@ -657,6 +773,11 @@ fn workspace_token(signer: &Signer, state: &mut State, subject: &str, scopes: &s
         state.narrow.insert(token.clone(), scopes.to_owned());
     }
     token
+}
+
+/// Whether all scopes that are asked for are among these.
+fn has_scopes(scopes: &str, asked: &str) -> bool {
+    asked.split_whitespace().all(|scope| has_scope(scopes, scope))
 }
 
 fn has_scope(scopes: &str, scope: &str) -> bool {
@@ -689,9 +810,8 @@ fn token(signer: &Signer, state: &mut State, request: &Request) -> Answer {
     };
 
     let scopes = request.value("scope").unwrap_or_default();
-    if let Some(allowed) = state.client_scopes
-        && !scopes.split(' ').all(|scope| has_scope(allowed, scope))
-    {
+    let allowed = state.client_scopes.unwrap_or(SCOPES);
+    if !has_scopes(allowed, &scopes) {
         let words = format!("Scopes '{scopes}' are not assigned to the client");
         return refuse(400, "invalid_scope", &words);
     }
@@ -765,21 +885,29 @@ fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) ->
     let body: Value = serde_json::from_str(&request.body).unwrap_or(Value::Null);
     let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
     match (request.method.as_str(), path) {
-        ("GET", "/preview/scim/v2/Me") => Answer::Json(
-            200,
-            json!({
-                "id": "123456789", "userName": identity, "displayName": "Ada", "active": true,
-                "groups": state.groups.iter().enumerate().map(|(id, name)| json!({
-                    "display": name, "type": "direct", "value": id.to_string(),
-                    "$ref": format!("Groups/{id}"),
-                })).collect::<Vec<_>>(),
-            }),
-        ),
+        ("GET", "/preview/scim/v2/Me") => {
+            if state.variant == Variant::GroupRoles {
+                state.differed.set(true);
+            }
+            Answer::Json(
+                200,
+                json!({
+                    "id": "123456789", "userName": identity, "displayName": "Ada", "active": true,
+                    "groups": state.groups.iter().enumerate().map(|(id, name)| json!({
+                        "display": name, "type": "direct", "value": id.to_string(),
+                        "$ref": format!("Groups/{id}"),
+                    })).collect::<Vec<_>>(),
+                }),
+            )
+        }
         ("POST", "/postgres/credentials") => {
             let endpoint = text("endpoint");
             let all = state.projects.iter().flat_map(|p| &p.branches).flat_map(|b| &b.endpoints);
             if endpoint.is_empty() {
                 return error(400, "INVALID_PARAMETER_VALUE", "Field 'endpoint' is required");
+            }
+            if !request_rules::fits("projects/*/branches/*/endpoints/*", &endpoint) {
+                return malformed("endpoint");
             }
             if !all.into_iter().any(|known| known.name == endpoint) {
                 return error(404, "NOT_FOUND", "endpoint id not found [TraceId: 0123abcd]");
@@ -819,7 +947,7 @@ fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) ->
             credential(signer, state, identity, None, "expiration_time")
         }
         ("GET", "/database/instances") => {
-            state.page(request, "database_instances", state.instances.clone())
+            state.page(request, "database_instances", state.instances.clone(), None)
         }
         ("GET", "/database/instances:findByUid") => {
             let uid = request.value("uid").unwrap_or_default();
@@ -852,6 +980,9 @@ fn api(signer: &Signer, state: &mut State, request: &Request, identity: &str) ->
         ("GET", "/token/list") => {
             let time = now() + state.skew;
             let own = state.pats.iter().filter(|pat| pat.owner == identity && pat.expires > time);
+            if !state.deleted.is_empty() {
+                state.differed.set(true);
+            }
             let listed: Vec<Value> = own.map(pat_info).chain(state.deleted.clone()).collect();
             Answer::Json(200, json!({ "token_infos": listed }))
         }
@@ -947,13 +1078,28 @@ fn resources(state: &State, request: &Request, name: &str) -> Answer {
     };
     let missing =
         |what: &str| error(404, "NOT_FOUND", &format!("{what} id not found [TraceId: 1]"));
+    if !request_rules::is_path(&format!("postgres/{name}")) {
+        return malformed("name");
+    }
+    // For a while, lists have what is deleted, which cannot be had by its name.
+    let deleted = |name: String| {
+        state.lists_deleted().then(|| {
+            let times = ["2026-01-01T00:00:00Z", "2099-01-01T00:00:00Z"];
+            let status = json!({ "default": true, "current_state": "READY" });
+            json!({ "name": name, "delete_time": times[0], "purge_time": times[1], "status": status })
+        })
+    };
     if name == "projects" {
-        return state.page(request, "projects", state.projects.iter().map(project).collect());
+        let deleted = deleted("projects/deleted".to_owned());
+        let listed = state.projects.iter().map(project).collect();
+        return state.page(request, "projects", listed, deleted);
     }
     if let Some(parent) = name.strip_suffix("/branches") {
         return match state.projects.iter().find(|known| known.name == parent) {
             Some(known) => {
-                state.page(request, "branches", known.branches.iter().map(branch).collect())
+                let deleted = deleted(format!("{parent}/branches/deleted"));
+                let listed = known.branches.iter().map(branch).collect();
+                state.page(request, "branches", listed, deleted)
             }
             None => missing("project"),
         };
@@ -961,7 +1107,18 @@ fn resources(state: &State, request: &Request, name: &str) -> Answer {
     if let Some(parent) = name.strip_suffix("/endpoints") {
         return match branches().find(|known| known.name == parent) {
             Some(known) => {
-                state.page(request, "endpoints", known.endpoints.iter().map(endpoint).collect())
+                let listed = known.endpoints.iter().map(endpoint).collect();
+                state.page(request, "endpoints", listed, None)
+            }
+            None => missing("branch"),
+        };
+    }
+    // The Databricks CLI lists them; both have one of the branch's own.
+    for (list, own) in [("databases", "app"), ("roles", USER)] {
+        let Some(parent) = name.strip_suffix(&format!("/{list}")) else { continue };
+        return match branches().find(|known| known.name == parent) {
+            Some(_) => {
+                state.page(request, list, vec![json!({ "name": format!("{name}/{own}") })], None)
             }
             None => missing("branch"),
         };

@@ -22,10 +22,31 @@ type environment struct {
 }
 
 type verdict struct {
-	Host     string `json:"host"`
-	AuthType string `json:"auth_type"`
-	Error    string `json:"error"`
-	Values   string `json:"values"`
+	Host        string `json:"host"`
+	AuthType    string `json:"auth_type"`
+	Error       string `json:"error"`
+	Values      string `json:"values"`
+	Profile     string `json:"profile"`
+	WorkspaceID string `json:"workspace_id"`
+	// The environment that says without a file what the SDK has read.
+	Read map[string]string `json:"read"`
+}
+
+func asEnvironment(c *config.Config, env map[string]string) map[string]string {
+	said := map[string]string{}
+	for name, value := range env {
+		said[name] = value
+	}
+	for _, attribute := range config.ConfigAttributes {
+		for _, name := range attribute.EnvVars {
+			delete(said, name)
+		}
+		isFile := attribute.Name == "profile" || attribute.Name == "config_file"
+		if len(attribute.EnvVars) > 0 && !isFile && !attribute.IsZero(c) {
+			said[attribute.EnvVars[0]] = attribute.GetString(c)
+		}
+	}
+	return said
 }
 
 // What the chosen method sends, as far as it comes from a setting.
@@ -95,6 +116,7 @@ func judge(s environment) (v verdict) {
 	c := &config.Config{HTTPTransport: stub{}, RetryTimeoutSeconds: 1}
 	request, _ := http.NewRequest("GET", "https://x/", nil)
 	err := c.EnsureResolved()
+	v.Read = asEnvironment(c, s.Env)
 	if err == nil {
 		err = c.Authenticate(request)
 	}
@@ -103,6 +125,7 @@ func judge(s environment) (v verdict) {
 	} else {
 		v.AuthType = c.AuthType
 		v.Values = values(c)
+		v.Profile, v.WorkspaceID = c.Profile, c.WorkspaceID
 	}
 	v.Host = c.Host
 	return v

@@ -1,6 +1,7 @@
 """The official SDK for Python: reads environments from stdin, one JSON object a line, and prints what
 it chooses, one JSON object a line. No request leaves this process: a stub answers all."""
 
+import configparser
 import json
 import logging
 import os
@@ -48,6 +49,41 @@ logging.disable(logging.CRITICAL)
 
 from databricks.sdk.core import Config  # noqa: E402
 
+load_file = Config._known_file_config_loader
+settings = {}
+
+
+def load_file_and_remember(config):
+    """Remembers the settings of environment and profile, before the SDK asks the host for more."""
+    try:
+        load_file(config)
+    finally:
+        settings.update(config._inner)
+
+
+Config._known_file_config_loader = load_file_and_remember
+
+
+def as_environment(environment):
+    """The environment that says without a file what the SDK has read. A setting without a value is empty."""
+    known = {attribute.env: attribute.name for attribute in Config.attributes() if attribute.env}
+    # The SDK ignores this one.
+    known["DATABRICKS_AZURE_LOGIN_APP_ID"] = ""
+    said = {name: value for name, value in environment.items() if name not in known}
+    for env, name in known.items():
+        if name in settings and name not in ["profile", "config_file"]:
+            value = settings[name]
+            said[env] = "true" if value is True else str(value or "")
+    return said
+
+
+def is_refused(file):
+    """Whether the parser of the standard library refuses the file, without the SDK."""
+    try:
+        configparser.ConfigParser().read(file)
+        return False
+    except configparser.Error:
+        return True
 
 
 def values(config):
@@ -69,12 +105,16 @@ for line in sys.stdin:
     file.unlink(missing_ok=True)
     if environment["file"] is not None:
         file.write_bytes(environment["file"].encode())
-    verdict = {"host": "", "auth_type": "", "error": "", "values": ""}
+    verdict = dict.fromkeys(["host", "auth_type", "error", "values", "profile", "workspace_id"], "")
+    settings.clear()
     try:
         config = Config()
         config.authenticate()
         verdict["host"], verdict["auth_type"] = config.host or "", config.auth_type or ""
         verdict["values"] = values(config)
+        verdict["profile"], verdict["workspace_id"] = config.profile or "", config.workspace_id or ""
     except Exception as error:
         verdict["error"] = f"{type(error).__name__}: {error}"
+    verdict["is_refused"] = is_refused(os.environ.get("DATABRICKS_CONFIG_FILE") or file)
+    verdict["read"] = as_environment(environment["env"])
     print(json.dumps(verdict), flush=True)
