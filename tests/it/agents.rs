@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::consumers::{Installation, words};
-use super::support::{Test, executable, has, is_root, not_run, repository, say_not_run};
+use super::consumers::Installation;
+use super::support::{Test, executable, has, is_root, not_run, repository, words};
 use crate::sandbox::models::REPLY;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, TOKEN, Workspace};
@@ -130,8 +130,7 @@ impl Agent {
         let programs = match self.programs() {
             Ok(programs) => programs,
             Err(why) => {
-                // Not `not_run`: a network may refuse downloads of a gigabyte, in CI, too.
-                say_not_run(test, &format!("{} is not installed: {why}", self.program));
+                not_run(test, &format!("{} is not installed: {why}", self.program));
                 return None;
             }
         };

@@ -8,15 +8,14 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 
 use super::differential;
-use super::login::person;
+use super::login::{logged_in, person};
 use super::official_sdk;
 use super::support::{Test, executable, has, not_run, repository, spawn, workspace};
 use crate::sandbox::workspace::*;
 
 /// A person who has logged in with us, and whose SDKs ask us.
-fn logged_in(workspace: &Workspace) -> Test {
-    let mut test = person(workspace);
-    assert_eq!(test.run("login").code, 0);
+fn person_with_sdks(workspace: &Workspace) -> Test {
+    let mut test = logged_in(workspace);
     test.set("DATABRICKS_CLI_PATH", executable().to_str().unwrap());
     workspace.take_requests();
     test
@@ -35,7 +34,7 @@ fn answered(text: &str) -> String {
 #[test]
 fn the_answer_is_the_workspace_token_and_forced_refreshes_share_one() {
     let workspace = workspace();
-    let test = logged_in(&workspace);
+    let test = person_with_sdks(&workspace);
     let url = workspace.url.clone();
     let token = test.run("--for workspace").token();
     for line in ["", "--force-refresh", "--account-id 0b1f4c39-0000-4000-8000-000000000001"] {
@@ -201,7 +200,7 @@ fn the_sdks_for_go_and_python_refresh_through_two_expiries() {
             // Each request comes after the last token has expired: one that came in its last instant
             // could arrive too late.
             workspace.state().token_life = 1;
-            let mut test = logged_in(&workspace);
+            let mut test = person_with_sdks(&workspace);
             std::thread::sleep(std::time::Duration::from_secs(1));
             workspace.state().token_life = 4;
             if selector == "profile" {
@@ -228,7 +227,7 @@ fn fifty_sdk_processes_at_once_cause_one_refresh() {
     for (sdk, words) in sdks(name) {
         // Each process of Python's takes a second of CPU to start.
         let count = if sdk == "Go" { 50 } else { 10 };
-        let mut test = logged_in(&workspace);
+        let mut test = person_with_sdks(&workspace);
         test.set("DATABRICKS_AUTH_TYPE", "databricks-cli");
         // The login's first token has a second left, so all of them need another one.
         workspace.state().token_life = 1;
@@ -252,7 +251,7 @@ fn a_failing_helper_is_shown_by_the_sdks_and_no_token_is_in_their_words() {
     let name = "auth_token::a_failing_helper";
     let workspace = workspace();
     for (sdk, words) in sdks(name) {
-        let mut test = logged_in(&workspace);
+        let mut test = person_with_sdks(&workspace);
         test.set("DATABRICKS_AUTH_TYPE", "databricks-cli");
         assert_eq!(test.run("logout").code, 0);
         let output = start(&test, &words, &[]).wait_with_output().unwrap();

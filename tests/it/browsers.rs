@@ -15,8 +15,7 @@ use serde_json::{Value, json};
 
 use super::login::{page, person};
 use super::support::{
-    Test, can_unshare, executable, has, is_root, not_run, repository, say_not_run, wait_for,
-    workspace,
+    Test, can_unshare, executable, has, is_root, not_run, repository, wait_for, workspace,
 };
 use crate::sandbox::workspace::{Consent, TOKEN, USER};
 
@@ -81,7 +80,7 @@ fn no_other_user_can_answer_a_login() {
         return;
     }
     if !is_root() {
-        return say_not_run(test_name, "without root there is no other user");
+        return not_run(test_name, "without root there is no other user");
     }
     let workspace = workspace();
     let mut test = person(&workspace);

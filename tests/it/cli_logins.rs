@@ -4,10 +4,11 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::stopwatch::Stopwatch;
 use super::support::{MINUTE, Outcome, Test, executable, has, spawn, workspace};
 use crate::sandbox::workspace::{ENDPOINT, USER, Workspace};
 
@@ -50,7 +51,7 @@ print(json.dumps({"access_token": login["access"], "token_type": "Bearer", "expi
 "#;
 
 /// A person with a login of the CLI for each of these profiles. The first is also that of the host.
-pub fn person(workspace: &Workspace, profiles: &[&str]) -> Test {
+pub fn person_of_the_cli(workspace: &Workspace, profiles: &[&str]) -> Test {
     let mut test = Test::bare();
     test.program("databricks", CLI);
     test.set("PATH", &format!("{}/bin:/usr/bin:/bin", test.home.path().display()));
@@ -121,7 +122,7 @@ fn no_two_selectors_of_a_login_end_it() {
     let workspace = workspace();
     for (n, first) in SELECTORS.iter().enumerate() {
         for second in &SELECTORS[n + 1..] {
-            let test = person(&workspace, &["work"]);
+            let test = person_of_the_cli(&workspace, &["work"]);
             // 50 callers; of those without a cache, each of which runs the CLI, there are 20.
             let alternating = |n| {
                 let selector = if n % 2 == 0 { first } else { second };
@@ -152,7 +153,7 @@ fn profiles_do_not_lose_each_others_logins() {
         ("-p f", &[]),
     ];
     let workspace = workspace();
-    let test = person(&workspace, &PROFILES);
+    let test = person_of_the_cli(&workspace, &PROFILES);
     let children = (0..48).map(|n| start(&test, &workspace, &FLAGS[n % 6])).collect();
     let failed = failures(children);
     assert!(failed.is_empty(), "{}: {}", failed.len(), failed[0]);
@@ -170,30 +171,30 @@ fn a_run_that_hangs_is_named_and_others_use_what_they_have() {
         return;
     }
     let workspace = workspace();
-    let test = person(&workspace, &["work", "other"]);
+    let test = person_of_the_cli(&workspace, &["work", "other"]);
     workspace.state().token_life = 600;
     test.run("-p other").token();
     fs::write(test.home.path().join("hang"), "").unwrap();
     test.run("-p work --timeout 300ms").fails(5, &["has not ended in time"]);
 
     // Without a credential: told at the deadline. Process and command are those of the run.
-    let waited = |line: &str| -> (Outcome, Duration) {
-        let began = Instant::now();
-        (test.run(line), began.elapsed())
+    let within = |seconds: u64, line: &str| -> Outcome {
+        let stopwatch = Stopwatch::start();
+        let outcome = test.run(line);
+        stopwatch.assert_within(Duration::from_secs(seconds));
+        outcome
     };
     std::thread::sleep(Duration::from_secs(2));
     for line in ["-p work --timeout 1s", "-p other --no-cache --timeout 1s"] {
-        let (outcome, took) = waited(line);
+        let outcome = within(2, line);
         let words =
             ["another run of the Databricks CLI", "auth token --profile work", "hint: kill "];
         outcome.fails(5, &words);
-        assert!(took < Duration::from_secs(2), "{line}: {took:?}");
     }
     // With one that is due: it is used at once.
     test.pass(54 * MINUTE);
-    let (outcome, took) = waited("-p other");
+    let outcome = within(4, "-p other");
     outcome.notes("using the cached credential: another run of the Databricks CLI");
-    assert!(took < Duration::from_secs(4), "{took:?}");
     test.pass(-54 * MINUTE);
 
     // After the run, each caller gets a credential, and both logins are alive.
@@ -221,9 +222,10 @@ fn the_supervisor_ends_a_run_and_all_that_it_has_started() {
         script,
     ]);
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    let began = Instant::now();
+    let stopwatch = Stopwatch::start();
     let output = command.stderr(Stdio::piped()).output().unwrap();
-    assert!(!output.status.success() && began.elapsed() < Duration::from_secs(20));
+    stopwatch.assert_within(Duration::from_secs(20));
+    assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("had not ended within 1s"), "{said}");
     let sleeper = fs::read_to_string(test.home.path().join("pid")).unwrap();
@@ -241,7 +243,7 @@ fn where_there_can_be_no_lock_the_cli_runs_without_one() {
         return;
     }
     let workspace = workspace();
-    let test = person(&workspace, &["work"]);
+    let test = person_of_the_cli(&workspace, &["work"]);
     let folder = test.home.path().join(".databricks/lakebase-token.lock");
     fs::create_dir(&folder).unwrap();
     test.run("-p work -v").notes("the Databricks CLI runs without a lock: ");
@@ -254,7 +256,7 @@ fn a_login_invalidates_a_cached_refusal() {
         return;
     }
     let workspace = workspace();
-    let test = person(&workspace, &["work"]);
+    let test = person_of_the_cli(&workspace, &["work"]);
     let path = test.home.path().join(".databricks/token-cache.json");
     let good = fs::read_to_string(&path).unwrap();
     let ended = good.replace("refresh-", "ended-");

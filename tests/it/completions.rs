@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::support::{Test, executable, has, repository, say_not_run};
+use super::support::{Test, executable, has, part_not_run, repository};
 
 /// Command lines, each with some of the completions that a shell must offer and must not offer.
 const LINES: [(&str, &[&str], &[&str]); 8] = [
@@ -103,7 +103,7 @@ fn powershell_has_a_script() {
     assert!(script.contains("Register-ArgumentCompleter -Native -CommandName lakebase-token"));
     let count = |mark: char| script.matches(mark).count();
     assert_eq!((count('{'), count('(')), (count('}'), count(')')));
-    say_not_run("completions::powershell", "no package of Debian has pwsh");
+    part_not_run("completions::powershell", "no package of Debian has pwsh");
 }
 
 #[test]

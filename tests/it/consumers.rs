@@ -14,12 +14,12 @@ mod yaml;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::support::{executable, has, is_root, not_run, repository};
+use super::support::{assert_prints, executable, has, is_root, not_run, repository, words};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT};
 
@@ -101,22 +101,8 @@ impl Installation {
     fn assert_logs_in(&self, password: &str) {
         let mut psql = self.command("psql");
         psql.env("PGPASSWORD", password).args(["-wAtc", SELECT_USER]);
-        assert_prints(&mut psql, CLIENT_ID);
+        assert_prints(&psql.output().unwrap(), CLIENT_ID);
     }
-}
-
-/// The exit code, stdout and stderr of a program, for messages.
-pub fn words(output: &Output) -> String {
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    format!("{:?}: {stdout}{stderr}", output.status.code())
-}
-
-#[track_caller]
-fn assert_prints(command: &mut Command, expected: &str) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", words(&output));
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), expected, "{}", words(&output));
 }
 
 /// A Python with these packages from PyPI, installed once into a folder below `target/`.
@@ -220,13 +206,19 @@ fn psql_starts_with_a_fresh_password_from_each_shell() {
     };
     let lbpsql = installation.programs.join("lbpsql");
     fs::copy(repository().join("integrations/psql/lbpsql"), lbpsql).unwrap();
-    assert_prints(installation.command("lbpsql").args(["-Atc", SELECT_USER]), CLIENT_ID);
+    assert_prints(
+        &installation.command("lbpsql").args(["-Atc", SELECT_USER]).output().unwrap(),
+        CLIENT_ID,
+    );
 
     // After an expiry, too.
     installation.sandbox.workspace.state().credential_life = 2;
     installation.remove_cache();
     for _ in 0..2 {
-        assert_prints(installation.command("lbpsql").args(["-Atc", SELECT_USER]), CLIENT_ID);
+        assert_prints(
+            &installation.command("lbpsql").args(["-Atc", SELECT_USER]).output().unwrap(),
+            CLIENT_ID,
+        );
         std::thread::sleep(Duration::from_millis(2100));
     }
     installation.sandbox.workspace.state().credential_life = 3600;
@@ -237,11 +229,14 @@ fn psql_starts_with_a_fresh_password_from_each_shell() {
         let calls = format!("lbpsql -Atc '{SELECT_USER}' && $PSQL -Atc 'select 1'");
         let script = format!("{split}{functions}\n{calls}");
         let expected = format!("{CLIENT_ID}\n1");
-        assert_prints(installation.command(shell).args(["-c", &script]), &expected);
+        assert_prints(
+            &installation.command(shell).args(["-c", &script]).output().unwrap(),
+            &expected,
+        );
     }
     let functions = installation.integration_file("psql/functions.fish", &[]);
     let script = format!("{functions}\nlbpsql -Atc '{SELECT_USER}'");
-    assert_prints(installation.command("fish").args(["-c", &script]), CLIENT_ID);
+    assert_prints(&installation.command("fish").args(["-c", &script]).output().unwrap(), CLIENT_ID);
 }
 
 #[test]
@@ -254,7 +249,7 @@ fn prompts_show_when_the_password_expires() {
     let starship = installation.integration_file("psql/starship.toml", &[]);
     let line = starship.split("'''").nth(1).unwrap();
     let shown = |expected: &str| {
-        assert_prints(installation.command("sh").args(["-c", line]), expected);
+        assert_prints(&installation.command("sh").args(["-c", line]).output().unwrap(), expected);
     };
     shown("-");
     assert!(installation.command("lakebase-token").output().unwrap().status.success());
@@ -283,7 +278,7 @@ fn a_failure_stops_the_script_of_the_psql_readme() {
     };
     let readme = installation.integration_file("psql/README.md", &[]);
     let script = shell_block(&readme);
-    assert_prints(installation.command("sh").args(["-c", script]), "1");
+    assert_prints(&installation.command("sh").args(["-c", script]).output().unwrap(), "1");
 
     installation.reject_client_secret();
     for shell in ["sh", "bash", "zsh"] {
@@ -318,7 +313,10 @@ fn a_service_file_and_direnv_use_the_password_file() {
     for name in ["PGHOST", "PGPORT", "PGUSER", "PGDATABASE"] {
         psql.env_remove(name);
     }
-    assert_prints(psql.args(["-wAtc", SELECT_USER, "service=lakebase"]), CLIENT_ID);
+    assert_prints(
+        &psql.args(["-wAtc", SELECT_USER, "service=lakebase"]).output().unwrap(),
+        CLIENT_ID,
+    );
 
     let project = installation.sandbox.home().join("project");
     fs::create_dir(&project).unwrap();
@@ -327,7 +325,7 @@ fn a_service_file_and_direnv_use_the_password_file() {
     let line = format!("direnv allow . && direnv exec . psql -wAtc '{SELECT_USER}'");
     let mut sh = installation.command("sh");
     sh.args(["-c", &line]).current_dir(&project).env_remove("PGUSER");
-    assert_prints(&mut sh, CLIENT_ID);
+    assert_prints(&sh.output().unwrap(), CLIENT_ID);
 }
 
 #[test]
@@ -370,7 +368,7 @@ fn an_app_needs_only_the_variables_of_its_database_resource() {
     start.env("PATH", std::env::var_os("PATH").unwrap());
     start.env("PYTHONPATH", repository().join("integrations/python/src"));
     start.env("PYTHONDONTWRITEBYTECODE", "1");
-    assert_prints(&mut start, CLIENT_ID);
+    assert_prints(&start.output().unwrap(), CLIENT_ID);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use super::support::{executable, sandbox_with_psql};
+use super::support::{executable, refusing_address, sandbox_with_psql};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, MINT};
 
@@ -63,12 +63,15 @@ type Case<'c> = (&'c [(&'c str, &'c str)], &'c str, i32, &'c [&'c str]);
 fn the_first_step_that_fails_is_named_with_what_fixes_it() {
     let Some(sandbox) = sandbox_with_psql("doctor::the_first_step") else { return };
     let missing_endpoint = "projects/no/branches/no/endpoints/no";
-    let refusing_host = "https://127.0.0.1:1";
+    let (refusing, _held) = refusing_address();
+    let refusing_host = format!("https://{refusing}");
+    let refusing_port = refusing.port().to_string();
+    let cannot_connect = format!("cannot connect to {refusing}");
     let system_certificates = "/etc/ssl/certs/ca-certificates.crt";
     let cases: [Case; 9] = [
         (&[("DATABRICKS_TOKEN", "x")], "configuration", 2, &["more than one authorization method"]),
         (
-            &[("DATABRICKS_HOST", refusing_host)],
+            &[("DATABRICKS_HOST", &refusing_host)],
             "workspace",
             5,
             &["refused", "from DATABRICKS_HOST"],
@@ -87,7 +90,7 @@ fn the_first_step_that_fails_is_named_with_what_fixes_it() {
         ),
         (&[("DATABRICKS_CLIENT_SECRET", "x")], "identity", 4, &["invalid_client"]),
         (&[("LAKEBASE_ENDPOINT", missing_endpoint)], "state", 4, &["endpoint id not found"]),
-        (&[("PGPORT", "1")], "login", 5, &["cannot connect to 127.0.0.1:1", "firewall"]),
+        (&[("PGPORT", &refusing_port)], "login", 5, &[&cannot_connect, "firewall"]),
         (&[("PGUSER", "nobody")], "login", 4, &["as nobody", "databricks_create_role('nobody'"]),
         (&[("PGDATABASE", "nope")], "login", 4, &["does not exist", "--pg-database"]),
     ];
@@ -109,8 +112,9 @@ fn the_first_step_that_fails_is_named_with_what_fixes_it() {
 
     // The message names a proxy.
     let other_host = ("DATABRICKS_HOST", "https://dbc.example");
-    let output = doctor(&sandbox, &[other_host, ("HTTPS_PROXY", "http://127.0.0.1:1")], &[]);
-    assert!(text(&output).contains("through the proxy 127.0.0.1:1"));
+    let proxy = format!("http://{refusing}");
+    let output = doctor(&sandbox, &[other_host, ("HTTPS_PROXY", &proxy)], &[]);
+    assert!(text(&output).contains(&format!("through the proxy {refusing}")));
 
     // A stopped database, and a server that does not speak Postgres.
     sandbox.workspace.state().instances[0]["state"] = "STOPPED".into();

@@ -10,9 +10,9 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::consumers::{Installation, python_with, words};
+use super::consumers::{Installation, python_with};
 use super::password_file_readers::{JDBC, has_node_postgres, node_path};
-use super::support::{building, has, not_run, repository, say_not_run, spawn};
+use super::support::{building, has, not_run, part_not_run, repository, spawn, words};
 use crate::sandbox::workspace::{CLIENT_ID, MINT};
 
 /// Runs a program of `drivers/` twice: with passwords that expire after two seconds, and with a
@@ -74,8 +74,10 @@ fn npm_install(name: &str, packages: &[&str]) -> Option<PathBuf> {
 
     let mut npm = Command::new("npm");
     npm.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
-    let output = npm.arg(&folder).args(packages).output();
-    if !output.is_ok_and(|output| output.status.success()) {
+    npm.arg(&folder).args(packages);
+    // A registry may be busy for a moment.
+    let mut install = || npm.output().is_ok_and(|output| output.status.success());
+    if !(0..3).any(|_| install()) {
         return None;
     }
     fs::write(mark, "").unwrap();
@@ -101,7 +103,7 @@ fn drizzle_gets_a_password_for_each_connection() {
         return;
     }
     let Some(folder) = npm_install("drizzle", &["drizzle-orm@0.45", "pg@8"]) else {
-        return say_not_run(test, "npm cannot install drizzle-orm");
+        return not_run(test, "npm cannot install drizzle-orm");
     };
     let packages = folder.join("node_modules").display().to_string();
     check_driver(test, |installation| node(installation, "drizzle.js", &packages));
@@ -116,7 +118,7 @@ fn postgres_js_knex_typeorm_and_sequelize_get_a_password_for_each_connection() {
     let packages =
         ["postgres@3", "knex@3", "typeorm@0.3", "sequelize@6", "pg@8", "reflect-metadata@0.2"];
     let Some(folder) = npm_install("node-orms", &packages) else {
-        return say_not_run(test, "npm cannot install postgres, knex, typeorm and sequelize");
+        return not_run(test, "npm cannot install postgres, knex, typeorm and sequelize");
     };
     let packages = folder.join("node_modules").display().to_string();
     for name in ["postgres-js.js", "knex.js", "typeorm.js", "sequelize.js"] {
@@ -134,7 +136,7 @@ fn drizzle_kit_gets_a_url_in_its_environment() {
     let Some(folder) =
         npm_install("drizzle-kit", &["drizzle-kit@0.31", "drizzle-orm@0.45", "pg@8"])
     else {
-        return say_not_run(test, "npm cannot install drizzle-kit");
+        return not_run(test, "npm cannot install drizzle-kit");
     };
     fs::copy(program("drizzle.config.js"), folder.join("drizzle.config.js")).unwrap();
     fs::copy(program("drizzle-schema.js"), folder.join("drizzle-schema.js")).unwrap();
@@ -164,11 +166,11 @@ fn prisma_gets_a_password_for_each_connection() {
         return;
     }
     if std::env::var_os("CI").is_none() && !build_folder("prisma").join("node_modules").exists() {
-        return say_not_run(test, "Prisma (320 MB) is downloaded only with CI=true");
+        return not_run(test, "Prisma (320 MB) is downloaded only with CI=true");
     }
     let packages = ["prisma@7", "@prisma/client@7", "@prisma/adapter-pg@7", "pg@8"];
     let Some(folder) = npm_install("prisma", &packages) else {
-        return say_not_run(test, "npm cannot install Prisma");
+        return not_run(test, "npm cannot install Prisma");
     };
 
     fs::copy(program("schema.prisma"), folder.join("schema.prisma")).unwrap();
@@ -300,7 +302,7 @@ fn java_libraries(test: &str) -> Option<String> {
         maven.args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=jars"]);
         let output = maven.current_dir(&folder).output().unwrap();
         if !output.status.success() {
-            say_not_run(test, "Maven cannot fetch HikariCP 7 and R2DBC");
+            not_run(test, "Maven cannot fetch HikariCP 7 and R2DBC");
             return None;
         }
         fs::write(jars.join(".complete"), "").unwrap();
@@ -417,13 +419,13 @@ fn dbt_and_airflow_read_the_password_file_for_each_connection() {
         ),
     ] {
         if std::env::var_os("CI").is_none() && !repository().join("target").join(folder).exists() {
-            say_not_run(test, &format!("{module} (up to 330 MB) is downloaded only with CI=true"));
+            part_not_run(test, &format!("{module} (up to 330 MB) is downloaded only with CI=true"));
             continue;
         }
         let python = match python_with(packages, module, folder) {
             Ok(python) => python,
             Err(why) => {
-                say_not_run(test, &why);
+                part_not_run(test, &why);
                 continue;
             }
         };
@@ -444,7 +446,7 @@ fn an_mcp_server_for_postgres_starts_with_a_url() {
         return;
     };
     let Some(folder) = npm_install("mcp", &["@bytebase/dbhub@0.21"]) else {
-        return say_not_run(test, "npm cannot install @bytebase/dbhub");
+        return not_run(test, "npm cannot install @bytebase/dbhub");
     };
     let configuration = installation.integration_file("agents/mcp.json", &[]);
     let configuration: serde_json::Value = serde_json::from_str(&configuration).unwrap();

@@ -31,17 +31,23 @@ pub struct Class {
     name: String,
     tried: usize,
     failed: Vec<String>,
-    /// How many calls have delivered, and how many have refused, where a class counts them.
+    /// How many calls have delivered, and how many have not: they refused, or were killed.
     delivered: usize,
     refused: usize,
+    floors: Floors,
 }
 
-/// The least share of either outcome: a class in which every call refuses shows nothing.
-const MIN_PERCENT: usize = 4;
+/// The least shares of the two outcomes, in percent; if not 0, at least one call. A class in which every call has the
+/// same outcome mostly shows nothing.
+type Floors = [usize; 2];
+pub const BOTH: Floors = [4, 4];
+const ALL_DELIVER: Floors = [100, 0];
+const ALL_REFUSE: Floors = [0, 100];
 
 impl Class {
-    pub fn new(name: impl Into<String>) -> Class {
-        Class { name: name.into(), tried: 0, failed: Vec::new(), delivered: 0, refused: 0 }
+    pub fn new(name: impl Into<String>, floors: Floors) -> Class {
+        let name = name.into();
+        Class { name, tried: 0, failed: Vec::new(), delivered: 0, refused: 0, floors }
     }
 
     /// Counts a try. `held` is an error that says what did not hold.
@@ -50,26 +56,34 @@ impl Class {
         self.failed.extend(held.err().map(|why| format!("{what}: {why}")));
     }
 
-    /// Counts what a call has led to, where both outcomes must occur.
+    /// Counts what a call has led to.
     pub fn ended(&mut self, has_delivered: bool) {
         *(if has_delivered { &mut self.delivered } else { &mut self.refused }) += 1;
     }
 
     /// Writes the counts, and fails if something did not hold.
     pub fn end(self) {
-        let Class { name, tried, failed, delivered, refused } = self;
+        let Class { name, tried, failed, delivered, refused, floors } = self;
         let held = tried - failed.len();
-        let counts = format!("{name}: {delivered} delivered, {refused} refused");
-        eprintln!("{name}: {tried} tried, {held} held; {counts}");
+        let counts = format!("{delivered} delivered, {refused} refused");
+        eprintln!("{name}: {tried} tried, {held} held, {counts}");
         if let Some(path) = std::env::var_os(CAMPAIGN) {
             let file = OpenOptions::new().append(true).create(true).open(path);
-            file.unwrap().write_all(format!("| {name} | {tried} | {held} |\n").as_bytes()).unwrap();
+            let line = format!("| {name} | {tried} | {held} | {delivered} | {refused} |\n");
+            file.unwrap().write_all(line.as_bytes()).unwrap();
         }
 
-        assert!(tried > 0, "{name}: nothing was tried");
-        let floor = (delivered + refused) * MIN_PERCENT / 100;
-        assert!(delivered >= floor && refused >= floor, "{counts}");
         assert!(failed.is_empty(), "{name}: {} of {tried}\n{}", failed.len(), failed.join("\n"));
+        assert!(tried > 0, "{name}: nothing was tried");
+        assert!(delivered + refused > 0, "{name}: no outcome was counted");
+        let is_enough = |(number, percent): (usize, usize)| {
+            percent == 0 || number > 0 && number * 100 >= (delivered + refused) * percent
+        };
+        let both = [delivered, refused].into_iter().zip(floors);
+        assert!(
+            both.into_iter().all(is_enough),
+            "{name}: {counts}, at least {floors:?} % expected"
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::support::{Test, has, repository, say_not_run, workspace};
+use super::support::{Test, has, part_not_run, repository, workspace};
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{ENDPOINT_HOST, MINT, Workspace};
 use lakebase_token::formats::FORMATS;
@@ -232,6 +232,6 @@ fn powershell_evaluates_powershell() {
         let script = "Invoke-Expression $env:CODE; $env:PGUSER";
         assert_eq!(evaluated(&test, "pwsh", "powershell", script).trim(), AWKWARD);
     } else {
-        say_not_run("formats::powershell_evaluates_powershell", "no package of Debian has pwsh");
+        part_not_run("formats::powershell_evaluates_powershell", "no package of Debian has pwsh");
     }
 }

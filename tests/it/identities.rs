@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::Test;
+use super::support::{Test, refusing_address};
 use crate::sandbox::Certificates;
 use crate::sandbox::identity_services::{
     APPLICATION, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET, AZURE_HOST, DEVOPS_BEARER, DEVOPS_ISSUER,
@@ -967,9 +967,10 @@ fn the_resource_managers_error_is_shown() {
     around.workspace.fault(RESOURCE_ID, 1, Answer::Json(403, body));
     test.run("--no-cache").fails(4, &["AuthorizationFailed: no right to read"]);
     // The error names the unreachable service, not the workspace.
-    test.instance_metadata = "http://127.0.0.1:1".to_owned();
+    let (refusing, _held) = refusing_address();
+    test.instance_metadata = format!("http://{refusing}");
     let outcome = test.run("--no-cache");
-    outcome.fails(5, &["cannot reach 127.0.0.1:1", "azure_use_msi from ARM_USE_MSI"]);
+    outcome.fails(5, &[&format!("cannot reach {refusing}"), "azure_use_msi from ARM_USE_MSI"]);
     assert!(!outcome.stderr.contains("the workspace comes from"), "{outcome:?}");
     // Without a host and a resource id there is no workspace.
     test.unset("DATABRICKS_AZURE_RESOURCE_ID").set("DATABRICKS_CLOUD", "azure");

@@ -1,6 +1,7 @@
 //! Calls side by side, one step of one call at a time (`src/platform/steps.rs`): every schedule of two calls
-//! with at most two switches, the same with a fault at any request or a call killed at any step, and random schedules
-//! of three calls with kills and jumps of the clock.
+//! with at most two switches, the same with a fault at any request or file or a call killed at any step, and, where
+//! nothing is switched, with a jump of the clock before any step and during any request. Random schedules of three calls
+//! have kills, faults of files, and jumps.
 //!
 //! A call is a thread with a context of its own, and the workspace is the stand-in over plain HTTP. A kill
 //! unwinds the thread, which closes its files and does nothing else. `tests/campaign` tries all; a plain run
@@ -11,15 +12,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
+use std::ops::Range;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lakebase_token::credential::secret::Secret;
+use lakebase_token::error::Error;
 use lakebase_token::login::record::{Login, LoginKey, RenewWith};
 use lakebase_token::login::renewal::{TokenNeed, renew, report};
 use lakebase_token::login::store::Logins;
@@ -30,12 +33,18 @@ use lakebase_token::platform::time::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
-use super::cli_logins::{SELECTORS, Selector, is_alive, person};
-use super::faults::{Class, times};
-use super::support::{Dice, HOUR, MINUTE, Test, has, login_of, store_login, workspace};
-use crate::sandbox::jwt::{Scope, now, random};
+use super::cli_logins::{SELECTORS, Selector, is_alive, person_of_the_cli};
+use super::differential::set;
+use super::faults::{BOTH, Class, is_campaign, times};
+use super::support::{
+    Dice, HOUR, MINUTE, Test, call, has, login_of, named_seed, store_login, workspace,
+};
+use crate::sandbox::jwt::{Scope, claims, now, random};
+use crate::sandbox::request_rules::Judged;
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::{CLIENT_ID, MINT, OTHER_USER, TOKEN, USER, Workspace};
+use crate::sandbox::workspace::{
+    CLIENT_ID, CLIENT_SECRET, MINT, OTHER_USER, State, TOKEN, USER, Workspace,
+};
 
 /// More decisions than any schedule takes, unless its calls wait for each other.
 const MAX_TURNS: usize = 3_000;
@@ -43,6 +52,7 @@ const MAX_TURNS: usize = 3_000;
 const MAX_TIME: Duration = Duration::from_secs(120);
 
 const WRONG_SECRET: &str = "dose99999999999999999999999999999999";
+const NEW_SECRET: &str = "dose11111111111111111111111111111111";
 
 /// What takes part in a schedule.
 #[derive(Clone, Copy)]
@@ -57,8 +67,14 @@ enum Actor {
     Selector(&'static Selector),
     /// A call for a person, whose login is stored.
     Person(&'static str),
+    /// The same for the profile `work`, at whose workspace another person has a login, too.
+    Profile(&'static str),
     /// Another person logs in.
     OtherLogin,
+    /// The secret is replaced at the workspace.
+    Rotation,
+    /// A call with the secret that replaces the other one.
+    NewSecret(&'static str),
 }
 
 /// How a call has ended: with an exit code and what it has printed, or killed.
@@ -77,12 +93,14 @@ struct Scenario {
 
 const ONE: Actor = Actor::Call("get");
 const REFRESHING: Actor = Actor::Call("get --refresh");
+/// It asks for the role and the host, too.
+const WITH_ROLE: Actor = Actor::Call("get -f pgpass");
 
 /// Two calls of one kind, of which one mints.
 const USUAL: Scenario =
     Scenario { name: "", prepare: |_| (), actors: &[ONE, ONE], needed: 1, may_fail: false };
 
-const SCENARIOS: [Scenario; 10] = [
+const SCENARIOS: [Scenario; 11] = [
     Scenario { name: "nothing cached", ..USUAL },
     Scenario { name: "refresh early", prepare: |world| world.minted_ago(45 * MINUTE), ..USUAL },
     Scenario { name: "must refresh", prepare: |world| world.minted_ago(55 * MINUTE), ..USUAL },
@@ -112,11 +130,20 @@ const SCENARIOS: [Scenario; 10] = [
     },
     Scenario {
         name: "another person logs in",
-        prepare: |world| {
-            let login = world.login(USER);
-            world.store(&login);
-        },
+        prepare: |world| world.store(&world.login(USER)),
         actors: &[Actor::Person("get"), Actor::OtherLogin],
+        ..USUAL
+    },
+    Scenario {
+        name: "a profile's login",
+        prepare: |world| {
+            let url = &world.workspace.url;
+            world.test.write(".databrickscfg", &format!("[work]\nhost = {url}\n"));
+            let key = LoginKey::Profile("work".to_owned());
+            world.store(&Login { key, ..world.login(USER) });
+            world.store(&world.login(OTHER_USER));
+        },
+        actors: &[Actor::Profile("get"), Actor::Profile("get")],
         ..USUAL
     },
     Scenario {
@@ -142,6 +169,7 @@ impl<'w> SharedState<'w> {
             state.faults.clear();
             state.lost_answer = None;
             state.skew = 0;
+            state.clients.insert(CLIENT_ID.to_owned(), CLIENT_SECRET.to_owned());
         }
         SharedState { workspace, test: Test::at(workspace), clock: Arc::default() }
     }
@@ -178,7 +206,7 @@ impl<'w> SharedState<'w> {
     }
 
     fn store(&self, login: &Login) {
-        store_login(login, &self.context());
+        store_login(login, &self.context()).unwrap();
     }
 
     fn key(&self) -> LoginKey {
@@ -190,10 +218,15 @@ impl<'w> SharedState<'w> {
         context(&self.test, &self.clock, &[])
     }
 
+    /// Whether the workspace accepts the stored refresh token.
+    fn is_stored_alive(&self) -> bool {
+        self.stored().is_some_and(|token| self.workspace.state().accepts_refresh(&token))
+    }
+
     /// The refresh token of the stored login.
     fn stored(&self) -> Option<String> {
         let context = self.context();
-        let login = Logins::of(&context).ok()?.get(&self.key())?;
+        let login = Logins::of(&context).ok()?.get(&self.key()).ok()??;
         match login.renew_with {
             RenewWith::Refresh(token) => token.map(|token| token.expose().to_owned()),
             RenewWith::Pat(_) => None,
@@ -221,43 +254,54 @@ fn without_principal(context: &Context) -> Environment {
     own.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-fn call(context: &Context, line: &str) -> (u8, String, String) {
-    let argv: Vec<_> = line.split(' ').map(std::ffi::OsString::from).collect();
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let code = lakebase_token::run(&argv, context, &mut stdout, &mut stderr);
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (code, text(stdout).trim_end().to_owned(), text(stderr))
-}
-
 fn act(
     actor: Actor,
     context: &Context,
     key: &LoginKey,
     other: Option<&Login>,
+    workspace: &Mutex<State>,
 ) -> (u8, String, String) {
     match actor {
-        Actor::Call(line) | Actor::WrongSecret(line) => call(context, line),
-        Actor::Person(line) => call(context, line),
-        Actor::OtherLogin => {
-            store_login(other.expect("a login to store"), context);
+        Actor::Call(line)
+        | Actor::WrongSecret(line)
+        | Actor::NewSecret(line)
+        | Actor::Person(line)
+        | Actor::Profile(line) => call(context, line),
+        Actor::Rotation => {
+            let mut state = workspace.lock().unwrap();
+            state.clients.insert(CLIENT_ID.to_owned(), NEW_SECRET.to_owned());
             (0, String::new(), String::new())
+        }
+        Actor::OtherLogin => {
+            let stored = store_login(other.expect("a login to store"), context);
+            stored.map_or_else(failed, |()| (0, String::new(), String::new()))
         }
         Actor::Selector((flags, _)) => call(context, format!("get {flags}").trim_end()),
         Actor::Renewal => {
             let renewed = renew(context, key, TokenNeed::Life(5 * MINUTE));
             let token = report(&renewed)["access_token"].as_str().unwrap_or_default().to_owned();
-            match renewed {
-                Ok(_) => (0, token, String::new()),
-                Err(error) => (error.kind as u8, token, error.to_string()),
-            }
+            renewed.map_or_else(failed, |_| (0, token, String::new()))
         }
     }
+}
+
+fn failed(error: Error) -> (u8, String, String) {
+    (error.kind as u8, String::new(), error.to_string())
 }
 
 /// What the thread of a call says to the test: that it is about to do something, or that it has ended.
 enum Event {
     At(Step),
     Ended(End),
+}
+
+/// What the test says to the thread of a call.
+#[derive(Clone, Copy)]
+enum Order {
+    GoOn,
+    /// What it is about to do fails.
+    Fail,
+    Kill,
 }
 
 /// What unwinds a thread that is killed.
@@ -267,8 +311,8 @@ struct Killed;
 trait Decide {
     fn next(&mut self, turn: usize, at: &[Option<Step>], current: usize) -> (usize, bool);
 
-    /// What happens to the request that follows.
-    fn fault(&self, _turn: usize) -> Option<Fault> {
+    /// The fault that happens to this step, which is one that can fail.
+    fn fault(&mut self, _turn: usize, _step: Step) -> Option<Fault> {
         None
     }
 
@@ -292,7 +336,7 @@ fn others(at: &[Option<Step>], current: usize) -> impl Iterator<Item = usize> {
     (1..at.len()).map(move |n| (current + n) % at.len()).filter(|n| at[*n].is_some())
 }
 
-/// What happens to a request.
+/// What happens to a request, or to an action on a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     /// The workspace refuses it.
@@ -303,15 +347,28 @@ enum Fault {
     LostAnswer,
     /// The workspace does not answer.
     Hangs,
+    /// Reading, locking, writing, renaming or removing a file fails.
+    File,
 }
 
 impl Fault {
-    const LETTERS: [(char, Fault); 4] = [
+    const LETTERS: [(char, Fault); 5] = [
         ('r', Fault::Refused),
         ('c', Fault::Closed),
         ('l', Fault::LostAnswer),
         ('h', Fault::Hangs),
+        ('f', Fault::File),
     ];
+
+    fn is_of_network(self) -> bool {
+        !matches!(self, Fault::Refused | Fault::File)
+    }
+
+    /// Whether it can happen to this step.
+    fn fits(self, step: Step) -> bool {
+        let files = [Step::Read, Step::TryLock, Step::Write, Step::Rename, Step::Remove];
+        if self == Fault::File { files.contains(&step) } else { step == Step::Request }
+    }
 
     fn letter(self) -> char {
         Fault::LETTERS.into_iter().find(|(_, fault)| *fault == self).unwrap().0
@@ -322,8 +379,11 @@ impl Fault {
         all.find(|(known, _)| letter.chars().eq([*known])).map(|(_, fault)| fault)
     }
 
+    /// Makes it happen to the next request.
     fn happen(self, workspace: &Workspace) {
         let answer = match self {
+            // The step itself fails.
+            Fault::File => return,
             Fault::Refused => {
                 let no = json!({ "error_code": "PERMISSION_DENIED", "message": "no" });
                 Answer::Json(403, no)
@@ -348,8 +408,10 @@ struct Schedule {
     first: usize,
     switches: Vec<usize>,
     kill: Option<usize>,
-    /// What happens to the request after this turn.
+    /// What happens to the request, or to the file, after this turn.
     fault: Option<(usize, Fault)>,
+    /// How far the clock jumps before this turn.
+    jump: Option<(usize, i64)>,
 }
 
 impl fmt::Display for Schedule {
@@ -357,6 +419,7 @@ impl fmt::Display for Schedule {
         let switches: Vec<String> = self.switches.iter().map(usize::to_string).collect();
         write!(f, "{}:{}", self.first, switches.join(","))?;
         self.kill.map_or(Ok(()), |turn| write!(f, ":k{turn}"))?;
+        self.jump.map_or(Ok(()), |(turn, millis)| write!(f, ":j{turn}={millis}"))?;
         self.fault.map_or(Ok(()), |(turn, fault)| write!(f, ":{}{turn}", fault.letter()))
     }
 }
@@ -367,11 +430,18 @@ impl Schedule {
         let first = parts.next().unwrap().parse().unwrap();
         let switches = parts.next().unwrap_or_default().split(',').filter(|turn| !turn.is_empty());
         let switches = switches.map(|turn| turn.parse().unwrap()).collect();
-        let last = parts.next().unwrap_or_default();
-        let (letter, turn) = last.split_at(last.len().min(1));
-        let kill = (letter == "k").then(|| turn.parse().unwrap());
-        let fault = Fault::of(letter).map(|fault| (turn.parse().unwrap(), fault));
-        Schedule { first, switches, kill, fault }
+        let mut schedule = Schedule { first, switches, ..Schedule::default() };
+        for part in parts {
+            let (letter, turn) = part.split_at(1);
+            match (letter, turn.split_once('=')) {
+                ("k", _) => schedule.kill = Some(turn.parse().unwrap()),
+                ("j", Some((turn, millis))) => {
+                    schedule.jump = Some((turn.parse().unwrap(), millis.parse().unwrap()));
+                }
+                _ => schedule.fault = Some((turn.parse().unwrap(), Fault::of(letter).unwrap())),
+            }
+        }
+        schedule
     }
 }
 
@@ -385,10 +455,17 @@ impl Decide for Schedule {
         (who, self.kill == Some(turn))
     }
 
-    fn fault(&self, turn: usize) -> Option<Fault> {
+    fn fault(&mut self, turn: usize, _: Step) -> Option<Fault> {
         self.fault.filter(|(known, _)| *known == turn).map(|(_, fault)| fault)
     }
+
+    fn jump(&mut self, turn: usize) -> i64 {
+        self.jump.filter(|(known, _)| *known == turn).map_or(0, |(_, millis)| millis)
+    }
 }
+
+/// How far the clock jumps.
+const JUMPS: [i64; 5] = [-3 * HOUR, -10 * MINUTE, 10 * MINUTE, 50 * MINUTE, 3 * HOUR];
 
 /// A schedule by dice.
 struct Random {
@@ -397,6 +474,7 @@ struct Random {
     switches: usize,
     kills_left: usize,
     jumps_left: usize,
+    file_faults_left: usize,
 }
 
 impl Decide for Random {
@@ -413,12 +491,19 @@ impl Decide for Random {
         (who, kills)
     }
 
+    fn fault(&mut self, _: usize, step: Step) -> Option<Fault> {
+        let may_happen = self.file_faults_left > 0 && Fault::File.fits(step);
+        let happens = may_happen && self.dice.percent(5);
+        self.file_faults_left -= usize::from(happens);
+        happens.then_some(Fault::File)
+    }
+
     fn jump(&mut self, _: usize) -> i64 {
         if self.jumps_left == 0 || !self.dice.percent(2) {
             return 0;
         }
         self.jumps_left -= 1;
-        self.dice.pick(&[-3 * HOUR, -10 * MINUTE, 10 * MINUTE, 50 * MINUTE, 3 * HOUR])
+        self.dice.pick(&JUMPS)
     }
 }
 
@@ -428,14 +513,42 @@ struct Played {
     /// The steps that each call has done; a killed one did not do its last one.
     steps: Vec<Vec<Step>>,
     turns: usize,
-    /// The turns before a request.
-    requests: Vec<usize>,
+    /// The turns in which each call began and ended.
+    began: Vec<Option<usize>>,
+    ended: Vec<Option<usize>>,
+    /// The steps that a fault can happen to, with their turns.
+    faultable: Vec<(usize, Step)>,
     /// How often a run of the Databricks CLI has waited at the gate.
     gated: usize,
     fault: Option<Fault>,
+    /// The call that it happened to, and the number of its step that failed.
+    failed: Option<(usize, usize)>,
     /// Problems that were seen when a call ended.
     problems: Vec<String>,
     jumped: bool,
+}
+
+impl Played {
+    /// Whether one call had not been killed and had ended before another one began.
+    fn is_after(&self, later: usize, earlier: usize) -> bool {
+        let times = self.began[later].zip(self.ended[earlier]);
+        has_delivered(&self.ends[earlier]) && times.is_some_and(|(began, ended)| ended <= began)
+    }
+
+    /// Whether reading, locking or writing a file has failed in this call.
+    fn has_failed_file(&self, n: usize) -> bool {
+        self.fault == Some(Fault::File) && self.failed.is_some_and(|(call, _)| call == n)
+    }
+
+    /// Whether a call has made a request and not yet stored what it brought.
+    fn is_storing(&self, call: usize) -> bool {
+        let (_, done) = self.steps[call].split_last().unwrap_or((&Step::Read, &[]));
+        let asked = done.iter().position(|step| *step == Step::Request);
+        asked.is_some_and(|asked| {
+            let is_failed = |n: usize| self.failed == Some((call, n));
+            !(asked..done.len()).any(|n| done[n] == Step::Rename && !is_failed(n))
+        })
+    }
 }
 
 /// Where runs of the Databricks CLI wait before a request, and before they write their file.
@@ -463,7 +576,7 @@ fn play(
 ) -> Played {
     let (say, events) = channel();
     let mut threads = Vec::new();
-    let mut commands: Vec<Sender<bool>> = Vec::new();
+    let mut commands: Vec<Sender<Order>> = Vec::new();
     for (n, actor) in actors.iter().copied().enumerate() {
         let (command, orders) = channel();
         commands.push(command);
@@ -473,6 +586,7 @@ fn play(
             key: world.key(),
             clock: world.clock.clone(),
             other: matches!(actor, Actor::OtherLogin).then(|| world.login(OTHER_USER)),
+            workspace: world.workspace.shared(),
         };
         threads.push(std::thread::spawn(move || {
             let end = catch_unwind(AssertUnwindSafe(|| thread(n, actor, &home, &say, orders)));
@@ -485,9 +599,12 @@ fn play(
         ends: vec![None; actors.len()],
         steps: vec![Vec::new(); actors.len()],
         turns: 0,
-        requests: Vec::new(),
+        began: vec![None; actors.len()],
+        ended: vec![None; actors.len()],
+        faultable: Vec::new(),
         gated: 0,
         fault: None,
+        failed: None,
         problems: Vec::new(),
         jumped: false,
     };
@@ -512,13 +629,23 @@ fn play(
             played.turns += 1;
             continue;
         }
-        if at[who] == Some(Step::Request) {
-            played.requests.push(played.turns);
-            if let Some(fault) = decide.fault(played.turns) {
+        let mut order = if kill { Order::Kill } else { Order::GoOn };
+        // Before its first order, a call has announced no step.
+        let step = at[who].filter(|_| played.began[who].is_some());
+        let can_fail = |step: &Step| Fault::LETTERS.iter().any(|(_, fault)| fault.fits(*step));
+        if let Some(step) = step.filter(can_fail) {
+            played.faultable.push((played.turns, step));
+            let fault = if kill { None } else { decide.fault(played.turns, step) };
+            if let Some(fault) = fault.filter(|fault| fault.fits(step)) {
                 fault.happen(world.workspace);
-                played.fault = Some(fault);
+                let number = played.steps[who].len() - 1;
+                (played.fault, played.failed) = (Some(fault), Some((who, number)));
+                if fault == Fault::File {
+                    order = Order::Fail;
+                }
             }
         }
+        played.began[who].get_or_insert(played.turns);
         played.turns += 1;
         if at.iter().flatten().all(|step| *step == Step::Sleep) {
             // They wait for a child.
@@ -529,14 +656,22 @@ fn play(
         if is_stuck {
             played.problems.push("the calls wait for each other".to_owned());
         }
-        let _ = commands[who].send(kill || is_stuck);
+        let _ = commands[who].send(if is_stuck { Order::Kill } else { order });
         match events.recv().unwrap() {
             (n, Event::At(step)) => {
                 at[n] = Some(step);
                 played.steps[n].push(step);
+                // Only a call between its request and its rename may have the one that counts.
+                let renews = actors.iter().all(|actor| matches!(actor, Actor::Renewal));
+                let may_be_lost = played.fault == Some(Fault::LostAnswer)
+                    || (0..actors.len()).any(|call| played.is_storing(call));
+                if renews && !may_be_lost && !world.is_stored_alive() {
+                    played.problems.push(format!("the refresh token was lost before {step:?}"));
+                }
             }
             (n, Event::Ended(end)) => {
                 at[n] = None;
+                played.ended[n] = Some(played.turns);
                 let is_exact = !(played.jumped && matches!(actors[n], Actor::Renewal));
                 played
                     .problems
@@ -558,6 +693,7 @@ struct Home {
     clock: Arc<AtomicI64>,
     /// What [`Actor::OtherLogin`] stores.
     other: Option<Login>,
+    workspace: Arc<Mutex<State>>,
 }
 
 /// A call in its thread.
@@ -566,21 +702,26 @@ fn thread(
     actor: Actor,
     home: &Home,
     say: &Sender<(usize, Event)>,
-    orders: Receiver<bool>,
+    orders: Receiver<Order>,
 ) -> End {
-    let Home { env, key, clock, other } = home;
-    let obey = move || {
-        if orders.recv().unwrap_or(true) {
-            resume_unwind(Box::new(Killed));
-        }
+    let Home { env, key, clock, other, workspace } = home;
+    // Returns whether what follows fails.
+    let obey = move || match orders.recv().unwrap_or(Order::Kill) {
+        Order::GoOn => false,
+        Order::Fail => true,
+        Order::Kill => resume_unwind(Box::new(Killed)),
     };
     let mut test = Test::bare();
     test.env.clone_from(env);
-    if matches!(actor, Actor::Person(_)) {
+    if matches!(actor, Actor::Person(_) | Actor::Profile(_)) {
         test.unset("DATABRICKS_CLIENT_ID").unset("DATABRICKS_CLIENT_SECRET");
+    }
+    if matches!(actor, Actor::Profile(_)) {
+        test.unset("DATABRICKS_HOST").set("DATABRICKS_CONFIG_PROFILE", "work");
     }
     let variables = match actor {
         Actor::WrongSecret(_) => &[("DATABRICKS_CLIENT_SECRET", WRONG_SECRET)][..],
+        Actor::NewSecret(_) => &[("DATABRICKS_CLIENT_SECRET", NEW_SECRET)],
         Actor::Selector((_, variables)) => variables,
         _ => &[],
     };
@@ -594,10 +735,9 @@ fn thread(
     let say = say.clone();
     set_hook(Some(Rc::new(move |step| {
         say.send((n, Event::At(step))).unwrap();
-        obey();
-        step == Step::Sleep
+        obey() || step == Step::Sleep
     })));
-    Some(act(actor, &context, key, other.as_ref()))
+    Some(act(actor, &context, key, other.as_ref(), workspace))
 }
 
 /// What is wrong with the end of a call, by the clock of that moment.
@@ -611,17 +751,33 @@ fn problem(
         return None;
     }
     let (scope, subjects) = match actor {
-        Actor::Call(_) => (Scope::Database, &[CLIENT_ID][..]),
+        Actor::Call(_) | Actor::NewSecret(_) => (Scope::Database, &[CLIENT_ID][..]),
         Actor::Renewal => (Scope::Workspace, &[USER][..]),
-        Actor::Selector(_) => (Scope::Database, &[USER][..]),
+        Actor::Selector(_) | Actor::Profile(_) => (Scope::Database, &[USER][..]),
         Actor::Person(_) => (Scope::Database, &[USER, OTHER_USER][..]),
-        Actor::OtherLogin => return None,
+        Actor::OtherLogin | Actor::Rotation => return None,
         Actor::WrongSecret(_) => return Some("a wrong secret got a credential".to_owned()),
     };
     let time = now() + world.clock.load(SeqCst) / 1000;
+    // A line of a password file has the role, which must be the token's.
+    let (role, token) = match token.rsplit_once(':') {
+        Some((line, token)) => (line.rsplit(':').next(), token),
+        None => (None, token.as_str()),
+    };
     let checked = world.workspace.signer.check_at(token, scope, time);
-    (!checked.as_deref().is_ok_and(|subject| subjects.contains(&subject)))
-        .then(|| format!("exit code 0 with {checked:?}: {stderr}"))
+    let is_right =
+        |subject: &str| subjects.contains(&subject) && role.is_none_or(|role| role == subject);
+    (!checked.as_deref().is_ok_and(is_right))
+        .then(|| format!("exit code 0 with {checked:?} and {role:?}: {stderr}"))
+}
+
+fn uses_a_login(actor: Actor) -> bool {
+    matches!(actor, Actor::Person(_) | Actor::Profile(_) | Actor::Renewal | Actor::OtherLogin)
+}
+
+/// The subject of a token, also of an expired one.
+fn subject_of(token: &str) -> String {
+    claims(token)["sub"].as_str().unwrap_or_default().to_owned()
 }
 
 /// What is wrong after a schedule.
@@ -633,14 +789,33 @@ fn problems(world: &SharedState<'_>, scenario: &Scenario, played: &Played) -> Ve
         }
     };
     let killed = played.ends.iter().filter(|end| end.is_none()).count();
+    let place_of = |actor: fn(&Actor) -> bool| scenario.actors.iter().position(actor);
+    let rotation = place_of(|actor| matches!(actor, Actor::Rotation));
+    let other_login = place_of(|actor| matches!(actor, Actor::OtherLogin));
     for (n, end) in played.ends.iter().enumerate() {
-        let Some((code, _, stderr)) = end else { continue };
+        let Some((code, printed, stderr)) = end else { continue };
+        // A call that begins after the other person's login gets that person's credential.
+        let is_later = other_login.is_some_and(|login| played.is_after(n, login));
+        if *code == 0 && is_later && matches!(scenario.actors[n], Actor::Person(_)) {
+            let token = printed.rsplit(':').next().unwrap_or_default();
+            let subject = subject_of(token);
+            add(subject == OTHER_USER, format!("call {n} has the credential of {subject}"));
+        }
         let is_refused = matches!(scenario.actors[n], Actor::WrongSecret(_));
         let is_right = match code {
             0 => !is_refused,
-            3 => lost_login(scenario, played),
-            4 => is_refused || scenario.may_fail || played.fault == Some(Fault::Refused),
-            5 if played.fault.is_some_and(|fault| fault != Fault::Refused) => true,
+            // A login of a person has no refresh token here.
+            3 => lost_login(scenario, played) || uses_a_login(scenario.actors[n]) && played.jumped,
+            4 if rotation.is_some_and(|rotation| played.is_after(n, rotation)) => {
+                !matches!(scenario.actors[n], Actor::NewSecret(_))
+            }
+            4 => {
+                let rotates = rotation.is_some();
+                is_refused || scenario.may_fail || rotates || played.fault == Some(Fault::Refused)
+            }
+            // Without a file of the cache a call goes on; without the login it does not.
+            1 if played.has_failed_file(n) && uses_a_login(scenario.actors[n]) => true,
+            5 if played.fault.is_some_and(|fault| fault.is_of_network()) => true,
             // What has expired on its way is an error.
             1 | 5 => played.jumped,
             _ => false,
@@ -652,7 +827,7 @@ fn problems(world: &SharedState<'_>, scenario: &Scenario, played: &Played) -> Ve
     let faults = usize::from(scenario.may_fail) + usize::from(played.fault.is_some());
     let mints = world.workspace.count(path).saturating_sub(faults);
     // A credential of each person may be needed.
-    let logins = scenario.actors.iter().filter(|actor| matches!(actor, Actor::OtherLogin)).count();
+    let logins = usize::from(other_login.is_some());
     let most =
         scenario.needed + logins + killed + usize::from(played.jumped) * scenario.actors.len();
     // Of a login that has ended, each renewal finds out for itself.
@@ -669,30 +844,51 @@ fn problems(world: &SharedState<'_>, scenario: &Scenario, played: &Played) -> Ve
     }
 
     if scenario.name == "renewal" {
-        let is_alive =
-            world.stored().is_some_and(|token| world.workspace.state().accepts_refresh(&token));
+        let is_alive = world.is_stored_alive();
         add(
             is_alive || lost_login(scenario, played),
             "the stored refresh token is lost".to_owned(),
         );
-    } else if scenario.name == "another person logs in" {
+        // The next caller gets an error, once the old token has expired.
+        world.pass(2 * HOUR);
+        let shared = world.workspace.shared();
+        let (code, _, stderr) = act(Actor::Renewal, &world.context(), &world.key(), None, &shared);
+        let expected = if is_alive { 0 } else { 3 };
+        add(code == expected, format!("a later renewal has exit code {code}: {stderr}"));
+    } else if let Some(other_login) = other_login {
         // Once the other person has logged in, the credential is theirs.
         let mut later = world.context();
         later.env = without_principal(&later);
         let (code, token, stderr) = call(&later, "get");
         let time = now() + world.clock.load(SeqCst) / 1000;
         let subject = world.workspace.signer.check_at(&token, Scope::Database, time);
-        let is_logged_in = played.ends[1].is_some();
+        let is_logged_in = played.ends[other_login].as_ref().is_some_and(|(code, ..)| *code == 0);
         let is_right =
             subject.as_deref() == Ok(OTHER_USER) || !is_logged_in && subject.as_deref() == Ok(USER);
-        let is_right = code == 0 && is_right || code == 4 && played.fault.is_some();
+        let is_right = match code {
+            0 => is_right,
+            // A renewal is a process of its own, whose clock does not jump.
+            3 | 5 => played.jumped,
+            4 => played.fault.is_some_and(|fault| fault != Fault::File),
+            _ => false,
+        };
         add(is_right, format!("a later call: {code} {subject:?} {stderr}"));
     } else {
-        // What a kill leaves disturbs no later call.
-        let (code, token, stderr) = call(&world.context(), "get");
+        // What a kill leaves disturbs no later call. A refusal counts for three seconds.
+        world.pass(4_000);
+        let mut later = world.context();
+        if world.workspace.state().clients[CLIENT_ID] == NEW_SECRET {
+            later = context(
+                &world.test,
+                &world.clock,
+                &[("DATABRICKS_CLIENT_SECRET", NEW_SECRET.to_owned())],
+            );
+        }
+        let (code, token, stderr) = call(&later, "get");
         let end = Some((code, token, stderr.clone()));
         add(problem(world, ONE, end.as_ref()).is_none(), "a later call gets a bad one".to_owned());
-        let is_right = code == 0 || scenario.may_fail || played.fault.is_some();
+        let faults = played.fault.is_some_and(|fault| fault != Fault::File);
+        let is_right = code == 0 || scenario.may_fail || faults;
         add(is_right, format!("a later call has exit code {code}: {stderr}"));
     }
     found
@@ -701,14 +897,10 @@ fn problems(world: &SharedState<'_>, scenario: &Scenario, played: &Played) -> Ve
 /// Whether the workspace had replaced the refresh token when a renewal was killed before it stored the new one,
 /// or when the answer was lost: then the login has ended, and the others say so.
 fn lost_login(scenario: &Scenario, played: &Played) -> bool {
-    let is_lost = |(end, steps): (&End, &Vec<Step>)| {
-        let done = &steps[..steps.len().saturating_sub(1)];
-        let asked = done.iter().position(|step| *step == Step::Request);
-        let is_stored = |asked: usize| done[asked..].contains(&Step::Rename);
-        end.is_none() && asked.is_some_and(|asked| !is_stored(asked))
-    };
-    let is_killed = || played.ends.iter().zip(&played.steps).any(is_lost);
-    scenario.name == "renewal" && (played.fault == Some(Fault::LostAnswer) || is_killed())
+    let mut killed = (0..played.ends.len()).filter(|call| played.ends[*call].is_none());
+    let is_lost =
+        played.fault == Some(Fault::LostAnswer) || killed.any(|call| played.is_storing(call));
+    scenario.name == "renewal" && is_lost
 }
 
 /// A process that another test starts shares our open files for a moment, until it runs its program.
@@ -723,8 +915,12 @@ fn locks_are_free(world: &SharedState<'_>) -> bool {
 }
 
 fn no_lock_is_held(world: &SharedState<'_>) -> bool {
-    let folders =
-        [world.test.cache_folder(), world.test.home.path().join(".local/state/lakebase-token")];
+    let home = world.test.home.path();
+    let folders = [
+        world.test.cache_folder(),
+        home.join(".local/state/lakebase-token"),
+        home.join(".databricks"),
+    ];
     let files = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
     let paths = files.map(|file| file.unwrap().path());
     let mut locks = paths.filter(|path| path.extension().is_some_and(|end| end == "lock"));
@@ -762,48 +958,86 @@ fn try_schedule(
     Err(format!("{}:{schedule}\n  {}\n  {}", scenario.name, found.join("\n  "), steps.join("\n  ")))
 }
 
-/// Tries all schedules with up to this many switches, and each of these with each fault at each request, and with
-/// a call killed at each step. A workspace that hangs takes seconds, so it does where nothing is switched; a plain
-/// run only refuses elsewhere.
+/// A schedule that has been played, with each fault at each request and file, with a call killed at each step, and with
+/// jumps of the clock. A workspace that hangs, which takes seconds, and jumps are tried only where nothing is
+/// switched. A plain run tries the other faults there, too, and elsewhere only refusals and some of the kills.
+fn troubled(schedule: &Schedule, played: &Played) -> Vec<Schedule> {
+    let is_first = schedule.switches.is_empty();
+    let jumps = if is_first { &JUMPS[..] } else { &[] };
+    let mut all = Vec::new();
+    for (turn, step) in &played.faultable {
+        let faults = Fault::LETTERS.into_iter().map(|(_, fault)| fault);
+        for fault in faults.filter(|fault| fault.fits(*step)) {
+            let is_tried = match fault {
+                Fault::Refused => true,
+                Fault::Hangs => is_first,
+                _ => is_first || is_campaign(),
+            };
+            if !is_tried {
+                continue;
+            }
+            let faulty = Schedule { fault: Some((*turn, fault)), ..schedule.clone() };
+            if *step == Step::Request && fault != Fault::Hangs {
+                // The clock jumps while the request is under way.
+                let jump = |millis: &i64| Some((turn + 1, *millis));
+                all.extend(jumps.iter().map(|m| Schedule { jump: jump(m), ..faulty.clone() }));
+            }
+            all.push(faulty);
+        }
+    }
+    // After a switch, a plain run kills at every third step, at other ones after another switch.
+    let is_tried = |turn: &usize| {
+        let switched: usize = schedule.switches.iter().sum();
+        is_first || is_campaign() || (turn + switched).is_multiple_of(3)
+    };
+    for turn in (0..played.turns).filter(is_tried) {
+        all.push(Schedule { kill: Some(turn), ..schedule.clone() });
+        let jump = |millis: &i64| Some((turn, *millis));
+        all.extend(jumps.iter().map(|m| Schedule { jump: jump(m), ..schedule.clone() }));
+    }
+    all
+}
+
+/// Tries all schedules with up to this many switches, each of them also with trouble. In the campaign, the turns
+/// that there are only because of the trouble have switches, too.
 fn explore(workspace: &Workspace, scenario: &Scenario, switches: usize, class: &mut Class) {
     let mut open: Vec<Schedule> =
         (0..scenario.actors.len()).map(|first| Schedule { first, ..Schedule::default() }).collect();
     while let Some(schedule) = open.pop() {
         let played = count(class, try_schedule(workspace, scenario, &schedule));
-        let Some(Played { turns, requests, .. }) = played else { return };
-        for turn in requests {
-            let faults = Fault::LETTERS.into_iter().map(|(_, fault)| fault);
-            let is_campaign = times(0, 1) == 1;
-            let is_quick = |fault: &Fault| match fault {
-                Fault::Refused => true,
-                Fault::Closed | Fault::LostAnswer => is_campaign || schedule.switches.is_empty(),
-                Fault::Hangs => schedule.switches.is_empty(),
-            };
-            for fault in faults.filter(is_quick) {
-                let troubled = Schedule { fault: Some((turn, fault)), ..schedule.clone() };
-                count(class, try_schedule(workspace, scenario, &troubled));
-            }
-        }
-        for turn in 0..turns {
-            let killed = Schedule { kill: Some(turn), ..schedule.clone() };
-            count(class, try_schedule(workspace, scenario, &killed));
-        }
-        if schedule.switches.len() < switches {
-            let from = schedule.switches.last().map_or(1, |turn| turn + 1);
-            open.extend((from..turns).map(|turn| {
+        let Some(played) = played else { return };
+        let has_switch_left = schedule.switches.len() < switches;
+        let mut switch_in = |schedule: &Schedule, turns: Range<usize>| {
+            open.extend(turns.filter(|_| has_switch_left).map(|turn| {
                 let switches = [&schedule.switches[..], &[turn]].concat();
                 Schedule { switches, ..schedule.clone() }
             }));
+        };
+        let next = schedule.switches.last().map_or(1, |turn| turn + 1);
+        switch_in(&schedule, next..played.turns);
+        if schedule.kill.is_some() || schedule.fault.is_some() || schedule.jump.is_some() {
+            continue;
+        }
+        for troubled in troubled(&schedule, &played) {
+            let longer = count(class, try_schedule(workspace, scenario, &troubled));
+            let hangs = troubled.fault.is_some_and(|(_, fault)| fault == Fault::Hangs);
+            if let Some(longer) = longer.filter(|_| is_campaign() && !hangs) {
+                switch_in(&troubled, played.turns.max(next)..longer.turns);
+            }
         }
     }
+}
+
+/// Whether a call ended with exit code 0.
+fn has_delivered(end: &End) -> bool {
+    end.as_ref().is_some_and(|(code, ..)| *code == 0)
 }
 
 /// Counts a schedule. Returns nothing if it has failed.
 fn count(class: &mut Class, played: Result<Played, String>) -> Option<Played> {
     match played {
         Ok(played) => {
-            // Of each class, calls are killed and calls end.
-            played.ends.iter().for_each(|end| class.ended(end.is_some()));
+            played.ends.iter().for_each(|end| class.ended(has_delivered(end)));
             class.tried("", Ok(()));
             Some(played)
         }
@@ -817,7 +1051,9 @@ fn count(class: &mut Class, played: Result<Played, String>) -> Option<Played> {
 /// The schedule that LAKEBASE_TOKEN_SCHEDULE names, in place of all.
 fn named() -> Option<(&'static Scenario, Schedule)> {
     let text = std::env::var("LAKEBASE_TOKEN_SCHEDULE").ok()?;
-    let (name, schedule) = text.split_once(':').expect("SCENARIO:FIRST:SWITCHES:KILL");
+    let (name, schedule) = text
+        .split_once(':')
+        .expect("SCENARIO:FIRST:SWITCHES, and then :kTURN, :jTURN=MS or :rTURN");
     let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name);
     let scenario = scenario.expect("a name of SCENARIOS");
     Some((scenario, Schedule::parse(schedule)))
@@ -825,24 +1061,37 @@ fn named() -> Option<(&'static Scenario, Schedule)> {
 
 #[test]
 fn every_schedule_of_two_calls_keeps_its_promises() {
-    let workspace = workspace();
-    workspace.state().judges_requests = false;
     if let Some((scenario, schedule)) = named() {
+        let workspace = judging_workspace();
         let played =
             try_schedule(&workspace, scenario, &schedule).unwrap_or_else(|e| panic!("{e}"));
         eprintln!("{:?}\n{:?}", played.ends, played.steps);
         return;
     }
-    for scenario in &SCENARIOS {
-        let mut class = Class::new(format!("interleavings: {}", scenario.name));
-        explore(&workspace, scenario, times(1, 2), &mut class);
-        class.end();
-    }
+    let next = AtomicUsize::new(0);
+    let explore_some = || {
+        let workspace = judging_workspace();
+        while let Some(scenario) = SCENARIOS.get(next.fetch_add(1, SeqCst)) {
+            let mut class = Class::new(format!("interleavings: {}", scenario.name), BOTH);
+            explore(&workspace, scenario, times(1, 2), &mut class);
+            class.end();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(explore_some);
+        explore_some();
+    });
+}
+
+fn judging_workspace() -> Workspace {
+    let workspace = workspace();
+    workspace.state().judged = Judged::AllButExpiry;
+    workspace
 }
 
 /// Three calls: one more than in the pairs, and others than there.
-const TRIPLES: [Scenario; 4] = [
-    Scenario { name: "three at once", actors: &[ONE, ONE, REFRESHING], needed: 2, ..USUAL },
+const TRIPLES: [Scenario; 6] = [
+    Scenario { name: "three at once", actors: &[ONE, WITH_ROLE, REFRESHING], needed: 2, ..USUAL },
     Scenario {
         name: "three late",
         prepare: |world| world.minted_ago(55 * MINUTE),
@@ -853,7 +1102,7 @@ const TRIPLES: [Scenario; 4] = [
     Scenario {
         name: "three early",
         prepare: |world| world.minted_ago(45 * MINUTE),
-        actors: &[ONE, ONE, Actor::WrongSecret("get --refresh")],
+        actors: &[ONE, WITH_ROLE, Actor::WrongSecret("get --refresh")],
         ..USUAL
     },
     Scenario {
@@ -862,25 +1111,43 @@ const TRIPLES: [Scenario; 4] = [
         actors: &[Actor::Renewal, Actor::Renewal, Actor::Renewal],
         ..USUAL
     },
+    Scenario {
+        name: "another person logs in",
+        prepare: |world| world.store(&world.login(USER)),
+        actors: &[Actor::Person("get"), Actor::Person("get -f pgpass"), Actor::OtherLogin],
+        ..USUAL
+    },
+    Scenario {
+        name: "a rotated secret",
+        prepare: |world| world.minted_ago(55 * MINUTE),
+        actors: &[ONE, Actor::NewSecret("get"), Actor::Rotation],
+        needed: 2,
+        ..USUAL
+    },
 ];
+
+/// A plain run tries the same schedules each time, a campaign others.
+fn first_seed() -> u64 {
+    if is_campaign() { u64::from_le_bytes(random()) >> 1 } else { 1 }
+}
 
 #[test]
 fn random_schedules_of_three_calls_keep_their_promises() {
-    let workspace = workspace();
-    workspace.state().judges_requests = false;
-    let named = std::env::var("LAKEBASE_TOKEN_SEED").ok().map(|seed| seed.parse().unwrap());
-    let rounds = if named.is_some() { 1 } else { times(150, 25_000) };
-    let first = named.unwrap_or_else(|| u64::from_le_bytes(random()) >> 1);
-    let mut class = Class::new("interleavings: three calls at random");
+    let workspace = judging_workspace();
+    let named = named_seed();
+    let usual = set("LAKEBASE_TOKEN_SCHEDULES", times(150, 25_000) as u64) as usize;
+    let rounds = if named.is_some() { 1 } else { usual };
+    let first = named.unwrap_or_else(first_seed);
+    let mut class = Class::new("interleavings: three calls at random", BOTH);
     for seed in (first..).take(rounds) {
         for scenario in &TRIPLES {
             let world = SharedState::new(&workspace);
             (scenario.prepare)(&world);
-            // Of neighbouring seeds, xorshift's first numbers would be alike.
-            let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+            let mut dice = Dice::of_round(seed);
             let switches = dice.pick(&[5, 20, 50]);
             let (kills_left, jumps_left) = (dice.roll(3), dice.roll(2));
-            let mut decide = Random { dice, switches, kills_left, jumps_left };
+            let file_faults_left = dice.roll(2);
+            let mut decide = Random { dice, switches, kills_left, jumps_left, file_faults_left };
             let played = play(&world, scenario.actors, &mut decide, None);
             let found = problems(&world, scenario, &played);
             let held = if found.is_empty() {
@@ -888,56 +1155,73 @@ fn random_schedules_of_three_calls_keep_their_promises() {
             } else {
                 Err(format!("{}: {}\n  {:?}", scenario.name, found.join("\n  "), played.steps))
             };
-            played.ends.iter().for_each(|end| class.ended(end.is_some()));
+            played.ends.iter().for_each(|end| class.ended(has_delivered(end)));
             class.tried(format!("LAKEBASE_TOKEN_SEED={seed}"), held);
         }
     }
     class.end();
 }
 
-/// Each run of the CLI is a process of Python, so there are fewer of these. Its request and its write are steps.
+/// Another login of the Databricks CLI, in the same file.
+const OTHER_SELECTOR: Selector = ("-p other", &[]);
+
+/// Two selectors of one login of the Databricks CLI, and a third one, or one of another login in the same file. Each run
+/// of the CLI is a process of Python, so there are fewer of these. Its request and its write are steps.
 #[test]
 fn selectors_of_one_cli_login_take_turns_also_if_one_is_killed() {
     if !has("interleavings::selectors_of_one_cli_login", "python3") {
         return;
     }
-    let workspace = workspace();
-    workspace.state().judges_requests = false;
-    let named = std::env::var("LAKEBASE_TOKEN_SEED").ok().map(|seed| seed.parse().unwrap());
-    let seed = named.unwrap_or_else(|| u64::from_le_bytes(random()) | 1);
-    let mut dice = Dice(seed);
-    let mut class = Class::new("interleavings: selectors of one CLI login");
-    let (rounds, mut gated) = (times(25, 1_000), 0);
-    for round in 0..rounds {
-        let world =
-            SharedState { test: person(&workspace, &["work"]), ..SharedState::new(&workspace) };
-        let actors = [0, 1].map(|_| Actor::Selector(&SELECTORS[dice.roll(SELECTORS.len())]));
+    let workspace = judging_workspace();
+    let named = named_seed();
+    let first = named.unwrap_or_else(first_seed);
+    let mut class = Class::new("interleavings: selectors of one CLI login", BOTH);
+    let usual = set("LAKEBASE_TOKEN_SCHEDULES", times(25, 1_000) as u64) as usize;
+    let (rounds, mut gated) = (if named.is_some() { 1 } else { usual }, 0);
+    for seed in (first..).take(rounds) {
+        let mut dice = Dice::of_round(seed);
+        let world = SharedState {
+            test: person_of_the_cli(&workspace, &["work", "other"]),
+            ..SharedState::new(&workspace)
+        };
+        let mut selector = || &SELECTORS[dice.roll(SELECTORS.len())];
+        let mut actors = [selector(), selector(), selector()].map(Actor::Selector);
+        if dice.percent(50) {
+            actors[2] = Actor::Selector(&OTHER_SELECTOR);
+        }
         let (switches, kills_left) = (dice.pick(&[5, 20, 50]), dice.roll(2));
-        let own = Dice(dice.roll(usize::MAX) as u64 | 1);
-        let mut decide = Random { dice: own, switches, kills_left, jumps_left: 0 };
+        let (jumps_left, file_faults_left) = (0, dice.roll(2));
+        let mut decide = Random { dice, switches, kills_left, jumps_left, file_faults_left };
         let gate = Gate::open(&world);
         let played = play(&world, &actors, &mut decide, Some(&gate));
         // A run that a killed call has started goes on.
         drop(gate);
         gated += played.gated;
-        played.ends.iter().for_each(|end| class.ended(end.is_some()));
+        played.ends.iter().for_each(|end| class.ended(has_delivered(end)));
 
         let mut found = played.problems.clone();
-        for (code, _, stderr) in played.ends.iter().flatten() {
-            if *code != 0 {
-                found.push(format!("exit code {code}: {stderr}"));
+        if !locks_are_free(&world) {
+            found.push("a lock is still held".to_owned());
+        }
+        for (n, end) in played.ends.iter().enumerate() {
+            let Some((code, _, stderr)) = end else { continue };
+            // Without its lock the CLI is not run.
+            if *code != 0 && !(*code == 1 && played.has_failed_file(n)) {
+                found.push(format!("call {n} has exit code {code}: {stderr}"));
             }
         }
         // What a killed call has started goes on, and a later call waits for it.
-        let later = [("DATABRICKS_CONFIG_PROFILE", "work".to_owned())];
-        let later = context(&world.test, &world.clock, &later);
-        let (code, _, stderr) = call(&later, "get --no-cache --timeout 30s");
-        if code != 0 || !is_alive(&workspace, &world.test, "work") {
-            found.push(format!("a later call has exit code {code}: {stderr}"));
+        for profile in ["work", "other"] {
+            let later = [("DATABRICKS_CONFIG_PROFILE", profile.to_owned())];
+            let later = context(&world.test, &world.clock, &later);
+            let (code, _, stderr) = call(&later, "get --no-cache --timeout 30s");
+            if code != 0 || !is_alive(&workspace, &world.test, profile) {
+                found.push(format!("a later call for {profile} has exit code {code}: {stderr}"));
+            }
         }
         let held = if found.is_empty() { Ok(()) } else { Err(found.join("\n  ")) };
-        class.tried(format!("LAKEBASE_TOKEN_SEED={seed}, round {round}"), held);
+        class.tried(format!("LAKEBASE_TOKEN_SEED={seed}"), held);
     }
     class.end();
-    assert!(gated > rounds, "{gated} steps of the CLI took turns");
+    assert!(named.is_some() || gated > rounds, "{gated} steps of the CLI took turns");
 }

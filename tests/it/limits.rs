@@ -1,18 +1,9 @@
 //! Limits of a process (setrlimit(2)) and file systems that lack something: they cost the cache, or
 //! the certainty after a power failure, not the credential.
 
-use std::process::{Command, Output};
-
-use super::support::{Test, executable, has, workspace};
+use super::support::{Test, has, workspace};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::workspace::{USER, Workspace};
-
-/// Runs a line of the shell, in which `$0` is the program.
-fn shell(test: &Test, script: &str) -> Output {
-    let mut command = Command::new("sh");
-    command.args(["-c", script]).arg(executable()).env_clear().envs(test.env.iter().cloned());
-    command.output().unwrap()
-}
 
 fn prepared(workspace: &Workspace) -> Test {
     let mut test = Test::at(workspace);
@@ -41,7 +32,7 @@ fn a_limit_costs_the_cache_and_not_the_credential() {
         for test in [prepared(&workspace), with_cli(&workspace)] {
             // stdout is a pipe here: a file could not take the credential.
             let script = format!("ulimit {limit} && \"$0\" get -v");
-            let output = shell(&test, &script);
+            let output = test.shell(&script);
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(output.status.success(), "ulimit {limit}: {:?} {said}", output.status);
             assert!(output.stdout.starts_with(b"eyJ"), "ulimit {limit}: {said}");
@@ -57,7 +48,7 @@ fn a_target_under_a_limit_fails_with_its_reason_and_keeps_its_content() {
     let test = prepared(&workspace);
     let path = test.write("target", "old");
     let line = format!("ulimit -f 0 && \"$0\" write file {} --format raw --force", path.display());
-    let output = shell(&test, &line);
+    let output = test.shell(&line);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("File too large"), "{said}");
@@ -87,7 +78,7 @@ fn a_failed_sync_after_the_rename_is_a_note() {
             "exec strace -f -o \"$HOME/trace\"{injected} \"$0\" write file {} --format raw",
             path.display()
         );
-        let output = shell(&test, &script);
+        let output = test.shell(&script);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{fault}: {said}");
         assert!(said.contains(words), "{fault}: {said}");
@@ -108,6 +99,6 @@ fn a_failed_sync_after_the_rename_is_a_note() {
          --format raw --force",
         path.display()
     );
-    assert_eq!(shell(&test, &script).status.code(), Some(1));
+    assert_eq!(test.shell(&script).status.code(), Some(1));
     assert_eq!(std::fs::read_to_string(path).unwrap(), "old");
 }

@@ -1,17 +1,24 @@
 //! `login` with a browser or a pasted address, for a workspace or a profile; `logout`. The browser is a
 //! stand-in; `browsers.rs` has real ones, and `renewals.rs` what interrupts a renewal.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
+use std::rc::Rc;
 
+use lakebase_token::login::record::Login;
+use lakebase_token::platform::steps::{Step, set_hook};
 use lakebase_token::platform::time::Timestamp;
 use serde_json::{Value, json};
 
-use super::support::{HOUR, Test, assert_private, spawn, wait_for, workspace};
+use super::support::{
+    HOUR, Test, assert_private, call, login_of, spawn, store_login, wait_for, workspace,
+};
+use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
-use crate::sandbox::workspace::{Consent, ENDPOINT, PAT, TOKEN, USER, Workspace};
+use crate::sandbox::workspace::{Consent, ENDPOINT, OTHER_USER, PAT, TOKEN, USER, Workspace};
 
 /// A person without any Databricks setting but the workspace, and a browser that keeps the last page.
 pub fn person(workspace: &Workspace) -> Test {
@@ -211,6 +218,134 @@ fn a_login_belongs_to_its_profile_and_workspace() {
     let outcome = test.run("logout --profile work");
     let hint = format!("to end it, too: lakebase-token logout --host {}", workspace.url);
     assert!(outcome.code == 0 && outcome.stderr.contains(&hint), "{outcome:?}");
+}
+
+#[test]
+fn no_other_identity_takes_the_place_of_an_unusable_login() {
+    let workspace = workspace();
+    let mut test = person(&workspace);
+    test.unset("DATABRICKS_HOST");
+    let profile = format!("[work]\nhost = {}\n", workspace.url);
+    test.write(".databrickscfg", &profile);
+    assert_eq!(test.run("login --profile work").code, 0);
+    let file = login_file(&test);
+    // At the same workspace, another person has a login, and the Databricks CLI has a login.
+    let now = test.context(|_| ()).now();
+    let others = login_of(&workspace, OTHER_USER, now);
+    store_login(&others, &test.context(|_| ())).unwrap();
+    test.tool("databricks", json!([{ "stdout": "{}" }]));
+
+    let login = Login::parse(&fs::read(&file).unwrap()).unwrap();
+    let write = |content: &[u8]| fs::write(&file, content).unwrap();
+    let restore = || {
+        let _ = fs::remove_file(&file);
+        store_login(&login, &test.context(|_| ())).unwrap();
+    };
+    let is_the_persons = || {
+        let token = test.run("--profile work").token();
+        assert_eq!(workspace.signer.check(&token, Scope::Database), Ok(USER.to_owned()));
+    };
+    let login_again = "hint: lakebase-token login --profile work\n";
+    let damages: &[(&str, &str, &dyn Fn())] = &[
+        ("it is damaged", login_again, &|| write(b"{")),
+        ("it is damaged", login_again, &|| write(others.to_text().as_bytes())),
+        ("it is too large", login_again, &|| write(&vec![b'x'; 2 << 20])),
+        #[cfg(unix)]
+        ("others may read it", login_again, &|| super::support::set_mode(&file, 0o644)),
+        #[cfg(unix)]
+        ("it is a symbolic link", login_again, &|| {
+            let elsewhere = test.home.path().join("elsewhere");
+            fs::rename(&file, &elsewhere).unwrap();
+            std::os::unix::fs::symlink(elsewhere, &file).unwrap();
+        }),
+        #[cfg(unix)]
+        ("it is not a regular file", "hint: mv ", &|| {
+            fs::remove_file(&file).unwrap();
+            let made = std::process::Command::new("mkfifo").arg(&file).status();
+            assert!(made.unwrap().success());
+        }),
+    ];
+    for (reason, hint, damage) in damages {
+        damage();
+        for line in [
+            "get",
+            "get --refresh",
+            "get --for workspace",
+            "auth token",
+            "write file x",
+            "watch file x",
+            "psql",
+            "doctor",
+        ] {
+            let outcome = test.run(&format!("--profile work {line}"));
+            let code = if line == "psql" { 125 } else { 3 };
+            assert_eq!(outcome.code, code, "{reason}, {line}: {outcome:?}");
+            let told = format!("{}{}", outcome.stdout, outcome.stderr);
+            let is_told = told.contains(" is unusable") && told.contains(reason);
+            assert!(is_told && !told.contains("eyJ"), "{reason}, {line}: {outcome:?}");
+            assert!(line == "doctor" || told.contains(hint), "{reason}, {line}: {outcome:?}");
+        }
+        assert_eq!(test.run("status --profile work").code, 3);
+        // To an SDK that asks the Databricks CLI, this login is the CLI's.
+        test.write(".databrickscfg", &format!("{profile}auth_type = databricks-cli\n"));
+        test.run("auth token --profile work").fails(3, &[" is unusable", reason]);
+        test.write(".databrickscfg", &profile);
+        // The number of logins is unknown, so that none of them names the workspace.
+        let hint = format!("hint: --host {}  # the login of {OTHER_USER}", workspace.url);
+        test.run("").fails(2, &["no Databricks identity", reason, &hint]);
+        assert_eq!(test.tool_log("databricks"), "", "{reason}");
+        restore();
+    }
+
+    write(b"{");
+    assert_eq!(test.run("login --profile work").code, 0);
+    is_the_persons();
+    write(b"{");
+    assert!(test.run("logout --profile work").stdout.contains("its tokens stay valid"));
+    restore();
+    is_the_persons();
+
+    // The only login: damaged, and in another login's place.
+    assert_eq!(test.run("logout --all").code, 0);
+    let elsewhere = file.with_file_name("login-0123456789abcdef0123456789abcdef");
+    for damage in [&|| write(b"{"), &|| fs::rename(&file, &elsewhere).unwrap()] as [&dyn Fn(); 2] {
+        restore();
+        damage();
+        test.run("").fails(3, &["it is damaged", "hint: lakebase-token logout --all\n"]);
+        // An entry of its file can be removed.
+        let removed = test.run("write file x --remove");
+        assert_eq!(removed.code, 0, "{removed:?}");
+        assert_eq!(test.run("logout --all").code, 0);
+        test.run("").fails(2, &["no Databricks identity"]);
+    }
+    assert_eq!(test.tool_log("databricks"), "");
+}
+
+/// Callers that wait for the same credential share a failure through the cache.
+#[test]
+fn that_a_login_could_not_be_read_is_no_shared_failure() {
+    let workspace = workspace();
+    let test = logged_in(&workspace);
+    let mut failures = 0;
+    for number in 1..20 {
+        let reads = Cell::new(0);
+        set_hook(Some(Rc::new(move |step| {
+            reads.set(reads.get() + i32::from(step == Step::Read));
+            step == Step::Read && reads.get() == number
+        })));
+        let (code, _, stderr) = call(&test.context(|_| ()), "get");
+        set_hook(None);
+        if code != 0 {
+            assert!(code == 1 && stderr.contains("cannot read the login in "), "{code}: {stderr}");
+            failures += 1;
+        }
+        for entry in test.entries() {
+            assert!(!fs::read_to_string(entry).unwrap().contains("cannot read"), "{number}");
+        }
+        test.run("").token();
+        fs::remove_dir_all(test.cache_folder()).unwrap();
+    }
+    assert!(failures > 1, "it was read before the cache, and once more for the token");
 }
 
 #[test]

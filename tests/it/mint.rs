@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::support::{MINUTE, SECOND, Test, workspace};
 use crate::sandbox::jwt::Scope;
+use crate::sandbox::request_rules::Judged;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, INSTANCE, MINT, PAT, TOKEN, Workspace};
 
@@ -65,6 +66,9 @@ fn a_mint_takes_two_requests_over_one_connection() {
     Test::at(&workspace).run("").token();
     assert_eq!(workspace.take_requests(), [format!("POST {TOKEN}"), format!("POST {MINT}")]);
     assert_eq!(workspace.connections(), 1);
+    // A variant that refuses has been asked before.
+    let state = workspace.state();
+    assert_eq!(!state.refused_connections.is_empty(), state.variant.refusal().is_some());
 }
 
 #[test]
@@ -178,8 +182,13 @@ fn the_routing_header_is_sent_if_the_workspace_id_is_known() {
     };
     test.run("").token();
     assert_eq!(sent(&workspace), None);
+    // On a host for many workspaces, each request of the API needs it.
+    workspace.state().routed = Some("42");
     test.set("DATABRICKS_WORKSPACE_ID", "42").run("").token();
     assert_eq!(sent(&workspace), Some("42".to_owned()));
+    test.unset("LAKEBASE_ENDPOINT").run("-f json").token();
+    test.set("LAKEBASE_ENDPOINT", ENDPOINT);
+    workspace.state().routed = None;
     test.unset("DATABRICKS_WORKSPACE_ID")
         .set("DATABRICKS_HOST", &format!("{}/?o=43", workspace.url));
     test.run("").token();
@@ -255,7 +264,7 @@ fn the_error_for_a_refused_personal_access_token_names_its_setting() {
     test.set("DATABRICKS_TOKEN", &oauth(0)).run("--no-cache").token();
     test.set("DATABRICKS_TOKEN", &oauth(-7200));
     // It is sent: our clock may be the one that is wrong.
-    workspace.state().judges_requests = false;
+    workspace.state().judged = Judged::AllButExpiry;
     test.run("--no-cache").fails(
         4,
         &[

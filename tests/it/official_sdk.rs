@@ -8,13 +8,17 @@ use super::support::{executable, not_run, repository};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, INSTANCE};
 
+/// The version of the SDK for Python.
+const VERSION: &str = "0.162.0";
+
 /// A Python with the SDK, installed once below `target/`, from PyPI.
 pub fn python() -> Result<PathBuf, String> {
     let folder = repository().join("target/official-sdk");
     let python = folder.join("bin/python");
     let imports = |python: &PathBuf| {
-        let checked = Command::new(python).args(["-c", "import databricks.sdk"]).output();
-        checked.is_ok_and(|output| output.status.success())
+        let version = "from databricks.sdk.version import __version__; print(__version__)";
+        let checked = Command::new(python).args(["-c", version]).output();
+        checked.is_ok_and(|output| output.stdout.trim_ascii() == VERSION.as_bytes())
     };
     if imports(&python) {
         return Ok(python);
@@ -27,7 +31,13 @@ pub fn python() -> Result<PathBuf, String> {
         Err(e) => Err(e.to_string()),
     };
     run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "databricks-sdk>=0.89"]))?;
+    run(Command::new(&python).args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        &format!("databricks-sdk=={VERSION}"),
+    ]))?;
     imports(&python).then_some(python).ok_or("the SDK does not import".to_owned())
 }
 

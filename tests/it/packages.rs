@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use super::consumers::{python_with, words};
-use super::support::{building, has, is_root, not_run, repository, sandbox_with_psql, say_not_run};
+use super::consumers::python_with;
+use super::support::{building, has, is_root, not_run, repository, sandbox_with_psql, words};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::{CLIENT_ID, MINT};
 
@@ -20,7 +20,7 @@ fn packages(test: &str) -> Option<&'static Path> {
     static PACKAGES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let target = repository().join("target");
     if std::env::var_os("CI").is_none() && !target.join("cargo-deb").exists() {
-        say_not_run(test, "cargo-deb, which takes a minute to build, is only fetched with CI=true");
+        not_run(test, "cargo-deb, which takes a minute to build, is only fetched with CI=true");
         return None;
     }
     let packages = PACKAGES.get_or_init(|| {

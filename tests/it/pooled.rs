@@ -6,8 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::json;
 
-use super::consumers::{Installation, words};
-use super::support::{Test, has, is_root, wait_for, workspace};
+use super::consumers::Installation;
+use super::support::{Test, has, is_root, wait_for, words, workspace};
 use crate::sandbox::workspace::*;
 
 const POOLED: &str = "ep-cool-sky-1234abcd-pooler.database.us-east-1.cloud.databricks.com";

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use super::support::{executable, sandbox_with_psql};
+use super::support::{assert_prints, executable, sandbox_with_psql};
 use crate::sandbox::Sandbox;
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::workspace::{CLIENT_ID, MINT, PAT, USER};
@@ -30,19 +30,12 @@ fn login(sandbox: &Sandbox, role: &str, password: &str) -> Result<String, String
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
-#[track_caller]
-fn prints(output: Output, expected: &str) {
-    let stdout = String::from_utf8(output.stdout.clone()).unwrap();
-    assert_eq!(stdout.trim(), expected, "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success());
-}
-
 #[test]
 fn psql_logs_in_with_nothing_but_the_usual_variables() {
     let Some(sandbox) = sandbox_with_psql("postgres::psql_logs_in") else { return };
     let line = "PGPASSWORD=$(lakebase-token) psql -Atc 'select current_user'";
-    prints(shell(&sandbox, line), CLIENT_ID);
-    prints(shell(&sandbox, line), CLIENT_ID);
+    assert_prints(&shell(&sandbox, line), CLIENT_ID);
+    assert_prints(&shell(&sandbox, line), CLIENT_ID);
     let mints = sandbox.workspace.count(MINT);
     assert_eq!(mints, 1, "the second one came from the cache");
 }
@@ -65,7 +58,7 @@ fn exec_and_every_format_for_psql_log_in() {
             "umask 077; lakebase-token -f dotenv > \"$HOME/env\"; set -a; . \"$HOME/env\"; {psql}"
         ),
     ] {
-        prints(shell(&sandbox, &line), CLIENT_ID);
+        assert_prints(&shell(&sandbox, &line), CLIENT_ID);
     }
 }
 
@@ -76,7 +69,7 @@ fn a_user_logs_in_with_a_personal_access_token() {
         "unset DATABRICKS_CLIENT_ID DATABRICKS_CLIENT_SECRET PGUSER; export DATABRICKS_TOKEN={PAT}; \
          lakebase-token exec -- psql -Atc 'select current_user'"
     );
-    prints(shell(&sandbox, &line), USER);
+    assert_prints(&shell(&sandbox, &line), USER);
 }
 
 #[test]
@@ -106,7 +99,7 @@ fn each_new_connection_outlives_the_expiry_of_the_last() {
     let old = String::from_utf8(old).unwrap();
     for _ in 0..3 {
         std::thread::sleep(Duration::from_millis(2100));
-        prints(shell(&sandbox, line), "1");
+        assert_prints(&shell(&sandbox, line), "1");
     }
     assert!(login(&sandbox, CLIENT_ID, old.trim()).is_err(), "the first one has expired");
 }
@@ -124,10 +117,10 @@ fn a_failure_stops_a_script_with_set_e() {
 #[test]
 fn psql_is_started_with_its_own_words_and_ours_before_them() {
     let Some(sandbox) = sandbox_with_psql("postgres::psql_is_started") else { return };
-    prints(shell(&sandbox, "lakebase-token psql -Atc 'select current_user'"), CLIENT_ID);
+    assert_prints(&shell(&sandbox, "lakebase-token psql -Atc 'select current_user'"), CLIENT_ID);
     let line = "lakebase-token --pg-database nope psql -d databricks_postgres -Atc 'select current_database()'";
-    prints(shell(&sandbox, line), "databricks_postgres");
-    prints(shell(&sandbox, "lakebase-token psql --clean -- -Atc 'select 2'"), "2");
+    assert_prints(&shell(&sandbox, line), "databricks_postgres");
+    assert_prints(&shell(&sandbox, "lakebase-token psql --clean -- -Atc 'select 2'"), "2");
 
     // Its exit code is psql's own.
     let output = shell(&sandbox, "lakebase-token psql -c nonsense");

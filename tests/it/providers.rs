@@ -1,9 +1,13 @@
 //! The auth types `oauth-m2m`, `pat` and `databricks-cli`: their requests and their errors; and the
 //! chain: a provider that fails is never replaced by another.
 
+use std::path::Path;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use super::support::{HOME, HOUR, MINUTE, SECOND, Test, workspace};
+use super::stopwatch::Stopwatch;
+use super::support::{HOME, HOUR, MINUTE, SECOND, Test, refusing_address, wait_for, workspace};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, MINT, PAT, TOKEN, USER, Workspace};
@@ -166,7 +170,7 @@ fn runs(test: &Test) -> usize {
 }
 
 /// Prints a token as the real CLI does, without a newline at the end.
-fn prints(workspace: &Workspace, subject: &str, life: i64) -> Vec<Value> {
+fn printing(workspace: &Workspace, subject: &str, life: i64) -> Vec<Value> {
     let token = workspace.signer.sign(subject, Scope::Workspace, life, 0);
     let expiry =
         lakebase_token::platform::time::Timestamp::of_system().plus(life * 1000).to_string();
@@ -183,7 +187,7 @@ fn refreshing_cli(test: &mut Test, refreshed: &[Value], cached: &[Value]) {
 }
 
 /// A test with a person's profile: a host, and nothing else.
-fn person(workspace: &Workspace) -> Test {
+fn person_with_profile(workspace: &Workspace) -> Test {
     let mut test = Test::at(workspace);
     for name in ["DATABRICKS_HOST", "DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET"] {
         test.unset(name);
@@ -196,9 +200,9 @@ fn person(workspace: &Workspace) -> Test {
 #[test]
 fn the_cli_runs_once_with_the_profile_and_a_clean_environment() {
     let workspace = workspace();
-    let mut test = person(&workspace);
+    let mut test = person_with_profile(&workspace);
     test.set("DATABRICKS_AUTH_STORAGE", "plaintext").set("DATABRICKS_CLUSTER_ID", "c");
-    cli(&mut test, prints(&workspace, USER, 3600));
+    cli(&mut test, printing(&workspace, USER, 3600));
     let password = test.run("").token();
     assert_eq!(workspace.signer.check(&password, Scope::Database), Ok(USER.to_owned()));
     assert_eq!(log(&test), "run: auth token --profile me\nDATABRICKS_AUTH_STORAGE=plaintext\n");
@@ -209,9 +213,9 @@ fn the_cli_runs_once_with_the_profile_and_a_clean_environment() {
 #[test]
 fn without_a_profile_the_cli_gets_the_host() {
     let workspace = workspace();
-    let mut test = person(&workspace);
+    let mut test = person_with_profile(&workspace);
     test.unset("DATABRICKS_CONFIG_PROFILE").set("DATABRICKS_HOST", &workspace.url);
-    cli(&mut test, prints(&workspace, USER, 3600));
+    cli(&mut test, printing(&workspace, USER, 3600));
     test.run("").token();
     assert_eq!(log(&test), format!("run: auth token --host {}\n", workspace.url));
 }
@@ -219,9 +223,9 @@ fn without_a_profile_the_cli_gets_the_host() {
 #[test]
 fn the_cli_does_not_run_for_a_profile_with_another_host() {
     let workspace = workspace();
-    let mut test = person(&workspace);
+    let mut test = person_with_profile(&workspace);
     test.set("DATABRICKS_HOST", "https://other.cloud.databricks.com");
-    cli(&mut test, prints(&workspace, USER, 3600));
+    cli(&mut test, printing(&workspace, USER, 3600));
     test.run("").fails(2, &["profile me is for", "other.cloud.databricks.com", "DATABRICKS_HOST"]);
     assert_eq!(runs(&test), 0);
 }
@@ -229,9 +233,9 @@ fn the_cli_does_not_run_for_a_profile_with_another_host() {
 #[test]
 fn a_token_about_to_expire_causes_one_forced_refresh() {
     let workspace = workspace();
-    let mut test = person(&workspace);
-    let expiring = prints(&workspace, USER, 40);
-    let fresh = prints(&workspace, USER, 3600);
+    let mut test = person_with_profile(&workspace);
+    let expiring = printing(&workspace, USER, 40);
+    let fresh = printing(&workspace, USER, 3600);
     refreshing_cli(&mut test, &fresh, &expiring);
     test.run("").token();
     assert!(
@@ -239,7 +243,7 @@ fn a_token_about_to_expire_causes_one_forced_refresh() {
             "run: auth token --profile me\nrun: auth token --profile me --force-refresh\n"
         )
     );
-    let mut test = person(&workspace);
+    let mut test = person_with_profile(&workspace);
     cli(&mut test, expiring);
     test.run("").fails(1, &["printed a token that expires in"]);
     assert_eq!(runs(&test), 2);
@@ -248,8 +252,8 @@ fn a_token_about_to_expire_causes_one_forced_refresh() {
 #[test]
 fn a_token_that_the_workspace_refuses_causes_one_forced_refresh() {
     let workspace = workspace();
-    let mut test = person(&workspace);
-    let (revoked, good) = (prints(&workspace, USER, 3600), prints(&workspace, USER, 3600));
+    let mut test = person_with_profile(&workspace);
+    let (revoked, good) = (printing(&workspace, USER, 3600), printing(&workspace, USER, 3600));
     let answer: Value = serde_json::from_str(revoked[1]["stdout"].as_str().unwrap()).unwrap();
     workspace.state().revoked.push(answer["access_token"].as_str().unwrap().to_owned());
     refreshing_cli(&mut test, &good, &revoked);
@@ -289,7 +293,7 @@ fn the_text_of_a_cli_failure_decides_the_exit_code() {
     ] {
         let steps =
             [json!({ "stderr": stderr }), json!({ "stdout": stdout }), json!({ "exit": exit })];
-        let mut test = person(&workspace);
+        let mut test = person_with_profile(&workspace);
         cli(&mut test, steps.to_vec());
         let outcome = test.run("");
         outcome.fails(code, words);
@@ -302,15 +306,17 @@ fn the_text_of_a_cli_failure_decides_the_exit_code() {
 #[test]
 fn a_hanging_cli_keeps_running_and_keeps_the_lock() {
     let workspace = workspace();
-    let mut test = person(&workspace);
-    let answer = prints(&workspace, USER, 3600);
-    cli(&mut test, [vec![json!({ "sleep": 3000 })], answer].concat());
-    let began = std::time::Instant::now();
+    let mut test = person_with_profile(&workspace);
+    let answer = printing(&workspace, USER, 3600);
+    let open = test.home.path().join("open");
+    cli(&mut test, [vec![json!({ "until": open })], answer].concat());
+    let stopwatch = Stopwatch::start();
     test.run("--timeout 500ms").fails(5, &["has not ended in time", "continues in the background"]);
-    assert!(began.elapsed().as_millis() < 1500);
+    stopwatch.assert_within(Duration::from_millis(1500));
     // Meanwhile no second one starts.
     test.run("--timeout 500ms").fails(5, &["another lakebase-token"]);
     assert_eq!(runs(&test), 1);
+    std::fs::write(open, "").unwrap();
     test.run("--timeout 8s").token();
     assert_eq!(runs(&test), 2);
 }
@@ -318,7 +324,7 @@ fn a_hanging_cli_keeps_running_and_keeps_the_lock() {
 #[test]
 fn a_missing_cli_is_named_only_if_its_auth_type_is() {
     let workspace = workspace();
-    let mut test = person(&workspace);
+    let mut test = person_with_profile(&workspace);
     test.set("PATH", "/nowhere");
     test.run("").fails(2, &["no Databricks identity", "host="]);
     test.set("DATABRICKS_AUTH_TYPE", "databricks-cli");
@@ -326,7 +332,7 @@ fn a_missing_cli_is_named_only_if_its_auth_type_is() {
         2,
         &["auth type databricks-cli from DATABRICKS_AUTH_TYPE needs", "no `databricks` on PATH"],
     );
-    let path = test.tool("databricks", prints(&workspace, USER, 3600).into());
+    let path = test.tool("databricks", printing(&workspace, USER, 3600).into());
     test.set("PATH", "/nowhere").set("DATABRICKS_CLI_PATH", path.to_str().unwrap());
     test.run("").token();
 }
@@ -334,8 +340,9 @@ fn a_missing_cli_is_named_only_if_its_auth_type_is() {
 #[test]
 fn another_login_evicts_the_entries_of_the_former_one() {
     let workspace = workspace();
-    let mut test = person(&workspace);
-    let (ada, eve) = (prints(&workspace, USER, 120), prints(&workspace, "eve@example.com", 3600));
+    let mut test = person_with_profile(&workspace);
+    let (ada, eve) =
+        (printing(&workspace, USER, 120), printing(&workspace, "eve@example.com", 3600));
     cli(&mut test, ada);
     assert!(test.run("-f pgbouncer").token().starts_with(&format!("\"{USER}\"")));
     test.set("LAKEBASE_TOKEN_TTL", "30m");
@@ -358,11 +365,11 @@ fn another_login_evicts_the_entries_of_the_former_one() {
 #[test]
 fn each_setting_that_decides_the_login_has_its_own_cache_entry() {
     let workspace = workspace();
-    let mut test = person(&workspace);
+    let mut test = person_with_profile(&workspace);
     let cache = test.cache_folder();
     test.set("LAKEBASE_TOKEN_CACHE", cache.to_str().unwrap());
     let as_ = |test: &mut Test, name: &str| {
-        cli(test, prints(&workspace, name, 3600));
+        cli(test, printing(&workspace, name, 3600));
         let token = test.run("--for workspace").token();
         assert_eq!(workspace.signer.check(&token, Scope::Workspace), Ok(name.to_owned()));
     };
@@ -387,11 +394,11 @@ fn each_setting_that_decides_the_login_has_its_own_cache_entry() {
 fn a_former_logins_credential_is_not_printed_even_if_minting_fails() {
     for passed in [45, 55] {
         let workspace = workspace();
-        let mut test = person(&workspace);
-        cli(&mut test, prints(&workspace, USER, 120));
+        let mut test = person_with_profile(&workspace);
+        cli(&mut test, printing(&workspace, USER, 120));
         test.run("").token();
         test.pass(passed * MINUTE); // refresh early, then must refresh
-        let eve = prints(&workspace, "eve@example.com", passed * 60 + 3600);
+        let eve = printing(&workspace, "eve@example.com", passed * 60 + 3600);
         cli(&mut test, eve);
         workspace.fault(MINT, 9, Answer::Json(500, json!({})));
         for _ in 0..3 {
@@ -410,10 +417,10 @@ fn a_former_logins_credential_is_not_printed_even_if_minting_fails() {
 #[test]
 fn role_and_password_belong_to_the_same_person() {
     let workspace = workspace();
-    let mut test = person(&workspace);
-    cli(&mut test, prints(&workspace, USER, 120));
+    let mut test = person_with_profile(&workspace);
+    cli(&mut test, printing(&workspace, USER, 120));
     test.run("").token(); // raw: the role is not known yet
-    cli(&mut test, prints(&workspace, "eve@example.com", 3600));
+    cli(&mut test, printing(&workspace, "eve@example.com", 3600));
     test.pass(3 * MINUTE);
     let line = test.run("-f pgbouncer").token();
     assert!(line.starts_with("\"eve@example.com\""), "{line}");
@@ -429,10 +436,10 @@ fn user_names_that_look_like_secrets_are_told_apart() {
         (&"x".repeat(400), &("x".repeat(399) + "y")),
     ] {
         let workspace = workspace();
-        let mut test = person(&workspace);
-        cli(&mut test, prints(&workspace, ada, 3600));
+        let mut test = person_with_profile(&workspace);
+        cli(&mut test, printing(&workspace, ada, 3600));
         test.run("").token();
-        cli(&mut test, prints(&workspace, eve, 3600));
+        cli(&mut test, printing(&workspace, eve, 3600));
         test.run("--for workspace --refresh").token();
         let password = test.run("").token();
         assert_eq!(workspace.signer.check(&password, Scope::Database), Ok(eve.to_owned()));
@@ -442,17 +449,17 @@ fn user_names_that_look_like_secrets_are_told_apart() {
 #[test]
 fn a_role_that_arrives_after_another_login_is_not_cached() {
     let workspace = workspace();
-    let mut test = person(&workspace);
-    cli(&mut test, prints(&workspace, USER, 3600));
+    let mut test = person_with_profile(&workspace);
+    cli(&mut test, printing(&workspace, USER, 3600));
     let me = Answer::Json(200, json!({ "userName": USER }));
-    let late = Answer::Late(std::time::Duration::from_millis(1500), Box::new(me));
+    let late = Answer::Late(Duration::from_millis(1500), Box::new(me));
     workspace.fault("/api/2.0/preview/scim/v2/Me", 1, late);
     let mut slow = test.command();
     let slow = slow.args(["-f", "pgbouncer"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
     while workspace.count("/api/2.0/preview/scim/v2/Me") == 0 {
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
     }
-    cli(&mut test, prints(&workspace, "eve@example.com", 3600));
+    cli(&mut test, printing(&workspace, "eve@example.com", 3600));
     test.run("--for workspace --refresh").token();
     let line = String::from_utf8(slow.wait_with_output().unwrap().stdout).unwrap();
     for line in [line, test.run("-f pgbouncer").token()] {
@@ -466,8 +473,8 @@ fn a_role_that_arrives_after_another_login_is_not_cached() {
 #[test]
 fn a_wrapper_of_the_cli_may_reopen_its_streams() {
     let workspace = workspace();
-    let mut test = person(&workspace);
-    let mut words = prints(&workspace, USER, 3600);
+    let mut test = person_with_profile(&workspace);
+    let mut words = printing(&workspace, USER, 3600);
     let answer = words.pop().unwrap();
     let answer = answer["stdout"].as_str().unwrap();
     let script = format!(
@@ -480,72 +487,76 @@ fn a_wrapper_of_the_cli_may_reopen_its_streams() {
 #[test]
 fn a_process_that_the_cli_leaves_behind_is_not_waited_for() {
     let workspace = workspace();
-    let mut test = person(&workspace);
-    let answer = prints(&workspace, USER, 3600);
+    let mut test = person_with_profile(&workspace);
+    let answer = printing(&workspace, USER, 3600);
     // A grandchild keeps the output and the lock open.
     cli(&mut test, [answer, vec![json!({ "leave": 4000 })]].concat());
-    let began = std::time::Instant::now();
+    let stopwatch = Stopwatch::start();
     test.run("--timeout 2s").token();
     test.run("--timeout 2s --refresh").token();
-    assert!(began.elapsed().as_millis() < 1900, "{:?}", began.elapsed());
+    stopwatch.assert_within(Duration::from_millis(1900));
 }
 
 #[test]
 fn a_cli_that_closes_its_output_is_waited_for_until_the_deadline() {
     let workspace = workspace();
-    let mut test = person(&workspace);
+    let mut test = person_with_profile(&workspace);
     test.program("databricks", "#!/bin/sh\nexec >&- 2>&-; /bin/sleep 5\n");
-    let began = std::time::Instant::now();
+    let stopwatch = Stopwatch::start();
     test.run("--timeout 1s").fails(5, &["has not ended in time"]);
-    assert!(began.elapsed().as_millis() < 1900, "{:?}", began.elapsed());
+    stopwatch.assert_within(Duration::from_millis(1900));
 }
 
 #[test]
 fn a_cli_outlives_this_program_and_finishes() {
     let workspace = workspace();
-    let mut test = person(&workspace);
-    let stored = test.home.path().join("stored");
+    let mut test = person_with_profile(&workspace);
+    let files = ["started", "open", "stored"].map(|name| test.home.path().join(name));
+    let [started, open, stored] = &files;
     // It warns before it stores; with a broken pipe, the warning would end it.
     let steps = json!([
-        { "sleep": 1000 }, { "stderr": "warning\n" }, { "stdout": "x\n" }, { "sleep": 200 },
-        { "write": stored.to_str().unwrap() },
+        { "write": started }, { "until": open }, { "stderr": "warning\n" }, { "stdout": "x\n" },
+        { "write": stored },
     ]);
     test.tool("databricks", steps);
+    let is_there = |file: &Path| wait_for("the CLI", || file.exists().then_some(()));
     let mut child = test
         .command()
-        .args(["--timeout", "500ms"])
+        .args(["--timeout", "2s"])
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(5));
-    std::thread::sleep(std::time::Duration::from_millis(1500));
-    assert!(stored.exists());
+    std::fs::write(open, "").unwrap();
+    is_there(stored);
     // The same if this program is killed meanwhile.
-    std::fs::remove_file(&stored).unwrap();
+    for file in &files {
+        std::fs::remove_file(file).unwrap();
+    }
     let mut child = test.command().spawn().unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(400));
+    is_there(started);
     child.kill().unwrap();
     child.wait().unwrap();
     test.run("--timeout 200ms").fails(5, &["another lakebase-token"]);
-    std::thread::sleep(std::time::Duration::from_millis(1500));
-    assert!(stored.exists());
+    std::fs::write(open, "").unwrap();
+    is_there(stored);
 }
 
 #[test]
 fn an_endless_output_is_bounded() {
     let workspace = workspace();
-    let mut test = person(&workspace);
+    let mut test = person_with_profile(&workspace);
     cli(&mut test, vec![json!({ "endless": "x".repeat(60) })]);
-    let began = std::time::Instant::now();
+    let stopwatch = Stopwatch::start();
     test.run("--timeout 8s").fails(1, &["`databricks auth token --profile me` failed"]);
-    assert!(began.elapsed().as_secs() < 6, "{:?}", began.elapsed());
+    stopwatch.assert_within(Duration::from_secs(6));
 }
 
 #[test]
 fn many_processes_run_the_cli_once() {
     let workspace = workspace();
-    let mut test = person(&workspace);
-    cli(&mut test, prints(&workspace, USER, 3600));
+    let mut test = person_with_profile(&workspace);
+    cli(&mut test, printing(&workspace, USER, 3600));
     let start = |_| test.command().stdout(std::process::Stdio::piped()).spawn().unwrap();
     let children: Vec<std::process::Child> = (0..30).map(start).collect();
     for child in children {
@@ -560,7 +571,7 @@ fn many_processes_run_the_cli_once() {
 fn a_failing_service_principal_never_falls_back_to_a_login() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
-    cli(&mut test, prints(&workspace, USER, 3600));
+    cli(&mut test, printing(&workspace, USER, 3600));
     test.set("DATABRICKS_CLIENT_SECRET", "wrong");
     test.run("").fails(4, &["invalid_client"]);
     assert_eq!(runs(&test), 0);
@@ -604,13 +615,14 @@ fn a_configured_auth_type_that_fails_never_falls_back_to_a_login() {
             "azure-devops-oidc",
         ),
     ] {
-        let mut test = person(&workspace);
-        cli(&mut test, prints(&workspace, USER, 3600));
+        let mut test = person_with_profile(&workspace);
+        cli(&mut test, printing(&workspace, USER, 3600));
         for (variable, value) in variables {
             test.set(variable, value);
         }
         // No request leaves this machine.
-        test.set("HTTPS_PROXY", "http://127.0.0.1:9");
+        let (refusing, _held) = refusing_address();
+        test.set("HTTPS_PROXY", &format!("http://{refusing}"));
         let status = test.run("status --format json").stdout;
         let chosen = status.contains(&format!("\"auth_type\":\"{name}\"")) || name == "basic";
         assert!(chosen, "{name}: {status}");
@@ -634,8 +646,8 @@ fn settings_of_another_cloud_do_not_matter() {
         ("ARM_TENANT_ID", "c"),
         ("SYSTEM_ACCESSTOKEN", "t"),
     ] {
-        let mut test = person(&workspace);
-        cli(&mut test, prints(&workspace, USER, 3600));
+        let mut test = person_with_profile(&workspace);
+        cli(&mut test, printing(&workspace, USER, 3600));
         test.set(variable, value).run("").token();
     }
     let mut test = Test::bare();

@@ -7,8 +7,7 @@ use std::time::{Duration, SystemTime};
 use rustix::process::{Pid, Signal};
 
 use super::login::{logged_in, login_file};
-use super::support::{executable, has, workspace};
-use crate::sandbox::jwt::random;
+use super::support::{Dice, executable, has, wait_for, workspace};
 use crate::sandbox::workspace::TOKEN;
 
 #[test]
@@ -17,10 +16,11 @@ fn killed_callers_do_not_lose_the_login() {
     let test = logged_in(&workspace);
     workspace.state().answer_delay = Duration::from_millis(15);
     workspace.take_requests();
+    let mut dice = Dice::seeded(200);
     for _ in 0..200 {
         let args = ["--for", "workspace", "--refresh", "--no-cache"];
         let mut child = test.command().args(args).stdout(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(u64::from(random::<1>()[0]) * 150));
+        std::thread::sleep(Duration::from_micros(dice.roll(256) as u64 * 150));
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -41,8 +41,9 @@ fn a_renewal_survives_signals_and_a_full_disk() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let mut command = test.command();
         command.args(["renew-login", "--host", &workspace.url, "another"]).stdout(Stdio::null());
+        workspace.take_requests();
         let mut child = command.spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(200));
+        wait_for("its request", || (workspace.count(TOKEN) > 0).then_some(()));
         rustix::process::kill_process(Pid::from_child(&child), signal).unwrap();
         assert!(child.wait().unwrap().success());
     }
@@ -81,9 +82,10 @@ fn the_error_after_a_killed_renewal_names_the_login_command() {
     windows.sort();
 
     let mut lost = 0;
+    let mut dice = Dice::seeded(201);
     for _ in 0..200 {
         let mut child = renew();
-        std::thread::sleep(Duration::from_micros(u64::from(random::<1>()[0]) * 60));
+        std::thread::sleep(Duration::from_micros(dice.roll(256) as u64 * 60));
         child.kill().unwrap();
         child.wait().unwrap();
         let outcome = test.run("--for workspace --refresh");

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::consumers::{Installation, words};
-use super::support::{Test, repository, workspace};
+use super::consumers::Installation;
+use super::support::{Test, repository, words, workspace};
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::*;
 

@@ -97,6 +97,29 @@ fn with_several_projects_the_error_lists_their_names() {
 }
 
 #[test]
+fn what_is_deleted_and_still_listed_does_not_count() {
+    let workspace = workspace();
+    workspace.state().has_deleted = true;
+    // The API need not name the default branch.
+    workspace.state().change_answer = Some(Box::new(|path, answer| {
+        if path.ends_with("/projects") {
+            answer["projects"].as_array_mut().unwrap().iter_mut().for_each(|project| {
+                project["status"] = json!({});
+            });
+        }
+    }));
+    let test = unnamed(&workspace);
+    test.run("").token();
+    assert_eq!(minted_for(&workspace), ENDPOINT);
+    let outcome = test.run("--endpoint projects/gone");
+    outcome.fails(4, &["projects/shop"]);
+    assert!(!outcome.stderr.contains("projects/deleted"), "{outcome:?}");
+    let outcome = test.run("--endpoint projects/shop/branches/gone");
+    outcome.fails(4, &["projects/shop/branches/production"]);
+    assert!(!outcome.stderr.contains("branches/deleted"), "{outcome:?}");
+}
+
+#[test]
 fn for_a_project_or_branch_its_read_write_endpoint_is_used() {
     let workspace = workspace();
     add_project(&workspace);

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::Duration;
 
 use lakebase_token::platform::context::Context;
@@ -14,17 +14,12 @@ use lakebase_token::service::env_file::EnvFile;
 use lakebase_token::service::manager::Manager;
 
 use super::machine::{Machine, UID};
-use super::support::{Test, executable, has, repository, wait_for, workspace};
+use super::support::{Test, executable, has, repository, wait_for, words, workspace};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, MINT, PAT};
 
 /// A name with characters that systemd, a shell or XML interprets.
 const ODD: &str = "o\"d'd 100%h $HOME ${X} a&b;<c> \\ é";
-
-fn words(output: &Output) -> String {
-    let part = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    format!("{:?}: {}{}", output.status.code(), part(&output.stdout), part(&output.stderr))
-}
 
 /// A booted machine whose user has the sandbox's variables.
 pub fn machine(test: &str) -> Option<(Sandbox, Machine)> {

@@ -7,10 +7,10 @@ use std::process::Output;
 
 use rcgen::{CertificateParams, KeyPair, SanType};
 
-use super::consumers::{Installation, python_with, words};
+use super::consumers::{Installation, python_with};
 use super::drivers::{build_java, build_pgx};
 use super::password_file_readers::JDBC;
-use super::support::{Test, executable, has, is_root, not_run, repository, workspace};
+use super::support::{Test, executable, has, is_root, not_run, repository, words, workspace};
 use crate::sandbox::Certificates;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, ENDPOINT_HOST};
 use lakebase_token::net::trust::system_bundle;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use super::support::repository;
+use super::support::{has, repository, words};
 
 /// The layers of `src/`, low to high, by the beginnings of module paths. A file may import from its
 /// own layer and from lower ones. The longest beginning counts.
@@ -276,6 +277,37 @@ fn secrets_leave_their_type_in_few_places() {
         "targets::update",       // what is put into a file
     ];
     assert_eq!(exposing, allowed);
+}
+
+#[test]
+fn only_a_stopwatch_bounds_times_in_tests() {
+    // These wait, or measure something else.
+    let allowed = [
+        "stopwatch.rs",
+        "support.rs",
+        "tidy.rs",
+        "wait.rs",
+        "write.rs",
+        "http.rs",
+        "processes.rs",
+        "interleavings.rs",
+    ];
+    for path in files("tests/it", "rs") {
+        let is_allowed = allowed.iter().any(|name| path.ends_with(name));
+        let has_clock = read(&path).contains("Instant::now()");
+        assert!(is_allowed || !has_clock, "{} has no control, as Stopwatch has", path.display());
+    }
+}
+
+#[test]
+fn the_changes_of_the_protocol_fit_its_code() {
+    let check = "import runpy, sys; sys.argv = ['x', '--check']; runpy.run_path('tests/protocol')";
+    if !has("tidy::the_changes_of_the_protocol", "python3") {
+        return;
+    }
+    let mut python = Command::new("python3");
+    let output = python.args(["-Bc", check]).current_dir(repository()).output().unwrap();
+    assert!(output.status.success(), "{}", words(&output));
 }
 
 #[test]

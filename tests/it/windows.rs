@@ -8,7 +8,7 @@ use std::os::windows::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -65,9 +65,7 @@ fn a_killed_minter_leaves_no_lock_behind() {
     minter.kill().unwrap();
     minter.wait().unwrap();
 
-    let began = Instant::now();
     succeeds(&run(&test, "--timeout 20s"));
-    assert!(began.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use super::support::{can_unshare, repository};
+use super::support::{assert_prints, can_unshare, repository};
 use crate::sandbox::Sandbox;
 use crate::sandbox::postgres::DATABASE;
 use crate::sandbox::workspace::CLIENT_ID;
@@ -44,12 +44,6 @@ fn wine(sandbox: &Sandbox, words: &[&str]) -> Output {
     command(sandbox, &[&["wine"], words].concat()).output().unwrap()
 }
 
-#[track_caller]
-fn prints(output: &Output, expected: &str) {
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && stdout.trim() == expected, "{output:?}");
-}
-
 #[test]
 #[ignore = "tests/windows/run starts it"]
 fn psql_logs_in_by_exec_and_by_the_password_file() {
@@ -59,12 +53,12 @@ fn psql_logs_in_by_exec_and_by_the_password_file() {
 
     let direct = wine(&sandbox, &query);
     assert!(!direct.status.success(), "psql logs in without a password: {direct:?}");
-    prints(&wine(&sandbox, &[&[&program, "exec", "--"], &query[..]].concat()), CLIENT_ID);
+    assert_prints(&wine(&sandbox, &[&[&program, "exec", "--"], &query[..]].concat()), CLIENT_ID);
 
     let written = wine(&sandbox, &[&program, "write", "pgpass"]);
     assert!(written.status.success(), "{written:?}");
     assert!(String::from_utf8_lossy(&written.stdout).contains(r"\postgresql\pgpass.conf"));
-    prints(&wine(&sandbox, &query), CLIENT_ID);
+    assert_prints(&wine(&sandbox, &query), CLIENT_ID);
 }
 
 /// Ctrl-C is psql's: it cancels the query, and neither psql nor `exec` ends.

@@ -19,10 +19,9 @@ use lakebase_token::formats::PgpassKey;
 use lakebase_token::targets::pgpass;
 use serde_json::json;
 
-use super::support::{HOME, MINUTE, SECOND, Test, assert_private, set_mode, workspace};
+use super::support::{Dice, HOME, MINUTE, SECOND, Test, assert_private, set_mode, workspace};
 #[cfg(unix)]
-use super::support::{executable, has, is_root, not_run, say_not_run, wait_for};
-use crate::sandbox::jwt::random;
+use super::support::{executable, has, is_root, not_run, part_not_run, wait_for};
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT_HOST, MINT, Workspace};
 
@@ -251,7 +250,7 @@ fn a_file_that_is_not_ours_is_refused_before_a_mint() {
         workspace.take_requests();
     } else {
         let test = "write::a_file_that_is_not_ours";
-        say_not_run(test, "only root can make what belongs to another user");
+        part_not_run(test, "only root can make what belongs to another user");
     }
     // A file with entries of other programs is not replaced by a credential.
     for (name, target) in [(".pgpass", "pgpass"), (".databrickscfg", "databrickscfg")] {
@@ -441,12 +440,13 @@ fn a_kill_at_any_instant_leaves_the_old_file_or_the_new_one() {
     assert_eq!(file(&test), without);
     let mut limit = began.elapsed() / 2;
     let (mut old, mut new, mut left) = (0, 0, 0);
+    let mut dice = Dice::seeded(500);
     for _ in 0..KILLS {
         let before = file(&test);
         let words: &[&str] = if before == without { &["write"] } else { &["write", "--remove"] };
         let mut command = test.command();
         let mut child = command.args(words).arg("pgpass").stdout(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(limit * u32::from(random::<1>()[0]) / 256);
+        std::thread::sleep(limit * dice.roll(256) as u32 / 256);
         child.kill().unwrap();
         child.wait().unwrap();
         let after = file(&test);
@@ -511,11 +511,8 @@ fn psql_finds_every_name_that_a_line_was_written_for() {
     }
     const ALPHABET: [&str; 16] =
         ["a", "B", ":", ":", "\\", "\\", "*", "#", " ", "'", "\"", "=", "é", "x", "%", "ß"];
-    let name = || -> String {
-        let bytes = random::<6>();
-        let length = 1 + usize::from(bytes[0]) % 5;
-        bytes[1..=length].iter().map(|b| ALPHABET[usize::from(*b) % 16]).collect()
-    };
+    let mut dice = Dice::seeded(150);
+    let mut name = || -> String { (0..=dice.roll(5)).map(|_| dice.pick(&ALPHABET)).collect() };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let folder = tempfile::tempdir().unwrap();
@@ -678,13 +675,14 @@ fn checks(minutes: i64, days: i64) -> (usize, i64) {
     let interval = format!("{minutes}m");
     check(&test, &interval);
     let (mut clock, mut missed, mut least) = (0, false, i64::MAX);
+    let mut dice = Dice::seeded(365);
     for n in 1..=(days * 24 * 60 / minutes) {
-        let [late, luck] = random::<2>();
-        missed = !missed && luck < 13;
+        let late = dice.roll(256) as i64;
+        missed = !missed && dice.percent(5);
         if missed {
             continue;
         }
-        let at = n * minutes * MINUTE + i64::from(late) * 3 * MINUTE / 255;
+        let at = n * minutes * MINUTE + late * 3 * MINUTE / 255;
         test.pass((at - clock) / SECOND * SECOND);
         clock += (at - clock) / SECOND * SECOND;
         let (before, after) = check(&test, &interval);

@@ -2,9 +2,9 @@
 
 use std::process::Output;
 
-use super::{Installation, shell_block, words};
+use super::{Installation, shell_block};
 use crate::sandbox::workspace::CLIENT_ID;
-use crate::support::{repository, say_not_run};
+use crate::support::{not_run, repository, words};
 
 /// Calls the class of pgAdmin that runs the password command, with stand-ins for the parts of pgAdmin
 /// that the class imports.
@@ -66,13 +66,13 @@ fn pgadmins_own_class_runs_the_command_at_each_connection() {
     let wheel = folder.join("pgadmin4-9.18-py3-none-any.whl");
     if !wheel.exists() {
         if std::env::var_os("CI").is_none() {
-            return say_not_run(test, "pgAdmin's wheel (126 MB) is downloaded only with CI=true");
+            return not_run(test, "pgAdmin's wheel (126 MB) is downloaded only with CI=true");
         }
         let mut pip = std::process::Command::new("python3");
         pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "pgadmin4==9.18", "-d"]);
         let output = pip.arg(&folder).output().unwrap();
         if !wheel.exists() {
-            return say_not_run(test, &format!("no pgAdmin: {}", words(&output)));
+            return not_run(test, &format!("no pgAdmin: {}", words(&output)));
         }
     }
     let Some(installation) = Installation::with_postgres(test) else { return };

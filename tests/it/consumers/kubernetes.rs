@@ -5,8 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use super::{Installation, assert_prints, python_with, shared_folders, words, yaml};
-use crate::support::{has, not_run, repository, say_not_run};
+use super::{Installation, python_with, shared_folders, yaml};
+use crate::support::{assert_prints, has, not_run, repository, words};
 
 /// The version that the sandbox's API server answers.
 const SERVER_VERSION: &str = "v1.33.1";
@@ -98,7 +98,7 @@ fn the_node_client_calls_the_plugin() {
         let _ = npm.arg("@kubernetes/client-node@1").output();
     }
     if !package.exists() {
-        return say_not_run(test, "npm cannot install @kubernetes/client-node");
+        return not_run(test, "npm cannot install @kubernetes/client-node");
     }
     let script = format!(
         "import('{}/dist/index.js').then(async (k8s) => {{\n\
@@ -134,7 +134,7 @@ fn kubernetes_manifests_are_valid_by_their_schemas() {
     let mut validate = Command::new(python);
     let manifests = ["sidecar.yaml", "azure-workload-identity.yaml", "cronjob.yaml"];
     validate.args(["-c", script]).args(manifests.map(|name| folder.join(name)));
-    assert_prints(&mut validate, "valid");
+    assert_prints(&validate.output().unwrap(), "valid");
 }
 
 /// The reader that `shared_folders.rs` uses, against PyYAML with all scalars as text.

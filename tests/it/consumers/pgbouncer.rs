@@ -9,14 +9,14 @@ use std::process::{Child, Command, Output};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{SELECT_USER, words};
+use super::SELECT_USER;
 use crate::machine::{Machine, UID};
 use crate::password_file_readers::{JDBC, has_node_postgres, node_path};
 use crate::sandbox::Sandbox;
 use crate::sandbox::workspace::CLIENT_ID;
 use crate::service::machine;
-use crate::support::wait_for;
 use crate::support::{has, not_run, repository, spawn};
+use crate::support::{wait_for, words};
 
 /// The first length of a password that PgBouncer 1.18 refuses, and that lakebase-token warns of.
 const REFUSED_LENGTH: usize = 2048;

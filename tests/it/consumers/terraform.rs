@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use super::{Installation, assert_prints, words};
-use crate::support::has;
+use super::Installation;
+use crate::support::{assert_prints, has, words};
 
 fn terraform(installation: &Installation, folder: &Path, args: &[&str]) -> Command {
     let mut command = installation.command("lakebase-token");
@@ -38,7 +38,7 @@ fn terraform_keeps_its_state_in_the_database() {
         assert!(output.status.success(), "{args:?}: {}", words(&output));
     }
     assert_prints(
-        &mut terraform(&installation, &folder, &["output", "-raw", "kept_in"]),
+        &terraform(&installation, &folder, &["output", "-raw", "kept_in"]).output().unwrap(),
         "Lakebase",
     );
 

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Class, holds, times};
-use crate::sandbox::jwt::{Scope, Signer, now};
+use crate::sandbox::jwt::{Scope, Signer, claims, now};
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{MINT, TOKEN};
 use crate::support::{Dice, Test, workspace};
@@ -138,8 +138,6 @@ fn malformed_object(dice: &mut Dice, signer: &Signer) -> String {
 /// Whether a printed token can be valid: it is in the answer, it has a token's alphabet, and
 /// neither it nor the answer says that it has expired.
 fn is_valid(printed: &str, body: &[u8]) -> Result<(), String> {
-    use base64::Engine as _;
-
     let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._~+/=-".contains(&b);
     let has_alphabet = !printed.is_empty() && printed.bytes().all(is_allowed);
     holds(has_alphabet, || "not a token's alphabet".to_owned())?;
@@ -148,9 +146,7 @@ fn is_valid(printed: &str, body: &[u8]) -> Result<(), String> {
         .map_err(|e| format!("printed although the answer is not JSON: {e}"))?;
     holds(body["token"] == printed, || "not the answer's token".to_owned())?;
 
-    let payload = printed.split('.').nth(1).unwrap_or_default();
-    let payload = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();
-    let claims: Value = serde_json::from_slice(&payload).unwrap_or_default();
+    let claims = claims(printed);
     let is_expired = claims["exp"].as_f64().is_some_and(|expires| expires <= now() as f64);
     holds(!is_expired, || format!("it says that it has expired: {claims}"))?;
 
@@ -162,9 +158,8 @@ fn is_valid(printed: &str, body: &[u8]) -> Result<(), String> {
 #[test]
 fn no_malformed_token_is_printed() {
     let workspace = workspace();
-    let mut dice = Dice(20_261_121);
-    let mut class = Class::new("answers: malformed");
-    let (mut delivered, mut refused) = (0, 0);
+    let mut dice = Dice::seeded(20_261_121);
+    let mut class = Class::new("answers: malformed", [2, 50]);
     let test = Test::at(&workspace);
     for n in 0..times(500, 20_000) {
         let path = if dice.roll(3) == 0 { TOKEN } else { MINT };
@@ -183,22 +178,18 @@ fn no_malformed_token_is_printed() {
             0 if path == TOKEN && is_ours(printed) => Ok(()),
             0 => is_valid(printed, &body),
             1 | 4 | 5 => {
-                refused += 1;
                 let has_error = outcome.stderr.contains("lakebase-token: error: ");
                 let is_printable = !outcome.stderr.chars().any(|c| c.is_control() && c != '\n');
                 holds(printed.is_empty() && has_error && is_printable, || format!("{outcome:?}"))
             }
             code => Err(format!("exit code {code}")),
         };
-        delivered += usize::from(outcome.code == 0);
+        class.ended(outcome.code == 0);
         let shown = || String::from_utf8_lossy(&body).chars().take(300).collect::<String>();
         class.tried(
             format!("{n} {path} {status}"),
             held.map_err(|why| format!("{why}: {}", shown())),
         );
     }
-
-    // If the program refused all answers alike, the test would prove nothing.
-    assert!(delivered > 10 && refused > 10, "{delivered} delivered, {refused} refused");
     class.end();
 }

@@ -2,17 +2,16 @@
 //! workspace's differs by some minutes. The program never prints a credential that has expired by
 //! our clock and its cache entry, or in truth, if any clock could have shown that.
 
-use super::{Class, holds, times};
+use super::{BOTH, Class, holds, times};
+use crate::sandbox::jwt::claims;
+use crate::sandbox::request_rules::Judged;
 use crate::support::{Dice, HOUR, MINUTE, SECOND, Test, workspace};
 
 const DAY: i64 = 24 * HOUR;
 
 /// When a JWT says that it was issued and expires, in seconds.
-fn claims(token: &str) -> (i64, i64) {
-    use base64::Engine as _;
-    let payload = token.split('.').nth(1).unwrap();
-    let payload = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap();
-    let claims: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+fn times_of(token: &str) -> (i64, i64) {
+    let claims = claims(token);
     (claims["iat"].as_i64().unwrap(), claims["exp"].as_i64().unwrap())
 }
 
@@ -22,8 +21,8 @@ fn no_jump_of_the_clock_makes_an_expired_credential_valid() {
     let jumps: Vec<i64> = jumps.into_iter().flat_map(|jump| [jump, -jump]).collect();
     let skews = [0, 3 * MINUTE, -3 * MINUTE];
     let lives = [3600, 900, 120];
-    let mut class = Class::new("clock: jumps");
-    let mut dice = Dice(4);
+    let mut class = Class::new("clock: jumps", BOTH);
+    let mut dice = Dice::seeded(4);
 
     // A jump before and one after the token is issued, and the time that really passes between.
     for _ in 0..times(150, 4_000) {
@@ -39,7 +38,7 @@ fn no_jump_of_the_clock_makes_an_expired_credential_valid() {
             state.credential_life = life;
             state.token_life = life;
             state.skew = skew / 1000;
-            state.judges_requests = false;
+            state.judged = Judged::AllButExpiry;
         }
         let test = Test::at(&workspace);
         test.set_clock(before);
@@ -64,7 +63,7 @@ fn no_jump_of_the_clock_makes_an_expired_credential_valid() {
             continue;
         }
 
-        let (issued, expires) = claims(second.stdout.trim_end());
+        let (issued, expires) = times_of(second.stdout.trim_end());
         let valid_by_our_clock = if second.stdout == first.stdout {
             // The expiry by our clock: the stated one or that by the lifetime.
             let expires = (expires * 1000).min(received.0 + life * 1000);

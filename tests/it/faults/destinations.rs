@@ -13,9 +13,11 @@ use serde_json::Value;
 
 use lakebase_token::credential::destination::is_database_host;
 
-use super::{Class, holds, times};
+use super::{BOTH, Class, holds, times};
 use crate::identities::{Around, KNOWN, Known};
+use crate::leaks::piece_of;
 use crate::sandbox::identity_services::{AZURE_HOST, GITHUB_ISSUER, GITHUB_SUBJECT, Policy};
+use crate::sandbox::request_rules::Judged;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, Consent, PAT};
 use crate::support::{Dice, Test, executable, has};
 
@@ -156,7 +158,7 @@ fn try_once(
     seed: u64,
     connected: &Mutex<Vec<String>>,
     received: &Mutex<Vec<u8>>,
-) -> Option<Result<(), String>> {
+) -> Option<(bool, Result<(), String>)> {
     let mut test = around.configured(provider);
     let home = test.home.path().display().to_string();
     test.set("DATABRICKS_HOST", AZURE_HOST).unset("LAKEBASE_ENDPOINT");
@@ -217,7 +219,8 @@ fn try_once(
     if !was_given.load(Ordering::SeqCst) {
         return None;
     }
-    Some(check(around, provider, line, &test, &output, connected, received))
+    let held = check(around, provider, line, &test, &output, connected, received);
+    Some((output.status.success(), held))
 }
 
 /// An error says which rule did not hold.
@@ -265,7 +268,8 @@ fn check(
     let is_text = !line.starts_with("get") && !line.starts_with("exec");
     holds(!is_text || !stdout.contains(is_odd), || format!("stdout {stdout:?}"))?;
     let secrets = [CLIENT_SECRET, PAT];
-    holds(!secrets.iter().any(|secret| stderr.contains(secret)), || format!("leaked {stderr}"))?;
+    let piece = piece_of(&secrets, &stderr);
+    holds(piece.is_none(), || format!("leaked {piece:?}: {stderr}"))?;
     holds(!stderr.contains("panicked"), || stderr.clone())
 }
 
@@ -284,7 +288,7 @@ fn no_answer_decides_where_a_secret_goes() {
     let audience = format!("{AZURE_HOST}/oidc/v1/token");
     let policy = Policy::new(GITHUB_ISSUER, GITHUB_SUBJECT, &audience, Some(CLIENT_ID));
     around.workspace.state().policies.push(policy);
-    around.workspace.state().judges_requests = false;
+    around.workspace.state().judged = Judged::Nothing;
     let (port, received) = recorder();
 
     // The instance metadata service has an address that no test can take.
@@ -301,8 +305,8 @@ fn no_answer_decides_where_a_secret_goes() {
     let providers: Vec<&Known> =
         KNOWN.iter().filter(|known| known.name != "azure-msi").chain([&principal, &pat]).collect();
 
-    let mut class = Class::new("secrets: where they go");
-    let mut dice = Dice(0x5eed_5eed);
+    let mut class = Class::new("secrets: where they go", BOTH);
+    let mut dice = Dice::seeded(0x5eed_5eed);
     let mut fruitless = 0;
     // A service is refused before any request if its program does not last, as in a clone below /tmp.
     let lasts = !executable().starts_with(std::env::temp_dir());
@@ -317,7 +321,8 @@ fn no_answer_decides_where_a_secret_goes() {
         let tried = try_once(&around, provider, line, &hostile, seed, &connected, &received);
         fruitless = if tried.is_some() { 0 } else { fruitless + 1 };
         assert!(fruitless < 500, "{line} comes to no hostile answer");
-        if let Some(held) = tried {
+        if let Some((has_delivered, held)) = tried {
+            class.ended(has_delivered);
             class.tried(format!("{line}, {}, {hostile:?}, seed {seed}", provider.name), held);
         }
     }

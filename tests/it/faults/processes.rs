@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Class, holds, times};
+use super::{ALL_DELIVER, ALL_REFUSE, BOTH, Class, holds, times};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{MINT, TOKEN, Workspace};
+use crate::stopwatch::Stopwatch;
 use crate::support::{Dice, Test, executable, has, is_root, spawn, workspace};
 
 /// The subject of a usual test's credentials.
@@ -40,9 +41,10 @@ fn a_process_can_be_killed_at_any_time() {
     let workspace = workspace();
     let test = Test::at(&workspace);
     let pgpass = test.home.path().join(".pgpass");
-    let mut class = Class::new("processes: killed, and ended by a signal");
-    let mut dice = Dice(3);
-    let rounds = times(25, 500);
+    let mut class = Class::new("processes: killed, and ended by a signal", BOTH);
+    let mut dice = Dice::seeded(3);
+    let (rounds, mut files) = (times(25, 500), 0);
+    let mut micros = 5_000;
     let get = ["get", "--refresh"].as_slice();
     let write = ["write", "pgpass", "--pg-host", "h", "--pg-user", "u", "--refresh"].as_slice();
     for round in 0..rounds {
@@ -53,16 +55,20 @@ fn a_process_can_be_killed_at_any_time() {
         };
         let mut children: Vec<Child> = [get, get, write, write].map(start).into();
         for child in &children {
-            std::thread::sleep(Duration::from_micros(dice.roll(2500) as u64));
+            std::thread::sleep(Duration::from_micros(dice.roll(micros + 1) as u64));
             signal(child, dice.pick(&[Signal::KILL, Signal::TERM]));
         }
         for child in &mut children {
-            child.wait().unwrap();
+            let has_ended = child.wait().unwrap().success();
+            class.ended(has_ended);
+            // Aims for half of them to be killed.
+            micros = if has_ended { micros * 20 / 21 } else { micros * 21 / 20 + 1 };
         }
 
         let output = test.command().output().unwrap();
         // There may be no file yet, but none that is empty.
         let file = fs::read_to_string(&pgpass).ok();
+        files += usize::from(file.is_some());
         let is_whole = file.as_deref().is_none_or(|file| {
             let password = file.trim_end().rsplit(':').next().unwrap_or_default();
             workspace.signer.check(password, Scope::Database).is_ok()
@@ -75,13 +81,14 @@ fn a_process_can_be_killed_at_any_time() {
     }
 
     let left = fs::read_dir(test.home.path()).unwrap().count();
+    assert!(files > 0, "no file was ever written");
     class.tried("files left behind", holds(left < 4 + 2 * rounds, || format!("{left}")));
     class.end();
 }
 
 #[test]
 fn a_stopped_process_with_the_lock_does_not_block_others() {
-    let mut class = Class::new("processes: a stopped holder of the lock");
+    let mut class = Class::new("processes: a stopped holder of the lock", BOTH);
     for _ in 0..times(2, 20) {
         let workspace = workspace();
         let test = Test::at(&workspace);
@@ -94,7 +101,7 @@ fn a_stopped_process_with_the_lock_does_not_block_others() {
         }
         signal(&holder, Signal::STOP);
 
-        let began = Instant::now();
+        let stopwatch = Stopwatch::start();
         let mut command = test.command();
         command.args(["--timeout", "1s"]);
         let waiting: Vec<Child> = (0..5).map(|_| spawn(&mut copy_of(&command))).collect();
@@ -107,14 +114,17 @@ fn a_stopped_process_with_the_lock_does_not_block_others() {
                     .contains("another lakebase-token process is still getting this credential");
             let held = holds(is_clear, || format!("{:?} {stderr}", output.status));
             class.tried("a waiting process", held);
+            class.ended(output.status.success());
         }
-        let took = began.elapsed();
-        class.tried("in time", holds(took < Duration::from_secs(3), || format!("{took:?}")));
+        let (took, late) = stopwatch.stop();
+        let is_in_time = took < Duration::from_secs(3) + late;
+        class.tried("in time", holds(is_in_time, || format!("{took:?} {late:?}")));
 
         holder.kill().unwrap();
         holder.wait().unwrap();
         let output = test.command().output().unwrap();
         class.tried("after it was killed", delivered(&workspace, &output, ME));
+        class.ended(output.status.success());
     }
     class.end();
 }
@@ -137,8 +147,8 @@ fn processes_of_many_identities_get_their_own_credentials() {
     let shared = Test::at(&workspace);
     let cache = shared.cache_folder();
     let ttls = ["", "10m", "15m", "20m", "30m"];
-    let mut class = Class::new("processes: mixed identities and targets");
-    let mut dice = Dice(6);
+    let mut class = Class::new("processes: mixed identities and targets", ALL_DELIVER);
+    let mut dice = Dice::seeded(6);
     let count = times(100, 500);
     let mut children = Vec::new();
     for _ in 0..count {
@@ -155,6 +165,7 @@ fn processes_of_many_identities_get_their_own_credentials() {
         let output = child.wait_with_output().unwrap();
         let held = delivered(&workspace, &output, &format!("client-{client}"));
         class.tried(format!("client {client}, {ttl}"), held);
+        class.ended(output.status.success());
     }
 
     let mints = workspace.count(MINT);
@@ -168,7 +179,7 @@ fn many_failing_callers_share_one_request() {
     let workspace = workspace();
     let mut test = Test::at(&workspace);
     test.set("DATABRICKS_CLIENT_SECRET", "wrong").set("LAKEBASE_TOKEN_TIMEOUT", "60s");
-    let mut class = Class::new("processes: storms of failing callers");
+    let mut class = Class::new("processes: storms of failing callers", ALL_REFUSE);
     let began = Instant::now();
     for child in (0..times(100, 1_000)).map(|_| test.start("")).collect::<Vec<_>>() {
         let output = child.wait_with_output().unwrap();
@@ -177,6 +188,7 @@ fn many_failing_callers_share_one_request() {
             && output.stdout.is_empty()
             && stderr.contains("invalid_client");
         class.tried("a caller", holds(is_clear, || format!("{:?} {stderr}", output.status)));
+        class.ended(output.status.success());
     }
 
     // A refusal is cached for three seconds.
@@ -188,18 +200,10 @@ fn many_failing_callers_share_one_request() {
     class.end();
 }
 
-/// Runs the program from a shell, after the commands `before`.
-fn shell(test: &Test, before: &str, args: &str, redirections: &str) -> Output {
-    let line = format!("{before} exec '{}' {args} {redirections}", executable().display());
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", &line]).env_clear().envs(test.env.iter().cloned());
-    shell.stdin(Stdio::null()).output().unwrap()
-}
-
 #[test]
 fn with_few_descriptors_it_works_or_fails_clearly() {
     let workspace = workspace();
-    let mut class = Class::new("processes: descriptors exhausted");
+    let mut class = Class::new("processes: descriptors exhausted", BOTH);
     for limit in 3..times(12, 24) {
         for (what, args, is_cached) in
             [("cached", "", true), ("minting", "", false), ("writing", "write file t", false)]
@@ -210,7 +214,7 @@ fn with_few_descriptors_it_works_or_fails_clearly() {
             }
 
             let before = format!("cd '{}' && ulimit -n {limit} &&", test.home.path().display());
-            let output = shell(&test, &before, args, "");
+            let output = test.shell(&format!("{before} exec \"$0\" {args}"));
             let stderr = String::from_utf8_lossy(&output.stderr);
             let held = match output.status.code() {
                 Some(0) if args.is_empty() => delivered(&workspace, &output, ME),
@@ -237,7 +241,7 @@ fn without_a_thread_it_fails_clearly() {
         return;
     }
     let workspace = workspace();
-    let mut class = Class::new("processes: no thread left");
+    let mut class = Class::new("processes: no thread left", BOTH);
     // Run as another user: the limit does not apply to root.
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -266,6 +270,7 @@ fn without_a_thread_it_fails_clearly() {
             && output.stdout.is_empty() == (code != 0)
             && (code == 0 || stderr.starts_with("lakebase-token: error: "));
         class.tried(args[0], holds(is_clear, || format!("{:?} {stderr}", output.status)));
+        class.ended(output.status.success());
     }
     class.end();
 }
@@ -273,7 +278,7 @@ fn without_a_thread_it_fails_clearly() {
 #[test]
 fn closed_streams_in_all_combinations() {
     let workspace = workspace();
-    let mut class = Class::new("processes: closed streams");
+    let mut class = Class::new("processes: closed streams", BOTH);
     for streams in 0..8 {
         let redirections: Vec<&str> = ["<&-", ">&-", "2>&-"]
             .into_iter()
@@ -287,7 +292,7 @@ fn closed_streams_in_all_combinations() {
         {
             let test = Test::at(&workspace);
             test.run("").token();
-            let output = shell(&test, "", args, &redirections);
+            let output = test.shell(&format!("exec \"$0\" {args} {redirections}"));
             let has_stdout = streams & 2 == 0;
             let has_stderr = streams & 4 == 0;
             let held = match what {
@@ -303,6 +308,7 @@ fn closed_streams_in_all_combinations() {
                 }),
             };
             class.tried(format!("{what} {redirections}"), held);
+            class.ended(output.status.success());
 
             // A file that the program opens may get the number of a closed stream; what is printed
             // must not end up in it.

@@ -9,23 +9,18 @@ use serde_json::json;
 
 use lakebase_token::formats::FORMATS;
 
-use super::{Class, holds, is_campaign};
+use super::{BOTH, Class, holds, is_campaign};
+use crate::leaks::{ID, PAT, SECRET, piece_of};
 use crate::sandbox::Sandbox;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, ENDPOINT, MINT, TOKEN, Workspace};
 use crate::support::{Test, executable, has, workspace};
 
-const ID: &str = "11111111-2222-3333-4444-555555555555";
-const SECRET: &str = "doseZQXJVKWMPYBFGHDLsentinel";
-const PAT: &str = "dapiJQZVXKWMPYBFGHDLsentinelpat";
-
-/// Finds eight characters of a sentinel or, if `jwts` count too, a text that begins like a JWT and
+/// Finds a piece of a sentinel or, if `jwts` count too, a text that begins like a JWT and
 /// is as long as one.
 fn leak(text: &str, jwts: bool) -> Option<String> {
-    let sentinels = [SECRET, PAT].into_iter().flat_map(|secret| secret.as_bytes().windows(8));
-    let mut pieces = sentinels.map(|piece| std::str::from_utf8(piece).unwrap());
-    if let Some(piece) = pieces.find(|piece| text.contains(piece)) {
-        return Some(piece.to_owned());
+    if let Some(piece) = piece_of(&[SECRET, PAT], text) {
+        return Some(piece);
     }
 
     let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c));
@@ -33,22 +28,21 @@ fn leak(text: &str, jwts: bool) -> Option<String> {
     jwt.map(|word| word.chars().take(40).collect())
 }
 
-/// Searches the names and contents of all files below a folder, except those that the test wrote.
-fn search(folder: &Path, found: &mut Vec<String>) {
+/// Searches the names and contents of all files below a folder, except those that hold the secret on purpose.
+fn search(folder: &Path, holders: &[&str], found: &mut Vec<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         let name = path.to_string_lossy().into_owned();
         found.extend(leak(&name, true).map(|piece| format!("the name {name} holds {piece}")));
         if path.is_dir() {
-            search(&path, found);
+            search(&path, holders, found);
             continue;
         }
 
-        let is_of_test =
-            ["prepared-secret", ".databrickscfg"].iter().any(|known| name.ends_with(known));
-        let text = String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
+        let is_holder = holders.iter().any(|known| name.ends_with(known));
+        let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
         // The cache and targets contain tokens on purpose, a log contains none.
-        let piece = leak(&text, name.ends_with("log")).filter(|_| !is_of_test);
+        let piece = leak(&text, name.ends_with("log")).filter(|_| !is_holder);
         found.extend(piece.map(|piece| format!("{name} holds {piece}")));
     }
 }
@@ -144,7 +138,7 @@ fn lines() -> Vec<String> {
 
 #[test]
 fn no_command_shows_a_secret() {
-    let mut class = Class::new("secrets: commands, formats, verbosity");
+    let mut class = Class::new("secrets: commands, formats, verbosity", BOTH);
     let workspace = workspace();
     for (n, (fault, answer)) in faults().into_iter().enumerate() {
         for origin in ORIGINS {
@@ -179,9 +173,19 @@ fn no_command_shows_a_secret() {
                 found.extend(
                     leak(&outcome.stderr, true).map(|piece| format!("stderr holds {piece}")),
                 );
-                search(test.home.path(), &mut found);
+                let holders: &[&str] = match origin {
+                    "file" => &["prepared-secret"],
+                    "profile" => &[".databrickscfg"],
+                    // What is written for the workspace is this token.
+                    "personal access token" if line.starts_with("write databrickscfg") => {
+                        &[".databrickscfg"]
+                    }
+                    _ => &[],
+                };
+                search(test.home.path(), holders, &mut found);
                 let held = holds(found.is_empty(), || found.join("; "));
                 class.tried(format!("{line}, {origin}, {fault}"), held);
+                class.ended(outcome.code == 0);
             }
         }
     }
@@ -195,7 +199,7 @@ fn no_argument_list_holds_a_secret() {
     }
     let sandbox = Sandbox::start().unwrap();
     sandbox.workspace.state().clients.insert(CLIENT_ID.to_owned(), SECRET.to_owned());
-    let mut class = Class::new("secrets: argument lists");
+    let mut class = Class::new("secrets: argument lists", BOTH);
     let home = sandbox.home();
     let commands: [&[&str]; 6] = [
         &["exec", "--", "sh", "-c", "true"],
@@ -219,6 +223,7 @@ fn no_argument_list_holds_a_secret() {
         assert!(started >= expected, "{arguments:?}: {text} {output:?}");
         let piece = leak(&text, true);
         class.tried(arguments.join(" "), holds(piece.is_none(), || format!("{piece:?}")));
+        class.ended(output.status.success());
     }
     class.end();
 }
