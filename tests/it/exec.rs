@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::support::{Test, workspace};
+use super::support::{Test, started, workspace};
 use crate::sandbox::jwt::Scope;
 #[cfg(unix)]
 use crate::sandbox::server::Answer;
@@ -101,7 +101,7 @@ fn clean_hides_a_token_that_an_ignored_setting_names() {
 /// The environment of the child program.
 fn environment(test: &Test, flags: &[&str]) -> Vec<(String, String)> {
     let tool = test.home.path().join("bin/environment");
-    let output = test.command().arg("exec").args(flags).arg("--").arg(tool).output().unwrap();
+    let output = started(|| test.command().arg("exec").args(flags).arg("--").arg(&tool).output());
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 
     let text = String::from_utf8(output.stdout).unwrap();
@@ -114,7 +114,7 @@ fn value<'e>(environment: &'e [(String, String)], name: &str) -> Option<&'e str>
 }
 
 fn code(test: &Test, args: &[&str]) -> (i32, String) {
-    let output = test.command().args(args).output().unwrap();
+    let output = started(|| test.command().args(args).output());
     (output.status.code().unwrap_or(-1), String::from_utf8(output.stderr).unwrap())
 }
 

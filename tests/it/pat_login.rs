@@ -19,7 +19,7 @@ use super::login::login_file;
 use super::stopwatch::Stopwatch;
 #[cfg(unix)]
 use super::support::{Dice, executable, has};
-use super::support::{HOUR, MINUTE, SECOND, Test, call, workspace};
+use super::support::{HOUR, MINUTE, SECOND, Test, call, started, workspace};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{
@@ -36,7 +36,7 @@ const ME: &str = "/api/2.0/preview/scim/v2/Me";
 fn run_with_stdin(test: &Test, args: &[&str], stdin: &str) -> Output {
     let mut command = test.command();
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    let mut child = started(|| command.spawn());
     child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
 }
@@ -533,7 +533,7 @@ fn a_login_that_cannot_be_stored_leaves_the_previous_login_intact() {
     command.env_clear().envs(test.env.iter().cloned()).stdin(Stdio::piped());
     command.args(["-f", "-o", "/dev/null", "-e", "inject=renameat:error=ENOSPC"]);
     command.arg(executable()).args(["login", "--pat"]).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    let mut child = started(|| command.spawn());
     let pasted = b"dapi99990123456789abcdef0123456789abcdef\n";
     child.stdin.take().unwrap().write_all(pasted).unwrap();
     let output = child.wait_with_output().unwrap();

@@ -13,7 +13,7 @@ use serde_json::json;
 use lakebase_token::platform::time::Timestamp;
 
 use super::stopwatch::Stopwatch;
-use super::support::{MINUTE, Test, workspace};
+use super::support::{MINUTE, Test, started, workspace};
 #[cfg(unix)]
 use super::support::{executable, has, is_root, not_run};
 use crate::sandbox::jwt::Scope;
@@ -85,7 +85,8 @@ fn many_processes_share_one_new_token_after_a_refusal() {
     // Each process needs a credential of its own, so the workspace refuses the token to each.
     let start = |n: usize| {
         let mut command = test.command();
-        command.args(["--ttl", &format!("{}s", 600 + n)]).stdout(Stdio::piped()).spawn().unwrap()
+        command.args(["--ttl", &format!("{}s", 600 + n)]).stdout(Stdio::piped());
+        started(|| command.spawn())
     };
     let children: Vec<Child> = (0..30).map(start).collect();
     for child in children {
@@ -123,7 +124,7 @@ fn a_lock_ends_with_its_process() {
     let test = Test::at(&workspace);
     workspace.fault(TOKEN, 1, Answer::Hang(Duration::from_secs(20)));
     let mut holder =
-        test.command().args(["--timeout", "20s"]).stdout(Stdio::null()).spawn().unwrap();
+        started(|| test.command().args(["--timeout", "20s"]).stdout(Stdio::null()).spawn());
     while workspace.count(TOKEN) == 0 {
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -199,8 +200,9 @@ fn a_stdout_that_cannot_be_written_is_an_error() {
 
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let output = test.command().stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
-    let output = output.wait_with_output().unwrap();
+    let mut command = test.command();
+    command.stdout(writer).stderr(Stdio::piped());
+    let output = started(|| command.spawn()).wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::stopwatch::Stopwatch;
-use super::support::{HOME, HOUR, MINUTE, SECOND, Test, refusing_address, wait_for, workspace};
+use super::support::{HOME, HOUR, MINUTE, SECOND, Test};
+use super::support::{refusing_address, started, wait_for, workspace};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, MINT, PAT, TOKEN, USER, Workspace};
@@ -455,7 +456,8 @@ fn a_role_that_arrives_after_another_login_is_not_cached() {
     let late = Answer::Late(Duration::from_millis(1500), Box::new(me));
     workspace.fault("/api/2.0/preview/scim/v2/Me", 1, late);
     let mut slow = test.command();
-    let slow = slow.args(["-f", "pgbouncer"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let slow =
+        started(|| slow.args(["-f", "pgbouncer"]).stdout(std::process::Stdio::piped()).spawn());
     while workspace.count("/api/2.0/preview/scim/v2/Me") == 0 {
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -512,20 +514,17 @@ fn a_cli_outlives_this_program_and_finishes() {
     let workspace = workspace();
     let mut test = person_with_profile(&workspace);
     let files = ["started", "open", "stored"].map(|name| test.home.path().join(name));
-    let [started, open, stored] = &files;
+    let [begun, open, stored] = &files;
     // It warns before it stores; with a broken pipe, the warning would end it.
     let steps = json!([
-        { "write": started }, { "until": open }, { "stderr": "warning\n" }, { "stdout": "x\n" },
+        { "write": begun }, { "until": open }, { "stderr": "warning\n" }, { "stdout": "x\n" },
         { "write": stored },
     ]);
     test.tool("databricks", steps);
     let is_there = |file: &Path| wait_for("the CLI", || file.exists().then_some(()));
-    let mut child = test
-        .command()
-        .args(["--timeout", "2s"])
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut command = test.command();
+    command.args(["--timeout", "2s"]).stderr(std::process::Stdio::null());
+    let mut child = started(|| command.spawn());
     assert_eq!(child.wait().unwrap().code(), Some(5));
     std::fs::write(open, "").unwrap();
     is_there(stored);
@@ -533,8 +532,8 @@ fn a_cli_outlives_this_program_and_finishes() {
     for file in &files {
         std::fs::remove_file(file).unwrap();
     }
-    let mut child = test.command().spawn().unwrap();
-    is_there(started);
+    let mut child = started(|| test.command().spawn());
+    is_there(begun);
     child.kill().unwrap();
     child.wait().unwrap();
     test.run("--timeout 200ms").fails(5, &["another lakebase-token"]);
@@ -557,7 +556,7 @@ fn many_processes_run_the_cli_once() {
     let workspace = workspace();
     let mut test = person_with_profile(&workspace);
     cli(&mut test, printing(&workspace, USER, 3600));
-    let start = |_| test.command().stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let start = |_| started(|| test.command().stdout(std::process::Stdio::piped()).spawn());
     let children: Vec<std::process::Child> = (0..30).map(start).collect();
     for child in children {
         assert!(child.wait_with_output().unwrap().status.success());

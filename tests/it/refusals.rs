@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::{Test, workspace};
+use super::support::{Test, started, workspace};
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{MINT, PAT, TOKEN};
 
@@ -83,7 +83,7 @@ fn a_login_with_a_pasted_token_is_refused_in_the_servers_words() {
         command.args(["login", "--pat"]).env_remove("DATABRICKS_CLIENT_ID");
         command.env_remove("DATABRICKS_CLIENT_SECRET").stdin(std::process::Stdio::piped());
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = started(|| command.spawn());
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), format!("{PAT}\n").as_bytes())
             .unwrap();
         let output = child.wait_with_output().unwrap();

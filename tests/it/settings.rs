@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::stopwatch::Stopwatch;
-use super::support::{HOME, Test, workspace};
+use super::support::{HOME, Test, spawn, workspace};
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{CLIENT_ID, CLIENT_SECRET, PAT};
 
@@ -247,13 +247,9 @@ fn secrets_come_from_files_or_stdin_never_from_arguments() {
     assert!(!outcome.stderr.contains(PAT));
 
     test.unset("DATABRICKS_CLIENT_ID");
-    let mut child = test
-        .command()
-        .args(["--token-file", "-", "--no-cache"])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = test.command();
+    command.args(["--token-file", "-", "--no-cache"]).stdin(std::process::Stdio::piped());
+    let mut child = spawn(&mut command);
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), PAT.as_bytes()).unwrap();
     assert!(child.wait_with_output().unwrap().status.success());
 }

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -566,7 +567,22 @@ pub fn assert_prints(output: &Output, expected: &str) {
 
 /// Starts a process whose output the test reads.
 pub fn spawn(command: &mut Command) -> Child {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    started(|| command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn())
+}
+
+/// What `start` starts. While another process ends, Wine 8 may fail to start one, with this code; nothing has run
+/// then, so it is tried again.
+pub fn started<T>(mut start: impl FnMut() -> io::Result<T>) -> T {
+    const ERROR_INTERNAL_ERROR: i32 = 1359;
+    for _ in 0..20 {
+        match start() {
+            Err(e) if cfg!(windows) && e.raw_os_error() == Some(ERROR_INTERNAL_ERROR) => {
+                thread::sleep(Duration::from_millis(100));
+            }
+            started => return started.unwrap(),
+        }
+    }
+    panic!("each of 20 tries to start a process failed");
 }
 
 pub fn repository() -> &'static Path {

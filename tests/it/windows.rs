@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::support::{SECOND, Test, wait_for, workspace};
+use super::support::{SECOND, Test, started, wait_for, workspace};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
 use crate::sandbox::workspace::{MINT, USER, Workspace};
@@ -80,8 +80,9 @@ fn a_file_that_others_may_read_is_no_cache() {
         let content = fs::read(&entry).unwrap();
         fs::remove_file(&entry).unwrap();
         fs::write(&entry, content).unwrap();
-        let grant = Command::new("icacls").arg(&entry).args(["/grant", "*S-1-1-0:R"]).status();
-        assert!(grant.unwrap().success());
+        let grant = ["/grant", "*S-1-1-0:R"];
+        let grant = started(|| Command::new("icacls").arg(&entry).args(grant).status());
+        assert!(grant.success());
     }
     assert_ne!(succeeds(&run(&test, "")), first);
     assert_eq!(workspace.count(MINT), 2);
@@ -164,7 +165,7 @@ fn exec_returns_what_its_child_returns() {
     for argument in ["a&calc", "a\"b", "50%", "a^b", "a\nb", "a\rb", "a|b", "a>b", "<a", "!a!"] {
         let mut command = test.command();
         command.args(["exec", "--", "tool", argument]);
-        fails(&command.output().unwrap(), 126, "cmd.exe would interpret");
+        fails(&started(|| command.output()), 126, "cmd.exe would interpret");
     }
 }
 
@@ -299,7 +300,7 @@ fn watch_writes_a_file_and_its_hook_runs() {
     let mut command = test.command();
     command.args(["watch", "file"]).arg(&file).arg("--then");
     command.arg(format!("echo done > \"{}\"", mark.display()));
-    let mut watch = command.stdout(Stdio::null()).spawn().unwrap();
+    let mut watch = started(|| command.stdout(Stdio::null()).spawn());
     wait_until("the hook has run", || is_written(&mark));
     assert!(is_written(&file));
     watch.kill().unwrap();

@@ -19,7 +19,9 @@ use lakebase_token::formats::PgpassKey;
 use lakebase_token::targets::pgpass;
 use serde_json::json;
 
-use super::support::{Dice, HOME, MINUTE, SECOND, Test, assert_private, set_mode, workspace};
+use super::support::{
+    Dice, HOME, MINUTE, SECOND, Test, assert_private, set_mode, started, workspace,
+};
 #[cfg(unix)]
 use super::support::{executable, has, is_root, not_run, part_not_run, wait_for};
 use crate::sandbox::server::Answer;
@@ -402,7 +404,7 @@ fn many_writers_lose_nothing() {
             let mut command = test.command();
             let database = format!("db{n}");
             command.args(words).args(["pgpass", "--pg-database", &database, "--timeout", "60s"]);
-            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+            started(|| command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn())
         };
         let children: Vec<Child> = (0..WRITERS).map(start).collect();
         for child in children {
@@ -434,9 +436,9 @@ fn a_kill_at_any_instant_leaves_the_old_file_or_the_new_one() {
     fs::write(test.password_file(), &many).unwrap();
     let without = file(&test);
     let began = Instant::now();
-    test.command().args(["write", "pgpass"]).stdout(Stdio::null()).status().unwrap();
+    started(|| test.command().args(["write", "pgpass"]).stdout(Stdio::null()).status());
     let with = file(&test);
-    test.command().args(["write", "--remove", "pgpass"]).stdout(Stdio::null()).status().unwrap();
+    started(|| test.command().args(["write", "--remove", "pgpass"]).stdout(Stdio::null()).status());
     assert_eq!(file(&test), without);
     let mut limit = began.elapsed() / 2;
     let (mut old, mut new, mut left) = (0, 0, 0);
@@ -445,7 +447,7 @@ fn a_kill_at_any_instant_leaves_the_old_file_or_the_new_one() {
         let before = file(&test);
         let words: &[&str] = if before == without { &["write"] } else { &["write", "--remove"] };
         let mut command = test.command();
-        let mut child = command.args(words).arg("pgpass").stdout(Stdio::null()).spawn().unwrap();
+        let mut child = started(|| command.args(words).arg("pgpass").stdout(Stdio::null()).spawn());
         std::thread::sleep(limit * dice.roll(256) as u32 / 256);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -470,8 +472,8 @@ fn a_kill_at_any_instant_leaves_the_old_file_or_the_new_one() {
         "{KILLS} kills: {old} left the old file, {new} the new one, {left} a private left-over"
     );
     assert!(old > KILLS / 25 && new > KILLS / 25, "{old} {new}");
-    test.command().args(["write", "--remove", "pgpass"]).stdout(Stdio::null()).status().unwrap();
-    test.command().args(["write", "pgpass"]).stdout(Stdio::null()).status().unwrap();
+    started(|| test.command().args(["write", "--remove", "pgpass"]).stdout(Stdio::null()).status());
+    started(|| test.command().args(["write", "pgpass"]).stdout(Stdio::null()).status());
     let names: Vec<OsString> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!names.iter().any(|n| n.to_string_lossy().starts_with(".lakebase")), "{names:?}");
