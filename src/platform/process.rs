@@ -17,7 +17,7 @@ use crate::platform::environment::is_same_name;
 use crate::platform::files::{self, has_separator};
 use crate::platform::lock::LockGuard;
 use crate::platform::peer::is_windows_subsystem;
-use crate::platform::steps::{Step, step};
+use crate::platform::steps::{Step, step, try_step};
 use crate::platform::system;
 use crate::platform::time::{Deadline, Pauses};
 
@@ -97,7 +97,7 @@ fn run(context: &Context, program: &Program<'_>, deadline: Deadline) -> io::Resu
         .stdout(stdout_end)
         .stderr(stderr_end);
     let [first, second] = program.locks;
-    step(Step::StartChild);
+    try_step(Step::StartChild)?;
     let child =
         shared(first, || shared(second, || system::spawn_in_own_group(&mut command, false)));
     // It holds our copies of the child's ends of pipes.
@@ -177,8 +177,9 @@ pub fn run_tool(
     shown: &str,
     deadline: Deadline,
 ) -> Result<ToolOutput> {
-    let run = run(context, program, deadline)
-        .map_err(|e| Error::failed(format!("cannot run {}", program.path.display())).because(e))?;
+    let run = run(context, program, deadline).map_err(|e| {
+        Error::failed(format!("cannot run {}", program.path.display())).because(e).unshared()
+    })?;
     match run {
         Run::Ended { status, stdout, stderr } => {
             let stderr = String::from_utf8_lossy(&stderr).into_owned();

@@ -1,7 +1,7 @@
 //! Calls side by side, one step of one call at a time (`src/platform/steps.rs`): every schedule of two calls
-//! with at most two switches, the same with a fault at any request or file or a call killed at any step, and, where
-//! nothing is switched, with a jump of the clock before any step and during any request. Random schedules of three calls
-//! have kills, faults of files, and jumps.
+//! with at most two switches, the same with a fault at any step or a call killed at any step, and, where
+//! nothing is switched, with a call that stands still at any step, and with a jump of the clock before any step and
+//! during any request. Random schedules of three calls have kills, faults of the machine, and jumps.
 //!
 //! A call is a thread with a context of its own, and the workspace is the stand-in over plain HTTP. A kill
 //! unwinds the thread, which closes its files and does nothing else. `tests/campaign` tries all; a plain run
@@ -316,6 +316,11 @@ trait Decide {
         None
     }
 
+    /// Whether the call stands still until the others have ended.
+    fn stops(&mut self, _turn: usize) -> bool {
+        false
+    }
+
     /// How far the clock jumps before this turn.
     fn jump(&mut self, _turn: usize) -> i64 {
         0
@@ -347,8 +352,8 @@ enum Fault {
     LostAnswer,
     /// The workspace does not answer.
     Hangs,
-    /// Reading, locking, writing, renaming or removing a file fails.
-    File,
+    /// What the step does on this machine fails: with a file, or to start a child.
+    Fails,
 }
 
 impl Fault {
@@ -357,17 +362,21 @@ impl Fault {
         ('c', Fault::Closed),
         ('l', Fault::LostAnswer),
         ('h', Fault::Hangs),
-        ('f', Fault::File),
+        ('f', Fault::Fails),
     ];
 
     fn is_of_network(self) -> bool {
-        !matches!(self, Fault::Refused | Fault::File)
+        !matches!(self, Fault::Refused | Fault::Fails)
     }
 
     /// Whether it can happen to this step.
     fn fits(self, step: Step) -> bool {
-        let files = [Step::Read, Step::TryLock, Step::Write, Step::Rename, Step::Remove];
-        if self == Fault::File { files.contains(&step) } else { step == Step::Request }
+        let local = match step {
+            Step::Read | Step::TryLock | Step::Write | Step::Rename | Step::Remove => true,
+            Step::StartChild => true,
+            Step::Request | Step::Answer | Step::ChildEnded | Step::Sleep => false,
+        };
+        if self == Fault::Fails { local } else { step == Step::Request }
     }
 
     fn letter(self) -> char {
@@ -383,7 +392,7 @@ impl Fault {
     fn happen(self, workspace: &Workspace) {
         let answer = match self {
             // The step itself fails.
-            Fault::File => return,
+            Fault::Fails => return,
             Fault::Refused => {
                 let no = json!({ "error_code": "PERMISSION_DENIED", "message": "no" });
                 Answer::Json(403, no)
@@ -408,6 +417,8 @@ struct Schedule {
     first: usize,
     switches: Vec<usize>,
     kill: Option<usize>,
+    /// The call that is to go on at this turn stands still until the others have ended.
+    stop: Option<usize>,
     /// What happens to the request, or to the file, after this turn.
     fault: Option<(usize, Fault)>,
     /// How far the clock jumps before this turn.
@@ -419,6 +430,7 @@ impl fmt::Display for Schedule {
         let switches: Vec<String> = self.switches.iter().map(usize::to_string).collect();
         write!(f, "{}:{}", self.first, switches.join(","))?;
         self.kill.map_or(Ok(()), |turn| write!(f, ":k{turn}"))?;
+        self.stop.map_or(Ok(()), |turn| write!(f, ":s{turn}"))?;
         self.jump.map_or(Ok(()), |(turn, millis)| write!(f, ":j{turn}={millis}"))?;
         self.fault.map_or(Ok(()), |(turn, fault)| write!(f, ":{}{turn}", fault.letter()))
     }
@@ -435,6 +447,7 @@ impl Schedule {
             let (letter, turn) = part.split_at(1);
             match (letter, turn.split_once('=')) {
                 ("k", _) => schedule.kill = Some(turn.parse().unwrap()),
+                ("s", _) => schedule.stop = Some(turn.parse().unwrap()),
                 ("j", Some((turn, millis))) => {
                     schedule.jump = Some((turn.parse().unwrap(), millis.parse().unwrap()));
                 }
@@ -459,6 +472,10 @@ impl Decide for Schedule {
         self.fault.filter(|(known, _)| *known == turn).map(|(_, fault)| fault)
     }
 
+    fn stops(&mut self, turn: usize) -> bool {
+        self.stop == Some(turn)
+    }
+
     fn jump(&mut self, turn: usize) -> i64 {
         self.jump.filter(|(known, _)| *known == turn).map_or(0, |(_, millis)| millis)
     }
@@ -474,7 +491,7 @@ struct Random {
     switches: usize,
     kills_left: usize,
     jumps_left: usize,
-    file_faults_left: usize,
+    failures_left: usize,
 }
 
 impl Decide for Random {
@@ -492,10 +509,10 @@ impl Decide for Random {
     }
 
     fn fault(&mut self, _: usize, step: Step) -> Option<Fault> {
-        let may_happen = self.file_faults_left > 0 && Fault::File.fits(step);
+        let may_happen = self.failures_left > 0 && Fault::Fails.fits(step);
         let happens = may_happen && self.dice.percent(5);
-        self.file_faults_left -= usize::from(happens);
-        happens.then_some(Fault::File)
+        self.failures_left -= usize::from(happens);
+        happens.then_some(Fault::Fails)
     }
 
     fn jump(&mut self, _: usize) -> i64 {
@@ -523,6 +540,8 @@ struct Played {
     fault: Option<Fault>,
     /// The call that it happened to, and the number of its step that failed.
     failed: Option<(usize, usize)>,
+    /// Whether a call has stood still.
+    stopped: bool,
     /// Problems that were seen when a call ended.
     problems: Vec<String>,
     jumped: bool,
@@ -535,9 +554,9 @@ impl Played {
         has_delivered(&self.ends[earlier]) && times.is_some_and(|(began, ended)| ended <= began)
     }
 
-    /// Whether reading, locking or writing a file has failed in this call.
-    fn has_failed_file(&self, n: usize) -> bool {
-        self.fault == Some(Fault::File) && self.failed.is_some_and(|(call, _)| call == n)
+    /// Whether a step has failed in this call.
+    fn has_failed_step(&self, n: usize) -> bool {
+        self.fault == Some(Fault::Fails) && self.failed.is_some_and(|(call, _)| call == n)
     }
 
     /// Whether a call has made a request and not yet stored what it brought.
@@ -605,13 +624,26 @@ fn play(
         gated: 0,
         fault: None,
         failed: None,
+        stopped: false,
         problems: Vec::new(),
         jumped: false,
     };
     let mut at: Vec<Option<Step>> = vec![Some(Step::Read); actors.len()];
     let mut runs: Vec<Option<UnixStream>> = Vec::new();
+    // The call that stands still, and where.
+    let mut stopped: Option<(usize, Option<Step>)> = None;
     let (mut current, mut waited, began) = (0, 0, Instant::now());
-    while at[..actors.len()].iter().any(Option::is_some) {
+    loop {
+        let have_ended = at[..actors.len()].iter().all(Option::is_none);
+        let is_late = stopped.is_some() && began.elapsed() > HANG;
+        if is_late {
+            played.problems.push("a call waits for one that stands still".to_owned());
+        }
+        if let Some((call, step)) = stopped.take_if(|_| have_ended || is_late) {
+            at[call] = step;
+        } else if have_ended {
+            break;
+        }
         for run in gate.into_iter().flat_map(Gate::arrived) {
             at.push(Some(Step::Request));
             runs.push(Some(run));
@@ -629,6 +661,12 @@ fn play(
             played.turns += 1;
             continue;
         }
+        if decide.stops(played.turns) {
+            stopped = Some((who, at[who].take()));
+            played.stopped = true;
+            played.turns += 1;
+            continue;
+        }
         let mut order = if kill { Order::Kill } else { Order::GoOn };
         // Before its first order, a call has announced no step.
         let step = at[who].filter(|_| played.began[who].is_some());
@@ -640,7 +678,7 @@ fn play(
                 fault.happen(world.workspace);
                 let number = played.steps[who].len() - 1;
                 (played.fault, played.failed) = (Some(fault), Some((who, number)));
-                if fault == Fault::File {
+                if fault == Fault::Fails {
                     order = Order::Fail;
                 }
             }
@@ -814,10 +852,11 @@ fn problems(world: &SharedState<'_>, scenario: &Scenario, played: &Played) -> Ve
                 is_refused || scenario.may_fail || rotates || played.fault == Some(Fault::Refused)
             }
             // Without a file of the cache a call goes on; without the login it does not.
-            1 if played.has_failed_file(n) && uses_a_login(scenario.actors[n]) => true,
+            1 if played.has_failed_step(n) && uses_a_login(scenario.actors[n]) => true,
             5 if played.fault.is_some_and(|fault| fault.is_of_network()) => true,
             // What has expired on its way is an error.
-            1 | 5 => played.jumped,
+            1 | 5 if played.jumped => true,
+            5 => played.stopped,
             _ => false,
         };
         add(is_right, format!("call {n} has exit code {code}: {stderr}"));
@@ -869,7 +908,7 @@ fn problems(world: &SharedState<'_>, scenario: &Scenario, played: &Played) -> Ve
             0 => is_right,
             // A renewal is a process of its own, whose clock does not jump.
             3 | 5 => played.jumped,
-            4 => played.fault.is_some_and(|fault| fault != Fault::File),
+            4 => played.fault.is_some_and(|fault| fault != Fault::Fails),
             _ => false,
         };
         add(is_right, format!("a later call: {code} {subject:?} {stderr}"));
@@ -887,7 +926,7 @@ fn problems(world: &SharedState<'_>, scenario: &Scenario, played: &Played) -> Ve
         let (code, token, stderr) = call(&later, "get");
         let end = Some((code, token, stderr.clone()));
         add(problem(world, ONE, end.as_ref()).is_none(), "a later call gets a bad one".to_owned());
-        let faults = played.fault.is_some_and(|fault| fault != Fault::File);
+        let faults = played.fault.is_some_and(|fault| fault != Fault::Fails);
         let is_right = code == 0 || scenario.may_fail || faults;
         add(is_right, format!("a later call has exit code {code}: {stderr}"));
     }
@@ -941,6 +980,8 @@ fn try_schedule(
     let hangs = schedule.fault.is_some_and(|(_, fault)| fault == Fault::Hangs);
     if hangs {
         world.test.set("LAKEBASE_TOKEN_TIMEOUT", "1s");
+    } else if schedule.stop.is_some() {
+        world.test.set("LAKEBASE_TOKEN_TIMEOUT", "300ms");
     }
     let began = Instant::now();
     let played = play(&world, scenario.actors, &mut schedule.clone(), None);
@@ -958,10 +999,11 @@ fn try_schedule(
     Err(format!("{}:{schedule}\n  {}\n  {}", scenario.name, found.join("\n  "), steps.join("\n  ")))
 }
 
-/// A schedule that has been played, with each fault at each request and file, with a call killed at each step, and with
-/// jumps of the clock. A workspace that hangs, which takes seconds, and jumps are tried only where nothing is
-/// switched. A plain run tries the other faults there, too, and elsewhere only refusals and some of the kills.
-fn troubled(schedule: &Schedule, played: &Played) -> Vec<Schedule> {
+/// A schedule that has been played, with each fault at each step that it can happen to, with a call killed or standing
+/// still at each step, and with jumps of the clock. A workspace that hangs and a call that stands still, which take time,
+/// and jumps are tried only where nothing is switched. A plain run tries the other faults there, too, and elsewhere only
+/// refusals and some of the kills.
+fn troubled(scenario: &Scenario, schedule: &Schedule, played: &Played) -> Vec<Schedule> {
     let is_first = schedule.switches.is_empty();
     let jumps = if is_first { &JUMPS[..] } else { &[] };
     let mut all = Vec::new();
@@ -994,6 +1036,10 @@ fn troubled(schedule: &Schedule, played: &Played) -> Vec<Schedule> {
         all.push(Schedule { kill: Some(turn), ..schedule.clone() });
         let jump = |millis: &i64| Some((turn, *millis));
         all.extend(jumps.iter().map(|m| Schedule { jump: jump(m), ..schedule.clone() }));
+        // Others may wait for their whole time, and a renewal has a minute.
+        if is_first && scenario.name != "renewal" && (is_campaign() || turn.is_multiple_of(4)) {
+            all.push(Schedule { stop: Some(turn), ..schedule.clone() });
+        }
     }
     all
 }
@@ -1018,10 +1064,11 @@ fn explore(workspace: &Workspace, scenario: &Scenario, switches: usize, class: &
         if schedule.kill.is_some() || schedule.fault.is_some() || schedule.jump.is_some() {
             continue;
         }
-        for troubled in troubled(&schedule, &played) {
+        for troubled in troubled(scenario, &schedule, &played) {
             let longer = count(class, try_schedule(workspace, scenario, &troubled));
             let hangs = troubled.fault.is_some_and(|(_, fault)| fault == Fault::Hangs);
-            if let Some(longer) = longer.filter(|_| is_campaign() && !hangs) {
+            let takes_time = hangs || troubled.stop.is_some();
+            if let Some(longer) = longer.filter(|_| is_campaign() && !takes_time) {
                 switch_in(&troubled, played.turns.max(next)..longer.turns);
             }
         }
@@ -1053,7 +1100,7 @@ fn named() -> Option<(&'static Scenario, Schedule)> {
     let text = std::env::var("LAKEBASE_TOKEN_SCHEDULE").ok()?;
     let (name, schedule) = text
         .split_once(':')
-        .expect("SCENARIO:FIRST:SWITCHES, and then :kTURN, :jTURN=MS or :rTURN");
+        .expect("SCENARIO:FIRST:SWITCHES, and then :kTURN, :sTURN, :jTURN=MS or :rTURN");
     let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name);
     let scenario = scenario.expect("a name of SCENARIOS");
     Some((scenario, Schedule::parse(schedule)))
@@ -1146,8 +1193,8 @@ fn random_schedules_of_three_calls_keep_their_promises() {
             let mut dice = Dice::of_round(seed);
             let switches = dice.pick(&[5, 20, 50]);
             let (kills_left, jumps_left) = (dice.roll(3), dice.roll(2));
-            let file_faults_left = dice.roll(2);
-            let mut decide = Random { dice, switches, kills_left, jumps_left, file_faults_left };
+            let failures_left = dice.roll(2);
+            let mut decide = Random { dice, switches, kills_left, jumps_left, failures_left };
             let played = play(&world, scenario.actors, &mut decide, None);
             let found = problems(&world, scenario, &played);
             let held = if found.is_empty() {
@@ -1190,8 +1237,8 @@ fn selectors_of_one_cli_login_take_turns_also_if_one_is_killed() {
             actors[2] = Actor::Selector(&OTHER_SELECTOR);
         }
         let (switches, kills_left) = (dice.pick(&[5, 20, 50]), dice.roll(2));
-        let (jumps_left, file_faults_left) = (0, dice.roll(2));
-        let mut decide = Random { dice, switches, kills_left, jumps_left, file_faults_left };
+        let (jumps_left, failures_left) = (0, dice.roll(2));
+        let mut decide = Random { dice, switches, kills_left, jumps_left, failures_left };
         let gate = Gate::open(&world);
         let played = play(&world, &actors, &mut decide, Some(&gate));
         // A run that a killed call has started goes on.
@@ -1206,7 +1253,7 @@ fn selectors_of_one_cli_login_take_turns_also_if_one_is_killed() {
         for (n, end) in played.ends.iter().enumerate() {
             let Some((code, _, stderr)) = end else { continue };
             // Without its lock the CLI is not run.
-            if *code != 0 && !(*code == 1 && played.has_failed_file(n)) {
+            if *code != 0 && !(*code == 1 && played.has_failed_step(n)) {
                 found.push(format!("call {n} has exit code {code}: {stderr}"));
             }
         }

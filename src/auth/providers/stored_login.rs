@@ -161,5 +161,6 @@ fn renew(
         Error::failed("the login could not be renewed")
             .because(format!("lakebase-token renew-login: {}: {stderr}", output.status))
             .hint(login.command())
+            .unshared()
     })?
 }
