@@ -18,7 +18,7 @@ use lakebase_token::platform::steps::{Step, set_hook};
 use lakebase_token::platform::time::Timestamp;
 
 use super::faults::{is_campaign, times};
-use super::support::{Dice, MINUTE, Test, login_of, sandbox_with_psql, store_login};
+use super::support::{Dice, MINUTE, Test, call, login_of, sandbox_with_psql, store_login};
 use crate::sandbox::Sandbox;
 use crate::sandbox::jwt::{Scope, now};
 use crate::sandbox::server::Answer;
@@ -113,6 +113,8 @@ struct Month<'w> {
     down_until: usize,
     minutes_down: usize,
     asked: usize,
+    /// How many of them were not alone.
+    asked_at_once: usize,
     refused_while_down: usize,
     psql_logins: usize,
     mints: usize,
@@ -147,12 +149,9 @@ impl Month<'_> {
 
         self.watch.minute();
         for home in HOMES {
-            // Twenty shells and five pools.
-            for _ in 0..25 {
-                if self.dice.percent(6) {
-                    self.ask(home, is_down);
-                }
-            }
+            // Of twenty shells and five pools.
+            let callers = (0..25).filter(|_| self.dice.percent(6)).count();
+            self.ask(home, callers, is_down);
         }
         if minute.is_multiple_of(CHECK_MINUTES) {
             let line = format!("write pgpass --interval 10m {}", timeout_flag(is_down));
@@ -177,25 +176,44 @@ impl Month<'_> {
         if home == PEOPLE { self.person } else { CLIENT_ID }
     }
 
-    /// A credential; none if the workspace is down, which refuses.
-    fn credential(&mut self, home: usize, is_down: bool) -> Option<String> {
-        if home == PEOPLE {
-            self.renew(is_down);
+    /// The credentials that so many callers get at once; fewer if the workspace is down, which refuses.
+    fn ask(&mut self, home: usize, callers: usize, is_down: bool) -> Vec<String> {
+        let env = &self.homes[home].env;
+        let ahead = self.homes[home].now().since(Timestamp::of_system());
+        let login = (home == PEOPLE).then(|| LoginKey::Host(self.workspace.url.clone()));
+        let line = format!("get {}", timeout_flag(is_down)).trim_end().to_owned();
+        let ask = || {
+            let mut own = Test::bare();
+            own.env.clone_from(env);
+            let mut context = own.context(|_| ());
+            context.now = Box::new(move || Timestamp::of_system().plus(ahead));
+            if let Some(login) = &login {
+                // The program does it in a process of its own, which would have the real clock.
+                let renewed = renew(&context, login, TokenNeed::Life(5 * MINUTE));
+                assert!(renewed.is_ok() || is_down, "the login is lost");
+            }
+            call(&context, &line)
+        };
+        let answers: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..callers).map(|_| scope.spawn(ask)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        self.asked += callers;
+        if callers > 1 {
+            self.asked_at_once += callers;
         }
-        self.asked += 1;
-        let outcome = self.homes[home].run(&format!("get {}", timeout_flag(is_down)));
-        if outcome.code == 5 && is_down {
-            self.refused_while_down += 1;
-            return None;
-        }
-        assert_eq!(outcome.code, 0, "{outcome:?}");
-        Some(outcome.stdout.trim_end().to_owned())
-    }
-
-    fn ask(&mut self, home: usize, is_down: bool) {
-        if let Some(password) = self.credential(home, is_down) {
+        let mut passwords = Vec::new();
+        for (code, stdout, stderr) in answers {
+            if code == 5 && is_down {
+                self.refused_while_down += 1;
+                continue;
+            }
+            assert_eq!(code, 0, "{stderr}");
+            let password = stdout.trim_end().to_owned();
             self.is_accepted(&password, self.role(home));
+            passwords.push(password);
         }
+        passwords
     }
 
     /// Whether Postgres would accept the password now.
@@ -214,7 +232,7 @@ impl Month<'_> {
     /// Each home's credential as a password, and the files'.
     fn use_psql(&mut self, is_down: bool) {
         for home in HOMES {
-            if let Some(password) = self.credential(home, is_down) {
+            for password in self.ask(home, 1, is_down) {
                 self.log_in_by_psql(self.role(home), "PGPASSWORD", &password);
             }
         }
@@ -243,15 +261,6 @@ impl Month<'_> {
             ..login_of(self.workspace, self.person, context.now())
         };
         store_login(&login, &context).unwrap();
-    }
-
-    /// Renews the login if it has five minutes left, which the program does in a process of its own: that one
-    /// would have the real clock. It may fail while the workspace is down.
-    fn renew(&self, is_down: bool) {
-        let context = self.homes[PEOPLE].context(|_| ());
-        let key = LoginKey::Host(self.workspace.url.clone());
-        let renewed = renew(&context, &key, TokenNeed::Life(5 * MINUTE));
-        assert!(renewed.is_ok() || is_down, "the login is lost");
     }
 
     fn replace_secret(&mut self, week: usize) {
@@ -305,6 +314,7 @@ fn a_month_passes_without_a_failed_login_and_with_few_mints() {
         down_until: 0,
         minutes_down: 0,
         asked: 0,
+        asked_at_once: 0,
         refused_while_down: 0,
         psql_logins: 0,
         mints: 0,
@@ -332,13 +342,18 @@ fn a_month_passes_without_a_failed_login_and_with_few_mints() {
     let least =
         2 * (minutes / LIFE_OF_USE_MINUTES) + 2 * (minutes / LIFE_BESIDE_A_FILE_MINUTES) + 4;
     eprintln!(
-        "{days} days: {} asked, {} refused in the {} minutes while the workspace was down; {} logins by psql; \
+        "{days} days: {} asked, {} of them at once, {} refused in the {} minutes while the workspace was down; {} logins by psql; \
          {mints} mints, {least} would do",
-        month.asked, month.refused_while_down, month.minutes_down, month.psql_logins
+        month.asked,
+        month.asked_at_once,
+        month.refused_while_down,
+        month.minutes_down,
+        month.psql_logins
     );
     assert!(mints <= least * 105 / 100, "{mints} mints, and {least} would do");
     let down = month.minutes_down as f64 / minutes as f64;
     assert!(!is_campaign() || (0.005..0.02).contains(&down), "down for {down} of the time");
+    assert!(month.asked_at_once > month.asked / 3, "{} asked at once", month.asked_at_once);
     assert!(mints >= least / 2, "{mints}: the clock did not move");
     assert!(month.refused_while_down * 1000 <= month.asked, "a quarter of an hour is bridged");
     let after = HOMES.map(|home| sizes(&month.homes[home]));
