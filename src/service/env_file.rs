@@ -51,8 +51,10 @@ pub const SECRET_FILES: [Id; 2] = [Id::ClientSecretFile, Id::TokenFile];
 /// The file that such a flag names, if it can be read again: neither stdin nor a shell's pipe.
 pub fn rereadable_file(id: Id, flags: &[(Id, String)]) -> Option<&Path> {
     let (_, path) = flags.iter().find(|(flag, _)| *flag == id)?;
-    let is_kept = path != "-" && !path.starts_with("/dev/") && !path.starts_with("/proc/");
-    is_kept.then(|| Path::new(path))
+    // Linux has ordinary files in memory there.
+    let is_in_memory = path.starts_with("/dev/shm/");
+    let is_of_process = path.starts_with("/dev/") || path.starts_with("/proc/");
+    (path != "-" && (is_in_memory || !is_of_process)).then(|| Path::new(path))
 }
 
 /// What precedes the command and the target in the file.
@@ -401,6 +403,22 @@ mod tests {
             command: command.map(str::to_owned).to_vec(),
             target: vec!["file".to_owned(), "/a file".to_owned()],
             variables: ODD.iter().enumerate().map(variable).chain(empty).collect(),
+        }
+    }
+
+    #[test]
+    fn a_pipe_cannot_be_read_again_and_a_file_in_memory_can() {
+        for (path, expected) in [
+            ("-", false),
+            ("/dev/stdin", false),
+            ("/dev/fd/63", false),
+            ("/proc/self/fd/3", false),
+            ("/dev/shm/secret", true),
+            ("/run/secrets/lakebase", true),
+            ("secret", true),
+        ] {
+            let flags = [(Id::TokenFile, path.to_owned())];
+            assert_eq!(rereadable_file(Id::TokenFile, &flags).is_some(), expected, "{path}");
         }
     }
 

@@ -318,8 +318,13 @@ impl Ground {
         let env = [("HOME", self.text("home")), ("PATH", "/nonexistent".to_owned())];
         let env = env.map(|(name, value)| (name.to_owned(), value)).to_vec();
         let host = "[DEFAULT]\nhost = https://one.cloud.databricks.com\n";
-        let lines =
-            ["token = a ;b #c", "token = dapi1\t# mine", "client_id = id\nclient_secret = #pw"];
+        let lines = [
+            "token = a ;b #c",
+            "token = dapi1\t# mine",
+            "client_id = id\nclient_secret = #pw",
+            "token = dapi1\naccount_id = a=b",
+            "token = dapi1\nworkspace_id = a=b",
+        ];
         lines.into_iter().map(move |line| Case {
             env: env.clone(),
             file: Some(format!("{host}{line}\n")),
