@@ -363,12 +363,15 @@ pub static DIFFERENCES: &[Difference] = &[
         why: "the SDK for Python does not count azure_login_app_id as a setting of Azure",
         of: Of::PythonReading,
         explains: |case, _, _| has(case, "DATABRICKS_AZURE_LOGIN_APP_ID"),
-        // So it reads the file, and may refuse that.
-        as_if: |_, _, theirs| {
-            if refusal(theirs) == Refusal::Settings {
-                theirs.error = "refused".to_owned();
-            }
+        as_if: unchanged,
+    },
+    Difference {
+        why: "the SDK for Python reads a file beside azure_login_app_id, and refuses that",
+        of: Of::PythonFile,
+        explains: |case, _, theirs| {
+            has(case, "DATABRICKS_AZURE_LOGIN_APP_ID") && refusal(theirs) == Refusal::Settings
         },
+        as_if: unchanged,
     },
 ];
 
