@@ -1,13 +1,16 @@
 //! The auth types `oauth-m2m`, `pat` and `databricks-cli`: their requests and their errors; and the
 //! chain: a provider that fails is never replaced by another.
 
+use std::fs;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
+use lakebase_token::platform::steps::{Step, set_hook};
 use serde_json::{Value, json};
 
 use super::stopwatch::Stopwatch;
-use super::support::{HOME, HOUR, MINUTE, SECOND, Test};
+use super::support::{HOME, HOUR, MINUTE, SECOND, Test, call};
 use super::support::{refusing_address, started, wait_for, workspace};
 use crate::sandbox::jwt::Scope;
 use crate::sandbox::server::Answer;
@@ -562,6 +565,22 @@ fn many_processes_run_the_cli_once() {
         assert!(child.wait_with_output().unwrap().status.success());
     }
     assert_eq!(runs(&test), 1);
+}
+
+/// Callers that wait for the same credential share a failure through the cache.
+#[test]
+fn that_the_cli_could_not_be_started_is_no_shared_failure() {
+    let workspace = workspace();
+    let mut test = person_with_profile(&workspace);
+    cli(&mut test, printing(&workspace, USER, 3600));
+    set_hook(Some(Rc::new(|step| step == Step::StartChild)));
+    let (code, _, stderr) = call(&test.context(|_| ()), "get");
+    set_hook(None);
+    assert!(code == 1 && stderr.contains("cannot run "), "{code}: {stderr}");
+    for entry in test.entries() {
+        assert!(!fs::read_to_string(entry).unwrap().contains("cannot run"));
+    }
+    test.run("").token();
 }
 
 // the chain
