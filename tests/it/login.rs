@@ -357,8 +357,12 @@ fn a_login_at_a_host_of_several_workspaces_is_for_its_own() {
     test.run("").token();
     test.set("DATABRICKS_WORKSPACE_ID", "6");
     test.run("").fails(2, &["no Databricks identity"]);
-    // Where none is named, the login's own is meant.
-    test.unset("DATABRICKS_WORKSPACE_ID").run("").token();
+    // A host that only a login names is that login's: the Databricks CLI's is not used there.
+    test.unset("DATABRICKS_HOST").tool("databricks", json!([]));
+    test.run("").fails(2, &["no Databricks identity"]);
+    assert_eq!(test.tool_log("databricks"), "");
+    // Where no workspace is named, the login's own is meant.
+    test.set("DATABRICKS_HOST", &workspace.url).unset("DATABRICKS_WORKSPACE_ID").run("").token();
 }
 
 #[test]
