@@ -51,10 +51,10 @@ pub const SECRET_FILES: [Id; 2] = [Id::ClientSecretFile, Id::TokenFile];
 /// The file that such a flag names, if it can be read again: neither stdin nor a shell's pipe.
 pub fn rereadable_file(id: Id, flags: &[(Id, String)]) -> Option<&Path> {
     let (_, path) = flags.iter().find(|(flag, _)| *flag == id)?;
-    // Linux has ordinary files in memory there.
-    let is_in_memory = path.starts_with("/dev/shm/");
-    let is_of_process = path.starts_with("/dev/") || path.starts_with("/proc/");
-    (path != "-" && (is_in_memory || !is_of_process)).then(|| Path::new(path))
+    // In /dev/shm, Linux keeps ordinary files.
+    let is_device = path.starts_with("/dev/") && !path.starts_with("/dev/shm/");
+    let is_stream = path == "-" || is_device || path.starts_with("/proc/");
+    (!is_stream).then(|| Path::new(path))
 }
 
 /// What precedes the command and the target in the file.
