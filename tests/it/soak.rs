@@ -1,6 +1,7 @@
-//! A month by moved clocks: shells and pools that ask at random, a password file that a timer keeps up to date
-//! and one that `watch` does, two people who log in by turns, a workspace that is down one hour in a hundred,
-//! secrets that are replaced each week, and a real Postgres. `tests/campaign` takes thirty days, a plain run two.
+//! A month by moved clocks: shells and pools that ask at random, some of them at once, a password file that a
+//! timer keeps up to date and one that `watch` does, two people who log in by turns, a workspace that is down one
+//! hour in a hundred, secrets that are replaced each week, and a real Postgres. `tests/campaign` takes thirty days,
+//! a plain run two.
 
 use std::cell::Cell;
 use std::fs;

@@ -570,8 +570,8 @@ pub fn spawn(command: &mut Command) -> Child {
     started(|| command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn())
 }
 
-/// What `start` starts. While another process ends, Wine 8 may fail to start one, with this code; nothing has run
-/// then, so it is tried again.
+/// What `start` returns. While another process ends, Wine 8 may fail to start one, with the code below. Nothing has
+/// run then, so it is tried again.
 pub fn started<T>(mut start: impl FnMut() -> io::Result<T>) -> T {
     const ERROR_INTERNAL_ERROR: i32 = 1359;
     for _ in 0..20 {
@@ -579,7 +579,7 @@ pub fn started<T>(mut start: impl FnMut() -> io::Result<T>) -> T {
             Err(e) if cfg!(windows) && e.raw_os_error() == Some(ERROR_INTERNAL_ERROR) => {
                 thread::sleep(Duration::from_millis(100));
             }
-            started => return started.unwrap(),
+            result => return result.unwrap(),
         }
     }
     panic!("each of 20 tries to start a process failed");
